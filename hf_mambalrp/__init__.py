@@ -1,0 +1,65 @@
+"""Explain Mamba language models: Layer-wise Relevance Propagation (MambaLRP) on Hugging Face transformers.
+
+Importing the package lets ``AutoModelForSequenceClassification`` find Mamba classifiers, which transformers has no
+class for; everything else is loaded when first used.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_mambalrp import classification as _classification  # noqa: F401 - fills the empty AutoModel slot
+
+if TYPE_CHECKING:
+    from hf_mambalrp.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, make_explainable
+    from hf_mambalrp.classification import MambaForSequenceClassification
+    from hf_mambalrp.errors import MambaLRPError
+    from hf_mambalrp.explanation import Conservation, Explanation
+    from hf_mambalrp.generation_explanation import GenerationExplanation
+    from hf_mambalrp.mixin import MambaLRPMixin
+    from hf_mambalrp.models import MambaLRPForCausalLM, MambaLRPForSequenceClassification
+
+__version__ = "0.1.0"
+
+DEMO_MODEL: str = str(Path(__file__).parent / "demo")
+"""Folder of the small sentiment classifier that ships with the package; works offline."""
+
+_MODULES = {
+    "AutoMambaLRPForCausalLM": "auto",
+    "AutoMambaLRPForSequenceClassification": "auto",
+    "Conservation": "explanation",
+    "Explanation": "explanation",
+    "GenerationExplanation": "generation_explanation",
+    "MambaForSequenceClassification": "classification",
+    "MambaLRPError": "errors",
+    "MambaLRPForCausalLM": "models",
+    "MambaLRPForSequenceClassification": "models",
+    "MambaLRPMixin": "mixin",
+    "make_explainable": "auto",
+}
+
+__all__ = [
+    "DEMO_MODEL",
+    "AutoMambaLRPForCausalLM",
+    "AutoMambaLRPForSequenceClassification",
+    "Conservation",
+    "Explanation",
+    "GenerationExplanation",
+    "MambaForSequenceClassification",
+    "MambaLRPError",
+    "MambaLRPForCausalLM",
+    "MambaLRPForSequenceClassification",
+    "MambaLRPMixin",
+    "__version__",
+    "make_explainable",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"hf_mambalrp.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'hf_mambalrp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

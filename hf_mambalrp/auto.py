@@ -1,0 +1,78 @@
+"""Choose the explainable class by ``config.model_type``, or make a loaded model explainable."""
+
+from functools import partial, update_wrapper
+from typing import Any, ClassVar
+
+from transformers import AutoConfig, PreTrainedModel
+
+from hf_mambalrp.errors import UnknownArchitectureError
+from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.mixin import MambaLRPMixin
+from hf_mambalrp.models import MambaLRPForCausalLM, MambaLRPForSequenceClassification
+
+CONFIG_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+
+
+class _AutoClass:
+    """Not instantiated itself: ``from_pretrained`` and ``from_config`` return a model of the right class."""
+
+    classes: ClassVar[dict[str, type[PreTrainedModel]]]
+
+    def __init__(self) -> None:
+        raise TypeError(f"Use {type(self).__name__}.from_pretrained(...) or {type(self).__name__}.from_config(...).")
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint into the explainable class of its ``model_type``; arguments as in transformers.
+
+        Raises:
+            UnknownArchitectureError: no rules for this ``model_type``.
+            MissingHeadError: the checkpoint lacks weights of the head.
+        """
+        config = kwargs.get("config")
+        if config is None:
+            options = {name: kwargs[name] for name in CONFIG_OPTIONS if name in kwargs}
+            config = AutoConfig.from_pretrained(pretrained_model_name_or_path, **options)
+        return cls._class_for(config).from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def from_config(cls, config: Any, **kwargs: Any) -> Any:
+        """Build a model with random weights from a configuration."""
+        return cls._class_for(config)._from_config(config, **kwargs)
+
+    @classmethod
+    def _class_for(cls, config: Any) -> Any:
+        found = cls.classes.get(config.model_type)
+        if found is None:
+            raise UnknownArchitectureError(
+                f"{cls.__name__} has no class for model_type {config.model_type!r}. Known: {sorted(cls.classes)}."
+            )
+        return found
+
+
+class AutoMambaLRPForCausalLM(_AutoClass):
+    """The explainable language model of a checkpoint."""
+
+    classes: ClassVar = {"mamba": MambaLRPForCausalLM}
+
+
+class AutoMambaLRPForSequenceClassification(_AutoClass):
+    """The explainable classifier of a checkpoint."""
+
+    classes: ClassVar = {"mamba": MambaLRPForSequenceClassification}
+
+
+def make_explainable(model: Any) -> Any:
+    """Give a loaded model (fine-tuned, PEFT-wrapped, quantised) the methods of :class:`MambaLRPMixin`; returns it.
+
+    Its class, weights and forward stay what they are.
+
+    Raises:
+        UnknownArchitectureError: no rules for this model.
+    """
+    Network(model, FAMILIES)
+    if not isinstance(model, MambaLRPMixin):
+        for method in (MambaLRPMixin.explain, MambaLRPMixin.explain_generation):
+            # A partial, unlike a bound method in an instance, survives pickling; a copy explains the copy.
+            setattr(model, method.__name__, update_wrapper(partial(method, model), method))
+    return model

@@ -1,0 +1,45 @@
+"""Typed errors. Each message says what was given, what is allowed and what to do next.
+
+Every error derives from :class:`MambaLRPError` and from the built-in exception a caller would expect,
+so both ``except MambaLRPError`` and ``except ValueError`` work.
+"""
+
+
+class MambaLRPError(Exception):
+    """Base class of every error this package raises on purpose."""
+
+
+class UnknownArchitectureError(MambaLRPError, TypeError):
+    """The model is of a family that no rule table describes; nothing is explained rather than something wrong."""
+
+
+class InputError(MambaLRPError, ValueError):
+    """The input cannot be explained: empty, all padding, of another shape or type, ids out of the vocabulary."""
+
+
+class TargetError(MambaLRPError, ValueError):
+    """The target or contrast names no class or token, names several, or has the wrong length."""
+
+
+class OptionError(MambaLRPError, ValueError):
+    """An option has a value that is not allowed: an unknown method, a chunk size below 1, a misspelt method option."""
+
+
+class BackendError(MambaLRPError, RuntimeError):
+    """The backend that was asked for is unknown or cannot run here; an explicit choice never falls back."""
+
+
+class MissingHeadError(MambaLRPError, ValueError):
+    """The checkpoint has no weights for the head, so an explanation would explain random numbers."""
+
+
+class MissingExtraError(MambaLRPError, ImportError):
+    """An optional package is needed; the message carries the install command."""
+
+
+class MissingTokenizerError(MambaLRPError, ValueError):
+    """Text was given, or token names are needed, and no tokenizer was passed or found beside the model."""
+
+
+class NonFiniteRelevanceError(MambaLRPError, FloatingPointError):
+    """A relevance is NaN or infinite; the message names the layer. It is raised, never returned."""

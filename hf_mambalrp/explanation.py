@@ -1,0 +1,313 @@
+"""The result of ``explain``: relevance per token, what was explained, where the score went, and how to show it."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from hf_mambalrp.errors import InputError, MissingExtraError, OptionError
+from hf_mambalrp.serialization import Column, Rows, row_indices
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from hf_mambalrp.viz.words import Word
+
+Level = Literal["word", "token"]
+Ids = list[int | tuple[int, ...] | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Conservation(Rows):
+    """Where the score went: ``score = relevance + biases + gap``, each (B,) float32; (B, T) for a generation.
+
+    Args:
+        score: the explained score, in logits.
+        relevance: the sum over the tokens of a row.
+        biases: the relevance that additive biases on the content path absorbed.
+    """
+
+    score: Tensor
+    relevance: Tensor
+    biases: Tensor
+
+    _columns: ClassVar[dict[str, Column]] = {
+        name: Column("B*", torch.float32) for name in ("score", "relevance", "biases")
+    }
+
+    @property
+    def ratio(self) -> Tensor:
+        """``relevance / score``: 1 for a conserving method on a model without biases, undefined at score 0."""
+        return self.relevance / self.score
+
+    @property
+    def gap(self) -> Tensor:
+        """``score - relevance - biases``: about 0 for a conserving method."""
+        return self.score - self.relevance - self.biases
+
+    def __str__(self) -> str:
+        """Return one line per row (per row and step for a generation)."""
+        from hf_mambalrp.viz.wording import signed, unsigned
+
+        parts = (self.score, self.relevance, self.biases, self.gap)
+        return "\n".join(
+            f"sum of relevance {signed(relevance)} + biases {signed(biases)} = {unsigned(relevance + biases)} "
+            f"of score {unsigned(score)} (gap {unsigned(gap)})"
+            for score, relevance, biases, gap in zip(*(part.flatten().tolist() for part in parts), strict=True)
+        )
+
+
+class Shown:
+    """How a result shows itself; subclasses say what stands in the HTML body and on the terminal."""
+
+    method: str
+    model_id: str | None
+    versions: dict[str, str]
+
+    def _html(self, level: Level, limit: int | None) -> str:
+        raise NotImplementedError
+
+    def _terminal(self, level: Level) -> "RenderResult":
+        raise NotImplementedError
+
+    def to_html(self, path: str | Path | None = None, *, title: str | None = None, level: Level = "word") -> str:
+        """Return a complete HTML document that needs nothing else, and write it to ``path`` if one is given.
+
+        Every text in it is escaped, it runs no script and loads nothing. OptionError: an unknown level.
+        """
+        from hf_mambalrp.viz.html import document
+
+        page = document(self._html(_checked_level(level), None), title or f"Explanation by {self.method}")
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _repr_html_(self) -> str:
+        from hf_mambalrp.viz.html import NOTEBOOK_ROWS, fragment
+
+        return fragment(self._html("word", NOTEBOOK_ROWS))
+
+    def to_text(self, *, color: bool = False, width: int = 80, level: Level = "word") -> str:
+        """Return what a terminal shows, ``width`` columns wide; without ``color`` there is no escape sequence in it."""
+        from hf_mambalrp.viz.terminal import printed
+
+        return printed(self._terminal(_checked_level(level)), color, width)
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        return self._terminal("word")
+
+    def show(self) -> None:
+        """Display as HTML in a notebook, else print to the terminal (in colour where it can, see ``NO_COLOR``)."""
+        ipython = sys.modules.get("IPython")
+        if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
+            ipython.display.display(self)
+        else:
+            from rich.console import Console
+
+            Console().print(self)
+
+
+def decode_spans(rows: Any) -> Any:
+    """Turn the lists that JSON gives for spans back into tuples."""
+    return rows and [[(start, end) for start, end in row] for row in rows]
+
+
+def _ids(targets: Any) -> Any:
+    return targets and [tuple(target) if isinstance(target, list) else target for target in targets]
+
+
+@dataclass(eq=False, repr=False)
+class Explanation(Shown, Rows):
+    """Relevance of every token for one score per row, with what is needed to read, store and show it.
+
+    ``relevance[b].sum() + biases[b] = score[b]`` for a conserving method; see :class:`Conservation`.
+
+    Args:
+        relevance: (B, L) float32 in units of the score (logits), exactly 0 on padding.
+        tokens: per row L display strings, which may contain white space; padding too.
+        input_ids: (B, L) int64, or None when embeddings were explained.
+        attention_mask: (B, L) of 0 and 1.
+        target: per row a class or token id, a tuple of ids for a target of several tokens, None for a callable.
+        target_text: per row the label's name, the token's text or the callable's name.
+        contrast: like ``target``, or None; the score is then logit(target) - logit(contrast).
+        contrast_text: like ``target_text``, or None.
+        score: (B,) float32, logits.
+        probability: (B,) float32, the model's probability of the target; None for a callable.
+        method: name of the attribution method.
+        conservation: where the score went.
+        position: (B,) int64, whose prediction is explained; None for a classifier.
+        layer_relevance: (num_layers + 1, B, L) float32, the relevance after the embedding and after every block.
+        offsets: per row L character spans in ``texts``; (0, 0) is no span.
+        texts: per row the text that was tokenized.
+        special_tokens_mask: (B, L) bool.
+        model_id: repository or folder of the model.
+        versions: package name to version.
+
+    Raises:
+        InputError: fields disagree in shape, padding has relevance, or there are offsets without texts.
+        NonFiniteRelevanceError: a number is NaN or infinite.
+    """
+
+    relevance: Tensor
+    tokens: list[list[str]]
+    input_ids: Tensor | None
+    attention_mask: Tensor
+    target: Ids
+    target_text: list[str]
+    contrast: Ids | None
+    contrast_text: list[str] | None
+    score: Tensor
+    probability: Tensor | None
+    method: str
+    conservation: Conservation
+    position: Tensor | None = None
+    layer_relevance: Tensor | None = None
+    offsets: list[list[tuple[int, int]]] | None = None
+    texts: list[str] | None = None
+    special_tokens_mask: Tensor | None = None
+    model_id: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    _columns: ClassVar[dict[str, Column]] = {
+        "relevance": Column("BL", torch.float32),
+        "tokens": Column("BL"),
+        "input_ids": Column("BL", torch.int64, optional=True),
+        "attention_mask": Column("BL", torch.int64),
+        "target": Column("B"),
+        "target_text": Column("B"),
+        "contrast": Column("B", optional=True),
+        "contrast_text": Column("B", optional=True),
+        "score": Column("B", torch.float32),
+        "probability": Column("B", torch.float32, optional=True),
+        "conservation": Column("B"),
+        "position": Column("B", torch.int64, optional=True),
+        "layer_relevance": Column("NBL", torch.float32, optional=True),
+        "offsets": Column("BL", optional=True),
+        "texts": Column("B", optional=True),
+        "special_tokens_mask": Column("BL", torch.bool, optional=True),
+    }
+    _parts: ClassVar[dict[str, type[Rows]]] = {"conservation": Conservation}
+    _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {"target": _ids, "contrast": _ids, "offsets": decode_spans}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        padded = ((self.attention_mask == 0) & (self.relevance != 0)).nonzero().tolist()
+        if padded:
+            raise InputError(f"padding has relevance at (row, position) = {tuple(padded[0])}; it must be exactly 0.")
+        if self.offsets is not None and self.texts is None:
+            raise InputError("offsets are spans in texts, and texts is None: give both or neither.")
+
+    def __repr__(self) -> str:
+        from hf_mambalrp.viz.terminal import summary
+
+        return summary(self)
+
+    def words(self, row: int = 0, *, level: Level = "word") -> "list[Word]":
+        """Return the words of a row in reading order; their relevance sums to the relevance of the row.
+
+        Sub-words are merged while no white space lies between them, so ``"film,"`` is one word; special tokens and
+        tokens of white space stay alone. ``level="token"`` merges nothing. IndexError: no such row.
+        """
+        from hf_mambalrp.viz.words import merge_words, token_words
+
+        row = row_indices(row, len(self))[0]
+        relevance, attended = self.relevance[row].tolist(), self.attention_mask[row].nonzero().flatten().tolist()
+        offsets = None if self.offsets is None else self.offsets[row]
+        if _checked_level(level) == "token":
+            return token_words(self.tokens[row], relevance, attended, offsets)
+        mask = self.special_tokens_mask
+        special = [False] * len(relevance) if mask is None else mask[row].tolist()
+        text = None if self.texts is None else self.texts[row]
+        return merge_words(self.tokens[row], relevance, attended, special=special, offsets=offsets, text=text)
+
+    def top(
+        self, k: int = 10, row: int = 0, *, by: Literal["abs", "positive", "negative"] = "abs", level: Level = "word"
+    ) -> "list[Word]":
+        """Return at most ``k`` words, strongest first, of either sign or of one. OptionError: k < 1, unknown ``by``."""
+        if not isinstance(k, int) or k < 1:
+            raise OptionError(f"k={k!r} is not allowed; give a whole number of at least 1.")
+        signs = {"abs": 0, "positive": 1, "negative": -1}
+        if by not in signs:
+            raise OptionError(f"by={by!r} is not allowed; use one of {', '.join(map(repr, signs))}.")
+        words = [word for word in self.words(row, level=level) if by == "abs" or word.relevance * signs[by] > 0]
+        return sorted(words, key=lambda word: -abs(word.relevance))[:k]
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a table of the attended tokens; ``relevance_share`` is |R| / sum |R| of the row.
+
+        MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingExtraError('to_pandas needs pandas: pip install "hf_mambalrp[pandas]"') from error
+        lines = []
+        for row in range(len(self)):
+            total = self.relevance[row].abs().sum().item() or 1.0
+            for word in self.words(row, level="token"):
+                (position,) = word.tokens
+                lines.append(
+                    {
+                        "row": row,
+                        "position": position,
+                        "token": word.text,
+                        "token_id": None if self.input_ids is None else int(self.input_ids[row, position]),
+                        "start": None if self.offsets is None else word.start,
+                        "end": None if self.offsets is None else word.end,
+                        "relevance": word.relevance,
+                        "relevance_share": abs(word.relevance) / total,
+                        "target": self.target_text[row],
+                        "score": self.score[row].item(),
+                        "method": self.method,
+                    }
+                )
+        return pd.DataFrame(lines)
+
+    def plot(
+        self,
+        row: int = 0,
+        *,
+        level: Level = "word",
+        top: int | None = None,
+        layers: bool = False,
+        ax: "Axes | None" = None,
+    ) -> "Figure":
+        """Draw signed bars in reading order, or the ``top`` strongest first; with ``layers`` a layer x word heat map.
+
+        A long text shows its strongest words only and says so. The figure belongs to the caller and is not registered
+        with pyplot; ``ax`` draws into axes of your own.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+            InputError: ``layers`` without ``layer_relevance``.
+            OptionError: ``top`` < 1 or an unknown level.
+        """
+        from hf_mambalrp.viz.plot import bars, layer_map
+
+        if layers:
+            return layer_map(self, row, level, top, ax)
+        return bars(self, row, level, top, ax)
+
+    def _html(self, level: Level, limit: int | None) -> str:
+        from hf_mambalrp.viz.html import explanation_body
+
+        return explanation_body(self, level, limit)
+
+    def _terminal(self, level: Level) -> "RenderResult":
+        from hf_mambalrp.viz.terminal import explanation_lines
+
+        return explanation_lines(self, level)
+
+
+def _checked_level(level: Level) -> Level:
+    allowed = get_args(Level)
+    if level not in allowed:
+        raise OptionError(f"level={level!r} is not allowed; use one of {', '.join(map(repr, allowed))}.")
+    return level

@@ -1,0 +1,142 @@
+"""A model seen through its family's table: embedding, blocks and head as functions, the model itself untouched.
+
+The forward is written out here instead of patched into the model: transformers' mixers read weights without calling
+the sub-modules that hold them and take a fused branch in training mode, so hooks do not fire, and nothing that is not
+changed has to be restored, whatever thread or exception comes in between.
+"""
+
+from typing import Any
+
+import torch
+from accelerate.utils import align_module_device
+from torch import Tensor, nn
+
+from hf_mambalrp.errors import UnknownArchitectureError
+from hf_mambalrp.families.base import Family, State
+from hf_mambalrp.rules import Rules
+from hf_mambalrp.rules.biases import BiasLedger
+from hf_mambalrp.rules.linear import linear
+
+
+class Network:
+    """One loaded model of one family.
+
+    All arithmetic is in ``dtype``: float32, or float64 for a float64 model. Half-precision weights are cast where they
+    are used.
+    """
+
+    def __init__(self, model: nn.Module, families: dict[str, Family]) -> None:
+        self.model = base_model(model)
+        self.family = self._family(families)
+        self.backbone: nn.Module = getattr(self.model, self.family.backbone)
+        self.head = self._head()
+        self.layers: list[nn.Module] = list(getattr(self.backbone, self.family.layers))
+        self.embeddings: nn.Embedding = getattr(self.backbone, self.family.embeddings)
+        self.dtype = torch.promote_types(self.embeddings.weight.dtype, torch.float32)
+        activation = getattr(self.config, "hidden_act", "silu")
+        if activation not in ("silu", "swish"):
+            raise UnknownArchitectureError(
+                f"This model uses hidden_act={activation!r}; the identity rule is defined for 'silu' here. "
+                "Explaining another activation needs a rule of its own in hf_mambalrp/rules/activation.py."
+            )
+
+    @property
+    def config(self) -> Any:
+        """The model's own configuration."""
+        return self.model.config
+
+    @property
+    def is_language_model(self) -> bool:
+        """Whether a position predicts its next token; otherwise a row has one prediction."""
+        return hasattr(self.model, "lm_head")
+
+    @property
+    def num_outputs(self) -> int:
+        """V: tokens of a language model, classes of a classifier."""
+        size: int = self.config.vocab_size if self.is_language_model else self.config.num_labels
+        return size
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Token embeddings in ``dtype``. Shape: (B, L) -> (B, L, D)."""
+        with torch.no_grad(), align_module_device(self.embeddings):
+            embedded: Tensor = self.embeddings(input_ids.to(execution_device(self.embeddings)))
+        return embedded.to(self.dtype)
+
+    def initial_states(self, like: Tensor) -> list[State]:
+        """Every mixer's state before the first token of a batch like ``like`` (B, L, D)."""
+        states = []
+        for block in self.layers:
+            mixer = getattr(block, self.family.block_mixer)
+            on_device = like.new_empty(0, device=execution_device(mixer))
+            states.append(self.family.initial_state(mixer, like.shape[0], on_device))
+        return states
+
+    def kept_per_position(self, rules: Rules) -> int:
+        """Numbers a forward keeps for its backward, per row and position."""
+        mixers = (getattr(block, self.family.block_mixer) for block in self.layers)
+        return sum(self.family.kept_per_position(mixer, rules) for mixer in mixers)
+
+    def block(
+        self,
+        index: int,
+        hidden: Tensor,
+        mask: Tensor | None,
+        state: State,
+        rules: Rules,
+        ledger: BiasLedger,
+        backend: str,
+    ) -> tuple[Tensor, State]:
+        """h + mixer(norm(h)). Shape: (B, L, D) -> (B, L, D)."""
+        norm: nn.Module = getattr(self.layers[index], self.family.block_norm)
+        mixer: nn.Module = getattr(self.layers[index], self.family.block_mixer)
+        hidden = hidden.to(execution_device(mixer))
+        mask = None if mask is None else mask.to(hidden.device)
+        with align_module_device(norm):
+            normed = self.family.norm(norm, hidden, rules)
+        mixed, state = self.family.mixer(mixer, normed, mask, state, rules, ledger, backend)
+        return hidden + mixed, state
+
+    def logits(self, hidden: Tensor, rules: Rules, ledger: BiasLedger) -> Tensor:
+        """Final norm and head. Shape: (B, K, D) -> (B, K, V)."""
+        norm: nn.Module = getattr(self.backbone, self.family.final_norm)
+        hidden = hidden.to(execution_device(norm))
+        with align_module_device(norm):
+            normed = self.family.norm(norm, hidden, rules)
+        return linear(self.head, normed.to(execution_device(self.head)), ledger)
+
+    def _family(self, families: dict[str, Family]) -> Family:
+        model_type = getattr(getattr(self.model, "config", None), "model_type", None)
+        family = families.get(model_type or "")
+        if family is None or not hasattr(self.model, family.backbone):
+            raise UnknownArchitectureError(
+                f"No rules for {type(self.model).__name__} (model_type {model_type!r}). Known model types with a "
+                f"language-model or classification head: {sorted(families)}. Nothing was explained; a new family is a "
+                "table in hf_mambalrp/families/."
+            )
+        return family
+
+    def _head(self) -> nn.Module:
+        heads: list[nn.Module] = [getattr(self.model, name) for name in self.family.heads if hasattr(self.model, name)]
+        if len(heads) != 1:
+            raise UnknownArchitectureError(
+                f"{type(self.model).__name__} has no head to explain: expected one of {list(self.family.heads)}. "
+                "Load the model with its language-model or sequence-classification class."
+            )
+        return heads[0]
+
+
+def base_model(model: nn.Module) -> nn.Module:
+    """The transformers model inside a PEFT wrapper, whose adapters sit in the inner model's own layers."""
+    unwrap = getattr(model, "get_base_model", None)
+    inner: nn.Module = unwrap() if callable(unwrap) else model
+    return inner
+
+
+def execution_device(module: nn.Module) -> torch.device:
+    """Where the module computes: its hook's device under offload, else that of its parameters."""
+    hook = getattr(module, "_hf_hook", None)
+    device = getattr(hook, "execution_device", None)
+    if device is not None:
+        return torch.device(device)
+    parameter: Tensor = next(module.parameters())
+    return parameter.device

@@ -1,0 +1,121 @@
+"""From a call of ``explain_generation`` to its result: generate, one forward over everything, a backward a token."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_mambalrp.errors import InputError, OptionError, UnknownArchitectureError
+from hf_mambalrp.explaining import Options, model_id, own_gradient_mode, versions
+from hf_mambalrp.explanation import Conservation
+from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.generation_explanation import GenerationExplanation
+from hf_mambalrp.inputs import Batch, TokenizerSource, prepare
+from hf_mambalrp.methods import Forward, method_named
+from hf_mambalrp.tokens import describe
+
+
+@own_gradient_mode()
+def explain_generated(
+    model: Any,
+    inputs: Any,
+    *,
+    input_ids: Any,
+    attention_mask: Any,
+    tokenizer: Any,
+    max_new_tokens: int,
+    options: Options,
+    generate_options: dict[str, Any],
+) -> GenerationExplanation:
+    """Explain every generated token; :meth:`hf_mambalrp.MambaLRPMixin.explain_generation` documents the arguments."""
+    network = Network(model, FAMILIES)
+    if not network.is_language_model:
+        raise UnknownArchitectureError(
+            f"{type(network.model).__name__} does not generate, as explain_generation needs. Use explain()."
+        )
+    options = options.checked()
+    rules = method_named(options.method).rules
+    if rules is None:
+        raise OptionError(f"Method {options.method!r} is not one modified gradient, which explain_generation needs.")
+    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+        raise OptionError(f"max_new_tokens={max_new_tokens!r} is not allowed; give a number from 1 up.")
+    tokenizers = TokenizerSource(tokenizer, network)
+    batch = prepare(network, inputs, input_ids, attention_mask, None, tokenizers)
+    ids, mask = _left_padded(batch)
+    prompt_length = ids.shape[1]
+
+    device = network.embeddings.weight.device
+    settings = {"do_sample": False, **generate_options, "max_new_tokens": max_new_tokens}
+    sequences = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), **settings)
+    if not isinstance(sequences, Tensor) or len(sequences) != len(ids):
+        raise InputError(
+            "explain_generation explains one sequence a row; no num_return_sequences, return_dict_in_generate."
+        )
+    ids = sequences.cpu()
+    generated = ids[:, prompt_length:]
+    mask = torch.cat([mask, _until_end(generated, _end_ids(model, settings))], 1)
+
+    steps = generated.shape[1]
+    positions = (prompt_length - 1 + torch.arange(steps)).expand(len(ids), -1)
+    embeddings = network.embed(ids)
+    problem = options.problem(network, embeddings, mask, positions, _unscored)
+    alive = mask[:, prompt_length:].to(embeddings.dtype)
+    forward = Forward(problem, rules)
+    found = [forward.explain(_TokenLogit(step, generated, alive)) for step in range(steps)]
+
+    logits = found[0].logits
+    probability = logits.float().softmax(-1).gather(-1, generated[:, :, None])[:, :, 0] * alive.float()
+    relevance = torch.stack([step.tokens for step in found], 1)
+    score = torch.stack([step.score for step in found], 1)
+    texts = describe(ids, mask, None, tokenizers.find())
+    return GenerationExplanation(
+        relevance=relevance,
+        tokens=texts.tokens,
+        input_ids=ids,
+        attention_mask=mask,
+        prompt_length=prompt_length,
+        score=score,
+        probability=probability,
+        method=options.method,
+        conservation=Conservation(score, relevance.sum(-1), torch.stack([step.biases for step in found], 1)),
+        offsets=texts.offsets,
+        texts=texts.texts,
+        model_id=model_id(network),
+        versions=versions(),
+    )
+
+
+class _TokenLogit:
+    """The logit of one generated token; 0 for rows that have ended."""
+
+    def __init__(self, step: int, generated: Tensor, alive: Tensor) -> None:
+        self.step, self.ids, self.alive = step, generated[:, step : step + 1], alive[:, step]
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        chosen = logits[:, self.step].gather(-1, self.ids.to(logits.device))[:, 0]
+        return chosen * self.alive.to(logits.device)
+
+
+def _unscored(logits: Tensor) -> Tensor:
+    raise AssertionError("a generation is explained step by step")
+
+
+def _left_padded(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Ids and mask with every row's padding on the left, where generation needs it. Shapes: (B, L)."""
+    assert batch.input_ids is not None
+    ids, mask = batch.input_ids, batch.attention_mask
+    order = mask.argsort(dim=1, stable=True)
+    longest = int(mask.sum(1).max())
+    return ids.gather(1, order)[:, -longest:], mask.gather(1, order)[:, -longest:]
+
+
+def _end_ids(model: Any, settings: dict[str, Any]) -> list[int]:
+    configured = getattr(model, "generation_config", None)
+    end = settings.get("eos_token_id", getattr(configured, "eos_token_id", None))
+    return [] if end is None else [int(i) for i in torch.as_tensor(end).flatten()]
+
+
+def _until_end(generated: Tensor, end_ids: list[int]) -> Tensor:
+    """1 up to and including a row's first end-of-sequence token, 0 behind it. Shape: (B, T)."""
+    ended = torch.isin(generated, torch.tensor(end_ids, dtype=torch.long)).long()
+    return (ended.cumsum(1) - ended == 0).long()

@@ -1,0 +1,194 @@
+"""What ``explain`` accepts, brought into one form: ids or embeddings, a mask, and the texts they came from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer
+
+from hf_mambalrp.errors import InputError, MissingTokenizerError
+from hf_mambalrp.families import Network
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A checked batch: exactly one of ``input_ids`` (B, L) and ``inputs_embeds`` (B, L, D)."""
+
+    input_ids: Tensor | None
+    inputs_embeds: Tensor | None
+    attention_mask: Tensor
+    """(B, L) of 0 and 1, int64."""
+    masked: bool
+    """Whether the caller gave a mask (or texts, which make one)."""
+    texts: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.attention_mask)
+
+
+class TokenizerSource:
+    """The tokenizer that was passed, or else the one beside the model, loaded when first needed."""
+
+    def __init__(self, tokenizer: Any, network: Network) -> None:
+        self._tokenizer = tokenizer
+        self._path = str(getattr(network.config, "_name_or_path", "") or "")
+
+    def get(self, need: str) -> Any:
+        """Return the tokenizer, or raise :class:`MissingTokenizerError` that says what it was ``need``ed for."""
+        tokenizer = self.find()
+        if tokenizer is None:
+            where = (
+                f"none could be loaded from {self._path!r}" if self._path else "the model does not say where it is from"
+            )
+            raise MissingTokenizerError(
+                f"A tokenizer is needed {need}, but none was passed and {where}. Pass tokenizer=AutoTokenizer."
+                "from_pretrained(...), or give token ids."
+            )
+        return tokenizer
+
+    def find(self) -> Any | None:
+        """Return the tokenizer, or None where there is none."""
+        if self._tokenizer is None and self._path:
+            self._tokenizer = _load_tokenizer(self._path)
+        return self._tokenizer
+
+
+@lru_cache(maxsize=16)
+def _load_tokenizer(path: str) -> Any | None:
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError, ImportError):
+        return None
+
+
+def prepare(
+    network: Network,
+    inputs: Any,
+    input_ids: Any,
+    attention_mask: Any,
+    inputs_embeds: Any,
+    tokenizers: TokenizerSource,
+) -> Batch:
+    """Bring every accepted input form into a :class:`Batch`.
+
+    Raises:
+        InputError: none or several inputs, empty or all-padding rows, other shapes, ids out of the vocabulary.
+        MissingTokenizerError: texts without a tokenizer.
+    """
+    given = [
+        name
+        for name, value in (("inputs", inputs), ("input_ids", input_ids), ("inputs_embeds", inputs_embeds))
+        if value is not None
+    ]
+    if len(given) != 1:
+        raise InputError(
+            f"explain() got {' and '.join(given) or 'no input'}; give exactly one of a text, a list of texts, "
+            "token ids (B, L), a tokenizer's output, input_ids=..., inputs_embeds=...."
+        )
+    if isinstance(inputs, Mapping) or hasattr(inputs, "keys"):
+        if "input_ids" not in inputs:
+            raise InputError(
+                f"The mapping has no 'input_ids', only {sorted(inputs)}. Pass tokenizer(texts)'s own output."
+            )
+        input_ids = inputs["input_ids"]
+        attention_mask = inputs.get("attention_mask") if attention_mask is None else attention_mask
+    elif isinstance(inputs, Tensor):
+        input_ids = inputs
+    elif inputs is not None:
+        if attention_mask is not None:
+            raise InputError("attention_mask goes with token ids or embeddings; texts get one of their own.")
+        return _tokenize(inputs, tokenizers.get("to read text"), network)
+
+    if inputs_embeds is not None:
+        embeds = _checked_embeddings(inputs_embeds, network)
+        mask = _checked_mask(attention_mask, embeds.shape[:2])
+        return Batch(None, embeds, mask, attention_mask is not None)
+    ids = _checked_ids(input_ids, network)
+    return Batch(ids, None, _checked_mask(attention_mask, ids.shape), attention_mask is not None)
+
+
+def pad_right(rows: Sequence[Tensor], value: int, length: int = 0) -> Tensor:
+    """Stack 1-D rows of different lengths, filled up on the right to the longest or to ``length``."""
+    length = max([length, *(len(row) for row in rows)])
+    return torch.stack([nn.functional.pad(row, (0, length - len(row)), value=value) for row in rows])
+
+
+def _tokenize(texts: Any, tokenizer: Any, network: Network) -> Batch:
+    texts = [texts] if isinstance(texts, str) else texts
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise InputError(
+            f"Cannot explain {type(texts).__name__} {_brief(texts)}. Give a text, a list of texts, a (B, L) tensor of "
+            "token ids or a tokenizer's output."
+        )
+    if not texts:
+        raise InputError("The list of texts is empty; give at least one text.")
+    rows = [torch.tensor(tokenizer(text)["input_ids"], dtype=torch.long) for text in texts]
+    for index, row in enumerate(rows):
+        if len(row) == 0:
+            raise InputError(f"Text {index} ({_brief(texts[index])}) has no tokens; give a text that is not empty.")
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    ids = _checked_ids(pad_right(rows, pad), network)
+    return Batch(ids, None, pad_right([torch.ones_like(row) for row in rows], 0), True, list(texts))
+
+
+def _checked_ids(input_ids: Any, network: Network) -> Tensor:
+    try:
+        ids = torch.as_tensor(input_ids)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"input_ids {_brief(input_ids)} is not a rectangular array of token ids ({error}). Call the tokenizer with "
+            "padding=True, return_tensors='pt'."
+        ) from error
+    if ids.is_floating_point() or ids.dtype == torch.bool or ids.is_complex():
+        raise InputError(f"input_ids has dtype {ids.dtype}; token ids are integers. Floats go in as inputs_embeds=....")
+    if ids.ndim != 2 or 0 in ids.shape:
+        raise InputError(f"input_ids has shape {tuple(ids.shape)}; expected (B, L) with at least one row and token.")
+    vocabulary = network.embeddings.num_embeddings
+    outside = (ids < 0) | (ids >= vocabulary)
+    if bool(outside.any()):
+        row, column = outside.nonzero()[0].tolist()
+        raise InputError(
+            f"input_ids[{row}, {column}] is {int(ids[row, column])}, outside the vocabulary 0..{vocabulary - 1}."
+            " Use the tokenizer that belongs to this model."
+        )
+    return ids.long().cpu()
+
+
+def _checked_embeddings(inputs_embeds: Any, network: Network) -> Tensor:
+    hidden = network.embeddings.embedding_dim
+    if not isinstance(inputs_embeds, Tensor) or not inputs_embeds.is_floating_point():
+        raise InputError(
+            f"inputs_embeds is {_brief(inputs_embeds)}; expected a float tensor of shape (B, L, {hidden})."
+        )
+    if inputs_embeds.ndim != 3 or inputs_embeds.shape[-1] != hidden or 0 in inputs_embeds.shape:
+        raise InputError(
+            f"inputs_embeds has shape {tuple(inputs_embeds.shape)}; expected (B, L, {hidden}), none of them 0."
+        )
+    return inputs_embeds.detach()
+
+
+def _checked_mask(attention_mask: Any, shape: torch.Size) -> Tensor:
+    if attention_mask is None:
+        return torch.ones(tuple(shape), dtype=torch.long)
+    try:
+        mask = torch.as_tensor(attention_mask).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"attention_mask {_brief(attention_mask)} is not a rectangular array ({error}).") from error
+    if mask.shape != shape:
+        raise InputError(
+            f"attention_mask has shape {tuple(mask.shape)}, the input {tuple(shape)}; both are (B, L) of one batch."
+        )
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise InputError("attention_mask holds values other than 0 (padding) and 1 (token).")
+    empty = (mask == 0).all(1).nonzero().flatten().tolist()
+    if empty:
+        raise InputError(f"Row(s) {empty} are all padding, there is nothing to explain. Leave these rows out.")
+    return mask.long()
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

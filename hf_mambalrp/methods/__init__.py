@@ -1,0 +1,15 @@
+"""The explanation methods, by name."""
+
+from hf_mambalrp.methods.propagate import Forward, Problem, Relevance, predict, propagate
+from hf_mambalrp.methods.registry import METHODS, Method, method_named
+
+__all__ = [
+    "METHODS",
+    "Forward",
+    "Method",
+    "Problem",
+    "Relevance",
+    "method_named",
+    "predict",
+    "propagate",
+]

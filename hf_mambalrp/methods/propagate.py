@@ -1,0 +1,225 @@
+"""The engine: one forward under the rules, one backward, relevance = embedding * modified gradient.
+
+Long inputs go chunk by chunk. Because the model is causal and recurrent, a chunk is a function of its embeddings and
+of the states handed to it, so the forward needs only the states at the borders, and the backward, last chunk first,
+recomputes one chunk at a time and hands the adjoints of the states to the chunk before it. That is the same chain
+rule in another order: the relevance is the unchunked one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from hf_mambalrp.errors import NonFiniteRelevanceError, OptionError
+from hf_mambalrp.families import Network
+from hf_mambalrp.families.base import State
+from hf_mambalrp.rules import NO_RULES, Rules
+from hf_mambalrp.rules.biases import BiasLedger
+
+KEPT_BYTES = 1_250_000_000
+"""What ``chunk_size="auto"`` lets a forward on the CPU keep for its backward before it goes chunk by chunk."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be explained: inputs, the positions whose logits count, and the score as a function of them."""
+
+    network: Network
+    embeddings: Tensor
+    """(B, L, D) in the network's dtype."""
+    mask: Tensor
+    """(B, L) of 0 and 1."""
+    positions: Tensor
+    """(B, K) positions whose logits enter the score."""
+    score: Callable[[Tensor], Tensor]
+    """Logits (B, K, V) -> score (B,)."""
+    layers: bool = False
+    chunk_size: int | str = "auto"
+    backend: str = "auto"
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Relevance of every token, and what is needed to check it."""
+
+    tokens: Tensor
+    """(B, L): sum over hidden units of embedding * modified gradient; 0 on padding."""
+    score: Tensor
+    """(B,)."""
+    biases: Tensor
+    """(B,): what additive biases absorbed."""
+    layers: Tensor | None
+    """(num_layers + 1, B, L): the same at the embedding and after every block."""
+    logits: Tensor
+    """(B, K, V) at the explained positions."""
+
+
+@dataclass
+class _Run:
+    """One chunk's forward with its graph."""
+
+    states_in: list[State]
+    streams: list[Tensor]
+    """Residual stream before the first block and after the last; after every block where layers are asked for."""
+    states_out: list[State]
+    ledger: BiasLedger
+
+
+def propagate(problem: Problem, rules: Rules) -> Relevance:
+    """Explain ``problem`` under ``rules``; raises as :meth:`Forward.explain`."""
+    return Forward(problem, rules).explain(problem.score)
+
+
+def predict(problem: Problem) -> Tensor:
+    """Logits at ``problem.positions``, without an explanation. Shape: (B, K, V)."""
+    with torch.no_grad():
+        forward = Forward(problem, NO_RULES)
+        return problem.network.logits(forward.selected, NO_RULES, BiasLedger(len(forward.rows))).cpu()
+
+
+class Forward:
+    """The forward of a problem, kept so that several scores can be explained from it."""
+
+    def __init__(self, problem: Problem, rules: Rules) -> None:
+        self.problem, self.rules = problem, rules
+        network, embeddings = problem.network, problem.embeddings.detach()
+        self.mask = None if bool((problem.mask != 0).all()) else problem.mask.to(embeddings.dtype)[:, :, None]
+        self.chunks = _chunks(problem, rules)
+        self.borders = [network.initial_states(embeddings)]
+        self.kept: _Run | None = None
+        final: list[Tensor] = []
+        if len(self.chunks) == 1:
+            self.kept = self._run(0)
+            final.append(self.kept.streams[-1].detach())
+        else:
+            with torch.no_grad():
+                for index in range(len(self.chunks)):
+                    run = self._run(index)
+                    self.borders.append(run.states_out)
+                    final.append(run.streams[-1])
+        device = final[0].device
+        self.positions = problem.positions.to(device)
+        self.rows = torch.arange(len(embeddings), device=device)[:, None]
+        self.selected = torch.cat(final, 1)[self.rows, self.positions]
+        """Residual stream at the explained positions, (B, K, D)."""
+
+    def explain(self, score: Callable[[Tensor], Tensor]) -> Relevance:
+        """Relevance for one score of the logits at ``problem.positions``.
+
+        Raises:
+            NonFiniteRelevanceError: a relevance is NaN or infinite; names the layer.
+        """
+        relevance = self._relevance(score)
+        if not torch.isfinite(relevance.tokens).all():
+            raise NonFiniteRelevanceError(_where_not_finite(replace(self.problem, score=score), self.rules))
+        return relevance
+
+    def _relevance(self, score: Callable[[Tensor], Tensor]) -> Relevance:
+        network, batch_size = self.problem.network, len(self.rows)
+        selected = self.selected.detach().requires_grad_()
+        head_ledger = BiasLedger(batch_size)
+        logits = network.logits(selected, self.rules, head_ledger)
+        value = score(logits)
+        grad_selected, *head_biases = torch.autograd.grad(value.sum(), [selected, *head_ledger.entries])
+        biases = head_ledger.absorbed(head_biases)
+
+        adjoints: list[State] | None = None
+        by_chunk: list[Tensor] = []
+        for index in reversed(range(len(self.chunks))):
+            run = self.kept or self._run(index)
+            streams, adjoints, absorbed = self._transpose(index, run, grad_selected, adjoints)
+            by_chunk.append(streams)
+            biases = biases + absorbed
+        layers = torch.cat(by_chunk[::-1], -1).masked_fill(self.problem.mask.cpu() == 0, 0.0)
+        return Relevance(
+            tokens=layers[0].float(),
+            score=value.detach().cpu().float(),
+            biases=biases.float(),
+            layers=layers.float() if self.problem.layers else None,
+            logits=logits.detach().cpu(),
+        )
+
+    def _run(self, index: int) -> _Run:
+        """Forward through every block for one chunk of positions."""
+        problem, chunk = self.problem, self.chunks[index]
+        network = problem.network
+        hidden = problem.embeddings[:, chunk].detach().requires_grad_(torch.is_grad_enabled())
+        mask = None if self.mask is None else self.mask[:, chunk]
+        states_in = [
+            type(state)(*(s.detach().requires_grad_(torch.is_grad_enabled()) for s in state))
+            for state in self.borders[index]
+        ]
+        run = _Run(states_in, [hidden], [], BiasLedger(len(hidden)))
+        for layer, state in enumerate(states_in):
+            hidden, state_out = network.block(layer, hidden, mask, state, self.rules, run.ledger, problem.backend)
+            run.states_out.append(state_out)
+            if problem.layers or layer == len(states_in) - 1:
+                run.streams.append(hidden)
+        return run
+
+    def _transpose(
+        self, index: int, run: _Run, grad_selected: Tensor, adjoints: list[State] | None
+    ) -> tuple[Tensor, list[State], Tensor]:
+        """Backward through one chunk: relevance of its streams, adjoints of its states, what its biases absorbed."""
+        chunk = self.chunks[index]
+        grad_final = torch.zeros_like(run.streams[-1])
+        inside = (self.positions >= chunk.start) & (self.positions < chunk.stop)
+        rows, columns = inside.nonzero(as_tuple=True)
+        target = (rows, self.positions[rows, columns] - chunk.start)
+        grad_final.index_put_(target, grad_selected[rows, columns].to(grad_final), accumulate=True)
+
+        outputs, gradients = [run.streams[-1]], [grad_final]
+        if adjoints is not None:
+            outputs += [s for state in run.states_out for s in state]
+            gradients += [g for adjoint in adjoints for g in adjoint]
+        streams = run.streams if self.problem.layers else run.streams[:1]
+        states = [s for state in run.states_in for s in state]
+        inputs = [*streams, *states, *run.ledger.entries]
+        found = torch.autograd.grad(
+            outputs, inputs, gradients, retain_graph=run is self.kept, allow_unused=True, materialize_grads=True
+        )
+        relevance = torch.stack(
+            [(s.detach() * g).sum(-1).cpu() for s, g in zip(streams, found[: len(streams)], strict=True)]
+        )
+        state_gradients = iter(found[len(streams) : len(streams) + len(states)])
+        adjoints = [type(state)(*(next(state_gradients) for _ in state)) for state in run.states_in]
+        absorbed = run.ledger.absorbed(list(found[len(streams) + len(states) :]))
+        return relevance, adjoints, absorbed
+
+
+def _chunks(problem: Problem, rules: Rules) -> list[slice]:
+    """Split positions by ``chunk_size``; "auto" is one chunk unless what the forward keeps would pass the budget."""
+    batch_size, length, _ = problem.embeddings.shape
+    size = problem.chunk_size
+    if size == "auto":
+        device = problem.embeddings.device
+        budget = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else KEPT_BYTES
+        kept = batch_size * problem.network.kept_per_position(rules) * problem.embeddings.element_size()
+        size = max(1, budget // kept)
+    elif isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise OptionError(f"chunk_size={size!r} is not allowed. Give 'auto' or a number of positions from 1 up.")
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def _where_not_finite(problem: Problem, rules: Rules) -> str:
+    """Name the first layer at which the forward, or else the backward, leaves the finite numbers."""
+    advice = (
+        "Check the weights and the input for inf or nan, and load the model in float32 (dtype=torch.float32) if it was "
+        "saved in float16."
+    )
+    forward = Forward(replace(problem, layers=True), rules)
+    for index in range(len(forward.chunks)):
+        with torch.no_grad():
+            streams = forward._run(index).streams
+        for layer, stream in enumerate(streams):
+            if not torch.isfinite(stream).all():
+                place = "the embedding" if layer == 0 else f"layer {layer - 1} (counted from 0)"
+                return f"The forward is not finite from {place} on. {advice}"
+    relevance = forward._relevance(problem.score).layers
+    assert relevance is not None
+    finite = torch.isfinite(relevance).flatten(1).all(1)
+    last = int((~finite).nonzero().max())
+    place = "the head" if last == len(finite) - 1 else f"layer {last} (counted from 0)"
+    return f"The relevance is not finite from {place} downwards, though the forward is. {advice}"

@@ -1,0 +1,56 @@
+"""The table of methods. Each is a function of a problem that returns the relevance of every token."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from hf_mambalrp.errors import OptionError
+from hf_mambalrp.methods.propagate import Problem, Relevance, propagate
+from hf_mambalrp.rules import LRP_LN, MAMBALRP, NO_RULES, Rules
+
+
+@dataclass(frozen=True)
+class Method:
+    """One explanation method."""
+
+    name: str
+    source: str
+    explain: Callable[..., Relevance]
+    """``explain(problem, **options)``; its keyword arguments are the method's options."""
+    rules: Rules | None
+    """The rule set, for methods that are one modified gradient."""
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Raise :class:`OptionError` for an option this method does not have."""
+        allowed = [name for name in signature(self.explain).parameters if name != "problem"]
+        unknown = sorted(set(options) - set(allowed))
+        if unknown:
+            has = f"Its options are {allowed}" if allowed else "It has no options"
+            raise OptionError(f"explain() got {unknown}, which method {self.name!r} does not know. {has}.")
+
+
+def _by_rules(name: str, rules: Rules, source: str) -> Method:
+    """A method that is one modified gradient under a rule set."""
+
+    def explain(problem: Problem) -> Relevance:
+        return propagate(problem, rules)
+
+    return Method(name, source, explain, rules)
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        _by_rules("mambalrp", MAMBALRP, "Rezaei Jafari et al. 2024, section 4"),
+        _by_rules("lrp_ln", LRP_LN, "Ali et al. 2022; the LN-rule baseline of Rezaei Jafari et al. 2024"),
+        _by_rules("gradient_x_input", NO_RULES, "Shrikumar et al. 2017"),
+    )
+}
+
+
+def method_named(name: str) -> Method:
+    """Return the method, or raise :class:`OptionError` that lists the names."""
+    if name not in METHODS:
+        raise OptionError(f"Unknown method {name!r}. Known methods: {sorted(METHODS)}.")
+    return METHODS[name]

@@ -1,0 +1,179 @@
+"""``explain`` and ``explain_generation``: what a model class, or a loaded model, gets from this package."""
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from hf_mambalrp.errors import MissingHeadError
+from hf_mambalrp.explaining import Options, explain_batch
+from hf_mambalrp.explanation import Explanation
+from hf_mambalrp.generation import explain_generated
+from hf_mambalrp.generation_explanation import GenerationExplanation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class MambaLRPMixin:
+    """Adds explanations to a transformers model class; no ``__init__``, no weights of its own.
+
+    List it before the model class: ``class MambaLRPForCausalLM(MambaLRPMixin, MambaForCausalLM)``. Checkpoints stay
+    interchangeable with the class behind it.
+    """
+
+    def explain(
+        self,
+        inputs: "str | list[str] | Tensor | Mapping[str, Any] | None" = None,
+        *,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        tokenizer: Any = None,
+        target: Any = None,
+        contrast: Any = None,
+        position: Any = None,
+        method: str = "mambalrp",
+        layers: bool = False,
+        chunk_size: int | str = "auto",
+        backend: str = "auto",
+        **method_options: Any,
+    ) -> Explanation:
+        """Explain a prediction: which tokens speak for the target, and which against it.
+
+        Relevance of token i is sum_d e_id * d(score)/d(e_id) over the hidden units d of its embedding e_i, where the
+        derivative is the modified gradient of the method's rules. Under MambaLRP (Rezaei Jafari et al. 2024, section 4)
+        relevances and what additive biases absorb sum to the score; ``Explanation.conservation`` shows it.
+
+        The call is a pure function of model and arguments: nothing of the model is changed, in whatever mode it is,
+        and other threads may use it. Arithmetic is float32, also for a half-precision model.
+
+        Args:
+            inputs: a text, a list of texts, token ids (B, L), or a tokenizer's output.
+            input_ids: (B, L), so that ``model.explain(**tokenizer(texts, return_tensors="pt", padding=True))`` works.
+            attention_mask: (B, L), 1 for tokens, 0 for padding on either side; None is all tokens.
+            inputs_embeds: (B, L, D) instead of ids.
+            tokenizer: read texts and name tokens with it; by default the one in the model's own repository or folder.
+            target: what is explained. None, the predicted class or next token; an id; a label's name or a token's text;
+                a list or (B,) tensor with one a row; a function of the logits (B, V) -> (B,). A text of several tokens
+                is scored by the sum of its tokens' logits, each fed back before the next; fed-back tokens appear in the
+                result behind the input.
+            contrast: same forms; the score is then logit(target) - logit(contrast).
+            position: for a language model, whose prediction to explain: a column, or one a row, negative from the last
+                real token; default the last real token of each row.
+            method: "mambalrp", "lrp_ln" or "gradient_x_input".
+            layers: also return relevance at the embedding and after every block, (num_layers + 1, B, L).
+            chunk_size: positions to go by at a time, exact at any value; "auto" keeps short inputs in one piece and the
+                memory for long ones bounded.
+            backend: "auto", "chunked" or "reference", for the scan.
+            **method_options: options of the method.
+
+        Returns:
+            An :class:`Explanation`: ``relevance`` (B, L) float32 on the CPU, exactly 0 on padding.
+
+        Raises:
+            InputError: empty input, an all-padding row, shapes that do not fit, ids out of the vocabulary.
+            TargetError: a target out of range, unknown, ambiguous, or not one a row.
+            OptionError: an unknown method or method option, a chunk size below 1.
+            BackendError: an unknown backend.
+            MissingTokenizerError: texts without a tokenizer.
+            UnknownArchitectureError: a model without rules.
+            NonFiniteRelevanceError: NaN or infinity; names the layer.
+        """
+        return explain_batch(
+            _module(self),
+            inputs,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            tokenizer=tokenizer,
+            target=target,
+            contrast=contrast,
+            position=position,
+            options=Options(method, layers, chunk_size, backend, method_options),
+        )
+
+    def explain_generation(
+        self,
+        inputs: "str | list[str] | Tensor | Mapping[str, Any] | None" = None,
+        *,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        tokenizer: Any = None,
+        max_new_tokens: int = 20,
+        method: str = "mambalrp",
+        chunk_size: int | str = "auto",
+        backend: str = "auto",
+        **generate_options: Any,
+    ) -> GenerationExplanation:
+        """Generate, then explain the logit of every generated token with respect to everything before it.
+
+        One forward over prompt and generated tokens serves all of them; each token costs one backward.
+
+        Args:
+            inputs: a text, a list of texts, token ids (B, L), or a tokenizer's output.
+            input_ids: (B, L).
+            attention_mask: (B, L).
+            tokenizer: as for :meth:`explain`.
+            max_new_tokens: at most as many tokens; a row ends earlier at the end-of-sequence token.
+            method: a method that is one modified gradient: "mambalrp", "lrp_ln" or "gradient_x_input".
+            chunk_size: as for :meth:`explain`.
+            backend: as for :meth:`explain`.
+            **generate_options: passed to ``generate``; greedy unless said otherwise (``do_sample=False``).
+
+        Returns:
+            A :class:`GenerationExplanation`: ``relevance`` (B, generated, all), prompts padded on the left.
+
+        Raises:
+            UnknownArchitectureError: a classifier.
+            Errors of :meth:`explain`.
+        """
+        return explain_generated(
+            _module(self),
+            inputs,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            tokenizer=tokenizer,
+            max_new_tokens=max_new_tokens,
+            options=Options(method, False, chunk_size, backend, {}),
+            generate_options=generate_options,
+        )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint as every transformers model does; weights that are missing in it are an error.
+
+        Raises:
+            MissingHeadError: the checkpoint lacks weights, most often the head: its explanations would be of random
+                numbers.
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        loader: Any = super()
+        model, info = loader.from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        missing = sorted([*map(str, info["missing_keys"]), *(str(key) for key in info["mismatched_keys"])])
+        if missing:
+            raise MissingHeadError(
+                f"{pretrained_model_name_or_path} has no weights that fit {missing[:5]} of {cls.__name__}, so these "
+                "would be random and so would their explanation. Load a checkpoint that was trained with this head; "
+                f"to train one, use {_stock_class(cls).__name__}. Other key names can be mapped with key_mapping={{...}}."
+            )
+        return (model, info) if wants_info else model
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """Save as the class behind this one: ``architectures`` names that class, and no ``auto_map`` is written."""
+        stock_class = _stock_class(type(self))
+        stock: Any = object.__new__(stock_class)
+        # The same weights seen as the stock class. The configuration is a copy, because saving writes into it.
+        stock.__dict__ = {**vars(self), "config": copy.deepcopy(vars(self)["config"])}
+        if hasattr(stock.config, "auto_map"):
+            del stock.config.auto_map
+        return stock.save_pretrained(*args, **kwargs)
+
+
+def _stock_class(cls: type) -> type:
+    return next(base for base in cls.__mro__ if not issubclass(base, MambaLRPMixin))
+
+
+def _module(model: Any) -> nn.Module:
+    module: nn.Module = model
+    return module

@@ -1,0 +1,1 @@
+"""Numerical operations, each with a readable reference and faster backends of the same signature."""

@@ -1,0 +1,172 @@
+"""The selective scan for the CPU: a chunk of steps at a time, in buffers that fit the cache.
+
+Inside a chunk the decays exp(dt A), the inputs B (dt u) and the outputs C h are one vectorised operation each; only
+h_t = decay_t h_{t-1} + input_t goes step by step, in place. No tensor of size (B, L, E, N) exists, whatever L is.
+
+The scan is linear in u and in the initial state. Its transpose runs the same recurrence backwards in time with B and
+C swapped, so under the SSM rule, where dt, B and C are constants, the backward keeps no state and costs a forward.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+BUFFER_ELEMENTS = 2**19
+"""Elements of a chunk's buffer: 2 MiB of float32, which is what the cache of one CPU core holds today."""
+
+
+def chunk_ranges(length: int, elements_per_step: int) -> list[slice]:
+    """Time ranges of at most ``BUFFER_ELEMENTS`` state elements each (never less than 4 steps)."""
+    steps = max(4, BUFFER_ELEMENTS // max(1, elements_per_step))
+    return [slice(start, min(start + steps, length)) for start in range(0, length, steps)]
+
+
+def time_first(x: Tensor) -> Tensor:
+    """(B, T, F) -> (T, B, F)."""
+    return x.transpose(0, 1)
+
+
+class _Scan:
+    """The chunk loops over one set of parameters, held channels-last: states are (B, N, E) inside."""
+
+    def __init__(self, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> None:
+        self.dt, self.B, self.C = time_first(dt), time_first(B), time_first(C)
+        self.A = A.t().contiguous()  # (N, E)
+        batch, (state_size, channels) = dt.shape[0], self.A.shape
+        self.chunks = chunk_ranges(dt.shape[1], batch * state_size * channels)
+        steps = self.chunks[0].stop if self.chunks else 0
+        self._decay = dt.new_empty(steps, batch, state_size, channels)
+        self._states = torch.empty_like(self._decay)
+        self._steps = list(zip(self._decay.unbind(), self._states.unbind(), strict=True))  # views, made once
+
+    def _decays(self, chunk: slice) -> Tensor:
+        """exp(dt_t A). Shape: (T, B, N, E)."""
+        decay = self._decay[: chunk.stop - chunk.start]
+        return torch.mul(self.dt[chunk, :, None, :], self.A, out=decay).exp_()
+
+    def _outer(self, per_state: Tensor, per_channel: Tensor, chunk: slice) -> Tensor:
+        """per_state_t per_channel_t^T. Shapes: (T, B, N), (T, B, E) -> (T, B, N, E)."""
+        out = self._states[: chunk.stop - chunk.start]
+        return torch.mul(per_state[chunk, :, :, None], per_channel[chunk, :, None, :], out=out)
+
+    def states(self, x: Tensor, chunk: slice, carry: Tensor) -> Tensor:
+        """h_t = exp(dt_t A) h_{t-1} + B_t x_t inside a chunk, h before it given. Shape: (T, B, N, E)."""
+        decay, states = self._decays(chunk), self._outer(self.B, x, chunk)
+        previous = carry
+        for step_decay, state in self._steps[: len(decay)]:
+            previous = state.addcmul_(step_decay, previous)
+        return states
+
+    def adjoints(self, grad_y: Tensor, chunk: slice, carry: Tensor) -> tuple[Tensor, Tensor]:
+        """g_t = C_t grad_y_t + exp(dt_{t+1} A) g_{t+1} inside a chunk; ``carry`` is the last term for its last step.
+
+        Returns g (T, B, N, E) and the carry of the chunk before it, exp(dt_t A) g_t at its first step.
+        """
+        decay, adjoints = self._decays(chunk), self._outer(self.C, grad_y, chunk)
+        adjoints[-1].add_(carry)
+        steps = self._steps[: len(decay)]
+        for (_, adjoint), (step_decay, following) in zip(steps[-2::-1], steps[:0:-1], strict=True):
+            adjoint.addcmul_(step_decay, following)
+        return adjoints, decay[0] * adjoints[0]
+
+    def contract(self, per_state: Tensor, states: Tensor, chunk: slice, out: Tensor) -> None:
+        """out_t = per_state_t . states_t over the state dimension. out: (T, B, E) of the whole length."""
+        steps, batch, state_size, channels = states.shape
+        rows = per_state[chunk].reshape(steps * batch, 1, state_size)
+        result = torch.bmm(rows, states.view(steps * batch, state_size, channels))
+        out[chunk] = result.view(steps, batch, channels)
+
+    def forward(self, x: Tensor, carry: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield each chunk with its states and the state before it, first to last."""
+        for chunk in self.chunks:
+            states = self.states(x, chunk, carry)
+            yield chunk, states, carry
+            carry = states[-1].clone()
+
+
+class _SelectiveScan(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, initial_state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        scan = _Scan(dt, A, B, C)
+        x = time_first(dt * u)
+        y = torch.empty_like(x)
+        constant_parameters = not any(ctx.needs_input_grad[1:5])
+        before, last = [], initial_state.transpose(1, 2)
+        for chunk, states, carry in scan.forward(x, last):
+            scan.contract(scan.C, states, chunk, y)
+            if not constant_parameters:
+                before.append(carry)
+            last = states[-1]
+        if constant_parameters:
+            ctx.save_for_backward(dt, A, B, C)
+        else:
+            ctx.save_for_backward(dt, A, B, C, u, torch.stack(before))
+        return time_first(y), last.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
+        dt, A, B, C, *for_parameters = ctx.saved_tensors
+        scan = _Scan(dt, A, B, C)
+        grad_y = time_first(grad_y)
+        grad_x = torch.empty_like(grad_y)
+        carry = grad_last.transpose(1, 2)
+        parameters = _ParameterGradients(scan, *for_parameters) if for_parameters else None
+        for index in reversed(range(len(scan.chunks))):
+            chunk = scan.chunks[index]
+            # Both recurrences share one buffer: the states are taken out before the adjoints overwrite it.
+            states = parameters.states(index) if parameters else None
+            adjoints, carry = scan.adjoints(grad_y, chunk, carry)
+            scan.contract(scan.B, adjoints, chunk, grad_x)
+            if parameters and states is not None:
+                parameters.accumulate(index, states, adjoints, grad_y)
+        grad_u = time_first(grad_x) * dt
+        grad_state = carry.transpose(1, 2)
+        if parameters is None:
+            return grad_u, None, None, None, None, grad_state
+        return grad_u, *parameters.result(grad_x), grad_state
+
+
+class _ParameterGradients:
+    """Gradients of dt, A, B and C: what the SSM rule leaves out and a plain gradient needs.
+
+    With g the adjoints of the states: d log-decay_t = g_t exp(dt_t A) h_{t-1}; dB_t = g_t x_t; dC_t = h_t grad_y_t.
+    The states of a chunk are recomputed from the state before it.
+    """
+
+    def __init__(self, scan: _Scan, u: Tensor, before: Tensor) -> None:
+        self.scan, self.u, self.before = scan, time_first(u), before
+        self.x = scan.dt * self.u
+        self.grad_dt = torch.empty_like(scan.dt)
+        self.grad_A = torch.zeros_like(scan.A)
+        self.grad_B, self.grad_C = torch.empty_like(scan.B), torch.empty_like(scan.C)
+
+    def states(self, index: int) -> Tensor:
+        return self.scan.states(self.x, self.scan.chunks[index], self.before[index]).clone()
+
+    def accumulate(self, index: int, states: Tensor, adjoints: Tensor, grad_y: Tensor) -> None:
+        chunk = self.scan.chunks[index]
+        self.grad_B[chunk] = torch.einsum("tbne,tbe->tbn", adjoints, self.x[chunk])
+        self.grad_C[chunk] = torch.einsum("tbne,tbe->tbn", states, grad_y[chunk])
+        previous = torch.cat([self.before[index][None], states[:-1]])
+        log_decay = adjoints * self.scan._decays(chunk) * previous
+        self.grad_dt[chunk] = (log_decay * self.scan.A).sum(2)
+        self.grad_A += (log_decay * self.scan.dt[chunk, :, None, :]).sum((0, 1))
+
+    def result(self, grad_x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gradients of dt (which also scales the input), A, B and C, in the layout of the caller."""
+        grad_dt = self.grad_dt + grad_x * self.u
+        return time_first(grad_dt), self.grad_A.t(), time_first(self.grad_B), time_first(self.grad_C)
+
+
+def selective_scan_chunked(
+    u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, initial_state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Same contract as :func:`selective_scan_reference`; memory beyond inputs and outputs does not grow with L."""
+    result: tuple[Tensor, Tensor] = _SelectiveScan.apply(u, dt, A, B, C, initial_state)
+    return result

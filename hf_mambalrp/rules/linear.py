@@ -1,0 +1,116 @@
+"""Linear maps under LRP-0: z_j = sum_i x_i w_ij + b_j, relevance in proportion to x_i w_ij.
+
+As a modified gradient this is the plain gradient with the weights constant; the bias keeps its share, which the
+ledger records. Weights are used in the dtype of the activations (float32 for a half-precision model), cast when used.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate.utils import align_module_device
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hf_mambalrp.rules.biases import BiasLedger
+from hf_mambalrp.rules.constant import constant
+
+_evaluation_lock = threading.RLock()
+
+
+class _LinearMap(torch.autograd.Function):
+    """x W^T with constant W: keeps the parameter itself, neither the input nor a cast copy of the weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.weight = weight
+        return F.linear(x, weight.to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad @ ctx.weight.to(grad.dtype), None
+
+
+def linear(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
+    """LRP-0 through a linear layer. Shape: (B, L, F_in) -> (B, L, F_out).
+
+    A plain ``nn.Linear`` is applied by its weight. Anything else in its place (LoRA, a quantised layer, a layer with
+    hooks) is called as it is, in evaluation mode, so that the model's own forward is what is explained.
+    """
+    if isinstance(module, nn.Linear) and _is_plain(module):
+        with align_module_device(module):
+            y: Tensor = _LinearMap.apply(x, module.weight)
+            return y if module.bias is None else y + ledger.enter(module.bias, x.dtype)
+    bias, weight = getattr(module, "bias", None), getattr(module, "weight", None)
+    dtype = weight.dtype if isinstance(weight, Tensor) and weight.is_floating_point() else x.dtype
+    with _evaluating(module):
+        y = module(x.to(dtype)).to(x.dtype)
+    if isinstance(bias, Tensor):
+        recorded = ledger.enter(bias, x.dtype)
+        y = y + (recorded - recorded.detach())  # adds zero: the layer has added its bias already
+    return y
+
+
+def _is_plain(module: nn.Linear) -> bool:
+    """Whether its forward is nobody's but ``nn.Linear``'s own, or accelerate's, which only moves weights."""
+    replaced = "forward" in vars(module) and not hasattr(module, "_hf_hook")
+    return type(module) is nn.Linear and not (module._forward_hooks or module._forward_pre_hooks or replaced)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode (no dropout) inside, every submodule's own mode again after it."""
+    with _evaluation_lock:
+        training = [m for m in module.modules() if m.training]
+        for m in training:
+            m.training = False
+        try:
+            yield
+        finally:
+            for m in training:
+                m.training = True
+
+
+class _CausalConvolution(torch.autograd.Function):
+    """y_t = sum_k w_k x_{t-K+1+k} per channel, over x preceded by its K - 1 earlier inputs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, earlier: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        length, width = x.shape[1], weight.shape[-1]
+        padded = torch.cat([earlier, x], 1)
+        y = padded[:, :length] * weight[:, 0]
+        for k in range(1, width):
+            y.addcmul_(padded[:, k : k + length], weight[:, k])
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        (weight,) = ctx.saved_tensors
+        length, width = grad.shape[1], weight.shape[-1]
+        padded = grad.new_zeros(grad.shape[0], length + width - 1, grad.shape[2])
+        for k in range(width):
+            padded[:, k : k + length].addcmul_(grad, weight[:, k])
+        return padded[:, width - 1 :], padded[:, : width - 1], None
+
+
+def causal_convolution(module: nn.Conv1d, x: Tensor, earlier: Tensor, ledger: BiasLedger) -> tuple[Tensor, Tensor]:
+    """LRP-0 through the depthwise causal convolution.
+
+    Args:
+        module: ``nn.Conv1d`` with weight (E, 1, K).
+        x: (B, L, E).
+        earlier: (B, K - 1, E), the inputs before the first position; zeros at the start of a text.
+        ledger: where the bias is recorded.
+
+    Returns:
+        The convolution (B, L, E) and the last K - 1 inputs (B, K - 1, E), which the next chunk starts from.
+    """
+    weight = constant(module.weight, x.dtype)[:, 0]
+    y: Tensor = _CausalConvolution.apply(x, earlier, weight)
+    if module.bias is not None:
+        y = y + ledger.enter(module.bias, x.dtype)
+    kept = weight.shape[-1] - 1
+    return y, torch.cat([earlier, x[:, -kept:]], 1)[:, -kept:] if kept else earlier

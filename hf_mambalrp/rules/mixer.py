@@ -1,0 +1,115 @@
+"""The selective state-space mixer of Mamba-1, line by line as in figure 3 of the Mamba paper, under the rules.
+
+Glossary: B batch, L length, D hidden, E inner, N state, R rank of dt, K width of the convolution.
+"""
+
+from typing import NamedTuple, Protocol
+
+import torch
+from accelerate.utils import align_module_device
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hf_mambalrp.rules import Rules
+from hf_mambalrp.rules.activation import silu
+from hf_mambalrp.rules.biases import BiasLedger
+from hf_mambalrp.rules.constant import constant
+from hf_mambalrp.rules.gate import gate
+from hf_mambalrp.rules.linear import causal_convolution, linear
+from hf_mambalrp.rules.ssm import selective_ssm
+
+
+class SelectiveMixer(Protocol):
+    """The parts of a mixer, as transformers names them in every release."""
+
+    in_proj: nn.Linear
+    """D -> 2 E: the content x, then the gate z."""
+    conv1d: nn.Conv1d
+    """Depthwise, width K."""
+    x_proj: nn.Linear
+    """E -> R + 2 N: dt before its own projection, B, C."""
+    dt_proj: nn.Linear
+    """R -> E, with a bias."""
+    A_log: Tensor
+    """(E, N): A = -exp(A_log)."""
+    D: Tensor
+    """(E,): the skip."""
+    out_proj: nn.Linear
+    """E -> D."""
+
+
+class MixerState(NamedTuple):
+    """What a mixer hands from one chunk of positions to the next."""
+
+    conv: Tensor
+    """(B, K - 1, E) inputs of the convolution before the chunk."""
+    ssm: Tensor
+    """(B, E, N) state of the scan before the chunk."""
+
+
+def initial_state(mixer: SelectiveMixer, batch_size: int, like: Tensor) -> MixerState:
+    """State before the first token: zero, in the dtype and on the device of ``like``."""
+    inner, state_size = mixer.A_log.shape
+    width = mixer.conv1d.weight.shape[-1]
+    return MixerState(like.new_zeros(batch_size, width - 1, inner), like.new_zeros(batch_size, inner, state_size))
+
+
+def kept_per_position(mixer: SelectiveMixer, rules: Rules) -> int:
+    """Numbers a block keeps for its backward, per row and position.
+
+    Under all rules four tensors of E: dt, the sigmoid after the convolution, two factors of the gate. Without the SSM
+    rule also what the gradients of dt, B and C need, about ten in all.
+    """
+    return (4 if rules.ssm else 10) * mixer.A_log.shape[0]
+
+
+def selective_mixer(
+    mixer: SelectiveMixer,
+    hidden: Tensor,
+    mask: Tensor | None,
+    state: MixerState,
+    rules: Rules,
+    ledger: BiasLedger,
+    backend: str,
+) -> tuple[Tensor, MixerState]:
+    """Mix the normed residual stream over positions. Shape: (B, L, D) -> (B, L, D).
+
+    Args:
+        mixer: the module.
+        hidden: (B, L, D).
+        mask: (B, L, 1), zero on padding, or None; applied before in_proj and after the convolution, as in transformers.
+        state: state before the first position of ``hidden``.
+        rules: the rules that apply.
+        ledger: where biases on the content path are recorded.
+        backend: backend of the scan.
+
+    Returns:
+        The mixed stream and the state after its last position.
+    """
+    x, z = linear(mixer.in_proj, masked(hidden, mask), ledger).chunk(2, -1)  # LRP-0: (B, L, E) each
+    with align_module_device(mixer.conv1d):
+        x, conv_state = causal_convolution(mixer.conv1d, x, state.conv, ledger)  # LRP-0
+    u = masked(silu(x, rules), mask)  # identity rule
+    with align_module_device(mixer):
+        A = -torch.exp(constant(mixer.A_log, u.dtype))  # (E, N)
+        D = constant(mixer.D, u.dtype)  # (E,)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
+        dt, B, C = scan_parameters(mixer, u)
+    y, ssm_state = selective_ssm(u, dt, A, B, C, state.ssm, rules, backend)  # constants
+    p = gate(torch.addcmul(y, u, D), z, rules)  # LRP-0 for the skip, then the half rule
+    return linear(mixer.out_proj, p, ledger), MixerState(conv_state, ssm_state)  # LRP-0
+
+
+def scan_parameters(mixer: SelectiveMixer, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """dt = softplus(W_dt dt_low + b), B and C from the scan's own input. Shapes: (B, L, E), (B, L, N), (B, L, N)."""
+    state_size = mixer.A_log.shape[1]
+    projected = linear(mixer.x_proj, u, BiasLedger(u.shape[0]))  # not a content path: nothing to record
+    dt_low, B, C = torch.split(projected, [projected.shape[-1] - 2 * state_size, state_size, state_size], -1)
+    with align_module_device(mixer.dt_proj):
+        weight, bias = constant(mixer.dt_proj.weight, u.dtype), constant(mixer.dt_proj.bias, u.dtype)
+        return F.softplus(F.linear(dt_low, weight, bias)), B, C
+
+
+def masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Zero on padding."""
+    return x if mask is None else x * mask

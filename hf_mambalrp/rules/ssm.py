@@ -1,0 +1,18 @@
+"""The selective state-space layer with its parameters constant."""
+
+from torch import Tensor
+
+from hf_mambalrp.ops.selective_scan import selective_scan
+from hf_mambalrp.rules import Rules
+
+
+def selective_ssm(
+    u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, initial_state: Tensor, rules: Rules, backend: str
+) -> tuple[Tensor, Tensor]:
+    """y_t = [C_t] h_t, h_t = [exp(dt_t A)] h_{t-1} + [dt_t B_t] u_t, the brackets constant under the SSM rule.
+
+    Shapes as in :func:`hf_mambalrp.ops.selective_scan.selective_scan`.
+    """
+    if rules.ssm:
+        dt, B, C = dt.detach(), B.detach(), C.detach()
+    return selective_scan(u, dt, A.detach(), B, C, initial_state, backend=backend)

@@ -1,0 +1,146 @@
+"""What is explained: class, next token, several tokens or any function of the logits, minus the same of a contrast."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_mambalrp.errors import TargetError
+from hf_mambalrp.families import Network
+from hf_mambalrp.inputs import TokenizerSource
+
+LogitFunction = Callable[[Tensor], Tensor]
+
+
+class Outputs:
+    """The names of a model's outputs: labels of a classifier, tokens of a language model."""
+
+    def __init__(self, network: Network, tokenizers: TokenizerSource) -> None:
+        self.network, self.tokenizers = network, tokenizers
+        self.size = network.num_outputs
+
+    @property
+    def kind(self) -> str:
+        """ "token" or "class"."""
+        return "token" if self.network.is_language_model else "class"
+
+    def ids_of(self, value: Any, name: str) -> tuple[int, ...]:
+        """Output ids of one target: an id, a label's name or a text of one or more tokens.
+
+        Raises:
+            TargetError: out of range, unknown, ambiguous or of another type.
+        """
+        if isinstance(value, Tensor) and value.ndim == 0:
+            value = value.item()
+        if isinstance(value, int) and not isinstance(value, bool):
+            if not 0 <= value < self.size:
+                raise TargetError(
+                    f"{name}={value} is out of range: this model's {self.kind} ids are 0..{self.size - 1}."
+                )
+            return (value,)
+        if isinstance(value, str):
+            return self._token_ids(value, name) if self.network.is_language_model else (self._label_id(value, name),)
+        raise TargetError(
+            f"{name}={value!r} is a {type(value).__name__}. Allowed: None, an id, a "
+            f"{'token text' if self.network.is_language_model else 'label name'}, a list or (B,) tensor, one a row, "
+            "or a function of the logits."
+        )
+
+    def text_of(self, ids: tuple[int, ...]) -> str:
+        """How the target is called in what a person reads."""
+        if not self.network.is_language_model:
+            return str(self._labels().get(ids[0], ids[0]))
+        tokenizer = self.tokenizers.find()
+        return " ".join(f"#{i}" for i in ids) if tokenizer is None else str(tokenizer.decode(list(ids)))
+
+    def _labels(self) -> dict[int, str]:
+        return {int(i): str(label) for i, label in (self.network.config.id2label or {}).items()}
+
+    def _label_id(self, text: str, name: str) -> int:
+        labels = self._labels()
+        exact = [i for i, label in labels.items() if label == text]
+        found = exact or [i for i, label in labels.items() if label.lower() == text.lower()]
+        if len(found) == 1:
+            return found[0]
+        problem = "is the name of several classes" if found else "is no class of this model"
+        raise TargetError(f"{name}={text!r} {problem}. Its classes are {labels}; give a name or an id.")
+
+    def _token_ids(self, text: str, name: str) -> tuple[int, ...]:
+        tokenizer = self.tokenizers.get(f"for {name}={text!r}")
+        ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+        if not ids:
+            raise TargetError(
+                f"{name}={text!r} has no tokens; give a text such as ' Paris', the leading space included."
+            )
+        return ids
+
+
+@dataclass(frozen=True)
+class Target:
+    """One side of the score for a batch. Exactly one of ``ids``, ``function``, or neither (the prediction)."""
+
+    ids: list[tuple[int, ...]] | None = None
+    """For every row the tokens whose logits are summed; one class for a classifier."""
+    function: LogitFunction | None = None
+
+    @property
+    def tokens(self) -> int:
+        """The most tokens a row's target has."""
+        return max(map(len, self.ids)) if self.ids else 1
+
+    def resolved(self, logits: Tensor) -> list[tuple[int, ...] | None]:
+        """Ids of every row, the prediction read off the logits (B, K, V); None for a function."""
+        if self.function is not None:
+            return [None] * len(logits)
+        if self.ids is not None:
+            return list(self.ids)
+        return [(int(i),) for i in logits[:, 0].argmax(-1)]
+
+    def score(self, logits: Tensor) -> Tensor:
+        """Sum of the target tokens' logits, or the function's value. Shape: (B, K, V) -> (B,)."""
+        if self.function is not None:
+            return self._called(logits[:, 0])
+        rows = [ids for ids in self.resolved(logits) if ids is not None]
+        return torch.stack([logits[row, range(len(ids)), list(ids)].sum() for row, ids in enumerate(rows)])
+
+    def _called(self, logits: Tensor) -> Tensor:
+        assert self.function is not None
+        value = self.function(logits)
+        if not isinstance(value, Tensor) or value.shape != logits.shape[:1]:
+            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise TargetError(
+                f"The target function returned {got}; it must map logits ({len(logits)}, {logits.shape[-1]}) to one "
+                f"number a row, shape ({len(logits)},), for example lambda logits: logits[:, 3]."
+            )
+        if logits.requires_grad and not value.requires_grad:
+            raise TargetError(
+                "The target function's result does not depend on the logits through differentiable operations; use "
+                "torch operations and no .detach(), .item() or argmax."
+            )
+        return value
+
+
+def resolve_target(value: Any, name: str, batch_size: int, outputs: Outputs) -> Target:
+    """Bring every accepted form of ``target`` or ``contrast`` into a :class:`Target`.
+
+    Raises:
+        TargetError: see :meth:`Outputs.ids_of`; or a list or tensor that has not one entry a row.
+    """
+    if value is None:
+        return Target()
+    if callable(value):
+        return Target(function=value)
+    if isinstance(value, Tensor) and value.ndim > 0:
+        if value.ndim != 1 or value.is_floating_point() or value.dtype == torch.bool:
+            raise TargetError(
+                f"{name} is a tensor of shape {tuple(value.shape)} and dtype {value.dtype}; expected integer ids, one "
+                f"a row: ({batch_size},)."
+            )
+        value = value.tolist()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != batch_size:
+            raise TargetError(f"{name} has {len(value)} entries for a batch of {batch_size} rows; give one per row.")
+        return Target([outputs.ids_of(entry, f"{name}[{row}]") for row, entry in enumerate(value)])
+    return Target([outputs.ids_of(value, name)] * batch_size)

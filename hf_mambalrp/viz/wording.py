@@ -1,0 +1,88 @@
+"""How untrusted text, numbers and the meaning of a sign are put into words, the same in every rendering."""
+
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hf_mambalrp.explanation import Explanation
+
+JOINERS = "\u200c\u200d"
+"""Invisible but part of correct spelling (Persian, Hindi, emoji families); they reorder nothing."""
+LABEL = 32
+"""Characters of a target inside a sentence."""
+CONSERVED = 0.01
+"""A gap up to this share of the score is rounding."""
+
+
+def visible(text: str) -> str:
+    """Return ``text`` with nothing left that acts on a terminal or reorders what follows.
+
+    Control, format (bidi overrides among them), surrogate and separator characters become ``⟨U+202E⟩``; newline and
+    tab become ``⏎`` and ``⇥``, and spaces ``␣`` in a text of nothing but white space.
+    """
+    signs = {"\n": "⏎", "\t": "⇥"} | ({" ": "␣"} if text.isspace() else {})
+    return "".join(signs.get(c) or (f"⟨U+{ord(c):04X}⟩" if _acts(c) else c) for c in text) or "⟨empty⟩"
+
+
+def _acts(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char not in JOINERS
+
+
+def label(text: str) -> str:
+    """Return a target's text for use inside a sentence: without outer white space, not too long, and safe to show."""
+    return shorten(visible(text.strip() or text), LABEL)
+
+
+def shorten(text: str, width: int) -> str:
+    """Return at most ``width`` characters of ``text``, the last an ellipsis if some were cut."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def signed(value: float) -> str:
+    """Return a number with its sign and three decimals, or one digit and an exponent if they would all be 0."""
+    if value == 0:
+        return "0.000"
+    return f"{value:+.3f}" if abs(value) >= 0.0005 else f"{value:+.0e}".replace("e-0", "e-")
+
+
+def unsigned(value: float) -> str:
+    """Return a number as :func:`signed` does, without a plus."""
+    return signed(value).lstrip("+")
+
+
+def speaks(ex: "Explanation", row: int) -> tuple[str, str]:
+    """Return what a positive and what a negative relevance of the row says."""
+    target = label(ex.target_text[row])
+    if ex.contrast_text is None:
+        return f"speaks for {target}", f"speaks against {target}"
+    contrast = label(ex.contrast_text[row])
+    return f"speaks for {target} rather than {contrast}", f"speaks for {contrast} rather than {target}"
+
+
+def question(ex: "Explanation", row: int) -> str:
+    """Return the question that the row answers, as a heading."""
+    return f"What {speaks(ex, row)[0]}?"
+
+
+def facts(ex: "Explanation", row: int) -> list[tuple[str, str]]:
+    """Return name and value of what was explained: score, probability, position."""
+    target = label(ex.target_text[row])
+    score = target if ex.target[row] is None else f"logit of {target}"
+    if ex.contrast_text is not None:
+        score += f" minus {label(ex.contrast_text[row])}"
+    named = [(f"score ({score})", unsigned(ex.score[row].item()))]
+    if ex.probability is not None:
+        named.append((f"probability of {target}", f"{ex.probability[row].item():.1%}"))
+    if ex.position is not None:
+        named.append(("prediction after position", str(int(ex.position[row]))))
+    return named
+
+
+def reading(ex: "Explanation", row: int) -> str:
+    """Return one sentence on how to read the sum of a row, depending on whether its method conserved the score."""
+    score, gap = ex.score[row].item(), ex.conservation.gap[row].item()
+    if abs(gap) <= CONSERVED * abs(score):
+        return "Each number is a part of the score: all of them and the share of the biases add up to it."
+    return (
+        "The numbers have the unit of the score but do not add up to it: the gap is what the method leaves unexplained."
+    )

@@ -1,0 +1,707 @@
+"""Slow float64 oracles for MambaLRP on Mamba-1, written from the paper and from Hugging Face's weight names only.
+
+Nothing here imports the package. There are three derivations, compared with each other in `test_oracles.py`:
+
+- `mambalrp_explicit`: every layer's backward rule written out by hand, loops over tokens, no autograd;
+- `mambalrp_dense`: every block as one dense (L D, L D) matrix and an offset, multiplied together (small sizes only);
+- `hf_gradient_x_input`: torch autograd through Hugging Face's own model in float64, without rules.
+
+Glossary: B rows, L tokens, D hidden, E inner channels, N state, R dt rank, K conv width, V logits.
+The forward of one block, tokens t, channels e, states n, with mask m_t in {0, 1} (Hugging Face, transformers >= 5.15):
+
+    u   = w * h * r,  r = rsqrt(mean_d h^2 + eps)             RMSNorm
+    x0, z = split(W_in (m u) + b_in)                          in_proj
+    c_t = sum_k W_conv[k] x0_{t - (K-1) + k} + b_conv         depthwise causal conv
+    x   = m silu(c)
+    dt, B, C = softplus(W_dt W_x[:R] x + b_dt), W_x[R:R+N] x, W_x[R+N:] x
+    s_t = exp(dt_t A) s_{t-1} + dt_t B_t x_t,  A = -exp(A_log)
+    y_t = sum_n C_t s_t + D x_t
+    o   = y silu(z)                                           gate
+    h'  = h + W_out o + b_out                                 residual stream
+
+and logits = W_head (w_f h r_f) + b_head at one position per row. `G` below is always the modified gradient, i.e. what
+the rewritten network's backward carries: d(score)/d(that value). Relevance of a value is value * G.
+
+Which rules apply is a set: "norm" (normaliser constant), "silu" (SiLU(x) = x * const), "ssm" (exp(dt A), dt B and C
+constant), "gate" (half of the relevance to y, half to silu(z)). All four are MambaLRP, none is gradient x input, only
+"norm" is the LRP (LN-rule) baseline. Everything else is linear and needs no rule (LRP-0).
+
+The rules' constants do not depend on the target, so relevance is linear in `weights`: a score that sums logits of
+several positions is explained by the sum of the results of one call per position.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+State = Mapping[str, Tensor]
+"""A Hugging Face state dict; any dtype, used in float64."""
+
+MAMBALRP = frozenset({"norm", "silu", "ssm", "gate"})
+LRP_LN = frozenset({"norm"})
+GRADIENT_X_INPUT: frozenset[str] = frozenset()
+
+CONTENT_BIASES = ("in_proj.bias", "conv1d.bias", "out_proj.bias")
+"""Additive biases on a block's content path. dt_proj.bias is not: it sits inside what the "ssm" rule holds constant."""
+
+
+@dataclass(frozen=True)
+class OracleResult:
+    """What an oracle returns, all float64.
+
+    With all four rules `relevance.sum(-1) + biases == score`, and `layer_relevance[i].sum(-1) +
+    bias_by_layer[i:].sum(0) == score` for every i.
+    """
+
+    logits: Tensor  # (B, V) at `positions`
+    score: Tensor  # (B,) sum_v weights_v logit_v
+    relevance: Tensor  # (B, L) sum_d embedding * G; equal to layer_relevance[0]
+    layer_relevance: Tensor  # (num_layers + 1, B, L): 0 = embeddings, i = residual stream after i blocks, before norm_f
+    biases: Tensor  # (B,) what all additive biases on the content path absorbed
+    bias_by_layer: Tensor  # (num_layers + 1, B): row i = biases inside block i (from 0), last row = the head's bias
+    bias_by_name: dict[str, Tensor]  # the same, (B,) per parameter name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Inputs shared by the oracles
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    state: dict[str, Tensor]
+    embeddings: Tensor  # (B, L, D)
+    mask: Tensor  # (B, L) of 0.0 and 1.0
+    positions: Tensor  # (B,)
+    num_layers: int
+    head: Tensor  # (V, D)
+    head_bias: Tensor  # (V,), zeros where the head has none
+    head_name: str
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One block's parameters; absent biases are zero."""
+
+    norm: Tensor  # (D,)
+    in_proj: Tensor  # (2 E, D), rows x0 then z
+    in_proj_bias: Tensor  # (2 E,)
+    conv: Tensor  # (E, K), last tap = current token
+    conv_bias: Tensor  # (E,)
+    x_proj: Tensor  # (R + 2 N, E), rows dt, B, C
+    dt_proj: Tensor  # (E, R)
+    dt_bias: Tensor  # (E,)
+    A: Tensor  # (E, N), negative
+    D: Tensor  # (E,)
+    out_proj: Tensor  # (D, E)
+    out_proj_bias: Tensor  # (D,)
+
+
+def last_attended(attention_mask: Tensor) -> Tensor:
+    """Position of the rightmost attended token, (B, L) -> (B,)."""
+    return (torch.arange(attention_mask.shape[1]) * (attention_mask != 0)).argmax(-1)
+
+
+def logit_weights(targets: Iterable[int], num_logits: int, contrasts: Iterable[int] | None = None) -> Tensor:
+    """Weights (B, V) of the score logit(target) - logit(contrast)."""
+    weights = F.one_hot(torch.tensor(list(targets)), num_logits).double()
+    if contrasts is not None:
+        weights = weights - F.one_hot(torch.tensor(list(contrasts)), num_logits).double()
+    return weights
+
+
+def _prepare(
+    state: State,
+    input_ids: Tensor | None,
+    inputs_embeds: Tensor | None,
+    attention_mask: Tensor | None,
+    positions: Tensor | None,
+) -> _Inputs:
+    double = {name: tensor.detach().to("cpu", torch.float64) for name, tensor in state.items()}
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("pass exactly one of input_ids and inputs_embeds")
+    embedding = double["backbone.embeddings.weight"]
+    embeddings = embedding[input_ids.cpu()] if input_ids is not None else inputs_embeds.detach().cpu().double()
+    mask = torch.ones(embeddings.shape[:2]) if attention_mask is None else (attention_mask.cpu() != 0)
+    head_name = next((name for name in ("score", "lm_head") if f"{name}.weight" in double), "lm_head")
+    head = double.get(f"{head_name}.weight", embedding)  # tied weights may be left out of a state dict
+    return _Inputs(
+        state=double,
+        embeddings=embeddings,
+        mask=mask.double(),
+        positions=last_attended(mask) if positions is None else positions.cpu(),
+        num_layers=1 + max(int(name.split(".")[2]) for name in double if name.startswith("backbone.layers.")),
+        head=head,
+        head_bias=double.get(f"{head_name}.bias", head.new_zeros(head.shape[0])),
+        head_name=head_name,
+    )
+
+
+def _block(inputs: _Inputs, index: int) -> _Block:
+    prefix = f"backbone.layers.{index}."
+    p = {name.removeprefix(prefix): value for name, value in inputs.state.items() if name.startswith(prefix)}
+
+    def bias(name: str, size: int) -> Tensor:
+        return p.get(name, torch.zeros(size, dtype=torch.float64))
+
+    E, D = p["mixer.D"].shape[0], p["norm.weight"].shape[0]
+    return _Block(
+        norm=p["norm.weight"],
+        in_proj=p["mixer.in_proj.weight"],
+        in_proj_bias=bias("mixer.in_proj.bias", 2 * E),
+        conv=p["mixer.conv1d.weight"][:, 0, :],
+        conv_bias=bias("mixer.conv1d.bias", E),
+        x_proj=p["mixer.x_proj.weight"],
+        dt_proj=p["mixer.dt_proj.weight"],
+        dt_bias=p["mixer.dt_proj.bias"],
+        A=-torch.exp(p["mixer.A_log"]),
+        D=p["mixer.D"],
+        out_proj=p["mixer.out_proj.weight"],
+        out_proj_bias=bias("mixer.out_proj.bias", D),
+    )
+
+
+def _check_rules(rules: Iterable[str]) -> frozenset[str]:
+    chosen = frozenset(rules)
+    if not chosen <= MAMBALRP:
+        raise ValueError(f"unknown rules {sorted(chosen - MAMBALRP)}; known: {sorted(MAMBALRP)}")
+    return chosen
+
+
+def _silu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
+
+
+def _silu_slope(x: Tensor, rules: frozenset[str]) -> Tensor:
+    """With the rule silu(x) / x = sigmoid(x), else silu'(x) = sigmoid(x) (1 + x (1 - sigmoid(x)))."""
+    sigma = torch.sigmoid(x)
+    return sigma if "silu" in rules else sigma * (1 + x * (1 - sigma))
+
+
+def _softplus_slope(v: Tensor) -> Tensor:
+    """Derivative of torch's softplus, which is the identity above 20."""
+    return torch.where(v > 20, torch.ones_like(v), torch.sigmoid(v))
+
+
+def _result(
+    inputs: _Inputs, logits: Tensor, score: Tensor, layer_relevance: list[Tensor], bias_by_name: dict[str, Tensor]
+) -> OracleResult:
+    by_layer = torch.zeros(inputs.num_layers + 1, len(score), dtype=torch.float64)
+    for name, absorbed in bias_by_name.items():
+        parts = name.split(".")
+        by_layer[int(parts[2]) if parts[1] == "layers" else inputs.num_layers] += absorbed
+    return OracleResult(
+        logits=logits,
+        score=score,
+        relevance=layer_relevance[0],
+        layer_relevance=torch.stack(layer_relevance),
+        biases=by_layer.sum(0),
+        bias_by_layer=by_layer,
+        bias_by_name=bias_by_name,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 1. The explicit backward recursion
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """What a block's forward leaves for its backward."""
+
+    h: Tensor  # (B, L, D) input of the block
+    r: Tensor  # (B, L, 1) normaliser
+    z: Tensor  # (B, L, E) gate, before silu
+    c: Tensor  # (B, L, E) after the conv, before silu
+    x: Tensor  # (B, L, E) input of the scan
+    v: Tensor  # (B, L, E) dt before softplus
+    dt: Tensor  # (B, L, E)
+    B: Tensor  # (B, L, N)
+    C: Tensor  # (B, L, N)
+    states: Tensor  # (B, L, E, N) s_t
+    y: Tensor  # (B, L, E) scan output with the D skip
+
+
+def _rsqrt_mean_square(h: Tensor, eps: float) -> Tensor:
+    return torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + eps)
+
+
+def _forward_block(p: _Block, h: Tensor, mask: Tensor, eps: float) -> tuple[Tensor, _Trace]:
+    m = mask[:, :, None]
+    rows, L, E, N, K = h.shape[0], h.shape[1], p.A.shape[0], p.A.shape[1], p.conv.shape[1]
+    R = p.dt_proj.shape[1]
+    r = _rsqrt_mean_square(h, eps)
+    x0, z = ((h * r * p.norm * m) @ p.in_proj.T + p.in_proj_bias).split(E, dim=-1)
+
+    c = p.conv_bias.expand(rows, L, E).clone()
+    for t in range(L):
+        for k in range(K):
+            source = t - (K - 1) + k
+            if source >= 0:
+                c[:, t] += p.conv[:, k] * x0[:, source]
+    x = m * _silu(c)
+
+    dt_low, B, C = (x @ p.x_proj.T).split([R, N, N], dim=-1)
+    v = dt_low @ p.dt_proj.T + p.dt_bias
+    dt = F.softplus(v)
+
+    s = torch.zeros(rows, E, N, dtype=torch.float64)
+    states, y = [], []
+    for t in range(L):
+        s = torch.exp(dt[:, t, :, None] * p.A) * s + (dt[:, t] * x[:, t])[:, :, None] * B[:, t, None, :]
+        states.append(s)
+        y.append((s * C[:, t, None, :]).sum(-1) + p.D * x[:, t])
+    trace = _Trace(h, r, z, c, x, v, dt, B, C, torch.stack(states, 1), torch.stack(y, 1))
+    return h + (trace.y * _silu(z)) @ p.out_proj.T + p.out_proj_bias, trace
+
+
+def _backward_scan(p: _Block, trace: _Trace, G_y: Tensor, rules: frozenset[str]) -> Tensor:
+    """G of the scan's input x from G of its output y, both (B, L, E).
+
+    With q_t = G of s_t:  q_t = C_t G_y_t + exp(dt_{t+1} A) q_{t+1},  G_x_t = sum_n dt_t B_t q_t + D G_y_t.
+    Without the "ssm" rule also what flows back through C_t, B_t and dt_t:
+        G_C_t = sum_e s_t G_y_t,   G_B_t = sum_e dt_t x_t q_t,
+        G_dt_t = sum_n q_t (A exp(dt_t A) s_{t-1} + B_t x_t).
+    """
+    rows, L, E = G_y.shape
+    N = p.A.shape[1]
+    G_x, G_C, G_B, G_dt = torch.zeros_like(G_y), torch.zeros_like(trace.C), torch.zeros_like(trace.B), 0 * G_y
+    q = torch.zeros(rows, E, N, dtype=torch.float64)
+    for t in reversed(range(L)):
+        if t + 1 < L:
+            q = torch.exp(trace.dt[:, t + 1, :, None] * p.A) * q
+        q = q + trace.C[:, t, None, :] * G_y[:, t, :, None]
+        Bq = (trace.B[:, t, None, :] * q).sum(-1)
+        G_x[:, t] = trace.dt[:, t] * Bq + p.D * G_y[:, t]
+        if "ssm" in rules:
+            continue
+        before = trace.states[:, t - 1] if t > 0 else torch.zeros_like(q)
+        G_C[:, t] = (trace.states[:, t] * G_y[:, t, :, None]).sum(1)
+        G_B[:, t] = ((trace.dt[:, t] * trace.x[:, t])[:, :, None] * q).sum(1)
+        decayed = p.A * torch.exp(trace.dt[:, t, :, None] * p.A) * before
+        G_dt[:, t] = (q * decayed).sum(-1) + trace.x[:, t] * Bq
+    if "ssm" not in rules:
+        G_dt_low = (G_dt * _softplus_slope(trace.v)) @ p.dt_proj
+        G_x = G_x + torch.cat([G_dt_low, G_B, G_C], dim=-1) @ p.x_proj
+    return G_x
+
+
+def _backward_norm(h: Tensor, r: Tensor, weight: Tensor, G: Tensor, rules: frozenset[str]) -> Tensor:
+    """With the rule G w r, else r (G w) - h r^3 mean_d(h G w)."""
+    Gw = G * weight
+    return Gw * r if "norm" in rules else Gw * r - h * r**3 * (h * Gw).mean(-1, keepdim=True)
+
+
+def _backward_block(
+    p: _Block, trace: _Trace, mask: Tensor, G: Tensor, rules: frozenset[str]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """G of the block's input from G of its output, and what each bias absorbed: sum_{t, unit} b * G there."""
+    m = mask[:, :, None]
+    L, K = G.shape[1], p.conv.shape[1]
+    G_o = G @ p.out_proj
+    share = 0.5 if "gate" in rules else 1.0
+    G_y = share * G_o * _silu(trace.z)
+    G_z = share * G_o * trace.y * _silu_slope(trace.z, rules)
+    G_c = m * _backward_scan(p, trace, G_y, rules) * _silu_slope(trace.c, rules)
+    G_x0 = torch.zeros_like(G_c)
+    for t in range(L):
+        for k in range(K):
+            source = t - (K - 1) + k
+            if source >= 0:
+                G_x0[:, source] += p.conv[:, k] * G_c[:, t]
+    G_in = torch.cat([G_x0, G_z], dim=-1)
+    G_h = G + _backward_norm(trace.h, trace.r, p.norm, m * (G_in @ p.in_proj), rules)
+    absorbed = {
+        "in_proj.bias": (p.in_proj_bias * G_in).sum((1, 2)),
+        "conv1d.bias": (p.conv_bias * G_c).sum((1, 2)),
+        "out_proj.bias": (p.out_proj_bias * G).sum((1, 2)),
+    }
+    return G_h, absorbed
+
+
+def mambalrp_explicit(
+    state: State,
+    *,
+    eps: float,
+    input_ids: Tensor | None = None,
+    inputs_embeds: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    positions: Tensor | None = None,
+    weights: Tensor | None = None,
+    rules: Iterable[str] = MAMBALRP,
+) -> OracleResult:
+    """Relevance by an explicit backward recursion, block by block and token by token.
+
+    `positions` (B,) defaults to the rightmost attended token; `weights` (B, V) to the predicted logit. `eps` is the
+    RMSNorms' epsilon. 8 layers, hidden 32, B = 2, L = 500 take a few seconds.
+    """
+    rules = _check_rules(rules)
+    inputs = _prepare(state, input_ids, inputs_embeds, attention_mask, positions)
+    rows = torch.arange(len(inputs.positions))
+
+    h, traces = inputs.embeddings, []
+    for i in range(inputs.num_layers):
+        h, trace = _forward_block(_block(inputs, i), h, inputs.mask, eps)
+        traces.append(trace)
+    norm_f = inputs.state["backbone.norm_f.weight"]
+    last = h[rows, inputs.positions]  # (B, D)
+    r_f = _rsqrt_mean_square(last, eps)
+    logits = (last * r_f * norm_f) @ inputs.head.T + inputs.head_bias
+    if weights is None:
+        weights = logit_weights(logits.argmax(-1).tolist(), logits.shape[1])
+    weights = weights.cpu().double()
+    score = (weights * logits).sum(-1)
+
+    absorbed = {}
+    if f"{inputs.head_name}.bias" in inputs.state:
+        absorbed[f"{inputs.head_name}.bias"] = (weights * inputs.head_bias).sum(-1)
+    G = torch.zeros_like(h)
+    G[rows, inputs.positions] = _backward_norm(last, r_f, norm_f, weights @ inputs.head, rules)
+    layer_relevance = [(h * G).sum(-1)]
+    for i in reversed(range(inputs.num_layers)):
+        G, by_bias = _backward_block(_block(inputs, i), traces[i], inputs.mask, G, rules)
+        layer_relevance.insert(0, (traces[i].h * G).sum(-1))
+        for name, value in by_bias.items():
+            full = f"backbone.layers.{i}.mixer.{name}"
+            if full in inputs.state:
+                absorbed[full] = value
+    return _result(inputs, logits, score, layer_relevance, absorbed)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 2. One dense matrix per block
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def hidden_attention(dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha (E, L, L) and its factors P (L, L, E, N) for one row, dt (L, E), A (E, N), B and C (L, N).
+
+    P_ij = prod_{k=j+1..i} exp(dt_k A), alpha_ij = sum_n C_i[n] P_ij[n] dt_j B_j[n], zero above the diagonal
+    (Ali et al., The Hidden Attention of Mamba Models).
+    """
+    L, E = dt.shape
+    P = torch.zeros(L, L, E, A.shape[1], dtype=torch.float64)
+    for i in range(L):
+        for j in range(i + 1):
+            P[i, j] = torch.exp(A * dt[j + 1 : i + 1].sum(0)[:, None])
+    alpha = torch.einsum("in,ijen,je,jn->eij", C, P, dt, B)
+    return alpha, P
+
+
+def _scan_matrix(p: _Block, x: Tensor, rules: frozenset[str]) -> tuple[Tensor, Tensor]:
+    """y (L, E) of one row and the (L E, L E) matrix that takes x to it: alpha + D, or without "ssm" the Jacobian."""
+    L, E = x.shape
+    N, R = p.A.shape[1], p.dt_proj.shape[1]
+    W_dt, W_B, W_C = p.dt_proj @ p.x_proj[:R], p.x_proj[R : R + N], p.x_proj[R + N :]  # (E, E), (N, E), (N, E)
+    v, B, C = x @ W_dt.T + p.dt_bias, x @ W_B.T, x @ W_C.T
+    dt = F.softplus(v)
+    alpha, P = hidden_attention(dt, p.A, B, C)
+    y = torch.einsum("eij,je->ie", alpha, x) + p.D * x
+    channels, tokens = torch.eye(E, dtype=torch.float64), torch.eye(L, dtype=torch.float64)
+    J = torch.einsum("eij,ef->iejf", alpha, channels) + torch.einsum("ij,e,ef->iejf", tokens, p.D, channels)
+    if "ssm" not in rules:
+        # y_i = sum_j C_i P_ij dt_j B_j x_j; each factor in turn as a function of x.
+        by_B = torch.einsum("in,ijen,je,je,nf->iejf", C, P, dt, x, W_B)
+        by_C = torch.einsum("ijen,je,jn,je,nf,ik->iekf", P, dt, B, x, W_C, tokens)
+        step = torch.einsum("in,iken,kn,ke->ike", C, P, B, x)  # dt_k as the step of token k
+        for i in range(L):
+            for k in range(i + 1):  # dt_k inside the decay P_ij of all j < k <= i
+                step[i, k] += torch.einsum("n,jen,je,jn,je,en->e", C[i], P[i, :k], dt[:k], B[:k], x[:k], p.A)
+        by_dt = torch.einsum("ike,ke,ef->iekf", step, _softplus_slope(v), W_dt)
+        J = J + by_B + by_C + by_dt
+    return y, J.reshape(L * E, L * E)
+
+
+def _conv_matrix(conv: Tensor, L: int) -> Tensor:
+    """(L E, L E) matrix of the depthwise causal conv: T[t e, s e] = W_conv[e, K-1-(t-s)]."""
+    E, K = conv.shape
+    T = torch.zeros(L, E, L, E, dtype=torch.float64)
+    for t in range(L):
+        for s in range(max(0, t - K + 1), t + 1):
+            for e in range(E):
+                T[t, e, s, e] = conv[e, K - 1 - (t - s)]
+    return T.reshape(L * E, L * E)
+
+
+def _norm_matrix(h: Tensor, weight: Tensor, eps: float, rules: frozenset[str]) -> Tensor:
+    """(L D, L D) matrix of RMSNorm over h (L, D): diag(w r), or its Jacobian diag(w) (r I - r^3 h h^T / D)."""
+    blocks = []
+    for token in h:
+        r = (token.pow(2).mean() + eps).rsqrt()
+        J = r * torch.eye(len(token), dtype=torch.float64)
+        if "norm" not in rules:
+            J = J - r**3 * torch.outer(token, token) / len(token)
+        blocks.append(weight[:, None] * J)
+    return torch.block_diag(*blocks)
+
+
+@dataclass(frozen=True)
+class _DenseBlock:
+    """h' ~ M h + sum of the maps in `bias_maps` applied to the biases, exact with all four rules."""
+
+    M: Tensor  # (L D, L D)
+    offsets: dict[str, Tensor]  # name -> (L D,) what that bias adds to the output
+    output: Tensor  # (L, D) the true forward
+
+
+def _dense_block(p: _Block, h: Tensor, mask: Tensor, eps: float, rules: frozenset[str]) -> _DenseBlock:
+    """One row's block as a matrix, token-major: index t D + d.
+
+    M = I + W_out g (diag(silu z) S diag(m slope_c) T W_x m Norm + diag(y slope_z) W_z m Norm), with S the scan's and T
+    the conv's matrix, slope = sigmoid under the "silu" rule, g = 1/2 under the "gate" rule and 1 without.
+    """
+    L, D = h.shape
+    E = p.A.shape[0]
+    eye = torch.eye(L, dtype=torch.float64)
+    norm = _norm_matrix(h, p.norm, eps, rules)
+    u = p.norm * h / (h.pow(2).mean(-1, keepdim=True) + eps).sqrt()
+    masked = torch.diag(mask.repeat_interleave(D))
+    W_x, W_z, W_out = (torch.kron(eye, W) for W in (p.in_proj[:E], p.in_proj[E:], p.out_proj))
+    b_x, b_z, b_c, b_out = (b.repeat(L) for b in (p.in_proj_bias[:E], p.in_proj_bias[E:], p.conv_bias, p.out_proj_bias))
+    T = _conv_matrix(p.conv, L)
+
+    u_masked = masked @ u.reshape(-1)
+    z = W_z @ u_masked + b_z
+    c = T @ (W_x @ u_masked + b_x) + b_c
+    y, S = _scan_matrix(p, (mask.repeat_interleave(E) * _silu(c)).reshape(L, E), rules)
+    y = y.reshape(-1)
+
+    c_to_y = S @ torch.diag(mask.repeat_interleave(E) * _silu_slope(c, rules))
+    share = 0.5 if "gate" in rules else 1.0
+    y_to_out = share * W_out @ torch.diag(_silu(z))
+    z_to_out = share * W_out @ torch.diag(y * _silu_slope(z, rules))
+    M = torch.eye(L * D, dtype=torch.float64)
+    M = M + (y_to_out @ c_to_y @ T @ W_x + z_to_out @ W_z) @ masked @ norm
+    offsets = {
+        "in_proj.bias": y_to_out @ c_to_y @ T @ b_x + z_to_out @ b_z,
+        "conv1d.bias": y_to_out @ c_to_y @ b_c,
+        "out_proj.bias": b_out,
+    }
+    output = h + (W_out @ (y * _silu(z)) + b_out).reshape(L, D)
+    return _DenseBlock(M, offsets, output)
+
+
+def mambalrp_dense(
+    state: State,
+    *,
+    eps: float,
+    input_ids: Tensor | None = None,
+    inputs_embeds: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    positions: Tensor | None = None,
+    weights: Tensor | None = None,
+    rules: Iterable[str] = MAMBALRP,
+) -> OracleResult:
+    """Relevance by multiplying dense matrices, row by row; for L * E of some tens.
+
+    With head row q (L D,) and block matrices M_0 .. M_{n-1}, G_i = q M_{n-1} ... M_i and the relevance of the stream
+    before block i is G_i * h_i. With all four rules it also checks that M_i h_i + offsets is the true forward.
+    """
+    rules = _check_rules(rules)
+    inputs = _prepare(state, input_ids, inputs_embeds, attention_mask, positions)
+    num_rows, L, D = inputs.embeddings.shape
+    norm_f = inputs.state["backbone.norm_f.weight"]
+    logits, streams, chains = [], [], []
+    for row in range(num_rows):
+        h, stream, blocks = inputs.embeddings[row], [inputs.embeddings[row]], []
+        for i in range(inputs.num_layers):
+            block = _dense_block(_block(inputs, i), h, inputs.mask[row], eps, rules)
+            if rules == MAMBALRP:
+                affine = block.M @ h.reshape(-1) + sum(block.offsets.values())
+                torch.testing.assert_close(affine.reshape(L, D), block.output, rtol=1e-10, atol=1e-10)
+            h = block.output
+            stream.append(h)
+            blocks.append(block)
+        last = h[inputs.positions[row]]
+        logits.append(inputs.head @ (norm_f * last / (last.pow(2).mean() + eps).sqrt()) + inputs.head_bias)
+        streams.append(stream)
+        chains.append(blocks)
+    all_logits = torch.stack(logits)
+    if weights is None:
+        weights = logit_weights(all_logits.argmax(-1).tolist(), all_logits.shape[1])
+    weights = weights.cpu().double()
+
+    layer_relevance = torch.zeros(inputs.num_layers + 1, num_rows, L, dtype=torch.float64)
+    absorbed: dict[str, Tensor] = {}
+    if f"{inputs.head_name}.bias" in inputs.state:
+        absorbed[f"{inputs.head_name}.bias"] = weights @ inputs.head_bias
+    for row in range(num_rows):
+        at = int(inputs.positions[row])
+        q = torch.zeros(L, D, dtype=torch.float64)
+        q[at] = weights[row] @ inputs.head @ _norm_matrix(streams[row][-1][at : at + 1], norm_f, eps, rules)
+        G = q.reshape(-1)
+        layer_relevance[-1, row] = (G.reshape(L, D) * streams[row][-1]).sum(-1)
+        for i in reversed(range(inputs.num_layers)):
+            for name, offset in chains[row][i].offsets.items():
+                full = f"backbone.layers.{i}.mixer.{name}"
+                if full in inputs.state:
+                    absorbed.setdefault(full, torch.zeros(num_rows, dtype=torch.float64))[row] = G @ offset
+            G = G @ chains[row][i].M
+            layer_relevance[i, row] = (G.reshape(L, D) * streams[row][i]).sum(-1)
+    score = (weights * all_logits).sum(-1)
+    return _result(inputs, all_logits, score, list(layer_relevance), absorbed)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 3. Autograd through Hugging Face's own model
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class HFFloat64(TorchFunctionMode):
+    """Context in which Hugging Face's explicit casts to float32 (norm, A, dt, residual, logits) go to float64."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.float:
+            func = torch.Tensor.double
+        elif func is torch.Tensor.to:
+            args = tuple(torch.float64 if arg is torch.float32 else arg for arg in args)
+            kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()}
+        return func(*args, **(kwargs or {}))
+
+
+def hf_gradient_x_input(
+    model: torch.nn.Module,
+    *,
+    input_ids: Tensor | None = None,
+    inputs_embeds: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    positions: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> OracleResult:
+    """Gradient x input by autograd through a float64 copy of a Hugging Face Mamba model with a head.
+
+    The same fields as the other oracles, the layers from a forward hook on every block. Whatever hooks or patches the
+    caller has put on the model take part, so rules can be added from outside.
+    """
+    model = copy.deepcopy(model).double().eval()
+    inputs = _prepare(model.state_dict(), input_ids, inputs_embeds, attention_mask, positions)
+    streams = [inputs.embeddings.clone().requires_grad_(True)]
+    for layer in model.backbone.layers:
+        layer.register_forward_hook(lambda _m, _i, out: streams.append(out[0] if isinstance(out, tuple) else out))
+    with HFFloat64():
+        output = model(inputs_embeds=streams[0], attention_mask=attention_mask, use_cache=False)
+    rows = torch.arange(len(inputs.positions))
+    logits = output.logits[rows, inputs.positions] if output.logits.dim() == 3 else output.logits
+    assert logits.dtype == torch.float64
+    if weights is None:
+        weights = logit_weights(logits.argmax(-1).tolist(), logits.shape[1])
+    score = (weights.cpu().double() * logits).sum(-1)
+
+    names = (*CONTENT_BIASES, "lm_head.bias", "score.bias")
+    biases = {name: p for name, p in model.named_parameters() if name.endswith(names)}
+    layer_relevance = torch.zeros(inputs.num_layers + 1, *inputs.mask.shape, dtype=torch.float64)
+    absorbed = {name: torch.zeros(len(rows), dtype=torch.float64) for name in biases}
+    for row in rows.tolist():
+        wanted = [*streams, *biases.values()]
+        grads = torch.autograd.grad(score[row], wanted, retain_graph=True, materialize_grads=True)
+        for i, stream in enumerate(streams):
+            layer_relevance[i, row] = (stream * grads[i])[row].sum(-1).detach()
+        for (name, bias), grad in zip(biases.items(), grads[len(streams) :], strict=True):
+            absorbed[name][row] = (bias * grad).sum().detach()
+    return _result(inputs, logits.detach(), score.detach(), list(layer_relevance), absorbed)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Random models and batches
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def random_model(
+    *,
+    num_layers: int = 2,
+    hidden_size: int = 8,
+    state_size: int = 4,
+    vocab_size: int = 19,
+    expand: int = 2,
+    conv_kernel: int = 4,
+    time_step_rank: int = 2,
+    use_bias: bool = False,
+    use_conv_bias: bool = True,
+    zero_biases: bool = False,
+    tie_word_embeddings: bool = False,
+    eps: float = 1e-5,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+) -> torch.nn.Module:
+    """A `MambaForCausalLM` whose every parameter is random and large enough to matter.
+
+    Matrices N(0, 1 / fan_in) (0.2 to 0.35 at tiny sizes), embeddings N(0, 1), norms 1 + N(0, 0.3), biases N(0, 0.3),
+    D 1 + N(0, 0.5), A_log log(1..N) + N(0, 0.3), dt_proj.bias the inverse softplus of log-uniform 0.001 .. 1.
+    `zero_biases` zeroes the biases of the content path. Values depend on the seed, not on the dtype.
+    """
+    from transformers import MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        state_size=state_size,
+        num_hidden_layers=num_layers,
+        expand=expand,
+        conv_kernel=conv_kernel,
+        time_step_rank=time_step_rank,
+        use_bias=use_bias,
+        use_conv_bias=use_conv_bias,
+        layer_norm_epsilon=eps,
+        tie_word_embeddings=tie_word_embeddings,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        model = MambaForCausalLM(config)
+
+    def normal(shape: torch.Size, std: float = 1.0) -> Tensor:
+        return std * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    model.to(dtype)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.endswith("embeddings.weight"):
+                value = normal(p.shape)
+            elif name.endswith(("norm.weight", "norm_f.weight")):
+                value = 1 + normal(p.shape, 0.3)
+            elif name.endswith("A_log"):
+                value = torch.log(torch.arange(1, state_size + 1, dtype=torch.float64)) + normal(p.shape, 0.3)
+            elif name.endswith("mixer.D"):
+                value = 1 + normal(p.shape, 0.5)
+            elif name.endswith("dt_proj.bias"):
+                uniform = torch.rand(p.shape, generator=generator, dtype=torch.float64)
+                dt = torch.exp(uniform * math.log(1000.0) - math.log(1000.0))
+                value = dt + torch.log(-torch.expm1(-dt))
+            elif name.endswith("bias"):
+                value = normal(p.shape, 0.0 if zero_biases else 0.3)
+            else:
+                value = normal(p.shape, p[0].numel() ** -0.5)
+            p.copy_(value)
+    return model.eval()
+
+
+def tiny_mamba_weights(**options: Any) -> dict[str, Tensor]:
+    """The float64 state dict of `random_model(**options)`."""
+    return {name: value.double() for name, value in random_model(**options).state_dict().items()}
+
+
+def padded_batch(
+    lengths: Iterable[int], *, vocab_size: int = 19, side: str = "left", pad_id: int = 0, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Random `input_ids` and `attention_mask` (B, max(lengths)), padded on one side with `pad_id`."""
+    lengths = list(lengths)
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.full((len(lengths), max(lengths)), pad_id)
+    mask = torch.zeros_like(ids)
+    for row, length in enumerate(lengths):
+        span = slice(max(lengths) - length, None) if side == "left" else slice(0, length)
+        ids[row, span] = torch.randint(1, vocab_size, (length,), generator=generator)
+        mask[row, span] = 1
+    return ids, mask

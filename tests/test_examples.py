@@ -1,0 +1,70 @@
+"""Every example runs as it stands, and prints what it promises."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from oracles import random_model
+from small import byte_level_tokenizer
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+COMMANDS = {
+    "explain_review.py": ["A dull and lifeless film.", "--html", "review.html"],
+    "explain_next_token.py": ["The capital of France is", " Paris", " London", "--model", "model", "--new-tokens", "3"],
+    "save_and_reload.py": [],
+    "benchmarks/cpu.py": [
+        "--hidden-size",
+        "32",
+        "--layers",
+        "2",
+        "--vocabulary",
+        "100",
+        "--lengths",
+        "16",
+        "32",
+        "--forward-lengths",
+        "16",
+        "--gradient-length",
+        "16",
+        "--repeats",
+        "1",
+        "--json",
+        "run.json",
+    ],
+}
+PROMISED = {
+    "explain_review.py": ["positive", "negative", "sum of relevance", "written: review.html"],
+    "explain_next_token.py": ["Paris", "London", "sum of relevance"],
+    "save_and_reload.py": ["mambalrp", "read back exactly: True"],
+    "benchmarks/cpu.py": ["| explain() | 16 |", "| HF forward, no gradient | 16 |", "| HF gradient x input | 16 |"],
+}
+
+
+def test_every_example_is_run_here():
+    scripts = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.py")}
+    assert scripts - {path for path in scripts if path.startswith("training/")} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("example", COMMANDS)
+def test_example(example, tmp_path):
+    tokenizer = byte_level_tokenizer("The capital of France is Paris. The capital of England is London.")
+    model = random_model(num_layers=1, vocab_size=len(tokenizer), dtype=torch.float32)
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    result = subprocess.run(
+        [sys.executable, EXAMPLES / example, *COMMANDS[example]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    for words in PROMISED[example]:
+        assert words in result.stdout
+    if example == "explain_review.py":
+        assert "lifeless" in (tmp_path / "review.html").read_text()
+    if example == "benchmarks/cpu.py":
+        assert [row["length"] for row in json.loads((tmp_path / "run.json").read_text())["rows"]] == [16, 32, 16, 16]

@@ -1,0 +1,378 @@
+"""The result objects: their checks, rows, equality, dictionaries, files and tables."""
+
+import copy
+import json
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from results import capital, conserved, explanation, generation
+
+from hf_mambalrp.errors import InputError, MissingExtraError, NonFiniteRelevanceError
+from hf_mambalrp.explanation import Conservation, Explanation
+from hf_mambalrp.generation_explanation import GenerationExplanation
+
+TEXTS = ("one two three", "日本 🙂", "x")
+
+
+def full():
+    """Three rows with every field set, numbers that float32 does not hold exactly, and hard text."""
+    torch.manual_seed(0)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0]])
+    relevance = torch.randn(3, 3) / 3 * mask
+    return explanation(
+        *TEXTS,
+        relevance=relevance,
+        target=[1, (3, 4), None],
+        target_text=["a\u2028b", "\ud800", "entropy"],
+        contrast=[0, 2, (5, 6)],
+        contrast_text=["x", "y", "z"],
+        probability=torch.rand(3),
+        position=torch.tensor([2, 1, 0]),
+        layer_relevance=torch.randn(4, 3, 3) * mask,
+        special_tokens_mask=mask == 0,
+        conservation=Conservation(torch.rand(3), relevance.sum(-1), torch.rand(3)),
+    )
+
+
+BUILDERS = [full, capital, generation, lambda: generation()[1]]
+
+
+def test_conservation_numbers():
+    kept = Conservation(torch.tensor([2.0, -4.0]), torch.tensor([1.5, -4.0]), torch.tensor([0.25, 0.0]))
+    assert kept.gap.tolist() == [0.25, 0.0]
+    assert kept.ratio.tolist() == [0.75, 1.0]
+    assert str(kept) == (
+        "sum of relevance +1.500 + biases +0.250 = 1.750 of score 2.000 (gap 0.250)\n"
+        "sum of relevance -4.000 + biases 0.000 = -4.000 of score -4.000 (gap 0.000)"
+    )
+    assert str(kept[1]) == str(kept).splitlines()[1]
+    assert kept[-2:] == kept
+    assert kept[0] != kept[1]
+    tiny = Conservation(torch.tensor([1.0]), torch.tensor([1.0]), torch.tensor([-(2.0**-20)]))
+    assert str(tiny).endswith("biases -1e-6 = 1.000 of score 1.000 (gap 1e-6)")
+
+
+def test_rows():
+    ex = full()
+    assert len(ex) == 3
+    assert [row.texts for row in ex] == [[text] for text in TEXTS]
+    assert ex[-1] == ex[2]
+    assert ex[1:] == ex[[1, 2]]
+    assert ex[[2, 0]].target == [None, 1]
+    row = ex[1]
+    assert len(row) == 1
+    assert row.relevance.tolist() == [ex.relevance[1].tolist()]
+    assert row.layer_relevance.shape == (4, 1, 3)
+    assert torch.equal(row.layer_relevance[:, 0], ex.layer_relevance[:, 1])
+    assert row.conservation.score.tolist() == [ex.conservation.score[1].item()]
+    assert (row.tokens, row.target, row.contrast_text) == ([ex.tokens[1]], [(3, 4)], ["y"])
+    assert (row.method, row.versions) == (ex.method, ex.versions)
+
+
+@pytest.mark.parametrize("index", [3, -4, [0, 3]])
+def test_rows_out_of_range(index):
+    with pytest.raises(IndexError, match="there are 3 rows"):
+        full()[index]
+
+
+@pytest.mark.parametrize("index", ["0", 1.0, True, [True, False, True]])
+def test_rows_of_another_type(index):
+    with pytest.raises(TypeError, match="int, slice or list of int"):
+        full()[index]
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(InputError, match="at least one row"):
+        full()[3:]
+
+
+@pytest.mark.parametrize("row", [3, -4])
+def test_words_of_a_missing_row(row):
+    with pytest.raises(IndexError, match=f"row {row} is out of range"):
+        full().words(row)
+    assert full().words(-1) == full().words(2)
+
+
+def test_equality_sees_every_field():
+    for builder in BUILDERS:
+        assert builder() == builder()
+        for name in builder()._names():
+            other = builder()
+            value = getattr(other, name)
+            if isinstance(value, torch.Tensor):
+                value = value.clone().flatten()
+                value[-1] = 0 if value[-1] else 1
+                object.__setattr__(other, name, value.view_as(getattr(other, name)))
+            elif isinstance(value, Conservation):
+                other.conservation = Conservation(value.score, value.relevance, value.biases + 1)
+            else:
+                setattr(other, name, None if value else "something")
+            assert other != builder(), name
+    assert full() != "text"
+    assert full()[0] != generation()
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(full())
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_save_and_load_are_exact(builder, tmp_path):
+    ex = builder()
+    ex.save(tmp_path / "a" / "b")
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [
+        "explanation.json", "explanation.safetensors",
+    ]  # fmt: skip
+    loaded = type(ex).load(str(tmp_path / "a" / "b"))
+    assert loaded == ex
+    assert repr(loaded) == repr(ex)
+    for name in ("relevance", "score", "probability"):
+        assert getattr(loaded, name).numpy().tobytes() == getattr(ex, name).numpy().tobytes()
+    if isinstance(ex, Explanation):
+        assert [type(target) for target in loaded.target] == [type(target) for target in ex.target]
+        assert isinstance(loaded.offsets[0][0], tuple)
+
+
+def test_save_keeps_what_is_not_contiguous_and_what_is_shared(tmp_path):
+    base = full()
+    shared = explanation("a b", relevance=torch.ones(2, 1).T, layer_relevance=torch.rand(3, 2, 2).mT[:, :1])
+    shared.conservation = Conservation(shared.score, shared.score, shared.score)
+    shared.save(tmp_path)
+    assert Explanation.load(tmp_path) == shared
+    base.save(tmp_path)
+    assert Explanation.load(tmp_path) == base
+
+
+def test_no_pickle_is_written(tmp_path):
+    full().save(tmp_path)
+    for path in tmp_path.iterdir():
+        assert not path.read_bytes().startswith((b"\x80", b"PK"))
+    json.loads((tmp_path / "explanation.json").read_text())
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_round_trip(builder, indent, tmp_path):
+    ex = builder()
+    text = ex.to_json(tmp_path / "ex.json", indent=indent)
+    assert (tmp_path / "ex.json").read_text() == text
+    assert json.loads(text) == ex.to_dict()
+    assert json.loads(text)["format"] == 1
+    assert type(ex).from_dict(json.loads(text)) == ex
+    assert type(ex).from_dict(ex.to_dict()) == ex
+
+
+def test_dictionary_holds_plain_types():
+    def check(value):
+        assert type(value) in (dict, list, str, int, float, bool, type(None)), value
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            check(item)
+
+    check(full().to_dict())
+    check(generation().to_dict())
+    assert "layer_relevance" in full().to_dict()
+    data = capital().to_dict()
+    assert "layer_relevance" not in data
+    assert data["kind"] == "Explanation"
+    assert data["relevance"] == [[0.25, 3.0, -0.25, 8.0, 0.5]]
+    assert data["conservation"] == {"score": [11.25], "relevance": [11.5], "biases": [-0.25]}
+    assert data["offsets"][0] == [[0, 3], [3, 11], [11, 14], [14, 21], [21, 24]]
+
+
+def damage(folder, name, change):
+    path = folder / name
+    path.write_bytes(change(path.read_bytes()))
+
+
+def fields(change):
+    def edit(raw):
+        data = json.loads(raw)
+        change(data)
+        return json.dumps(data).encode()
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("explanation.json", lambda raw: raw[:40], "is damaged"),
+        ("explanation.json", lambda raw: b"\xff" + raw, "is damaged"),
+        ("explanation.json", lambda raw: b"[]", "no 'format' number"),
+        ("explanation.json", fields(lambda data: data.pop("format")), "no 'format' number"),
+        ("explanation.json", fields(lambda data: data.update(format=2)), "format 2.*up to 1.*upgrade"),
+        ("explanation.json", fields(lambda data: data.pop("tokens")), "damaged: KeyError..tokens"),
+        ("explanation.json", fields(lambda data: data.pop("conservation")), "damaged: KeyError..conservation"),
+        ("explanation.json", fields(lambda data: data["tokens"].pop()), r"tokens has shape \(2, 3\).*\(3, 3\)"),
+        ("explanation.json", fields(lambda data: data.update(target=7)), "damaged"),
+        ("explanation.safetensors", lambda raw: raw[:-5], "is damaged"),
+        ("explanation.safetensors", lambda raw: b"garbage", "is damaged"),
+    ],
+)
+def test_damaged_directories(name, change, message, tmp_path):
+    full().save(tmp_path)
+    damage(tmp_path, name, change)
+    with pytest.raises(InputError, match=message):
+        Explanation.load(tmp_path)
+
+
+def test_missing_directories(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere is no saved Explanation: explanation\.json is missing"):
+        Explanation.load(tmp_path / "nowhere")
+    full().save(tmp_path)
+    (tmp_path / "explanation.safetensors").unlink()
+    with pytest.raises(InputError, match=r"explanation\.safetensors is missing"):
+        Explanation.load(tmp_path)
+    with pytest.raises(InputError, match="is a file"):
+        full().save(tmp_path / "explanation.json")
+
+
+def test_the_other_kind_is_refused(tmp_path):
+    full().save(tmp_path)
+    with pytest.raises(InputError, match="a saved 'Explanation', not a GenerationExplanation"):
+        GenerationExplanation.load(tmp_path)
+
+
+def test_an_interrupted_save_does_not_load(tmp_path, monkeypatch):
+    full().save(tmp_path)
+
+    def interrupted(tensors, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hf_mambalrp.serialization.save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        full().save(tmp_path)
+    with pytest.raises(InputError, match=r"explanation\.json is missing"):
+        Explanation.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"attention_mask": torch.ones(1, 4)}, r"attention_mask has shape \(1, 4\).*relevance has shape \(1, 5\)"),
+        ({"tokens": [["a", "b"]]}, r"tokens has shape \(1, 2\), but relevance has shape \(1, 5\): expected \(B, L\)"),
+        ({"tokens": [["a"] * 5] * 2}, r"tokens has shape \(2, 5\)"),
+        ({"input_ids": torch.ones(5)}, r"input_ids has shape \(5,\)"),
+        ({"score": torch.ones(2)}, r"score has shape \(2,\)"),
+        ({"score": None}, "score is missing"),
+        ({"score": [1.0]}, "score is a list; it must be a tensor"),
+        ({"target_text": ["a", "b"]}, r"target_text has shape \(2,\)"),
+        ({"layer_relevance": torch.ones(1, 5)}, r"layer_relevance has shape \(1, 5\).*\(N, B, L\)"),
+        ({"conservation": conserved(torch.ones(2, 5))}, r"conservation has shape \(2,\)"),
+        ({"offsets": [[(0, 1)]]}, r"offsets has shape \(1, 1\)"),
+        ({"texts": None}, "offsets are spans in texts"),
+        ({"attention_mask": torch.tensor([[1, 1, 1, 1, 0]])}, r"padding has relevance .* = \(0, 4\)"),
+    ],
+)
+def test_fields_that_disagree(wrong, message):
+    good = {name: getattr(capital(), name) for name in Explanation._names()}
+    with pytest.raises(InputError, match=message):
+        Explanation(**{**good, **wrong})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite(bad):
+    good = {name: getattr(capital(), name) for name in Explanation._names()}
+    relevance = good["relevance"].clone()
+    relevance[0, 3] = bad
+    with pytest.raises(NonFiniteRelevanceError, match=rf"relevance holds {bad} at \(B, L\) = \(0, 3\)"):
+        Explanation(**{**good, "relevance": relevance})
+
+
+def test_tensors_are_normalised():
+    relevance = torch.tensor([[1.0, 2.0]], dtype=torch.float64, requires_grad=True)
+    ex = explanation("a b", relevance=relevance, attention_mask=torch.ones(1, 2, dtype=torch.bool))
+    assert ex.relevance.dtype == torch.float32
+    assert not ex.relevance.requires_grad
+    assert ex.attention_mask.dtype == torch.int64
+    assert ex.score.dtype == torch.float32
+    copy.deepcopy(ex)
+
+
+def test_pandas():
+    ex = explanation("a b c", "d e", relevance=torch.tensor([[1.0, -2.0, 1.0], [0.0, 0.0, 0.0]]))
+    table = ex.to_pandas()
+    assert list(table.columns) == [
+        "row", "position", "token", "token_id", "start", "end", "relevance", "relevance_share", "target", "score",
+        "method",
+    ]  # fmt: skip
+    assert table["token"].tolist() == ["a", " b", " c", "d", " e"]
+    assert table["row"].tolist() == [0, 0, 0, 1, 1]
+    assert table["position"].tolist() == [0, 1, 2, 0, 1]
+    assert table["token_id"].tolist() == [0, 1, 2, 0, 1]
+    assert table[["start", "end"]].values.tolist() == [[0, 1], [1, 3], [3, 5], [0, 1], [1, 3]]
+    assert table["relevance_share"].tolist() == [0.25, 0.5, 0.25, 0, 0]
+    assert table["target"].unique().tolist() == ["positive"]
+    assert table["score"].tolist() == [0.0] * 5
+    bare = explanation("a b", input_ids=None, offsets=None, texts=None).to_pandas()
+    assert bare[["token_id", "start", "end"]].isna().all(axis=None)
+    assert isinstance(bare, pd.DataFrame)
+
+
+def test_pandas_is_optional(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "hf_mambalrp\[pandas\]"'):
+        capital().to_pandas()
+
+
+def test_repr():
+    assert repr(capital()) == (
+        "Explanation of 1 row: mambalrp on me/mamba\n"
+        "[0] speaks for Paris rather than London\n"
+        "    score (logit of Paris minus London) 11.250, probability of Paris 75.0%, prediction after position 4\n"
+        "    top words: France +8.000, capital +3.000, is +0.500, The +0.250, of -0.250\n"
+        "    sum of relevance +11.500 + biases -0.250 = 11.250 of score 11.250 (gap 0.000)"
+    )
+    many = repr(explanation(*["a b"] * 6))
+    assert many.startswith("Explanation of 6 rows")
+    assert many.endswith("... and 3 more rows")
+    assert "[2]" in many
+    assert "[3]" not in many
+
+
+def test_generation_steps():
+    gen = generation()
+    assert len(gen) == 2
+    first = gen.step(0)
+    assert first.relevance.tolist() == [[1.0, 2.0], [0.0, 4.0]]
+    assert first.tokens == [["The", " cat"], ["<pad>", "Hi"]]
+    assert (first.target, first.target_text) == ([2, 7], [" sat", " there"])
+    assert first.position.tolist() == [1, 1]
+    assert first.score.tolist() == [3.0, 4.0]
+    assert first.conservation.gap.tolist() == [0.0, 0.0]
+    assert [word.text for word in first.words(1)] == ["Hi"]
+    last = gen.step(-1)
+    assert last == gen.step(2)
+    assert last.relevance.tolist() == [[0.25] * 4, [0.0] * 4]
+    assert gen[1].step(1).relevance.tolist() == [[0.0, 1.0, -2.0]]
+    assert [gen.generated(0), gen.generated(1)] == [[0, 1, 2], [0, 1]]
+    with pytest.raises(IndexError):
+        gen.step(3)
+    assert repr(gen) == (
+        "GenerationExplanation of 2 rows: mambalrp on me/mamba\n"
+        "[0] 3 generated tokens:  sat down. (largest gap 0.000)\n"
+        "[1] 2 generated tokens:  there<eos> (largest gap 0.000)"
+    )
+
+
+def test_generation_steps_know_their_text():
+    text = "The cat sat down."
+    offsets = [[(0, 3), (3, 7), (7, 11), (11, 16), (16, 17)]] * 2
+    gen = generation(texts=[text, text], offsets=offsets)
+    assert [word.text for word in gen.step(2).words()] == ["The", "cat", "sat", "down"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"prompt_length": 3}, "prompt_length=3 and 3 steps need 6 positions"),
+        ({"relevance": torch.ones(2, 3, 5)}, r"future token has relevance at .* = \(0, 0, 2\)"),
+        ({"attention_mask": torch.zeros(2, 5)}, r"padding .* = \(0, 0, 0\)"),
+        ({"score": torch.zeros(2, 2)}, r"score has shape \(2, 2\).*\(B, T\) with"),
+        ({"offsets": [[(0, 1)] * 5] * 2}, "texts is None"),
+    ],
+)
+def test_generation_fields_that_disagree(wrong, message):
+    with pytest.raises(InputError, match=message):
+        generation(**wrong)

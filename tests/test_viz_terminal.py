@@ -1,0 +1,118 @@
+"""The terminal: safe against tokens, readable without colour, colours that suit black and white screens."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from results import capital, explanation, generation
+from rich.console import Console
+from test_viz_html import channels, contrast, hostile, hostile_generation
+
+from hf_mambalrp.viz import colors
+
+ESCAPES = re.compile(r"\x1b\[[\d;]*m")
+ACTING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def test_plain_text():
+    assert capital().to_text(width=100).splitlines() == [
+        "What speaks for Paris rather than London?",
+        "score (logit of Paris minus London) 11.250 · probability of Paris 75.0% · prediction after position ",
+        "4",
+        "",
+        "The(+0.250) capital(+3.000) of(-0.250) France(+8.000) is(+0.500)",
+        "",
+        "+ blue, underlined: speaks for Paris rather than London; - red, italic: speaks for London rather ",
+        "than Paris",
+        "sum of relevance +11.500 + biases -0.250 = 11.250 of score 11.250 (gap 0.000)",
+        "Each number is a part of the score: all of them and the share of the biases add up to it.",
+        "mambalrp on me/mamba",
+    ]
+
+
+def test_only_the_strongest_carry_numbers():
+    ex = explanation(" ".join("abcdefghijkl"), relevance=torch.arange(12.0)[None])
+    line = next(line for line in ex.to_text().splitlines() if line.startswith("a "))
+    assert line.startswith("a b c d e(+4.000) f(+5.000)")
+    assert ex.to_text(level="token").count("(+") == 8
+
+
+@pytest.mark.parametrize("build", [hostile, hostile_generation])
+def test_tokens_cannot_reach_the_terminal(build):
+    ex = build()
+    assert not ACTING.search(ex.to_text())
+    assert not ACTING.search(repr(ex))
+    colored = ex.to_text(color=True)
+    assert ESCAPES.search(colored)
+    assert not ACTING.search(ESCAPES.sub("", colored))
+    assert "\x1b[31m" not in colored
+    assert "⟨U+202E⟩" in ex.to_text(width=200)
+
+
+def test_colour_adds_nothing_but_colour():
+    for ex in (capital(), generation(), explanation("日本 🙂 x")):
+        assert ESCAPES.sub("", ex.to_text(color=True)) == ex.to_text()
+
+
+def test_no_color_and_pipes(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    console = Console(force_terminal=True, width=100, color_system="truecolor")
+    with console.capture() as captured:
+        console.print(capital())
+    out = captured.get()
+    assert not re.search(r"\x1b\[[\d;]*(?:38|48|3[0-7]|4[0-7])[;m]", out)
+    assert "of(-0.250) " in ESCAPES.sub("", out)
+    assert "\x1b[" not in capital().to_text()
+
+
+def test_colours_suit_black_and_white():
+    for color in (colors.TERMINAL_POSITIVE, colors.TERMINAL_NEGATIVE):
+        for other in ([0, 0, 0], [255, 255, 255]):
+            assert contrast(channels(color), other) >= 4.5
+
+
+def test_strong_words_lie_on_colour():
+    out = explanation("a b c", relevance=torch.tensor([[4.0, -4.0, 1.0]])).to_text(color=True)
+    blue, red = ("2;" + ";".join(map(str, channels(c))) for c in (colors.TERMINAL_POSITIVE, colors.TERMINAL_NEGATIVE))
+    assert re.search(rf"\x1b\[1;4;38;2;255;255;255;48;{blue}ma\(\+4\.000\)", out)
+    assert re.search(rf"\x1b\[1;3;38;2;255;255;255;48;{red}mb\(-4\.000\)", out)
+    assert re.search(rf"\x1b\[4;38;{blue}mc\(\+1\.000\)", out)
+
+
+def test_edge_cases():
+    assert "a b" in explanation("a b", relevance=torch.zeros(1, 2)).to_text()
+    assert "one(-1.000)" in explanation("one").to_text()
+    long = explanation(" ".join(f"w{i}" for i in range(3000)))
+    assert max(map(len, long.to_text(width=60).splitlines())) <= 60
+    assert "(logit" not in explanation("a b", target=[None], target_text=["entropy"]).to_text()
+    assert "a⏎\nb" in explanation("a\nb", relevance=torch.zeros(1, 3)).to_text()
+    rows = explanation("a b", "c d").to_text()
+    assert rows.count("What speaks for positive?") == 2
+
+
+def test_generation_table():
+    lines = [line.rstrip() for line in generation().to_text(width=100).splitlines()]
+    assert "sat        3.000        50.0%  0.000  cat(+2.000) The(+1.000)" in lines
+    assert "<eos>      -1.000        25.0%  0.000  there(-2.000) Hi(+1.000)" in lines
+    assert [line for line in lines if line.startswith("Row")] == ["Row 0", "Row 1"]
+
+
+def test_show_without_ipython_prints(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    capital().show()
+    out = capsys.readouterr().out
+    assert "France(+8.000)" in out
+    assert "\x1b" not in out
+
+
+def test_nothing_heavy_is_imported():
+    code = (
+        "import sys, hf_mambalrp.explanation, hf_mambalrp.generation_explanation\n"
+        "print(sorted({'matplotlib', 'pandas', 'IPython', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "matplotlib" not in done.stdout
+    assert "pandas" not in done.stdout
+    assert "IPython" not in done.stdout
