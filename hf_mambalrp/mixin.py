@@ -65,7 +65,7 @@ class MambaLRPMixin:
             layers: also return relevance at the embedding and after every block, (num_layers + 1, B, L).
             chunk_size: positions to go by at a time, exact at any value; "auto" keeps short inputs in one piece and the
                 memory for long ones bounded.
-            backend: "auto", "chunked" or "reference", for the scan.
+            backend: of the scan: "auto", "compiled", "chunked" or "reference"; see ``ops.selective_scan``.
             **method_options: options of the method.
 
         Returns:
@@ -155,7 +155,7 @@ class MambaLRPMixin:
             raise MissingHeadError(
                 f"{pretrained_model_name_or_path} has no weights that fit {missing[:5]} of {cls.__name__}, so these "
                 "would be random and so would their explanation. Load a checkpoint that was trained with this head; "
-                f"to train one, use {_stock_class(cls).__name__}. Other key names can be mapped with key_mapping={{...}}."
+                f"to train one, use {_stock_class(cls).__name__}. Other names are mapped by key_mapping={{...}}."
             )
         return (model, info) if wants_info else model
 

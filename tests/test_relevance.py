@@ -143,8 +143,10 @@ def test_training_mode_changes_nothing_and_is_kept(method):
     assert torch.equal(evaluated.relevance, trained.relevance)
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
-@pytest.mark.parametrize("method", RULES)
+@pytest.mark.parametrize(
+    ("method", "backend"),
+    [*((method, backend) for method in RULES for backend in ("reference", "chunked")), ("mambalrp", "compiled")],
+)
 @pytest.mark.parametrize("chunk_size", [1, 2, 5, 12, 13, 100])
 def test_every_chunk_size_and_backend_gives_the_same(chunk_size, method, backend):
     model = explainable(num_layers=3, dtype=torch.float32, seed=9)

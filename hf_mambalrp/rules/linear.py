@@ -74,26 +74,29 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 class _CausalConvolution(torch.autograd.Function):
-    """y_t = sum_k w_k x_{t-K+1+k} per channel, over x preceded by its K - 1 earlier inputs."""
+    """y_t = sum_k w_k x_{t-K+1+k} + b per channel, over x preceded by its K - 1 earlier inputs."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, earlier: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, earlier: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
-        length, width = x.shape[1], weight.shape[-1]
-        padded = torch.cat([earlier, x], 1)
-        y = padded[:, :length] * weight[:, 0]
-        for k in range(1, width):
-            y.addcmul_(padded[:, k : k + length], weight[:, k])
+        length, kept = x.shape[1], weight.shape[-1] - 1
+        y = torch.addcmul(bias, x, weight[:, kept])
+        for k in range(kept):
+            back = kept - k  # tap k reads `back` positions earlier: from x, and for the first ones from before x
+            y[:, back:].addcmul_(x[:, : max(0, length - back)], weight[:, k])
+            y[:, :back].addcmul_(earlier[:, k : k + length], weight[:, k])
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
         (weight,) = ctx.saved_tensors
-        length, width = grad.shape[1], weight.shape[-1]
-        padded = grad.new_zeros(grad.shape[0], length + width - 1, grad.shape[2])
-        for k in range(width):
-            padded[:, k : k + length].addcmul_(grad, weight[:, k])
-        return padded[:, width - 1 :], padded[:, : width - 1], None
+        length, kept = grad.shape[1], weight.shape[-1] - 1
+        grad_x, grad_earlier = grad * weight[:, kept], grad.new_zeros(grad.shape[0], kept, grad.shape[2])
+        for k in range(kept):
+            back = kept - k
+            grad_x[:, : max(0, length - back)].addcmul_(grad[:, back:], weight[:, k])
+            grad_earlier[:, k : k + length].addcmul_(grad[:, :back], weight[:, k])
+        return grad_x, grad_earlier, None, grad.sum(1, keepdim=True)
 
 
 def causal_convolution(module: nn.Conv1d, x: Tensor, earlier: Tensor, ledger: BiasLedger) -> tuple[Tensor, Tensor]:
@@ -109,8 +112,7 @@ def causal_convolution(module: nn.Conv1d, x: Tensor, earlier: Tensor, ledger: Bi
         The convolution (B, L, E) and the last K - 1 inputs (B, K - 1, E), which the next chunk starts from.
     """
     weight = constant(module.weight, x.dtype)[:, 0]
-    y: Tensor = _CausalConvolution.apply(x, earlier, weight)
-    if module.bias is not None:
-        y = y + ledger.enter(module.bias, x.dtype)
+    bias = x.new_zeros(()) if module.bias is None else ledger.enter(module.bias, x.dtype)
+    y: Tensor = _CausalConvolution.apply(x, earlier, weight, bias)
     kept = weight.shape[-1] - 1
     return y, torch.cat([earlier, x[:, -kept:]], 1)[:, -kept:] if kept else earlier

@@ -6,8 +6,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hf_mambalrp.errors import BackendError
-from hf_mambalrp.ops.selective_scan import BACKENDS, chunked, selective_scan
+from hf_mambalrp.ops.selective_scan import chunked, selective_scan
+from hf_mambalrp.ops.selective_scan.dispatch import WORTH_COMPILING
 
+EVERY_GRADIENT = ["reference", "chunked"]
+"""Backends that differentiate every argument; "compiled" holds dt, A, B and C constant."""
 NAMES = ("u", "dt", "A", "B", "C", "initial_state")
 
 
@@ -44,7 +47,7 @@ def buffer(request, monkeypatch):
     monkeypatch.setattr(chunked, "BUFFER_ELEMENTS", request.param)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EVERY_GRADIENT)
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 11])
 def test_outputs_and_all_gradients_equal_the_loop(backend, length, buffer):
     arguments = inputs(2, length, 3, 2)
@@ -70,7 +73,7 @@ def test_chunked_equals_reference_in_float32(length):
         assert (one.double() - other).norm() <= 1e-5 * other.norm()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EVERY_GRADIENT)
 def test_constant_parameters_give_the_transposed_scan(backend):
     """<grad, u> = <cotangent, y>: the backward is the exact transpose of a linear map."""
     u, dt, A, B, C, initial_state = inputs(2, 37, 5, 4)
@@ -83,7 +86,7 @@ def test_constant_parameters_give_the_transposed_scan(backend):
     torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EVERY_GRADIENT)
 @pytest.mark.parametrize("cut", [1, 6, 12])
 def test_states_hand_over_exactly(backend, cut):
     arguments = inputs(2, 13, 3, 4)
@@ -98,6 +101,90 @@ def test_states_hand_over_exactly(backend, cut):
     pieces = torch.autograd.grad((torch.cat([first, second], 1), end), arguments, cotangents)
     for found, wanted in zip(pieces, whole, strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+class TestCompiled:
+    def constant(self, arguments):
+        return [arguments[0], *(value.detach() for value in arguments[1:5]), arguments[5]]
+
+    @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 501, 16, 8), (2, 64, 300, 16), (1, 33, 520, 4)])
+    @pytest.mark.parametrize("threads", [1, 2, 5])
+    def test_it_equals_the_reference(self, shape, threads):
+        arguments = self.constant(inputs(*shape, torch.float32, seed=sum(shape)))
+        exact = self.constant([value.detach().double().requires_grad_() for value in arguments])
+        torch.set_num_threads(threads)
+        found, expected = selective_scan(*arguments, backend="compiled"), selective_scan(*exact, backend="reference")
+        cotangents = [torch.randn_like(value) for value in expected]
+        gradients = torch.autograd.grad(found, [arguments[0], arguments[5]], [c.float() for c in cotangents])
+        wanted = torch.autograd.grad(expected, [exact[0], exact[5]], cotangents)
+        for one, other in zip((*found, *gradients), (*expected, *wanted), strict=True):
+            assert (one.double() - other).norm() <= 1e-6 * other.norm()
+
+    def test_its_exponential_from_zero_to_the_smallest_number(self):
+        from hf_mambalrp.ops.selective_scan.compiled import exp_of_negative
+
+        x = -torch.cat([torch.zeros(1), torch.logspace(-8, 1.93, 5000), torch.linspace(0, 87, 5000)])
+        found = torch.tensor([float(exp_of_negative(v)) for v in x.numpy()], dtype=torch.float64)
+        exact = x.double().exp()
+        assert ((found - exact).abs() <= 3e-7 * exact).all()
+        assert 0 <= exp_of_negative(torch.tensor(-1e30).numpy()[()]) < 2e-38
+
+    def test_nan_and_infinity_come_through(self):
+        for bad in (float("nan"), float("inf")):
+            for index in (0, 1, 3, 4):
+                arguments = [value.detach() for value in inputs(1, 6, 3, 2, torch.float32)]
+                arguments[index][0, 2, 1] = bad
+                finite, expected = (
+                    selective_scan(*arguments, backend=backend)[0].isfinite() for backend in ("compiled", "reference")
+                )
+                assert torch.equal(finite, expected), (bad, index)
+
+    def test_a_forked_process_has_threads_of_its_own(self):
+        import multiprocessing
+
+        arguments = [value.detach() for value in inputs(2, 9, 600, 2, torch.float32)]
+        torch.set_num_threads(3)
+        expected = selective_scan(*arguments, backend="compiled")[0]
+        context = multiprocessing.get_context("fork")
+        queue = context.SimpleQueue()
+        process = context.Process(
+            target=lambda: queue.put(selective_scan(*arguments, backend="compiled")[0].numpy().tobytes())
+        )
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0
+        assert queue.get() == expected.numpy().tobytes()
+
+    def test_it_declines_what_it_cannot_do_and_says_what_can(self):
+        arguments = inputs(1, 4, 3, 2, torch.float32)
+        with pytest.raises(BackendError, match=r"'compiled'.*constant.*'chunked'"):
+            selective_scan(*arguments, backend="compiled")
+        with pytest.raises(BackendError, match=r"float64.*'chunked'"):
+            selective_scan(*self.constant(inputs(1, 4, 3, 2)), backend="compiled")
+
+    def test_without_numba_auto_does_without_and_an_explicit_choice_says_so(self, monkeypatch):
+        from hf_mambalrp.ops.selective_scan import dispatch
+
+        arguments = self.constant(inputs(1, 4, 3, 2, torch.float32))
+        monkeypatch.setattr(dispatch, "find_spec", lambda name: None)
+        monkeypatch.setattr(dispatch, "WORTH_COMPILING", 0)
+        with pytest.raises(BackendError, match="pip install numba"):
+            selective_scan(*arguments, backend="compiled")
+        expected = selective_scan(*arguments, backend="chunked")
+        assert torch.equal(selective_scan(*arguments)[0], expected[0])
+
+    def test_auto_takes_it_for_large_inputs(self, monkeypatch):
+        from hf_mambalrp.ops.selective_scan import compiled
+
+        calls = []
+        monkeypatch.setattr(compiled, "selective_scan_compiled", lambda *a: calls.append(len(a)) or (a[0], a[5]))
+        small, large = (
+            self.constant(inputs(1, length, 64, 16, torch.float32)) for length in (8, WORTH_COMPILING // (64 * 16))
+        )
+        selective_scan(*small)
+        assert not calls
+        selective_scan(*large)
+        assert calls == [6]
 
 
 def test_no_initial_state_is_zero():
@@ -151,5 +238,5 @@ def test_no_tensor_of_the_size_of_all_states(constant, monkeypatch):
 
 
 def test_an_unknown_backend_names_the_known_ones():
-    with pytest.raises(BackendError, match=r"'fast'.*chunked.*reference"):
+    with pytest.raises(BackendError, match=r"'fast'.*chunked.*compiled.*reference"):
         selective_scan(*inputs(1, 2, 3, 2), backend="fast")
