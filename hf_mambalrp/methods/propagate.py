@@ -15,6 +15,7 @@ from torch import Tensor
 from hf_mambalrp.errors import NonFiniteRelevanceError, OptionError
 from hf_mambalrp.families import Network
 from hf_mambalrp.families.base import State
+from hf_mambalrp.methods.memory import LARGE, release_free_memory
 from hf_mambalrp.rules import NO_RULES, Rules
 from hf_mambalrp.rules.biases import BiasLedger
 
@@ -86,19 +87,19 @@ class Forward:
         self.problem, self.rules = problem, rules
         network, embeddings = problem.network, problem.embeddings.detach()
         self.mask = None if bool((problem.mask != 0).all()) else problem.mask.to(embeddings.dtype)[:, :, None]
-        self.chunks = _chunks(problem, rules)
+        kept = len(embeddings) * network.kept_per_position(rules) * embeddings.element_size()
+        self.chunks = _chunks(problem, kept)
+        self.releases = embeddings.device.type == "cpu" and kept * self.chunks[0].stop > LARGE
         self.borders = [network.initial_states(embeddings)]
-        self.kept: _Run | None = None
         final: list[Tensor] = []
-        if len(self.chunks) == 1:
-            self.kept = self._run(0)
-            final.append(self.kept.streams[-1].detach())
-        else:
-            with torch.no_grad():
-                for index in range(len(self.chunks)):
-                    run = self._run(index)
-                    self.borders.append(run.states_out)
-                    final.append(run.streams[-1])
+        with torch.no_grad():
+            for index in range(len(self.chunks) - 1):
+                run = self._run(index)
+                self.borders.append(run.states_out)
+                final.append(run.streams[-1])
+        self.last_run = self._run(len(self.chunks) - 1)
+        """The last chunk with its graph; the backward, which starts with it, recomputes the others."""
+        final.append(self.last_run.streams[-1].detach())
         device = final[0].device
         self.positions = problem.positions.to(device)
         self.rows = torch.arange(len(embeddings), device=device)[:, None]
@@ -128,7 +129,7 @@ class Forward:
         adjoints: list[State] | None = None
         by_chunk: list[Tensor] = []
         for index in reversed(range(len(self.chunks))):
-            run = self.kept or self._run(index)
+            run = self.last_run if index == len(self.chunks) - 1 else self._run(index)
             streams, adjoints, absorbed = self._transpose(index, run, grad_selected, adjoints)
             by_chunk.append(streams)
             biases = biases + absorbed
@@ -157,6 +158,8 @@ class Forward:
             run.states_out.append(state_out)
             if problem.layers or layer == len(states_in) - 1:
                 run.streams.append(hidden)
+            if self.releases:
+                release_free_memory()
         return run
 
     def _transpose(
@@ -178,7 +181,7 @@ class Forward:
         states = [s for state in run.states_in for s in state]
         inputs = [*streams, *states, *run.ledger.entries]
         found = torch.autograd.grad(
-            outputs, inputs, gradients, retain_graph=run is self.kept, allow_unused=True, materialize_grads=True
+            outputs, inputs, gradients, retain_graph=run is self.last_run, allow_unused=True, materialize_grads=True
         )
         relevance = torch.stack(
             [(s.detach() * g).sum(-1).cpu() for s, g in zip(streams, found[: len(streams)], strict=True)]
@@ -189,14 +192,13 @@ class Forward:
         return relevance, adjoints, absorbed
 
 
-def _chunks(problem: Problem, rules: Rules) -> list[slice]:
-    """Split positions by ``chunk_size``; "auto" is one chunk unless what the forward keeps would pass the budget."""
-    batch_size, length, _ = problem.embeddings.shape
+def _chunks(problem: Problem, kept: int) -> list[slice]:
+    """Split positions by ``chunk_size``; "auto" is one chunk unless ``kept`` bytes a position would pass the budget."""
+    length = problem.embeddings.shape[1]
     size = problem.chunk_size
     if size == "auto":
         device = problem.embeddings.device
         budget = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else KEPT_BYTES
-        kept = batch_size * problem.network.kept_per_position(rules) * problem.embeddings.element_size()
         size = max(1, budget // kept)
     elif isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise OptionError(f"chunk_size={size!r} is not allowed. Give 'auto' or a number of positions from 1 up.")

@@ -25,7 +25,7 @@ class _LinearMap(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.weight = weight
+        ctx.weight = weight.detach()
         return F.linear(x, weight.to(x.dtype))
 
     @staticmethod
@@ -51,6 +51,22 @@ def linear(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
         recorded = ledger.enter(bias, x.dtype)
         y = y + (recorded - recorded.detach())  # adds zero: the layer has added its bias already
     return y
+
+
+def linear_parts(module: nn.Module, x: Tensor, parts: int, ledger: BiasLedger) -> list[Tensor]:
+    """A linear layer whose output is several signals side by side, (B, L, F_out / parts) each.
+
+    By rows of the weight, each signal is a tensor of its own: a slice of the whole output would be read with gaps, its
+    gradient would have to be put together again, and a block twice as large as all others fragments the heap.
+    """
+    if not (isinstance(module, nn.Linear) and _is_plain(module)):
+        return list(linear(module, x, ledger).chunk(parts, -1))
+    with align_module_device(module):
+        outputs = [_LinearMap.apply(x, rows) for rows in module.weight.chunk(parts)]
+        if module.bias is None:
+            return outputs
+        biases = module.bias.chunk(parts)
+        return [y + ledger.enter(bias, x.dtype) for y, bias in zip(outputs, biases, strict=True)]
 
 
 def _is_plain(module: nn.Linear) -> bool:

@@ -15,7 +15,7 @@ from hf_mambalrp.rules.activation import silu
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.gate import gate
-from hf_mambalrp.rules.linear import causal_convolution, linear
+from hf_mambalrp.rules.linear import causal_convolution, linear, linear_parts
 from hf_mambalrp.rules.ssm import selective_ssm
 
 
@@ -86,7 +86,7 @@ def selective_mixer(
     Returns:
         The mixed stream and the state after its last position.
     """
-    x, z = linear(mixer.in_proj, masked(hidden, mask), ledger).chunk(2, -1)  # LRP-0: (B, L, E) each
+    x, z = linear_parts(mixer.in_proj, masked(hidden, mask), 2, ledger)  # LRP-0: (B, L, E) each
     with align_module_device(mixer.conv1d):
         x, conv_state = causal_convolution(mixer.conv1d, x, state.conv, ledger)  # LRP-0
     u = masked(silu(x, rules), mask)  # identity rule

@@ -34,8 +34,9 @@ class _ScaledByConstant(torch.autograd.Function):
 def rms_norm(module: RMSNorm, x: Tensor, rules: Rules) -> Tensor:
     """x * [rsqrt(mean(x^2) + eps)] * w, the bracket constant under the norm rule. Shape: (..., D) -> (..., D)."""
     weight = constant(module.weight, x.dtype)
-    normaliser = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + module.variance_epsilon)
+    seen = x.detach() if rules.norm else x
+    normaliser = torch.rsqrt(seen.pow(2).mean(-1, keepdim=True) + module.variance_epsilon)
     if rules.norm:
-        y: Tensor = _ScaledByConstant.apply(x, normaliser.detach(), weight)
+        y: Tensor = _ScaledByConstant.apply(x, normaliser, weight)
         return y
     return x * normaliser * weight

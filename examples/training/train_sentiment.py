@@ -1,0 +1,353 @@
+"""Train the small Mamba sentiment classifier that hf_mambalrp ships: ``python train_sentiment.py --cache-dir CACHE``.
+
+1. A byte-level BPE is trained on the training split.
+2. Pre-training: predict the next token, and at the end of every word its GloVe vector. The second task teaches the
+   model to read words that the rated snippets do not contain.
+3. Teachers: several copies are trained on the human ratings with different seeds.
+4. Student: one more copy learns the teachers' mean opinion of the snippets and of many pieces of them.
+
+Choices were made on the validation split. The test split is dropped before anything else; ``evaluate.py`` reads it.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import random
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from data import Snippet, load_lexicon, load_snippets, load_word_vectors
+from evaluate import accuracies
+from fast_forward import backbone_forward
+from model import Settings, build_model, build_tokenizer, embed, init_embeddings, pad_batch, save
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+
+from hf_mambalrp.classification import MambaForSequenceClassification
+
+
+class Example(NamedTuple):
+    """A text and the probability that it is positive."""
+
+    text: str
+    positive: float
+
+
+# --- pre-training ----------------------------------------------------------------------------------------------------
+
+
+def rows_with_words(
+    texts: list[str], tokenizer: PreTrainedTokenizerFast, words: list[str]
+) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each text and, at the last token of each word, the word's number in ``words``; -1 elsewhere."""
+    index = {word: number for number, word in enumerate(words)}
+    rows = []
+    encoded = tokenizer(texts)
+    for row, text in enumerate(texts):
+        offsets, word_of = encoded[row].offsets, encoded.word_ids(row)
+        ends, start = [-1] * len(word_of), 0
+        for token, word in enumerate(word_of):
+            if token + 1 == len(word_of) or word_of[token + 1] != word:
+                ends[token] = index.get(text[offsets[start][0] : offsets[token][1]].lower(), -1)
+                start = token + 1
+        rows.append((encoded["input_ids"][row], ends))
+    return rows
+
+
+def pretrain(
+    model: MambaForSequenceClassification,
+    tokenizer: PreTrainedTokenizerFast,
+    texts: list[str],
+    glove: tuple[list[str], Tensor],
+    *,
+    settings: Settings,
+    device: str,
+) -> None:
+    """Train the backbone on half a batch of ``texts`` and half a batch of random word lists at a time."""
+    words, vectors = glove
+    table = F.normalize(vectors - vectors.mean(0), dim=-1).to(device)
+    to_vector = nn.Linear(settings.hidden_size, table.shape[1]).to(device)
+    rng = random.Random(settings.seed)
+    parameters = [*model.parameters(), *to_vector.parameters()]
+    optimizer = torch.optim.AdamW(parameters, settings.pretrain_lr, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.pretrain_lr, settings.pretrain_steps)
+    half = settings.batch_size // 2
+    text_rows = rows_with_words(texts, tokenizer, words)
+    word_rows = rows_with_words(words, tokenizer, words)
+    model.train()
+    for _ in range(settings.pretrain_steps):
+        batch = rng.sample(text_rows, min(half, len(text_rows)))
+        lists = [rng.sample(word_rows, 10) for _ in range(half)]
+        batch += [([i for ids, _ in rows for i in ids], [e for _, ends in rows for e in ends]) for rows in lists]
+        ids = pad_batch([ids[:48] for ids, _ in batch], tokenizer.pad_token_id, device)
+        target = pad_batch([ends[:48] for _, ends in batch], -1, device)
+
+        hidden = backbone_forward(model.backbone, embed(model, ids, 0.1))
+        read = len(batch) - half
+        logits = hidden[:read, :-1] @ model.get_input_embeddings().weight.T
+        loss = F.cross_entropy(logits.flatten(0, 1), ids[:read, 1:].flatten(), ignore_index=tokenizer.pad_token_id)
+        at_end = target >= 0
+        loss = loss + 2 * (1 - F.cosine_similarity(to_vector(hidden[at_end]), table[target[at_end]])).mean()
+        step(loss, optimizer, schedule, parameters)
+
+
+def step(
+    loss: Tensor,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    parameters: list[nn.Parameter],
+) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    schedule.step()
+
+
+# --- sentiment -------------------------------------------------------------------------------------------------------
+
+
+def augment(text: str, rng: random.Random) -> str:
+    """Now and then drop the final punctuation, so that the last token alone decides nothing."""
+    return text.rstrip(" .!?") or text if rng.random() < 0.4 else text
+
+
+def batches(
+    examples: list[Example],
+    tokenizer: PreTrainedTokenizerFast,
+    settings: Settings,
+    rng: random.Random,
+    device: str,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """One epoch of (input_ids, index of the last token, positive), rows of similar length together."""
+    texts = [augment(example.text, rng) for example in examples]
+    rows = []
+    for ids, example in zip(tokenizer(texts)["input_ids"], examples, strict=True):
+        kept = [token for token in ids[: settings.max_length] if rng.random() >= settings.token_dropout]
+        rows.append((kept or ids[:1], example.positive))
+    rows.sort(key=lambda row: len(row[0]) + 6 * rng.random())
+    chunks = [rows[i : i + settings.batch_size] for i in range(0, len(rows), settings.batch_size)]
+    rng.shuffle(chunks)
+    for chunk in chunks:
+        ids = pad_batch([row[0] for row in chunk], tokenizer.pad_token_id, device)
+        last = torch.tensor([len(row[0]) - 1 for row in chunk], device=device)
+        yield ids, last, torch.tensor([row[1] for row in chunk], device=device)
+
+
+def fit(
+    model: MambaForSequenceClassification,
+    tokenizer: PreTrainedTokenizerFast,
+    examples: list[Example],
+    extra: list[Example],
+    settings: Settings,
+    *,
+    epochs: int,
+    lr: float,
+    seed: int,
+    device: str,
+) -> None:
+    """Train on ``examples`` and, every epoch, on a fresh sample of ``extra``; the model ends as its moving average."""
+    rng = random.Random(seed)
+    torch.manual_seed(seed)
+    sample = min(settings.lexicon_per_epoch, len(extra))
+    steps = epochs * -(-(len(examples) + sample) // settings.batch_size)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.1)
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.ema_decay)
+    )
+    model.train()
+    for _ in range(epochs):
+        epoch = examples + rng.sample(extra, sample)
+        for ids, last, positive in batches(epoch, tokenizer, settings, rng, device):
+            embeds = embed(model, ids, settings.dropout)
+            hidden = backbone_forward(model.backbone, embeds)
+            pooled = hidden[torch.arange(len(ids), device=device), last]
+            logits = model.score(F.dropout(pooled, settings.dropout))
+            loss = F.cross_entropy(logits, torch.stack([1 - positive, positive], -1))
+            step(loss, optimizer, schedule, parameters)
+            average.update_parameters(model)
+    model.load_state_dict(average.module.state_dict())
+
+
+@torch.no_grad()
+def margins(
+    model: MambaForSequenceClassification, tokenizer: PreTrainedTokenizerFast, texts: list[str], device: str
+) -> Tensor:
+    """Logit of positive minus logit of negative for each text. Shape (len(texts),)."""
+    model.eval()
+    result = torch.empty(len(texts))
+    by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    for start in range(0, len(by_length), 512):
+        chosen = by_length[start : start + 512]
+        rows = [ids or [tokenizer.pad_token_id] for ids in tokenizer([texts[i] for i in chosen])["input_ids"]]
+        hidden = backbone_forward(model.backbone, embed(model, pad_batch(rows, tokenizer.pad_token_id, device), 0))
+        logits = model.score(hidden[range(len(rows)), [len(row) - 1 for row in rows]])
+        result[chosen] = (logits[:, 1] - logits[:, 0]).cpu()
+    return result
+
+
+def pieces(texts: list[str], number: int, rng: random.Random) -> list[str]:
+    """Pieces for the teachers to judge: every clause, ``number`` runs of 2 to 15 words a text, and runs joined."""
+    found = set()
+    runs = []
+    for text in texts:
+        words = text.split()
+        for _ in range(number):
+            length = rng.randint(2, 15)
+            start = rng.randrange(max(1, len(words) - length + 1))
+            runs.append(" ".join(words[start : start + length]))
+        found.update(clause.strip() for clause in re.split(r"[,;:.!?]| but | and ", text) if " " in clause.strip())
+    found.update(runs)
+    found.update(f"{a} {b}" for a, b in zip(runs, rng.sample(runs, len(runs) // 2), strict=False))
+    return sorted(found)
+
+
+def train_teacher(
+    seed: int,
+    *,
+    start: dict[str, Tensor],
+    tokenizer: PreTrainedTokenizerFast,
+    examples: list[Example],
+    extra: list[Example],
+    texts: list[str],
+    settings: Settings,
+    device: str,
+) -> Tensor:
+    """Train one teacher from the pre-trained weights and return its margins on ``texts``."""
+    torch.set_num_threads(1 if device == "cuda" else torch.get_num_threads())
+    model = build_model(settings, tokenizer).to(device)
+    model.load_state_dict(start)
+    fit(
+        model,
+        tokenizer,
+        examples,
+        extra,
+        settings,
+        epochs=settings.teacher_epochs,
+        lr=settings.teacher_lr,
+        seed=seed,
+        device=device,
+    )
+    return margins(model, tokenizer, texts, device)
+
+
+def train(
+    snippets: list[Snippet],
+    lexicon: list[tuple[str, float]],
+    glove: tuple[list[str], Tensor],
+    settings: Settings,
+    *,
+    device: str,
+    jobs: int = 1,
+) -> tuple[MambaForSequenceClassification, PreTrainedTokenizerFast, dict[str, Any]]:
+    """Return the student, its tokenizer, and a report of the seconds and validation accuracies of each stage."""
+    training = [s for s in snippets if s.split == "train"]
+    validation = [s for s in snippets if s.split == "validation"]
+    texts = [s.text for s in training]
+    rng = random.Random(settings.seed)
+    torch.manual_seed(settings.seed)
+
+    started = time.perf_counter()
+    tokenizer = build_tokenizer(texts, settings.vocab_size)
+    model = build_model(settings, tokenizer)
+    init_embeddings(model, tokenizer, *glove)
+    model.to(device)
+    pretrain(model, tokenizer, texts, glove, settings=settings, device=device)
+    start = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
+    seconds = {"pre-training": round(time.perf_counter() - started)}
+
+    def positive(rating: float) -> float:
+        return torch.tensor(settings.steepness * rating).sigmoid().item()
+
+    examples = [Example(s.text, positive(s.rating)) for s in training]
+    known = set(glove[0])
+    extra = [Example(word, positive(rating)) for word, rating in lexicon if word in known]
+
+    started = time.perf_counter()
+    unlabelled = pieces(texts, settings.student_pieces, rng)
+    judged = [s.text for s in validation] + texts + unlabelled
+    teach = partial(
+        train_teacher,
+        start=start,
+        tokenizer=tokenizer,
+        examples=examples,
+        extra=extra,
+        texts=judged,
+        settings=settings,
+        device=device,
+    )
+    seeds = range(settings.seed + 1, settings.seed + 1 + settings.teachers)
+    if jobs > 1:
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            opinions = torch.stack(list(pool.map(teach, seeds)))
+    else:
+        opinions = torch.stack([teach(seed) for seed in seeds])
+    seconds["teachers"] = round(time.perf_counter() - started)
+
+    started = time.perf_counter()
+    mean = opinions.mean(0).sigmoid().tolist()[len(validation) :]
+    # People's ratings and the teachers' opinion weigh the same where there are both.
+    soft = [Example(e.text, (e.positive + p) / 2) for e, p in zip(examples, mean, strict=False)]
+    soft += [Example(text, p) for text, p in zip(unlabelled, mean[len(examples) :], strict=True)]
+    fit(
+        model,
+        tokenizer,
+        soft,
+        extra,
+        settings,
+        epochs=settings.student_epochs,
+        lr=settings.student_lr,
+        seed=settings.seed,
+        device=device,
+    )
+    seconds["student"] = round(time.perf_counter() - started)
+
+    stages = {f"teacher {seed}": opinions[i, : len(validation)] for i, seed in enumerate(seeds)}
+    stages["mean of teachers"] = opinions[:, : len(validation)].mean(0)
+    stages["student"] = margins(model, tokenizer, [s.text for s in validation], device)
+    reached = {name: accuracies(validation, scores) for name, scores in stages.items()}
+    return model, tokenizer, {"student texts": len(soft), "seconds": seconds, "validation": reached}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache-dir", type=Path, required=True, help="where the data is kept, downloaded if absent")
+    parser.add_argument("--output-dir", type=Path, required=True, help="where the model and training.json are written")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--jobs", type=int, default=1, help="teachers trained at the same time")
+    arguments = parser.parse_args()
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    settings = Settings()
+
+    snippets = [s for s in load_snippets(arguments.cache_dir) if s.split != "test"]
+    lexicon, glove = load_lexicon(arguments.cache_dir), load_word_vectors(arguments.cache_dir)
+    model, tokenizer, report = train(snippets, lexicon, glove, settings, device=device, jobs=arguments.jobs)
+    save(model, tokenizer, arguments.output_dir)
+    report |= {
+        "date": date.today().isoformat(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or "cpu",
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "settings": asdict(settings),
+    }
+    text = json.dumps(report, indent=2)
+    (arguments.output_dir / "training.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
