@@ -107,6 +107,10 @@ def _load(model: str | None) -> Any:
 
     logging.disable_progress_bar()
     name = DEMO_MODEL if model is None else model
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+        raise InputError(
+            f"There is no folder {name!r}. Give a folder with a checkpoint, or a Hub id such as user/model."
+        )
     architectures = AutoConfig.from_pretrained(name).architectures or []
     classifier = any("SequenceClassification" in architecture for architecture in architectures)
     chosen = AutoMambaLRPForSequenceClassification if classifier else AutoMambaLRPForCausalLM

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -262,8 +263,9 @@ def _texts(target: Target, ids: list[tuple[int, ...] | None], outputs: Outputs) 
 
 
 def model_id(network: Network) -> str:
-    """Repository or folder the model was loaded from, else its class."""
-    return str(getattr(network.config, "_name_or_path", "") or type(network.model).__name__)
+    """Repository the model was loaded from, or its folder's name (a path says too much to share), or its class."""
+    source = str(getattr(network.config, "_name_or_path", "") or type(network.model).__name__)
+    return Path(source).resolve().name if Path(source).is_dir() else source
 
 
 def versions() -> dict[str, str]:
