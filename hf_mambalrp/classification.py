@@ -96,6 +96,7 @@ class SequenceClassification(_Base):
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        token_type_ids: Tensor | None = None,
     ) -> tuple[Tensor, ...] | SequenceClassifierOutput:
         """Classify each row by its rightmost attended token.
 
@@ -107,6 +108,7 @@ class SequenceClassification(_Base):
                 several labels a row; ``config.problem_type`` decides, as everywhere in transformers.
             output_hidden_states: also return the residual stream after every block.
             return_dict: False returns a tuple.
+            token_type_ids: not read; some tokenizers return it and pipelines pass it on.
 
         Returns:
             ``SequenceClassifierOutput`` with ``logits`` (B, num_labels), and ``loss`` where labels were given. No cache

@@ -5,6 +5,8 @@
    model to read words that the rated snippets do not contain.
 3. Teachers: several copies are trained on the human ratings with different seeds.
 4. Student: one more copy learns the teachers' mean opinion of the snippets and of many pieces of them.
+5. Plain sentences: the student goes on with its own opinion of the snippets and pieces, with random final punctuation,
+   and with synthetic sentences such as "the plot is not boring" (``augment.py``). ``--start-from`` begins here.
 
 Choices were made on the validation split. The test split is dropped before anything else; ``evaluate.py`` reads it.
 """
@@ -16,7 +18,7 @@ import platform
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from datetime import date
@@ -26,15 +28,21 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
+from augment import any_ending, drop_ending, plain_sentences
 from data import Snippet, load_lexicon, load_snippets, load_word_vectors
 from evaluate import accuracies
 from fast_forward import backbone_forward
 from model import Settings, build_model, build_tokenizer, embed, init_embeddings, pad_batch, save
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from hf_mambalrp.classification import MambaForSequenceClassification
+
+
+NEGATION_WORD = re.compile(
+    r"\b(not?|never|nothing|nobody|none|neither|nor|without|hardly|cannot)\b|n't\b", re.IGNORECASE
+)
 
 
 class Example(NamedTuple):
@@ -118,20 +126,16 @@ def step(
 # --- sentiment -------------------------------------------------------------------------------------------------------
 
 
-def augment(text: str, rng: random.Random) -> str:
-    """Now and then drop the final punctuation, so that the last token alone decides nothing."""
-    return text.rstrip(" .!?") or text if rng.random() < 0.4 else text
-
-
 def batches(
     examples: list[Example],
     tokenizer: PreTrainedTokenizerFast,
     settings: Settings,
     rng: random.Random,
     device: str,
+    ending: Callable[[str, random.Random], str],
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """One epoch of (input_ids, index of the last token, positive), rows of similar length together."""
-    texts = [augment(example.text, rng) for example in examples]
+    texts = [ending(example.text, rng) for example in examples]
     rows = []
     for ids, example in zip(tokenizer(texts)["input_ids"], examples, strict=True):
         kept = [token for token in ids[: settings.max_length] if rng.random() >= settings.token_dropout]
@@ -156,11 +160,13 @@ def fit(
     lr: float,
     seed: int,
     device: str,
+    extra_per_epoch: int,
+    ending: Callable[[str, random.Random], str] = drop_ending,
 ) -> None:
     """Train on ``examples`` and, every epoch, on a fresh sample of ``extra``; the model ends as its moving average."""
     rng = random.Random(seed)
     torch.manual_seed(seed)
-    sample = min(settings.lexicon_per_epoch, len(extra))
+    sample = min(extra_per_epoch, len(extra))
     steps = epochs * -(-(len(examples) + sample) // settings.batch_size)
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr, weight_decay=settings.weight_decay)
@@ -171,7 +177,7 @@ def fit(
     model.train()
     for _ in range(epochs):
         epoch = examples + rng.sample(extra, sample)
-        for ids, last, positive in batches(epoch, tokenizer, settings, rng, device):
+        for ids, last, positive in batches(epoch, tokenizer, settings, rng, device, ending):
             embeds = embed(model, ids, settings.dropout)
             hidden = backbone_forward(model.backbone, embeds)
             pooled = hidden[torch.arange(len(ids), device=device), last]
@@ -215,6 +221,16 @@ def pieces(texts: list[str], number: int, rng: random.Random) -> list[str]:
     return sorted(found)
 
 
+def positive(rating: float, settings: Settings) -> float:
+    return torch.tensor(settings.steepness * rating).sigmoid().item()
+
+
+def rated_words(lexicon: list[tuple[str, float]], words: list[str], settings: Settings) -> list[Example]:
+    """The rated words that are among ``words``."""
+    known = set(words)
+    return [Example(word, positive(rating, settings)) for word, rating in lexicon if word in known]
+
+
 def train_teacher(
     seed: int,
     *,
@@ -240,6 +256,7 @@ def train_teacher(
         lr=settings.teacher_lr,
         seed=seed,
         device=device,
+        extra_per_epoch=settings.lexicon_per_epoch,
     )
     return margins(model, tokenizer, texts, device)
 
@@ -269,12 +286,8 @@ def train(
     start = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
     seconds = {"pre-training": round(time.perf_counter() - started)}
 
-    def positive(rating: float) -> float:
-        return torch.tensor(settings.steepness * rating).sigmoid().item()
-
-    examples = [Example(s.text, positive(s.rating)) for s in training]
-    known = set(glove[0])
-    extra = [Example(word, positive(rating)) for word, rating in lexicon if word in known]
+    examples = [Example(s.text, positive(s.rating, settings)) for s in training]
+    extra = rated_words(lexicon, glove[0], settings)
 
     started = time.perf_counter()
     unlabelled = pieces(texts, settings.student_pieces, rng)
@@ -312,6 +325,7 @@ def train(
         lr=settings.student_lr,
         seed=settings.seed,
         device=device,
+        extra_per_epoch=settings.lexicon_per_epoch,
     )
     seconds["student"] = round(time.perf_counter() - started)
 
@@ -322,12 +336,63 @@ def train(
     return model, tokenizer, {"student texts": len(soft), "seconds": seconds, "validation": reached}
 
 
+def learn_plain_sentences(
+    model: MambaForSequenceClassification,
+    tokenizer: PreTrainedTokenizerFast,
+    snippets: list[Snippet],
+    lexicon: list[tuple[str, float]],
+    glove: tuple[list[str], Tensor],
+    settings: Settings,
+    *,
+    device: str,
+) -> dict[str, Any]:
+    """Go on training ``model`` with synthetic sentences among the real texts; return a report like ``train``."""
+    started = time.perf_counter()
+    rng = random.Random(settings.seed)
+    training = [s for s in snippets if s.split == "train"]
+    validation = [s for s in snippets if s.split == "validation"]
+    texts = [s.text for s in training]
+    # What the model makes of negation and of exclamation marks is what this stage changes: it is not its own teacher.
+    texts += [t for t in pieces(texts, settings.plain_pieces, rng) if not NEGATION_WORD.search(t)]
+    opinions = margins(model.to(device), tokenizer, [t.rstrip(" .!") or t for t in texts], device).sigmoid().tolist()
+    real = [Example(s.text, (positive(s.rating, settings) + p) / 2) for s, p in zip(training, opinions, strict=False)]
+    real += [Example(t, p) for t, p in list(zip(texts, opinions, strict=True))[len(training) :]]
+    real += rated_words(lexicon, glove[0], settings)
+    share = settings.plain_share
+    synthetic = plain_sentences(lexicon, settings.plain_sentences, rng)
+    fit(
+        model,
+        tokenizer,
+        real,
+        [Example(text, positive(rating, settings)) for text, rating in synthetic],
+        settings,
+        epochs=settings.plain_epochs,
+        lr=settings.plain_lr,
+        seed=settings.seed,
+        device=device,
+        extra_per_epoch=round(len(real) * share / (1 - share)),
+        ending=any_ending,
+    )
+    held = plain_sentences(lexicon, 1000, rng, held_out=True)
+    right = [(m > 0) == (r > 0) for m, (_, r) in zip(margins(model, tokenizer, [t for t, _ in held], device), held)]
+    return {
+        "plain stage texts": len(real),
+        "plain sentences": len(synthetic),
+        "seconds": {"plain sentences": round(time.perf_counter() - started)},
+        "sentences of held-out words": round(sum(map(bool, right)) / max(1, len(right)), 4),
+        "validation": {
+            "final": accuracies(validation, margins(model, tokenizer, [s.text for s in validation], device))
+        },
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache-dir", type=Path, required=True, help="where the data is kept, downloaded if absent")
     parser.add_argument("--output-dir", type=Path, required=True, help="where the model and training.json are written")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--jobs", type=int, default=1, help="teachers trained at the same time")
+    parser.add_argument("--start-from", type=Path, help="a trained student; only the last stage is run")
     arguments = parser.parse_args()
     device = arguments.device
     if device == "auto":
@@ -336,7 +401,15 @@ def main() -> None:
 
     snippets = [s for s in load_snippets(arguments.cache_dir) if s.split != "test"]
     lexicon, glove = load_lexicon(arguments.cache_dir), load_word_vectors(arguments.cache_dir)
-    model, tokenizer, report = train(snippets, lexicon, glove, settings, device=device, jobs=arguments.jobs)
+    if arguments.start_from:
+        model = MambaForSequenceClassification.from_pretrained(arguments.start_from)
+        tokenizer, report = AutoTokenizer.from_pretrained(arguments.start_from), {"seconds": {}, "validation": {}}
+    else:
+        model, tokenizer, report = train(snippets, lexicon, glove, settings, device=device, jobs=arguments.jobs)
+    last = learn_plain_sentences(model, tokenizer, snippets, lexicon, glove, settings, device=device)
+    for part in ("seconds", "validation"):
+        last[part] = report[part] | last[part]
+    report |= last
     save(model, tokenizer, arguments.output_dir)
     report |= {
         "date": date.today().isoformat(),
