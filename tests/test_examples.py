@@ -67,4 +67,4 @@ def test_example(example, tmp_path):
     if example == "explain_review.py":
         assert "lifeless" in (tmp_path / "review.html").read_text()
     if example == "benchmarks/cpu.py":
-        assert [row["length"] for row in json.loads((tmp_path / "run.json").read_text())["rows"]] == [16, 32, 16, 16]
+        assert [row["length"] for row in json.loads((tmp_path / "run.json").read_text())["rows"]] == [16, 16, 16, 32]

@@ -167,7 +167,8 @@ def test_make_explainable_of_an_explainable_model_is_the_model(language_model):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_a_peft_wrapped_model_is_explained_with_its_adapters(language_model, training):
-    peft = pytest.importorskip("peft")
+    import peft
+
     config = peft.LoraConfig(r=2, lora_dropout=0.5, target_modules=["in_proj", "x_proj"], init_lora_weights=False)
     torch.manual_seed(1)
     model = make_explainable(peft.get_peft_model(copy.deepcopy(language_model), config)).train(training)

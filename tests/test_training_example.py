@@ -1,6 +1,7 @@
 """The training example on fabricated rows, and the model that it made and the package ships."""
 
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ EXAMPLE = ROOT / "examples" / "training"
 @pytest.fixture(scope="module", autouse=True)
 def example_modules():
     """The example's files import each other by bare names, as a script's neighbours do."""
-    names = ("data", "model", "evaluate", "baselines", "fast_forward", "train_sentiment")
+    names = [path.stem for path in EXAMPLE.glob("*.py")]
     sys.path.insert(0, str(EXAMPLE))
     yield
     sys.path.remove(str(EXAMPLE))
@@ -122,6 +123,9 @@ def tiny_settings():
         teacher_epochs=1,
         student_epochs=1,
         student_pieces=1,
+        plain_pieces=1,
+        plain_sentences=40,
+        plain_epochs=1,
     )
 
 
@@ -132,11 +136,15 @@ def test_training_runs_and_its_output_loads(cache, tmp_path):
     import train_sentiment
 
     snippets = [s for s in data.load_snippets(cache) if s.source in {"film", "tweet"} and s.split != "test"]
-    glove = ([*GOOD, *BAD], torch.randn(10, 100))
-    model, tokenizer, report = train_sentiment.train(
-        snippets, data.load_lexicon(cache), glove, tiny_settings(), device="cpu"
-    )
+    glove, lexicon = ([*GOOD, *BAD], torch.randn(10, 100)), data.load_lexicon(cache)
+    model, tokenizer, report = train_sentiment.train(snippets, lexicon, glove, tiny_settings(), device="cpu")
     assert set(report["validation"]) == {"teacher 1", "mean of teachers", "student"}
+    before = model.score.weight.detach().clone()
+    last = train_sentiment.learn_plain_sentences(
+        model, tokenizer, snippets, lexicon, glove, tiny_settings(), device="cpu"
+    )
+    assert last["plain sentences"] == 40
+    assert not torch.equal(model.score.weight, before)
 
     model_file.save(model, tokenizer, tmp_path)
     loaded = MambaForSequenceClassification.from_pretrained(tmp_path).eval()
@@ -145,6 +153,39 @@ def test_training_runs_and_its_output_loads(cache, tmp_path):
     scores = evaluate.stock_scores(loaded, AutoTokenizer.from_pretrained(tmp_path), texts)
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+
+
+def test_plain_sentences_follow_the_lexicon_and_the_negation_rule(cache):
+    import augment
+    import data
+    import sentences
+
+    rng = random.Random(0)
+    lexicon = data.load_lexicon(cache)
+    found = dict(augment.plain_sentences(lexicon, 500, rng))
+    assert len(found) == 500
+    assert any(rating == 2 * augment.NEGATION for rating in found.values())
+    for text, rating in found.items():
+        words = set(data.normalised(text).split())
+        assert not words & augment.HELD_OUT
+        good, bad = words & set(GOOD), words & set(BAD)
+        assert not (good and bad)
+        assert rating in ({0} if not good | bad else {2, -1.48} if good else {-2, 1.48})
+    checks = {data.normalised(text) for text, _ in sentences.CHECKS}
+    assert not checks & {data.normalised(text) for text in found}
+    held = augment.plain_sentences(lexicon, 50, rng, held_out=True)
+    assert all(set(text.split()) & augment.HELD_OUT for text, _ in held)
+    assert augment.plain_sentences([], 10, rng) == []
+
+
+def test_endings_do_not_depend_on_the_text():
+    import augment
+
+    for text in ("Great!!", "Great.", "Great"):
+        rng = random.Random(0)
+        endings = {augment.any_ending(text, rng) for _ in range(200)}
+        assert endings == {"Great", "Great.", "Great!", "Great!!", "Great!!!"}
+    assert augment.any_ending("!!", random.Random(0)) == "!!"
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 16, 21])
@@ -235,6 +276,17 @@ def test_demo_reviews_are_held_out_and_classified_as_recorded(demo, reviews):
         ("A masterpiece.", "positive"),
         ("This film is not good.", "negative"),
         ("A boring, predictable mess", "negative"),
+        ("i hated this film", "negative"),
+        ("I HATED THIS FILM!!", "negative"),
+        ("A wonderful film.", "positive"),
+        ("A terrible film!", "negative"),
+        ("This is not a good film", "negative"),
+        ("This is not a bad film.", "positive"),
+        ("Not bad at all.", "positive"),
+        ("Not a dull moment.", "positive"),
+        ("It never gets boring.", "positive"),
+        ("I would not recommend it", "negative"),
+        ("I did not like it.", "negative"),
     ],
 )
 def test_demo_on_sentences_a_person_types(demo, text, label):

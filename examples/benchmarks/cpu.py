@@ -22,30 +22,37 @@ import transformers
 from transformers import MambaConfig
 
 from hf_mambalrp import MambaLRPForCausalLM
+from hf_mambalrp.methods.memory import release_free_memory
 
 MIB = 2**20
 
 
-def seconds(call: Callable[[], object], repeats: int) -> float:
-    """Median wall-clock time of a call, after one call to warm up."""
-    call()
-    times = []
+def seconds(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median wall-clock time of each call, one after the other in turn, so that a change of the machine meets all."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
-def peak_memory(call: Callable[[], object]) -> float:
-    """Largest resident memory during a call above that before it, in MiB, sampled every 2 ms."""
-    process, done = psutil.Process(), threading.Event()
-    before = peak = process.memory_info().rss
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_memory(call: Callable[[], object], baseline: int) -> float:
+    """Largest resident memory during a call above ``baseline``, in MiB, sampled every 2 ms."""
+    release_free_memory()  # what an earlier call has freed is not this one's
+    done = threading.Event()
+    peak = resident()
 
     def watch() -> None:
         nonlocal peak
         while not done.wait(0.002):
-            peak = max(peak, process.memory_info().rss)
+            peak = max(peak, resident())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -54,7 +61,7 @@ def peak_memory(call: Callable[[], object]) -> float:
     finally:
         done.set()
         watcher.join()
-    return (peak - before) / MIB
+    return (peak - baseline) / MIB
 
 
 def check(model: MambaLRPForCausalLM, ids: torch.Tensor) -> None:
@@ -80,9 +87,9 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=50280)
     parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512, 2048])
     parser.add_argument(
-        "--forward-lengths", type=int, nargs="*", default=[128, 512], help="where HF's forward is timed"
+        "--forward-lengths", type=int, nargs="*", default=[128, 512], help="of these, where HF's is timed"
     )
-    parser.add_argument("--gradient-length", type=int, default=128, help="HF gradient x input is quadratic: keep short")
+    parser.add_argument("--gradient-length", type=int, default=128, help="of these, where HF gradient x input is")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the numbers of this run here")
@@ -97,10 +104,8 @@ def main() -> None:
         initializer_range=0.02,  # transformers' default of 0.1 makes a chaotic network
     )
     model = MambaLRPForCausalLM(config).eval()
-    inputs = {
-        length: torch.randint(0, arguments.vocabulary, (1, length))
-        for length in sorted({*arguments.lengths, *arguments.forward_lengths, arguments.gradient_length})
-    }
+    inputs = {length: torch.randint(0, arguments.vocabulary, (1, length)) for length in sorted(arguments.lengths)}
+    weights_only = resident()
     check(model, inputs[min(inputs)])
 
     def forward(ids: torch.Tensor) -> None:
@@ -108,46 +113,23 @@ def main() -> None:
             model(ids, use_cache=False)
 
     rows = []
-    # Memory first and from long to short would reuse what the allocator holds; from short to long each is a new peak.
     for length in arguments.lengths:
         ids = inputs[length]
-        memory = peak_memory(lambda ids=ids: model.explain(ids, target=7))
-        rows.append(
-            {
-                "what": "explain()",
-                "length": length,
-                "peak_mib": round(memory),
-                "seconds": seconds(lambda ids=ids: model.explain(ids, target=7), arguments.repeats),
-            }
-        )
-    for length in arguments.forward_lengths:
-        ids = inputs[length]
-        rows.append(
-            {
-                "what": "HF forward, no gradient",
-                "length": length,
-                "peak_mib": None,
-                "seconds": seconds(lambda ids=ids: forward(ids), arguments.repeats),
-            }
-        )
-    ids = inputs[arguments.gradient_length]
-    memory = peak_memory(lambda: hf_gradient_x_input(model, ids))
-    rows.append(
-        {
-            "what": "HF gradient x input",
-            "length": arguments.gradient_length,
-            "peak_mib": round(memory),
-            "seconds": seconds(lambda: hf_gradient_x_input(model, ids), 1),
-        }
-    )
+        calls: dict[str, Callable[[], object]] = {"explain()": lambda ids=ids: model.explain(ids, target=7)}
+        if length in arguments.forward_lengths:
+            calls["HF forward, no gradient"] = lambda ids=ids: forward(ids)
+        if length == arguments.gradient_length:
+            calls["HF gradient x input"] = lambda ids=ids: hf_gradient_x_input(model, ids)
+        memory = {name: round(peak_memory(call, weights_only)) for name, call in calls.items()}  # warms up as well
+        for name, median in seconds(calls, arguments.repeats).items():
+            rows.append({"what": name, "length": length, "seconds": median, "peak_mib": memory[name]})
 
     forwards = {row["length"]: row["seconds"] for row in rows if row["what"].startswith("HF forward")}
     print("| what | L | seconds | x HF forward | peak memory above the weights |")
     print("|---|---|---|---|---|")
     for row in rows:
         ratio = f"{row['seconds'] / forwards[row['length']]:.2f}" if row["length"] in forwards else ""
-        memory_text = "" if row["peak_mib"] is None else f"{row['peak_mib']} MiB"
-        print(f"| {row['what']} | {row['length']} | {row['seconds']:.2f} | {ratio} | {memory_text} |")
+        print(f"| {row['what']} | {row['length']} | {row['seconds']:.2f} | {ratio} | {row['peak_mib']} MiB |")
     if arguments.json:
         arguments.json.write_text(
             json.dumps(

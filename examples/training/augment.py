@@ -13,8 +13,13 @@ from sentences import CHECKS
 
 NEGATION = -0.74
 
+
+def listed(text: str) -> list[str]:
+    return text.split()
+
+
 # Which lexicon words are adjectives, verbs or nouns that can be said of a film; their ratings come from the lexicon.
-ADJECTIVES = """
+ADJECTIVES = listed("""
 good great excellent perfect wonderful amazing fantastic beautiful brilliant funny clever smart interesting entertaining
 enjoyable delightful charming lovely nice superb terrific fabulous gorgeous stunning impressive fascinating inspiring
 thrilling exciting hilarious amusing creative original fresh powerful remarkable outstanding marvelous magnificent
@@ -24,32 +29,29 @@ bad terrible awful horrible boring dull stupid poor weak dumb ugly pathetic ridi
 useless pointless worthless painful annoying irritating depressing dreadful disgusting mindless meaningless repetitive
 careless horrendous ludicrous idiotic frustrating appalling unimpressive nasty crude offensive shameful hateful hopeless
 obnoxious unattractive miserable misleading insulting embarrassing dreary foolish disastrous heartless confusing
-""".split()
-VERBS = {
-    verb: past
-    for verb, past in (
-        pair.split("/")
-        for pair in """
+""")
+VERBS = dict(
+    pair.split("/")
+    for pair in listed("""
 love/loved like/liked enjoy/enjoyed adore/adored admire/admired appreciate/appreciated respect/respected
 recommend/recommended hate/hated dislike/disliked despise/despised regret/regretted loathe/loathed resent/resented
-""".split()
-    )
-}
-THINGS = """
+""")
+)
+THINGS = listed("""
 masterpiece joy delight triumph treat pleasure treasure success gem waste disaster mess failure torture disgrace insult
 mistake
-""".split()
+""")
 HELD_OUT = set(
-    """
+    listed("""
 superb terrific charming clever thrilling graceful splendid engaging humorous admirable playful breathtaking
 pathetic lousy dull dreadful irritating mindless appalling nasty ludicrous unimpressive disgusting meaningless
 admire despise triumph disgrace
-""".split()
+""")
 )
 """Words in no training sentence; accuracy on sentences with them is reported."""
 
-SUBJECTS = "film movie film movie story plot script acting cast comedy drama ending performance show book".split()
-WHOLES = "film movie film movie film movie story comedy drama show book".split()
+SUBJECTS = listed("film movie film movie story plot script acting cast comedy drama ending performance show book")
+WHOLES = listed("film movie film movie film movie story comedy drama show book")
 ADVERBS = ["", "", "", "really", "very", "so", "truly", "absolutely", "quite", "simply", "just", "incredibly"]
 WEAKLY = ["", "", "", "very", "really", "so", "that", "particularly"]
 

@@ -42,7 +42,7 @@ def bag_of_words(
         words = re.findall(r"[a-z']+|[!?]|[:;]-?[()]", text.lower())
         return {*words, *(f"{a} {b}" for a, b in pairwise(words))}
 
-    counts = Counter(term for s in snippets if s.split == "train" for term in terms(s.text))
+    counts = Counter(term for s in snippets if s.split == "train" for term in sorted(terms(s.text)))
     index = {term: column for column, term in enumerate(t for t, n in counts.items() if n >= 2)}
 
     def features(chosen: list[Snippet]) -> tuple[Tensor, Tensor]:

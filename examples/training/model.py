@@ -37,10 +37,10 @@ class Settings:
     student_pieces: int = 2
     student_epochs: int = 7
     student_lr: float = 1.5e-3
-    plain_pieces: int = 1
+    plain_pieces: int = 2
     plain_sentences: int = 40_000
     plain_share: float = 0.2
-    plain_epochs: int = 5
+    plain_epochs: int = 4
     plain_lr: float = 1e-3
     token_dropout: float = 0.1
     dropout: float = 0.4

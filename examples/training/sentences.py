@@ -1,6 +1,6 @@
-"""Plain sentences that a person might type first, with their label; none is trained on.
+"""Plain sentences that a person might type first, with their label; no training sentence is one of them.
 
-The first part was looked at while the settings were chosen, the second only once they were.
+The first list was looked at while the settings were chosen, the second once they were.
 """
 
 POSITIVE, NEGATIVE = 1, 0

@@ -33,16 +33,14 @@ from data import Snippet, load_lexicon, load_snippets, load_word_vectors
 from evaluate import accuracies
 from fast_forward import backbone_forward
 from model import Settings, build_model, build_tokenizer, embed, init_embeddings, pad_batch, save
-from torch import Tensor, nn
+from pretraining import pretrain, step
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from hf_mambalrp.classification import MambaForSequenceClassification
 
-
-NEGATION_WORD = re.compile(
-    r"\b(not?|never|nothing|nobody|none|neither|nor|without|hardly|cannot)\b|n't\b", re.IGNORECASE
-)
+NEGATION_WORD = re.compile(r"\b(not?|never|nothing|nobody|none|neither|nor|without|hardly|cannot)\b|n't\b", re.I)
 
 
 class Example(NamedTuple):
@@ -50,80 +48,6 @@ class Example(NamedTuple):
 
     text: str
     positive: float
-
-
-# --- pre-training ----------------------------------------------------------------------------------------------------
-
-
-def rows_with_words(
-    texts: list[str], tokenizer: PreTrainedTokenizerFast, words: list[str]
-) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each text and, at the last token of each word, the word's number in ``words``; -1 elsewhere."""
-    index = {word: number for number, word in enumerate(words)}
-    rows = []
-    encoded = tokenizer(texts)
-    for row, text in enumerate(texts):
-        offsets, word_of = encoded[row].offsets, encoded.word_ids(row)
-        ends, start = [-1] * len(word_of), 0
-        for token, word in enumerate(word_of):
-            if token + 1 == len(word_of) or word_of[token + 1] != word:
-                ends[token] = index.get(text[offsets[start][0] : offsets[token][1]].lower(), -1)
-                start = token + 1
-        rows.append((encoded["input_ids"][row], ends))
-    return rows
-
-
-def pretrain(
-    model: MambaForSequenceClassification,
-    tokenizer: PreTrainedTokenizerFast,
-    texts: list[str],
-    glove: tuple[list[str], Tensor],
-    *,
-    settings: Settings,
-    device: str,
-) -> None:
-    """Train the backbone on half a batch of ``texts`` and half a batch of random word lists at a time."""
-    words, vectors = glove
-    table = F.normalize(vectors - vectors.mean(0), dim=-1).to(device)
-    to_vector = nn.Linear(settings.hidden_size, table.shape[1]).to(device)
-    rng = random.Random(settings.seed)
-    parameters = [*model.parameters(), *to_vector.parameters()]
-    optimizer = torch.optim.AdamW(parameters, settings.pretrain_lr, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.pretrain_lr, settings.pretrain_steps)
-    half = settings.batch_size // 2
-    text_rows = rows_with_words(texts, tokenizer, words)
-    word_rows = rows_with_words(words, tokenizer, words)
-    model.train()
-    for _ in range(settings.pretrain_steps):
-        batch = rng.sample(text_rows, min(half, len(text_rows)))
-        lists = [rng.sample(word_rows, 10) for _ in range(half)]
-        batch += [([i for ids, _ in rows for i in ids], [e for _, ends in rows for e in ends]) for rows in lists]
-        ids = pad_batch([ids[:48] for ids, _ in batch], tokenizer.pad_token_id, device)
-        target = pad_batch([ends[:48] for _, ends in batch], -1, device)
-
-        hidden = backbone_forward(model.backbone, embed(model, ids, 0.1))
-        read = len(batch) - half
-        logits = hidden[:read, :-1] @ model.get_input_embeddings().weight.T
-        loss = F.cross_entropy(logits.flatten(0, 1), ids[:read, 1:].flatten(), ignore_index=tokenizer.pad_token_id)
-        at_end = target >= 0
-        loss = loss + 2 * (1 - F.cosine_similarity(to_vector(hidden[at_end]), table[target[at_end]])).mean()
-        step(loss, optimizer, schedule, parameters)
-
-
-def step(
-    loss: Tensor,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    parameters: list[nn.Parameter],
-) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(parameters, 1.0)
-    optimizer.step()
-    schedule.step()
-
-
-# --- sentiment -------------------------------------------------------------------------------------------------------
 
 
 def batches(
@@ -177,12 +101,12 @@ def fit(
     model.train()
     for _ in range(epochs):
         epoch = examples + rng.sample(extra, sample)
-        for ids, last, positive in batches(epoch, tokenizer, settings, rng, device, ending):
+        for ids, last, target in batches(epoch, tokenizer, settings, rng, device, ending):
             embeds = embed(model, ids, settings.dropout)
             hidden = backbone_forward(model.backbone, embeds)
             pooled = hidden[torch.arange(len(ids), device=device), last]
             logits = model.score(F.dropout(pooled, settings.dropout))
-            loss = F.cross_entropy(logits, torch.stack([1 - positive, positive], -1))
+            loss = F.cross_entropy(logits, torch.stack([1 - target, target], -1))
             step(loss, optimizer, schedule, parameters)
             average.update_parameters(model)
     model.load_state_dict(average.module.state_dict())
@@ -374,7 +298,10 @@ def learn_plain_sentences(
         ending=any_ending,
     )
     held = plain_sentences(lexicon, 1000, rng, held_out=True)
-    right = [(m > 0) == (r > 0) for m, (_, r) in zip(margins(model, tokenizer, [t for t, _ in held], device), held)]
+    right = [
+        (m > 0) == (r > 0)
+        for m, (_, r) in zip(margins(model, tokenizer, [t for t, _ in held], device), held, strict=True)
+    ]
     return {
         "plain stage texts": len(real),
         "plain sentences": len(synthetic),

@@ -104,16 +104,17 @@ def _over_channels(
     carried = state.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # (B, N, E)
     xs, dts, As, Bs, Cs = (value.detach().contiguous().numpy() for value in (x, dt, A.t(), B, C))
     rows, channels, threads = x.shape[0], x.shape[2], torch.get_num_threads()
-    width = min(BLOCK, max(32, -(-rows * channels // threads)))
-    blocks = [(row, start, min(start + width, channels)) for row in range(rows) for start in range(0, channels, width)]
+    width = min(BLOCK, max(32, -(-rows * channels // (4 * threads))))
+    # One queue for all threads: torch's own thread may still be spinning on a core, and then the others take more.
+    blocks = iter([(row, start) for row in range(rows) for start in range(0, channels, width)])
 
-    def work(mine: list[tuple[int, int, int]]) -> None:
-        for row, start, stop in mine:
+    def work() -> None:
+        for row, start in blocks:
+            stop = min(start + width, channels)
             kernel(xs[row], dts[row], As, Bs[row], Cs[row], carried[row].numpy(), out[row].numpy(), start, stop)
 
-    shares = [blocks[i::threads] for i in range(threads)]
-    others = [_workers(os.getpid(), threads).submit(work, share) for share in shares[1:] if share]
-    work(shares[0])
+    others = [_workers(os.getpid(), threads).submit(work) for _ in range(threads - 1)]
+    work()
     for other in others:
         other.result()
     return out, carried.transpose(1, 2).contiguous()
