@@ -128,5 +128,6 @@ def save(model: MambaForSequenceClassification, tokenizer: PreTrainedTokenizerFa
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    config.pop("backend", None)
+    for key in ("backend", "is_local", "local_files_only"):  # the last two say how the tokenizer was loaded
+        config.pop(key, None)
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
