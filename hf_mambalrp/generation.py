@@ -60,7 +60,7 @@ def explain_generated(
     embeddings = network.embed(ids)
     problem = options.problem(network, embeddings, mask, positions, _unscored)
     alive = mask[:, prompt_length:].to(embeddings.dtype)
-    forward = Forward(problem, rules)
+    forward = Forward(problem, rules, reusable=True)
     found = [forward.explain(_TokenLogit(step, generated, alive)) for step in range(steps)]
 
     logits = found[0].logits

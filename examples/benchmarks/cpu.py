@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import psutil
@@ -22,7 +24,6 @@ import transformers
 from transformers import MambaConfig
 
 from hf_mambalrp import MambaLRPForCausalLM
-from hf_mambalrp.methods.memory import release_free_memory
 
 MIB = 2**20
 
@@ -30,6 +31,8 @@ MIB = 2**20
 def seconds(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median wall-clock time of each call, one after the other in turn, so that a change of the machine meets all."""
     times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()  # warm up
     for _ in range(repeats):
         for name, call in calls.items():
             start = time.perf_counter()
@@ -38,30 +41,44 @@ def seconds(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def resident() -> int:
-    """Bytes of this process in memory."""
-    return int(psutil.Process().memory_info().rss)
+def build(arguments: argparse.Namespace) -> MambaLRPForCausalLM:
+    """A model of the asked shape with random weights."""
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    config = MambaConfig(
+        vocab_size=arguments.vocabulary,
+        hidden_size=arguments.hidden_size,
+        num_hidden_layers=arguments.layers,
+        initializer_range=0.02,  # transformers' default of 0.1 makes a chaotic network
+    )
+    return MambaLRPForCausalLM(config).eval()
 
 
-def peak_memory(call: Callable[[], object], baseline: int) -> float:
-    """Largest resident memory during a call above ``baseline``, in MiB, sampled every 2 ms."""
-    release_free_memory()  # what an earlier call has freed is not this one's
-    done = threading.Event()
-    peak = resident()
+def tokens(arguments: argparse.Namespace, length: int) -> torch.Tensor:
+    """One row of random ids."""
+    return torch.randint(0, arguments.vocabulary, (1, length), generator=torch.Generator().manual_seed(length))
+
+
+def peak_memory(arguments: argparse.Namespace, name: str, length: int) -> int:
+    """Largest resident memory during one call above that before it, in MiB, sampled every 2 ms.
+
+    For a process of its own: what an allocator holds from earlier calls is not this one's.
+    """
+    model, ids = build(arguments), tokens(arguments, length)
+    process, done = psutil.Process(), threading.Event()
+    before = peak = process.memory_info().rss
 
     def watch() -> None:
         nonlocal peak
         while not done.wait(0.002):
-            peak = max(peak, resident())
+            peak = max(peak, process.memory_info().rss)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    try:
-        call()
-    finally:
-        done.set()
-        watcher.join()
-    return (peak - baseline) / MIB
+    CALLS[name](model, ids)
+    done.set()
+    watcher.join()
+    return round((peak - before) / MIB)
 
 
 def check(model: MambaLRPForCausalLM, ids: torch.Tensor) -> None:
@@ -80,6 +97,19 @@ def hf_gradient_x_input(model: MambaLRPForCausalLM, ids: torch.Tensor) -> torch.
     return (torch.autograd.grad(logit, embeddings)[0] * embeddings).sum(-1)
 
 
+def hf_forward(model: MambaLRPForCausalLM, ids: torch.Tensor) -> None:
+    """transformers' own forward."""
+    with torch.no_grad():
+        model(ids, use_cache=False)
+
+
+CALLS: dict[str, Callable[[MambaLRPForCausalLM, torch.Tensor], object]] = {
+    "explain()": lambda model, ids: model.explain(ids, target=7),
+    "HF forward, no gradient": hf_forward,
+    "HF gradient x input": hf_gradient_x_input,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hidden-size", type=int, default=768)
@@ -95,34 +125,21 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the numbers of this run here")
     arguments = parser.parse_args()
 
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    config = MambaConfig(
-        vocab_size=arguments.vocabulary,
-        hidden_size=arguments.hidden_size,
-        num_hidden_layers=arguments.layers,
-        initializer_range=0.02,  # transformers' default of 0.1 makes a chaotic network
-    )
-    model = MambaLRPForCausalLM(config).eval()
-    inputs = {length: torch.randint(0, arguments.vocabulary, (1, length)) for length in sorted(arguments.lengths)}
-    weights_only = resident()
-    check(model, inputs[min(inputs)])
-
-    def forward(ids: torch.Tensor) -> None:
-        with torch.no_grad():
-            model(ids, use_cache=False)
-
+    model = build(arguments)
+    check(model, tokens(arguments, min(arguments.lengths)))
+    where = {
+        "explain()": arguments.lengths,
+        "HF forward, no gradient": arguments.forward_lengths,
+        "HF gradient x input": [arguments.gradient_length],
+    }
     rows = []
     for length in arguments.lengths:
-        ids = inputs[length]
-        calls: dict[str, Callable[[], object]] = {"explain()": lambda ids=ids: model.explain(ids, target=7)}
-        if length in arguments.forward_lengths:
-            calls["HF forward, no gradient"] = lambda ids=ids: forward(ids)
-        if length == arguments.gradient_length:
-            calls["HF gradient x input"] = lambda ids=ids: hf_gradient_x_input(model, ids)
-        memory = {name: round(peak_memory(call, weights_only)) for name, call in calls.items()}  # warms up as well
+        ids = tokens(arguments, length)
+        calls = {name: partial(call, model, ids) for name, call in CALLS.items() if length in where[name]}
         for name, median in seconds(calls, arguments.repeats).items():
-            rows.append({"what": name, "length": length, "seconds": median, "peak_mib": memory[name]})
+            with get_context("spawn").Pool(1) as process:
+                memory = process.apply(peak_memory, (arguments, name, length))
+            rows.append({"what": name, "length": length, "seconds": median, "peak_mib": memory})
 
     forwards = {row["length"]: row["seconds"] for row in rows if row["what"].startswith("HF forward")}
     print("| what | L | seconds | x HF forward | peak memory above the weights |")

@@ -4,15 +4,15 @@ import ctypes
 from collections.abc import Callable
 from functools import lru_cache
 
-LARGE = 400_000_000
+LARGE = 300_000_000
 """Bytes kept for a backward from which giving free memory back is worth its time, a few percent."""
 
 
 def release_free_memory() -> None:
     """Give the C library's free memory back to the system; nothing where it cannot (only glibc has the call).
 
-    A forward keeps four large tensors a block and frees a dozen. glibc cannot always use a freed, aligned block for the
-    next of the same size, so without this the resident memory grows to twice what is allocated.
+    A forward keeps three large tensors a block and frees a dozen. glibc cannot always use a freed, aligned piece for
+    the next of the same size, so without this the resident memory grows to twice what is allocated.
     """
     trim = _malloc_trim()
     if trim is not None:

@@ -81,10 +81,10 @@ def predict(problem: Problem) -> Tensor:
 
 
 class Forward:
-    """The forward of a problem, kept so that several scores can be explained from it."""
+    """The forward of a problem; ``reusable`` keeps it so that several scores can be explained from it."""
 
-    def __init__(self, problem: Problem, rules: Rules) -> None:
-        self.problem, self.rules = problem, rules
+    def __init__(self, problem: Problem, rules: Rules, *, reusable: bool = False) -> None:
+        self.problem, self.rules, self.reusable = problem, rules, reusable
         network, embeddings = problem.network, problem.embeddings.detach()
         self.mask = None if bool((problem.mask != 0).all()) else problem.mask.to(embeddings.dtype)[:, :, None]
         kept = len(embeddings) * network.kept_per_position(rules) * embeddings.element_size()
@@ -181,7 +181,7 @@ class Forward:
         states = [s for state in run.states_in for s in state]
         inputs = [*streams, *states, *run.ledger.entries]
         found = torch.autograd.grad(
-            outputs, inputs, gradients, retain_graph=run is self.last_run, allow_unused=True, materialize_grads=True
+            outputs, inputs, gradients, retain_graph=self.reusable, allow_unused=True, materialize_grads=True
         )
         relevance = torch.stack(
             [(s.detach() * g).sum(-1).cpu() for s, g in zip(streams, found[: len(streams)], strict=True)]

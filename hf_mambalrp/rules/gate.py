@@ -12,20 +12,21 @@ from hf_mambalrp.rules.activation import silu
 class _HalfGate(torch.autograd.Function):
     """p = y * silu(z) under the half rule on the product and the identity rule on silu(z) = z * [sigmoid(z)].
 
-    dp/dy = silu(z) / 2 and dp/dz = y sigmoid(z) / 2: two tensors kept, one pass each way.
+    dp/dy = silu(z) / 2 and dp/dz = y sigmoid(z) / 2: two tensors are kept.
     """
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, z: Tensor) -> Tensor:
-        half_sigmoid = torch.sigmoid(z).mul_(0.5)
-        to_y, to_z = z * half_sigmoid, y * half_sigmoid
+        sigmoid = torch.sigmoid(z)
+        to_y, to_z = z * sigmoid, sigmoid.mul_(y)
         ctx.save_for_backward(to_y, to_z)
-        return (y * to_y).mul_(2)
+        return y * to_y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         to_y, to_z = ctx.saved_tensors
-        return grad * to_y, grad * to_z
+        half = grad / 2
+        return half * to_y, half * to_z
 
 
 def gate(y: Tensor, z: Tensor, rules: Rules) -> Tensor:

@@ -3,6 +3,7 @@
 Glossary: B batch, L length, D hidden, E inner, N state, R rank of dt, K width of the convolution.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -16,7 +17,7 @@ from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.gate import gate
 from hf_mambalrp.rules.linear import causal_convolution, linear, linear_parts
-from hf_mambalrp.rules.ssm import selective_ssm
+from hf_mambalrp.rules.ssm import computed_again, selective_ssm
 
 
 class SelectiveMixer(Protocol):
@@ -57,10 +58,10 @@ def initial_state(mixer: SelectiveMixer, batch_size: int, like: Tensor) -> Mixer
 def kept_per_position(mixer: SelectiveMixer, rules: Rules) -> int:
     """Numbers a block keeps for its backward, per row and position.
 
-    Under all rules four tensors of E: dt, the sigmoid after the convolution, two factors of the gate. Without the SSM
+    Under all rules three tensors of E: the sigmoid after the convolution and two factors of the gate. Without the SSM
     rule also what the gradients of dt, B and C need, about ten in all.
     """
-    return (4 if rules.ssm else 10) * mixer.A_log.shape[0]
+    return (3 if rules.ssm else 10) * mixer.A_log.shape[0]
 
 
 def selective_mixer(
@@ -94,20 +95,25 @@ def selective_mixer(
         A = -torch.exp(constant(mixer.A_log, u.dtype))  # (E, N)
         D = constant(mixer.D, u.dtype)  # (E,)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
-        dt, B, C = scan_parameters(mixer, u)
-    y, ssm_state = selective_ssm(u, dt, A, B, C, state.ssm, rules, backend)  # constants
+        step_size, B, C = scan_parameters(mixer, u)
+        dt = step_size()
+    if rules.ssm:
+        with computed_again(dt, step_size):  # (B, L, E) from (B, L, R): cheaper to compute than to keep
+            y, ssm_state = selective_ssm(u, dt, A, B, C, state.ssm, rules, backend)  # constants
+    else:
+        y, ssm_state = selective_ssm(u, dt, A, B, C, state.ssm, rules, backend)
     p = gate(torch.addcmul(y, u, D), z, rules)  # LRP-0 for the skip, then the half rule
     return linear(mixer.out_proj, p, ledger), MixerState(conv_state, ssm_state)  # LRP-0
 
 
-def scan_parameters(mixer: SelectiveMixer, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """dt = softplus(W_dt dt_low + b), B and C from the scan's own input. Shapes: (B, L, E), (B, L, N), (B, L, N)."""
+def scan_parameters(mixer: SelectiveMixer, u: Tensor) -> tuple[Callable[[], Tensor], Tensor, Tensor]:
+    """dt = softplus(W_dt dt_low + b) as a function, B and C, from the scan's own input: (B, L, E), (B, L, N) each."""
     state_size = mixer.A_log.shape[1]
     projected = linear(mixer.x_proj, u, BiasLedger(u.shape[0]))  # not a content path: nothing to record
     dt_low, B, C = torch.split(projected, [projected.shape[-1] - 2 * state_size, state_size, state_size], -1)
     with align_module_device(mixer.dt_proj):
         weight, bias = constant(mixer.dt_proj.weight, u.dtype), constant(mixer.dt_proj.bias, u.dtype)
-        return F.softplus(F.linear(dt_low, weight, bias)), B, C
+    return (lambda: F.softplus(F.linear(dt_low, weight, bias))), B, C
 
 
 def masked(x: Tensor, mask: Tensor | None) -> Tensor:

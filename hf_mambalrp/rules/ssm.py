@@ -1,9 +1,27 @@
 """The selective state-space layer with its parameters constant."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
 from torch import Tensor
 
 from hf_mambalrp.ops.selective_scan import selective_scan
 from hf_mambalrp.rules import Rules
+
+
+def computed_again(value: Tensor, compute: Callable[[], Tensor]) -> AbstractContextManager[None]:
+    """Operations inside that would keep ``value`` for their backward ``compute`` it again there instead."""
+    address, shape = value.data_ptr(), value.shape  # not the tensor itself, which these functions would keep alive
+
+    def pack(kept: Tensor) -> Tensor | None:
+        return None if (kept.data_ptr(), kept.shape) == (address, shape) else kept
+
+    def unpack(kept: Tensor | None) -> Tensor:
+        return compute() if kept is None else kept
+
+    hooks: AbstractContextManager[None] = torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+    return hooks
 
 
 def selective_ssm(
