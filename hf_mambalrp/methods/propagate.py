@@ -180,6 +180,8 @@ class Forward:
         streams = run.streams if self.problem.layers else run.streams[:1]
         states = [s for state in run.states_in for s in state]
         inputs = [*streams, *states, *run.ledger.entries]
+        if self.releases:
+            release_free_memory()
         found = torch.autograd.grad(
             outputs, inputs, gradients, retain_graph=self.reusable, allow_unused=True, materialize_grads=True
         )

@@ -4,6 +4,7 @@ Glossary: B batch, L length, D hidden, E inner, N state, R rank of dt, K width o
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NamedTuple, Protocol
 
 import torch
@@ -97,11 +98,9 @@ def selective_mixer(
     with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
         step_size, B, C = scan_parameters(mixer, u)
         dt = step_size()
-    if rules.ssm:
-        with computed_again(dt, step_size):  # (B, L, E) from (B, L, R): cheaper to compute than to keep
-            y, ssm_state = selective_ssm(u, dt, A, B, C, state.ssm, rules, backend)  # constants
-    else:
-        y, ssm_state = selective_ssm(u, dt, A, B, C, state.ssm, rules, backend)
+    # (B, L, E) from (B, L, R): as a constant, dt is cheaper to compute again than to keep.
+    with computed_again(dt, step_size) if rules.ssm else nullcontext():
+        y, ssm_state = selective_ssm(u, dt, A, B, C, state.ssm, rules, backend)  # constants
     p = gate(torch.addcmul(y, u, D), z, rules)  # LRP-0 for the skip, then the half rule
     return linear(mixer.out_proj, p, ledger), MixerState(conv_state, ssm_state)  # LRP-0
 
