@@ -98,7 +98,6 @@ def selective_scan(
     if backend == "auto":
         worth = u.numel() * A.shape[1] >= WORTH_COMPILING
         backend = "compiled" if worth and _compiled_declines(arguments) is None else "chunked"
-    reason = BACKENDS[backend].declines(arguments)
-    if reason is not None:
+    elif (reason := BACKENDS[backend].declines(arguments)) is not None:
         raise BackendError(f"backend={backend!r} cannot run here: {reason}.")
     return BACKENDS[backend].scan(*arguments)
