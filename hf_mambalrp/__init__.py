@@ -12,12 +12,23 @@ from hf_mambalrp import classification as _classification  # noqa: F401 - fills 
 
 if TYPE_CHECKING:
     from hf_mambalrp.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, make_explainable
-    from hf_mambalrp.classification import MambaForSequenceClassification
+    from hf_mambalrp.classification import (
+        FalconMambaForSequenceClassification,
+        Mamba2ForSequenceClassification,
+        MambaForSequenceClassification,
+    )
     from hf_mambalrp.errors import MambaLRPError
     from hf_mambalrp.explanation import Conservation, Explanation
     from hf_mambalrp.generation_explanation import GenerationExplanation
     from hf_mambalrp.mixin import MambaLRPMixin
-    from hf_mambalrp.models import MambaLRPForCausalLM, MambaLRPForSequenceClassification
+    from hf_mambalrp.models import (
+        FalconMambaLRPForCausalLM,
+        FalconMambaLRPForSequenceClassification,
+        Mamba2LRPForCausalLM,
+        Mamba2LRPForSequenceClassification,
+        MambaLRPForCausalLM,
+        MambaLRPForSequenceClassification,
+    )
 
 __version__ = "0.1.0"
 
@@ -29,7 +40,13 @@ _MODULES = {
     "AutoMambaLRPForSequenceClassification": "auto",
     "Conservation": "explanation",
     "Explanation": "explanation",
+    "FalconMambaForSequenceClassification": "classification",
+    "FalconMambaLRPForCausalLM": "models",
+    "FalconMambaLRPForSequenceClassification": "models",
     "GenerationExplanation": "generation_explanation",
+    "Mamba2ForSequenceClassification": "classification",
+    "Mamba2LRPForCausalLM": "models",
+    "Mamba2LRPForSequenceClassification": "models",
     "MambaForSequenceClassification": "classification",
     "MambaLRPError": "errors",
     "MambaLRPForCausalLM": "models",
@@ -44,7 +61,13 @@ __all__ = [
     "AutoMambaLRPForSequenceClassification",
     "Conservation",
     "Explanation",
+    "FalconMambaForSequenceClassification",
+    "FalconMambaLRPForCausalLM",
+    "FalconMambaLRPForSequenceClassification",
     "GenerationExplanation",
+    "Mamba2ForSequenceClassification",
+    "Mamba2LRPForCausalLM",
+    "Mamba2LRPForSequenceClassification",
     "MambaForSequenceClassification",
     "MambaLRPError",
     "MambaLRPForCausalLM",

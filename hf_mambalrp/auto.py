@@ -8,7 +8,14 @@ from transformers import AutoConfig, PreTrainedModel
 from hf_mambalrp.errors import UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.mixin import MambaLRPMixin
-from hf_mambalrp.models import MambaLRPForCausalLM, MambaLRPForSequenceClassification
+from hf_mambalrp.models import (
+    FalconMambaLRPForCausalLM,
+    FalconMambaLRPForSequenceClassification,
+    Mamba2LRPForCausalLM,
+    Mamba2LRPForSequenceClassification,
+    MambaLRPForCausalLM,
+    MambaLRPForSequenceClassification,
+)
 
 CONFIG_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
@@ -50,16 +57,22 @@ class _AutoClass:
         return found
 
 
+def _by_model_type(*classes: Any) -> dict[str, type[PreTrainedModel]]:
+    return {cls.config_class.model_type: cls for cls in classes}
+
+
 class AutoMambaLRPForCausalLM(_AutoClass):
     """The explainable language model of a checkpoint."""
 
-    classes: ClassVar = {"mamba": MambaLRPForCausalLM}
+    classes: ClassVar = _by_model_type(MambaLRPForCausalLM, FalconMambaLRPForCausalLM, Mamba2LRPForCausalLM)
 
 
 class AutoMambaLRPForSequenceClassification(_AutoClass):
     """The explainable classifier of a checkpoint."""
 
-    classes: ClassVar = {"mamba": MambaLRPForSequenceClassification}
+    classes: ClassVar = _by_model_type(
+        MambaLRPForSequenceClassification, FalconMambaLRPForSequenceClassification, Mamba2LRPForSequenceClassification
+    )
 
 
 def make_explainable(model: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The sequence classifier that transformers lacks for Mamba: backbone, last attended token, linear head.
+"""The sequence classifiers that transformers lacks for Mamba: backbone, last attended token, linear head.
 
 Deviation from ``GenericForSequenceClassification`` of transformers: the pooled position follows ``attention_mask``,
 not ``config.pad_token_id``. Mamba configurations say pad id 0 while tokenizers pad with another id, so a rule on ids
@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, MambaConfig, MambaModel, PretrainedConfig
+from transformers import (
+    AutoModelForSequenceClassification,
+    FalconMambaModel,
+    FalconMambaPreTrainedModel,
+    Mamba2Model,
+    Mamba2PreTrainedModel,
+    MambaModel,
+    MambaPreTrainedModel,
+    PretrainedConfig,
+)
 from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.models.mamba.modeling_mamba import MambaPreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -148,12 +156,25 @@ class MambaForSequenceClassification(SequenceClassification, MambaPreTrainedMode
     backbone_class = MambaModel
 
 
-def register_for_auto_class(config_class: type[PretrainedConfig], model_class: type[nn.Module]) -> None:
+class FalconMambaForSequenceClassification(SequenceClassification, FalconMambaPreTrainedModel):
+    """Falcon-Mamba, likewise."""
+
+    backbone_class = FalconMambaModel
+
+
+class Mamba2ForSequenceClassification(SequenceClassification, Mamba2PreTrainedModel):
+    """Mamba-2, likewise."""
+
+    backbone_class = Mamba2Model
+
+
+def register_for_auto_class(model_class: type[SequenceClassification]) -> None:
     """Let ``AutoModelForSequenceClassification`` find ``model_class``, unless transformers has a class of its own.
 
     ``register`` is silently ignored for configurations of transformers itself in 5.13 to 5.18 and needs ``exist_ok``
     from 5.19 on, so its effect is checked, and the mapping's own table is the way out.
     """
+    config_class: Any = model_class.config_class
     mapping = AutoModelForSequenceClassification._model_mapping
     if config_class in mapping:
         return
@@ -168,4 +189,5 @@ def register_for_auto_class(config_class: type[PretrainedConfig], model_class: t
         )
 
 
-register_for_auto_class(MambaConfig, MambaForSequenceClassification)
+for _class in (MambaForSequenceClassification, FalconMambaForSequenceClassification, Mamba2ForSequenceClassification):
+    register_for_auto_class(_class)

@@ -41,5 +41,9 @@ class MissingTokenizerError(MambaLRPError, ValueError):
     """Text was given, or token names are needed, and no tokenizer was passed or found beside the model."""
 
 
+class ForwardMismatchError(MambaLRPError, RuntimeError):
+    """Our forward of the model differs from the model's own, so its relevance would be that of another network."""
+
+
 class NonFiniteRelevanceError(MambaLRPError, FloatingPointError):
     """A relevance is NaN or infinite; the message names the layer. It is raised, never returned."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.forcing import Forced, force, merge_sides, stack
 from hf_mambalrp.inputs import Batch, TokenizerSource, prepare
 from hf_mambalrp.methods import Problem, Relevance, method_named, predict
-from hf_mambalrp.ops.selective_scan.dispatch import check_backend
+from hf_mambalrp.parity import check_forward
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.targets import Outputs, Target, resolve_target
 from hf_mambalrp.tokens import describe
@@ -37,13 +37,13 @@ class Options:
     chunk_size: int | str
     backend: str
     method_options: Mapping[str, Any]
+    check_forward: bool = True
 
     def checked(self) -> "Options":
-        """Raise for an unknown method, method option or backend; drop what a tokenizer's output brings along."""
+        """Raise for an unknown method or method option; drop what a tokenizer's output brings along."""
         wanted = {name: value for name, value in self.method_options.items() if name not in TOKENIZER_EXTRAS}
         method_named(self.method).check_options(wanted)
-        check_backend(self.backend)
-        return Options(self.method, self.layers, self.chunk_size, self.backend, wanted)
+        return replace(self, method_options=wanted)
 
     def problem(self, network: Network, embeddings: Tensor, mask: Tensor, positions: Tensor, score: Score) -> Problem:
         """The problem of one batch under these options."""
@@ -85,6 +85,8 @@ def explain_batch(
     wanted = resolve_target(target, "target", len(batch), outputs)
     against = None if contrast is None else resolve_target(contrast, "contrast", len(batch), outputs)
     last = explained_positions(network, batch, position)
+    if options.check_forward:
+        check_forward(model, network)
 
     if wanted.tokens == 1 and (against is None or against.tokens == 1):
         relevance = _explain_single(network, batch, wanted, against, last, options)

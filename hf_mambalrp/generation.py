@@ -12,6 +12,7 @@ from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.generation_explanation import GenerationExplanation
 from hf_mambalrp.inputs import Batch, TokenizerSource, prepare
 from hf_mambalrp.methods import Forward, method_named
+from hf_mambalrp.parity import check_forward
 from hf_mambalrp.tokens import describe
 
 
@@ -41,6 +42,8 @@ def explain_generated(
         raise OptionError(f"max_new_tokens={max_new_tokens!r} is not allowed; give a number from 1 up.")
     tokenizers = TokenizerSource(tokenizer, network)
     batch = prepare(network, inputs, input_ids, attention_mask, None, tokenizers)
+    if options.check_forward:
+        check_forward(model, network)
     ids, mask = _left_padded(batch)
     prompt_length = ids.shape[1]
 

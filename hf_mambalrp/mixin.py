@@ -37,6 +37,7 @@ class MambaLRPMixin:
         layers: bool = False,
         chunk_size: int | str = "auto",
         backend: str = "auto",
+        check_forward: bool = True,
         **method_options: Any,
     ) -> Explanation:
         """Explain a prediction: which tokens speak for the target, and which against it.
@@ -65,7 +66,10 @@ class MambaLRPMixin:
             layers: also return relevance at the embedding and after every block, (num_layers + 1, B, L).
             chunk_size: positions to go by at a time, exact at any value; "auto" keeps short inputs in one piece and the
                 memory for long ones bounded.
-            backend: of the scan: "auto", "compiled", "chunked" or "reference"; see ``ops.selective_scan``.
+            backend: of the scan: "auto", "compiled", "chunked" or "reference"; see ``ops.selective_scan`` and, for
+                Mamba-2, ``ops.ssd_scan``.
+            check_forward: before a model's first explanation, compare this package's forward with the model's own on 16
+                tokens (one forward of each), so that no release of transformers can make relevance silently wrong.
             **method_options: options of the method.
 
         Returns:
@@ -75,9 +79,10 @@ class MambaLRPMixin:
             InputError: empty input, an all-padding row, shapes that do not fit, ids out of the vocabulary.
             TargetError: a target out of range, unknown, ambiguous, or not one a row.
             OptionError: an unknown method or method option, a chunk size below 1.
-            BackendError: an unknown backend.
+            BackendError: a backend that is unknown or cannot run here.
             MissingTokenizerError: texts without a tokenizer.
             UnknownArchitectureError: a model without rules.
+            ForwardMismatchError: this package's forward of the model differs from the model's own.
             NonFiniteRelevanceError: NaN or infinity; names the layer.
         """
         return explain_batch(
@@ -90,7 +95,7 @@ class MambaLRPMixin:
             target=target,
             contrast=contrast,
             position=position,
-            options=Options(method, layers, chunk_size, backend, method_options),
+            options=Options(method, layers, chunk_size, backend, method_options, check_forward),
         )
 
     def explain_generation(
@@ -104,6 +109,7 @@ class MambaLRPMixin:
         method: str = "mambalrp",
         chunk_size: int | str = "auto",
         backend: str = "auto",
+        check_forward: bool = True,
         **generate_options: Any,
     ) -> GenerationExplanation:
         """Generate, then explain the logit of every generated token with respect to everything before it.
@@ -119,6 +125,7 @@ class MambaLRPMixin:
             method: a method that is one modified gradient: "mambalrp", "lrp_ln" or "gradient_x_input".
             chunk_size: as for :meth:`explain`.
             backend: as for :meth:`explain`.
+            check_forward: as for :meth:`explain`.
             **generate_options: passed to ``generate``; greedy unless said otherwise (``do_sample=False``).
 
         Returns:
@@ -135,7 +142,7 @@ class MambaLRPMixin:
             attention_mask=attention_mask,
             tokenizer=tokenizer,
             max_new_tokens=max_new_tokens,
-            options=Options(method, False, chunk_size, backend, {}),
+            options=Options(method, False, chunk_size, backend, {}, check_forward),
             generate_options=generate_options,
         )
 

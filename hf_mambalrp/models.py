@@ -1,8 +1,12 @@
-"""The explainable model classes: the mixin on transformers' own."""
+"""The explainable model classes: the mixin on transformers' own, and on the classifiers of this package."""
 
-from transformers import MambaForCausalLM
+from transformers import FalconMambaForCausalLM, Mamba2ForCausalLM, MambaForCausalLM
 
-from hf_mambalrp.classification import MambaForSequenceClassification
+from hf_mambalrp.classification import (
+    FalconMambaForSequenceClassification,
+    Mamba2ForSequenceClassification,
+    MambaForSequenceClassification,
+)
 from hf_mambalrp.mixin import MambaLRPMixin
 
 
@@ -12,3 +16,19 @@ class MambaLRPForCausalLM(MambaLRPMixin, MambaForCausalLM):
 
 class MambaLRPForSequenceClassification(MambaLRPMixin, MambaForSequenceClassification):
     """``MambaForSequenceClassification`` with ``explain``; loads and saves the same checkpoints."""
+
+
+class FalconMambaLRPForCausalLM(MambaLRPMixin, FalconMambaForCausalLM):
+    """``FalconMambaForCausalLM`` with ``explain``; loads and saves the same checkpoints."""
+
+
+class FalconMambaLRPForSequenceClassification(MambaLRPMixin, FalconMambaForSequenceClassification):
+    """``FalconMambaForSequenceClassification`` with ``explain``; loads and saves the same checkpoints."""
+
+
+class Mamba2LRPForCausalLM(MambaLRPMixin, Mamba2ForCausalLM):
+    """``Mamba2ForCausalLM`` with ``explain``; loads and saves the same checkpoints."""
+
+
+class Mamba2LRPForSequenceClassification(MambaLRPMixin, Mamba2ForSequenceClassification):
+    """``Mamba2ForSequenceClassification`` with ``explain``; loads and saves the same checkpoints."""

@@ -175,8 +175,11 @@ class Forward:
 
         outputs, gradients = [run.streams[-1]], [grad_final]
         if adjoints is not None:
-            outputs += [s for state in run.states_out for s in state]
-            gradients += [g for adjoint in adjoints for g in adjoint]
+            # States of what is constant have no graph.
+            pairs = zip((s for state in run.states_out for s in state), (g for a in adjoints for g in a), strict=True)
+            with_graph = [(state, adjoint) for state, adjoint in pairs if state.requires_grad]
+            outputs += [state for state, _ in with_graph]
+            gradients += [adjoint for _, adjoint in with_graph]
         streams = run.streams if self.problem.layers else run.streams[:1]
         states = [s for state in run.states_in for s in state]
         inputs = [*streams, *states, *run.ledger.entries]

@@ -5,7 +5,7 @@ ledger records. Weights are used in the dtype of the activations (float32 for a 
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,7 +45,7 @@ def linear(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
             return y if module.bias is None else y + ledger.enter(module.bias, x.dtype)
     bias, weight = getattr(module, "bias", None), getattr(module, "weight", None)
     dtype = weight.dtype if isinstance(weight, Tensor) and weight.is_floating_point() else x.dtype
-    with _evaluating(module):
+    with evaluating(module):
         y = module(x.to(dtype)).to(x.dtype)
     if isinstance(bias, Tensor):
         recorded = ledger.enter(bias, x.dtype)
@@ -53,19 +53,19 @@ def linear(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
     return y
 
 
-def linear_parts(module: nn.Module, x: Tensor, parts: int, ledger: BiasLedger) -> list[Tensor]:
-    """A linear layer whose output is several signals side by side, (B, L, F_out / parts) each.
+def linear_parts(module: nn.Module, x: Tensor, sizes: Sequence[int], ledger: BiasLedger) -> list[Tensor]:
+    """A linear layer whose output is several signals side by side, (B, L, size) each.
 
     By rows of the weight, each signal is a tensor of its own: a slice of the whole output would be read with gaps, its
     gradient would have to be put together again, and a block twice as large as all others fragments the heap.
     """
     if not (isinstance(module, nn.Linear) and _is_plain(module)):
-        return list(linear(module, x, ledger).chunk(parts, -1))
+        return list(linear(module, x, ledger).split(sizes, -1))
     with align_module_device(module):
-        outputs = [_LinearMap.apply(x, rows) for rows in module.weight.chunk(parts)]
+        outputs = [_LinearMap.apply(x, rows) for rows in module.weight.split(sizes)]
         if module.bias is None:
             return outputs
-        biases = module.bias.chunk(parts)
+        biases = module.bias.split(sizes)
         return [y + ledger.enter(bias, x.dtype) for y, bias in zip(outputs, biases, strict=True)]
 
 
@@ -76,7 +76,7 @@ def _is_plain(module: nn.Linear) -> bool:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode (no dropout) inside, every submodule's own mode again after it."""
     with _evaluation_lock:
         training = [m for m in module.modules() if m.training]
@@ -115,20 +115,23 @@ class _CausalConvolution(torch.autograd.Function):
         return grad_x, grad_earlier, None, grad.sum(1, keepdim=True)
 
 
-def causal_convolution(module: nn.Conv1d, x: Tensor, earlier: Tensor, ledger: BiasLedger) -> tuple[Tensor, Tensor]:
+def causal_convolution(
+    module: nn.Conv1d, x: Tensor, earlier: Tensor, ledger: BiasLedger, channels: slice = slice(None)
+) -> tuple[Tensor, Tensor]:
     """LRP-0 through the depthwise causal convolution.
 
     Args:
-        module: ``nn.Conv1d`` with weight (E, 1, K).
+        module: ``nn.Conv1d`` with one filter of width K for each channel.
         x: (B, L, E).
         earlier: (B, K - 1, E), the inputs before the first position; zeros at the start of a text.
         ledger: where the bias is recorded.
+        channels: those of the module that ``x`` holds, E of them.
 
     Returns:
         The convolution (B, L, E) and the last K - 1 inputs (B, K - 1, E), which the next chunk starts from.
     """
-    weight = constant(module.weight, x.dtype)[:, 0]
-    bias = x.new_zeros(()) if module.bias is None else ledger.enter(module.bias, x.dtype)
+    weight = constant(module.weight, x.dtype)[channels, 0]
+    bias = x.new_zeros(()) if module.bias is None else ledger.enter(module.bias[channels], x.dtype)
     y: Tensor = _CausalConvolution.apply(x, earlier, weight, bias)
     kept = weight.shape[-1] - 1
     return y, torch.cat([earlier, x[:, -kept:]], 1)[:, -kept:] if kept else earlier

@@ -5,7 +5,7 @@ Glossary: B batch, L length, D hidden, E inner, N state, R rank of dt, K width o
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from accelerate.utils import align_module_device
@@ -38,6 +38,10 @@ class SelectiveMixer(Protocol):
     """(E,): the skip."""
     out_proj: nn.Linear
     """E -> D."""
+
+
+ParameterNorm = Callable[[Any, Tensor, Rules], Tensor]
+"""Of the mixer and one of dt, B and C."""
 
 
 class MixerState(NamedTuple):
@@ -73,6 +77,7 @@ def selective_mixer(
     rules: Rules,
     ledger: BiasLedger,
     backend: str,
+    parameter_norm: ParameterNorm | None = None,
 ) -> tuple[Tensor, MixerState]:
     """Mix the normed residual stream over positions. Shape: (B, L, D) -> (B, L, D).
 
@@ -84,11 +89,13 @@ def selective_mixer(
         rules: the rules that apply.
         ledger: where biases on the content path are recorded.
         backend: backend of the scan.
+        parameter_norm: the family's norm of dt (before its projection), B and C, if it has one.
 
     Returns:
         The mixed stream and the state after its last position.
     """
-    x, z = linear_parts(mixer.in_proj, masked(hidden, mask), 2, ledger)  # LRP-0: (B, L, E) each
+    inner = mixer.A_log.shape[0]
+    x, z = linear_parts(mixer.in_proj, masked(hidden, mask), [inner, inner], ledger)  # LRP-0: (B, L, E) each
     with align_module_device(mixer.conv1d):
         x, conv_state = causal_convolution(mixer.conv1d, x, state.conv, ledger)  # LRP-0
     u = masked(silu(x, rules), mask)  # identity rule
@@ -96,7 +103,7 @@ def selective_mixer(
         A = -torch.exp(constant(mixer.A_log, u.dtype))  # (E, N)
         D = constant(mixer.D, u.dtype)  # (E,)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
-        step_size, B, C = scan_parameters(mixer, u)
+        step_size, B, C = scan_parameters(mixer, u, rules, parameter_norm)
         dt = step_size()
     # (B, L, E) from (B, L, R): as a constant, dt is cheaper to compute again than to keep.
     with computed_again(dt, step_size) if rules.ssm else nullcontext():
@@ -105,11 +112,15 @@ def selective_mixer(
     return linear(mixer.out_proj, p, ledger), MixerState(conv_state, ssm_state)  # LRP-0
 
 
-def scan_parameters(mixer: SelectiveMixer, u: Tensor) -> tuple[Callable[[], Tensor], Tensor, Tensor]:
+def scan_parameters(
+    mixer: SelectiveMixer, u: Tensor, rules: Rules, parameter_norm: ParameterNorm | None
+) -> tuple[Callable[[], Tensor], Tensor, Tensor]:
     """dt = softplus(W_dt dt_low + b) as a function, B and C, from the scan's own input: (B, L, E), (B, L, N) each."""
     state_size = mixer.A_log.shape[1]
     projected = linear(mixer.x_proj, u, BiasLedger(u.shape[0]))  # not a content path: nothing to record
     dt_low, B, C = torch.split(projected, [projected.shape[-1] - 2 * state_size, state_size, state_size], -1)
+    if parameter_norm is not None:
+        dt_low, B, C = (parameter_norm(mixer, parameter, rules) for parameter in (dt_low, B, C))
     with align_module_device(mixer.dt_proj):
         weight, bias = constant(mixer.dt_proj.weight, u.dtype), constant(mixer.dt_proj.bias, u.dtype)
     return (lambda: F.softplus(F.linear(dt_low, weight, bias))), B, C

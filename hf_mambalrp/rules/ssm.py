@@ -1,4 +1,4 @@
-"""The selective state-space layer with its parameters constant."""
+"""The state-space layers of Mamba-1 and Mamba-2 with their parameters constant."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.ops.selective_scan import selective_scan
+from hf_mambalrp.ops.ssd_scan import ssd_scan
 from hf_mambalrp.rules import Rules
 
 
@@ -34,3 +35,15 @@ def selective_ssm(
     if rules.ssm:
         dt, B, C = dt.detach(), B.detach(), C.detach()
     return selective_scan(u, dt, A.detach(), B, C, initial_state, backend=backend)
+
+
+def ssd_ssm(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, initial_state: Tensor, rules: Rules, backend: str
+) -> tuple[Tensor, Tensor]:
+    """y_t = S_t [C_t], S_t = [exp(dt_t A)] S_{t-1} + [dt_t] x_t [B_t]^T, the brackets constant under the SSM rule.
+
+    Shapes as in :func:`hf_mambalrp.ops.ssd_scan.ssd_scan`.
+    """
+    if rules.ssm:
+        dt, B, C = dt.detach(), B.detach(), C.detach()
+    return ssd_scan(x, dt, A.detach(), B, C, initial_state, backend=backend)

@@ -1,39 +1,14 @@
 """One entry for the selective scan: the table of backends, what each supports, and the choice among them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-from hf_mambalrp.errors import BackendError
-
-Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+from hf_mambalrp.ops.backend import Backend, chosen
 
 WORTH_COMPILING = 2**20
 """State updates (B L E N) from which "auto" takes the compiled scan: loading compiled code has a cost of its own."""
-
-
-@dataclass(frozen=True)
-class Backend:
-    """One implementation; its module is imported when first used."""
-
-    module: str
-    function: str
-    declines: Callable[[tuple[Tensor, ...]], str | None]
-    """Why it cannot run on these arguments, or None."""
-
-    @property
-    def scan(self) -> Scan:
-        """The implementation."""
-        found: Scan = getattr(import_module(f"hf_mambalrp.ops.selective_scan.{self.module}"), self.function)
-        return found
-
-
-def _never(arguments: tuple[Tensor, ...]) -> str | None:
-    return None
 
 
 def _compiled_declines(arguments: tuple[Tensor, ...]) -> str | None:
@@ -47,17 +22,12 @@ def _compiled_declines(arguments: tuple[Tensor, ...]) -> str | None:
     return None
 
 
+_HERE = "hf_mambalrp.ops.selective_scan"
 BACKENDS: dict[str, Backend] = {
-    "reference": Backend("reference", "selective_scan_reference", _never),
-    "chunked": Backend("chunked", "selective_scan_chunked", _never),
-    "compiled": Backend("compiled", "selective_scan_compiled", _compiled_declines),
+    "reference": Backend(f"{_HERE}.reference", "selective_scan_reference"),
+    "chunked": Backend(f"{_HERE}.chunked", "selective_scan_chunked"),
+    "compiled": Backend(f"{_HERE}.compiled", "selective_scan_compiled", _compiled_declines),
 }
-
-
-def check_backend(backend: str) -> None:
-    """Raise :class:`BackendError` for a name that is not "auto" and not in the table."""
-    if backend != "auto" and backend not in BACKENDS:
-        raise BackendError(f"Unknown backend {backend!r}. Choose 'auto' or one of {sorted(BACKENDS)}.")
 
 
 def selective_scan(
@@ -91,13 +61,10 @@ def selective_scan(
     Raises:
         BackendError: an unknown backend, or one that cannot run on these arguments.
     """
-    check_backend(backend)
     if initial_state is None:
         initial_state = u.new_zeros(u.shape[0], *A.shape)
     arguments = (u, dt, A, B, C, initial_state)
     if backend == "auto":
         worth = u.numel() * A.shape[1] >= WORTH_COMPILING
         backend = "compiled" if worth and _compiled_declines(arguments) is None else "chunked"
-    elif (reason := BACKENDS[backend].declines(arguments)) is not None:
-        raise BackendError(f"backend={backend!r} cannot run here: {reason}.")
-    return BACKENDS[backend].scan(*arguments)
+    return chosen(BACKENDS, backend, arguments)(*arguments)

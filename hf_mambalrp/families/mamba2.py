@@ -1,0 +1,14 @@
+"""Mamba-2 (``Mamba2ForCausalLM``): the names of Mamba-1, and a mixer of its own."""
+
+from dataclasses import replace
+
+from hf_mambalrp.families.mamba import MAMBA
+from hf_mambalrp.rules.ssd_mixer import initial_state, kept_per_position, ssd_mixer
+
+MAMBA2 = replace(
+    MAMBA,
+    model_type="mamba2",
+    mixer=ssd_mixer,
+    initial_state=initial_state,
+    kept_per_position=kept_per_position,
+)

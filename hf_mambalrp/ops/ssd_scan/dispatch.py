@@ -1,0 +1,47 @@
+"""One entry for the scan of Mamba-2: the table of backends and the choice among them."""
+
+from torch import Tensor
+
+from hf_mambalrp.ops.backend import Backend, chosen
+
+_HERE = "hf_mambalrp.ops.ssd_scan"
+BACKENDS: dict[str, Backend] = {
+    "reference": Backend(f"{_HERE}.reference", "ssd_scan_reference"),
+    "chunked": Backend(f"{_HERE}.chunked", "ssd_scan_chunked"),
+}
+
+
+def ssd_scan(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    initial_state: Tensor | None = None,
+    *,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """S_t = exp(dt_t A) S_{t-1} + dt_t x_t B_t^T,  y_t = S_t C_t per head (Dao and Gu 2024, section 6).
+
+    Differentiable in every argument. Arguments that do not require a gradient are constants; with dt, A, B and C
+    constant the scan is linear in x and the initial state, and its backward is the transposed scan.
+
+    Args:
+        x: (B, L, H, P) input of the scan.
+        dt: (B, L, H) positive step sizes, after softplus and clamp.
+        A: (H,) negative decay rates.
+        B: (B, L, G, N) input projection; head h uses group h // (H / G).
+        C: (B, L, G, N) output projection.
+        initial_state: (B, H, P, N) state before the first token; None is zero.
+        backend: "reference" (a loop under autograd), "chunked" (matrix products over chunks), or "auto": "chunked".
+
+    Returns:
+        y (B, L, H, P) and the state after the last token (B, H, P, N), in the dtype of ``x``.
+
+    Raises:
+        BackendError: an unknown backend.
+    """
+    if initial_state is None:
+        initial_state = x.new_zeros(x.shape[0], x.shape[2], x.shape[3], B.shape[3])
+    arguments = (x, dt, A, B, C, initial_state)
+    return chosen(BACKENDS, "chunked" if backend == "auto" else backend, arguments)(*arguments)

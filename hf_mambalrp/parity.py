@@ -1,0 +1,97 @@
+"""The self-check: before a model is explained for the first time, our forward is compared with transformers' own.
+
+The forward under the rules is written out by this package, so a release of transformers that computes something else
+would make it explain another network. Each block is compared on transformers' own input to it, so that rounding in half
+precision does not build up over the layers, and the logits after the last block.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakSet
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers.utils import logging
+
+from hf_mambalrp.errors import ForwardMismatchError
+from hf_mambalrp.families import Network
+from hf_mambalrp.families.network import execution_device
+from hf_mambalrp.rules import NO_RULES
+from hf_mambalrp.rules.biases import BiasLedger
+from hf_mambalrp.rules.linear import evaluating
+
+TOKENS = 16
+"""Length of the check's input."""
+
+TOLERANCE, HALF_TOLERANCE = 5e-3, 5e-2
+"""Largest relative difference (a GPU may round float32 products to TF32), and that of weights of less than 32 bits."""
+
+_checked: "WeakSet[nn.Module]" = WeakSet()
+_lock = threading.Lock()
+
+
+def check_forward(model: nn.Module, network: Network) -> None:
+    """Compare our forward of ``model`` with its own on a few tokens, once for each model.
+
+    Raises:
+        ForwardMismatchError: a block or the logits differ by more than rounding explains.
+    """
+    with _lock:
+        if model in _checked:
+            return
+    with torch.no_grad():
+        _compare(model, network)
+    with _lock:
+        _checked.add(model)
+
+
+def _compare(model: nn.Module, network: Network) -> None:
+    ids = torch.linspace(0, network.embeddings.num_embeddings - 1, TOKENS).long()[None]
+    ids = ids.to(execution_device(network.embeddings))
+    with evaluating(model), _quiet():
+        own = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True, return_dict=True)
+    embedded, backend, ledger = network.embed(ids), "auto", BiasLedger(1)
+    states = network.initial_states(embedded)
+    # What enters each block, and leaves the one before it. The last state is normed, so the logits stand for it.
+    streams = [embedded, *(stream.to(network.dtype) for stream in own.hidden_states[: len(network.layers) - 1])]
+    for layer, stream in enumerate(streams):
+        found, _ = network.block(layer, stream, None, states[layer], NO_RULES, ledger, backend)
+        if layer + 1 < len(streams):
+            _same(found - stream, streams[layer + 1] - stream, stream, f"layer {layer} (counted from 0)", network)
+    logits = network.logits(found, NO_RULES, ledger)
+    expected = own.logits.to(logits)
+    _same(logits if network.is_language_model else logits[:, -1], expected, expected, "the logits", network)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' warnings: a slow path does not matter to a few tokens, and explanations do not take it."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _same(found: Tensor, expected: Tensor, scale: Tensor, where: str, network: Network) -> None:
+    """||found - expected|| <= tolerance ||expected||, and one rounding of ``scale``, which they were taken from.
+
+    Where the model's own numbers are not finite there is nothing to compare with; the explanation will say so.
+    """
+    if not expected.isfinite().all():
+        return
+    coarse = any(parameter.element_size() < 4 for parameter in network.model.parameters())
+    tolerance = HALF_TOLERANCE if coarse else TOLERANCE
+    rounding = 2**-8 if coarse else 2**-23
+    difference = float((found - expected.to(found.device)).norm())
+    allowed = tolerance * float(expected.norm()) + rounding * float(scale.norm())
+    if not difference <= allowed:
+        raise ForwardMismatchError(
+            f"Nothing was explained: at {where} this package's forward of {type(network.model).__name__} differs from "
+            f"that of transformers {transformers.__version__} by {difference:.2g}; rounding explains {allowed:.2g}. "
+            "So the relevance would be that of another network. Install a release of transformers that this version "
+            "of hf_mambalrp was tested with (4.57 to 5.23), or update hf_mambalrp; check_forward=False explains anyway."
+        )
