@@ -1,17 +1,22 @@
 # make demo   sets up and explains real reviews        make test   sets up and passes every test
 # make lint   formatting, style, types                 make benchmark   the CPU table, some minutes
-# make test-oldest   the model tests on the oldest supported transformers
+# make test-releases   the model tests on older releases of transformers: the oldest supported and one in the middle
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 # One torch for everyone who works on this: a range lives in pyproject.toml.
 TORCH  ?= torch==2.13.0
 
-OLDEST := transformers==4.57.6 huggingface_hub==0.36.0 tokenizers==0.22.1 requests urllib3 charset-normalizer idna certifi
+# Older releases of transformers, each with what it needs beside the newest's environment.
+RELEASES    := 4.57.6 5.16.1
+WITH_4.57.6 := huggingface_hub==0.36.0 tokenizers==0.22.1 requests urllib3 charset-normalizer idna certifi
+WITH_5.16.1 := huggingface_hub==1.31.0 httpx httpcore h11 anyio idna certifi
+MODEL_TESTS := $(addprefix tests/test_,classification.py explain.py families.py models.py oracles.py oracles_mamba2.py parity.py \
+	relevance.py state_spaces.py)
 
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-oldest lint format benchmark clean
+.PHONY: demo test test-releases lint format benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hf-mambalrp demo --html out/demo.html
@@ -19,10 +24,13 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
-# In a folder of its own beside the environment, which keeps the newest. peft has left this release behind.
-test-oldest: $(VENV)/.oldest
-	PYTHONPATH=$(VENV)/oldest $(BIN)/python -m pytest -k "not peft" tests/test_classification.py tests/test_explain.py \
-		tests/test_models.py tests/test_relevance.py
+# In folders of their own beside the environment, which keeps the newest. peft has left the older ones behind.
+test-releases: $(RELEASES:%=$(VENV)/.transformers-%)
+	for release in $(RELEASES); do \
+		PYTHONPATH=$(VENV)/transformers-$$release $(BIN)/python -c \
+			"import sys, transformers; sys.exit(transformers.__version__ != '$$release')" && \
+		PYTHONPATH=$(VENV)/transformers-$$release $(BIN)/python -m pytest -k "not peft" $(MODEL_TESTS) || exit 1; \
+	done
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -43,8 +51,8 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/.oldest: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/oldest $(OLDEST)
+$(VENV)/.transformers-%: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/transformers-$* transformers==$* $(WITH_$*)
 	touch $@
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python

@@ -56,6 +56,10 @@ def _compare(model: nn.Module, network: Network) -> None:
     states = network.initial_states(embedded)
     # What enters each block, and leaves the one before it. The last state is normed, so the logits stand for it.
     streams = [embedded, *(stream.to(network.dtype) for stream in own.hidden_states[: len(network.layers) - 1])]
+    if streams[-1].shape != embedded.shape:
+        raise _mismatch(
+            network, f"it has states of shape {tuple(streams[-1].shape)} for an input of {tuple(embedded.shape)}"
+        )
     for layer, stream in enumerate(streams):
         found, _ = network.block(layer, stream, None, states[layer], NO_RULES, ledger, backend)
         if layer + 1 < len(streams):
@@ -89,9 +93,13 @@ def _same(found: Tensor, expected: Tensor, scale: Tensor, where: str, network: N
     difference = float((found - expected.to(found.device)).norm())
     allowed = tolerance * float(expected.norm()) + rounding * float(scale.norm())
     if not difference <= allowed:
-        raise ForwardMismatchError(
-            f"Nothing was explained: at {where} this package's forward of {type(network.model).__name__} differs from "
-            f"that of transformers {transformers.__version__} by {difference:.2g}; rounding explains {allowed:.2g}. "
-            "So the relevance would be that of another network. Install a release of transformers that this version "
-            "of hf_mambalrp was tested with (4.57 to 5.23), or update hf_mambalrp; check_forward=False explains anyway."
-        )
+        raise _mismatch(network, f"they differ by {difference:.2g} at {where}, where rounding explains {allowed:.2g}")
+
+
+def _mismatch(network: Network, how: str) -> ForwardMismatchError:
+    return ForwardMismatchError(
+        f"Nothing was explained: this package's forward of {type(network.model).__name__} is not the model's own in "
+        f"transformers {transformers.__version__}: {how}. The relevance would be that of another network. Remove what "
+        "changes the model's forward (hooks, prompts, patches), or install a release of transformers that this version "
+        "of hf_mambalrp was tested with (4.57 to 5.23). check_forward=False explains anyway."
+    )

@@ -1,4 +1,5 @@
-"""Slow float64 oracles for MambaLRP on Mamba-1, written from the paper and from Hugging Face's weight names only.
+"""Slow float64 oracles for MambaLRP on Mamba-1 and Falcon-Mamba, written from the paper and from Hugging Face's weight
+names only. Mamba-2 is in `oracles_mamba2.py`, with `oracle_of(model)`, which picks the oracle of a model's family.
 
 Nothing here imports the package. There are three derivations, compared with each other in `test_oracles.py`:
 
@@ -19,12 +20,15 @@ The forward of one block, tokens t, channels e, states n, with mask m_t in {0, 1
     o   = y silu(z)                                           gate
     h'  = h + W_out o + b_out                                 residual stream
 
-and logits = W_head (w_f h r_f) + b_head at one position per row. `G` below is always the modified gradient, i.e. what
-the rewritten network's backward carries: d(score)/d(that value). Relevance of a value is value * G.
+Falcon-Mamba is the same but for parameter-free RMSNorms, v * rsqrt(mean v^2 + parameter_eps), on the three parts of
+W_x x (dt before W_dt, B and C). Then logits = W_head (w_f h r_f) + b_head at one position per row. `G` below is always
+the modified gradient, i.e. what the rewritten network's backward carries: d(score)/d(that value). Relevance of a value
+is value * G.
 
 Which rules apply is a set: "norm" (normaliser constant), "silu" (SiLU(x) = x * const), "ssm" (exp(dt A), dt B and C
 constant), "gate" (half of the relevance to y, half to silu(z)). All four are MambaLRP, none is gradient x input, only
-"norm" is the LRP (LN-rule) baseline. Everything else is linear and needs no rule (LRP-0).
+"norm" is the LRP (LN-rule) baseline. Everything else is linear and needs no rule (LRP-0). Falcon-Mamba's norms on dt, B
+and C are inside what "ssm" holds constant; where a gradient flows through them, "norm" applies to them too.
 
 The rules' constants do not depend on the target, so relevance is linear in `weights`: a score that sums logits of
 several positions is explained by the sum of the results of one call per position.
@@ -34,7 +38,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +81,7 @@ class OracleResult:
 
 
 @dataclass(frozen=True)
-class _Inputs:
+class Inputs:
     state: dict[str, Tensor]
     embeddings: Tensor  # (B, L, D)
     mask: Tensor  # (B, L) of 0.0 and 1.0
@@ -104,6 +108,7 @@ class _Block:
     D: Tensor  # (E,)
     out_proj: Tensor  # (D, E)
     out_proj_bias: Tensor  # (D,)
+    parameter_eps: float | None  # Falcon-Mamba's norms on dt, B and C; None is Mamba-1
 
 
 def last_attended(attention_mask: Tensor) -> Tensor:
@@ -119,13 +124,18 @@ def logit_weights(targets: Iterable[int], num_logits: int, contrasts: Iterable[i
     return weights
 
 
-def _prepare(
+def predicted(logits: Tensor) -> Tensor:
+    """Weights (B, V) of the largest logit."""
+    return logit_weights(logits.argmax(-1).tolist(), logits.shape[1])
+
+
+def prepare_inputs(
     state: State,
     input_ids: Tensor | None,
     inputs_embeds: Tensor | None,
     attention_mask: Tensor | None,
     positions: Tensor | None,
-) -> _Inputs:
+) -> Inputs:
     double = {name: tensor.detach().to("cpu", torch.float64) for name, tensor in state.items()}
     if (input_ids is None) == (inputs_embeds is None):
         raise ValueError("pass exactly one of input_ids and inputs_embeds")
@@ -134,7 +144,7 @@ def _prepare(
     mask = torch.ones(embeddings.shape[:2]) if attention_mask is None else (attention_mask.cpu() != 0)
     head_name = next((name for name in ("score", "lm_head") if f"{name}.weight" in double), "lm_head")
     head = double.get(f"{head_name}.weight", embedding)  # tied weights may be left out of a state dict
-    return _Inputs(
+    return Inputs(
         state=double,
         embeddings=embeddings,
         mask=mask.double(),
@@ -146,54 +156,96 @@ def _prepare(
     )
 
 
-def _block(inputs: _Inputs, index: int) -> _Block:
+def block_parameters(inputs: Inputs, index: int) -> dict[str, Tensor]:
+    """One block's parameters by their names inside the block, zeros for a bias that the model does not have."""
     prefix = f"backbone.layers.{index}."
     p = {name.removeprefix(prefix): value for name, value in inputs.state.items() if name.startswith(prefix)}
+    for module in ("in_proj", "conv1d", "out_proj"):
+        weight = p[f"mixer.{module}.weight"]
+        p.setdefault(f"mixer.{module}.bias", weight.new_zeros(weight.shape[0]))
+    return p
 
-    def bias(name: str, size: int) -> Tensor:
-        return p.get(name, torch.zeros(size, dtype=torch.float64))
 
-    E, D = p["mixer.D"].shape[0], p["norm.weight"].shape[0]
+def _blocks(inputs: Inputs, parameter_eps: float | None) -> list[_Block]:
+    return [_block(block_parameters(inputs, i), parameter_eps) for i in range(inputs.num_layers)]
+
+
+def _block(p: Mapping[str, Tensor], parameter_eps: float | None) -> _Block:
     return _Block(
         norm=p["norm.weight"],
         in_proj=p["mixer.in_proj.weight"],
-        in_proj_bias=bias("mixer.in_proj.bias", 2 * E),
+        in_proj_bias=p["mixer.in_proj.bias"],
         conv=p["mixer.conv1d.weight"][:, 0, :],
-        conv_bias=bias("mixer.conv1d.bias", E),
+        conv_bias=p["mixer.conv1d.bias"],
         x_proj=p["mixer.x_proj.weight"],
         dt_proj=p["mixer.dt_proj.weight"],
         dt_bias=p["mixer.dt_proj.bias"],
         A=-torch.exp(p["mixer.A_log"]),
         D=p["mixer.D"],
         out_proj=p["mixer.out_proj.weight"],
-        out_proj_bias=bias("mixer.out_proj.bias", D),
+        out_proj_bias=p["mixer.out_proj.bias"],
+        parameter_eps=parameter_eps,
     )
 
 
-def _check_rules(rules: Iterable[str]) -> frozenset[str]:
+def check_rules(rules: Iterable[str]) -> frozenset[str]:
     chosen = frozenset(rules)
     if not chosen <= MAMBALRP:
         raise ValueError(f"unknown rules {sorted(chosen - MAMBALRP)}; known: {sorted(MAMBALRP)}")
     return chosen
 
 
-def _silu(x: Tensor) -> Tensor:
+def silu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(x)
 
 
-def _silu_slope(x: Tensor, rules: frozenset[str]) -> Tensor:
+def silu_slope(x: Tensor, rules: frozenset[str]) -> Tensor:
     """With the rule silu(x) / x = sigmoid(x), else silu'(x) = sigmoid(x) (1 + x (1 - sigmoid(x)))."""
     sigma = torch.sigmoid(x)
     return sigma if "silu" in rules else sigma * (1 + x * (1 - sigma))
 
 
-def _softplus_slope(v: Tensor) -> Tensor:
+def softplus_slope(v: Tensor) -> Tensor:
     """Derivative of torch's softplus, which is the identity above 20."""
     return torch.where(v > 20, torch.ones_like(v), torch.sigmoid(v))
 
 
-def _result(
-    inputs: _Inputs, logits: Tensor, score: Tensor, layer_relevance: list[Tensor], bias_by_name: dict[str, Tensor]
+def rsqrt_mean_square(h: Tensor, eps: float) -> Tensor:
+    return torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + eps)
+
+
+def backward_norm(h: Tensor, r: Tensor, weight: Tensor, G: Tensor, rules: frozenset[str]) -> Tensor:
+    """G of h from G of w h r, r = rsqrt_mean_square(h): with the rule G w r, else r (G w) - h r^3 mean_d(h G w)."""
+    Gw = G * weight
+    return Gw * r if "norm" in rules else Gw * r - h * r**3 * (h * Gw).mean(-1, keepdim=True)
+
+
+def causal_conv(conv: Tensor, x: Tensor) -> Tensor:
+    """c_t = sum_k conv[:, k] x_{t - (K-1) + k} for conv (E, K) and x (B, L, E)."""
+    L, K = x.shape[1], conv.shape[1]
+    c = torch.zeros_like(x)
+    for t in range(L):
+        for k in range(K):
+            source = t - (K - 1) + k
+            if source >= 0:
+                c[:, t] += conv[:, k] * x[:, source]
+    return c
+
+
+def backward_conv(conv: Tensor, G_c: Tensor) -> Tensor:
+    """G of the convolution's input (B, L, E) from G of its output."""
+    L, K = G_c.shape[1], conv.shape[1]
+    G_x = torch.zeros_like(G_c)
+    for t in range(L):
+        for k in range(K):
+            source = t - (K - 1) + k
+            if source >= 0:
+                G_x[:, source] += conv[:, k] * G_c[:, t]
+    return G_x
+
+
+def make_result(
+    inputs: Inputs, logits: Tensor, score: Tensor, layer_relevance: list[Tensor], bias_by_name: dict[str, Tensor]
 ) -> OracleResult:
     by_layer = torch.zeros(inputs.num_layers + 1, len(score), dtype=torch.float64)
     for name, absorbed in bias_by_name.items():
@@ -224,6 +276,7 @@ class _Trace:
     z: Tensor  # (B, L, E) gate, before silu
     c: Tensor  # (B, L, E) after the conv, before silu
     x: Tensor  # (B, L, E) input of the scan
+    projected: tuple[Tensor, Tensor, Tensor]  # W_x x: (B, L, R), (B, L, N), (B, L, N), before Falcon-Mamba's norms
     v: Tensor  # (B, L, E) dt before softplus
     dt: Tensor  # (B, L, E)
     B: Tensor  # (B, L, N)
@@ -232,26 +285,19 @@ class _Trace:
     y: Tensor  # (B, L, E) scan output with the D skip
 
 
-def _rsqrt_mean_square(h: Tensor, eps: float) -> Tensor:
-    return torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + eps)
-
-
 def _forward_block(p: _Block, h: Tensor, mask: Tensor, eps: float) -> tuple[Tensor, _Trace]:
     m = mask[:, :, None]
-    rows, L, E, N, K = h.shape[0], h.shape[1], p.A.shape[0], p.A.shape[1], p.conv.shape[1]
-    R = p.dt_proj.shape[1]
-    r = _rsqrt_mean_square(h, eps)
+    rows, L, E, N, R = h.shape[0], h.shape[1], p.A.shape[0], p.A.shape[1], p.dt_proj.shape[1]
+    r = rsqrt_mean_square(h, eps)
     x0, z = ((h * r * p.norm * m) @ p.in_proj.T + p.in_proj_bias).split(E, dim=-1)
 
-    c = p.conv_bias.expand(rows, L, E).clone()
-    for t in range(L):
-        for k in range(K):
-            source = t - (K - 1) + k
-            if source >= 0:
-                c[:, t] += p.conv[:, k] * x0[:, source]
-    x = m * _silu(c)
+    c = causal_conv(p.conv, x0) + p.conv_bias
+    x = m * silu(c)
 
-    dt_low, B, C = (x @ p.x_proj.T).split([R, N, N], dim=-1)
+    projected = (x @ p.x_proj.T).split([R, N, N], dim=-1)
+    dt_low, B, C = (
+        projected if p.parameter_eps is None else (v * rsqrt_mean_square(v, p.parameter_eps) for v in projected)
+    )
     v = dt_low @ p.dt_proj.T + p.dt_bias
     dt = F.softplus(v)
 
@@ -261,8 +307,8 @@ def _forward_block(p: _Block, h: Tensor, mask: Tensor, eps: float) -> tuple[Tens
         s = torch.exp(dt[:, t, :, None] * p.A) * s + (dt[:, t] * x[:, t])[:, :, None] * B[:, t, None, :]
         states.append(s)
         y.append((s * C[:, t, None, :]).sum(-1) + p.D * x[:, t])
-    trace = _Trace(h, r, z, c, x, v, dt, B, C, torch.stack(states, 1), torch.stack(y, 1))
-    return h + (trace.y * _silu(z)) @ p.out_proj.T + p.out_proj_bias, trace
+    trace = _Trace(h, r, z, c, x, projected, v, dt, B, C, torch.stack(states, 1), torch.stack(y, 1))
+    return h + (trace.y * silu(z)) @ p.out_proj.T + p.out_proj_bias, trace
 
 
 def _backward_scan(p: _Block, trace: _Trace, G_y: Tensor, rules: frozenset[str]) -> Tensor:
@@ -291,15 +337,14 @@ def _backward_scan(p: _Block, trace: _Trace, G_y: Tensor, rules: frozenset[str])
         decayed = p.A * torch.exp(trace.dt[:, t, :, None] * p.A) * before
         G_dt[:, t] = (q * decayed).sum(-1) + trace.x[:, t] * Bq
     if "ssm" not in rules:
-        G_dt_low = (G_dt * _softplus_slope(trace.v)) @ p.dt_proj
-        G_x = G_x + torch.cat([G_dt_low, G_B, G_C], dim=-1) @ p.x_proj
+        G_projected = ((G_dt * softplus_slope(trace.v)) @ p.dt_proj, G_B, G_C)
+        if p.parameter_eps is not None:
+            G_projected = tuple(
+                backward_norm(v, rsqrt_mean_square(v, p.parameter_eps), torch.ones(1), G, rules)
+                for v, G in zip(trace.projected, G_projected, strict=True)
+            )
+        G_x = G_x + torch.cat(G_projected, dim=-1) @ p.x_proj
     return G_x
-
-
-def _backward_norm(h: Tensor, r: Tensor, weight: Tensor, G: Tensor, rules: frozenset[str]) -> Tensor:
-    """With the rule G w r, else r (G w) - h r^3 mean_d(h G w)."""
-    Gw = G * weight
-    return Gw * r if "norm" in rules else Gw * r - h * r**3 * (h * Gw).mean(-1, keepdim=True)
 
 
 def _backward_block(
@@ -307,20 +352,13 @@ def _backward_block(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """G of the block's input from G of its output, and what each bias absorbed: sum_{t, unit} b * G there."""
     m = mask[:, :, None]
-    L, K = G.shape[1], p.conv.shape[1]
     G_o = G @ p.out_proj
     share = 0.5 if "gate" in rules else 1.0
-    G_y = share * G_o * _silu(trace.z)
-    G_z = share * G_o * trace.y * _silu_slope(trace.z, rules)
-    G_c = m * _backward_scan(p, trace, G_y, rules) * _silu_slope(trace.c, rules)
-    G_x0 = torch.zeros_like(G_c)
-    for t in range(L):
-        for k in range(K):
-            source = t - (K - 1) + k
-            if source >= 0:
-                G_x0[:, source] += p.conv[:, k] * G_c[:, t]
-    G_in = torch.cat([G_x0, G_z], dim=-1)
-    G_h = G + _backward_norm(trace.h, trace.r, p.norm, m * (G_in @ p.in_proj), rules)
+    G_y = share * G_o * silu(trace.z)
+    G_z = share * G_o * trace.y * silu_slope(trace.z, rules)
+    G_c = m * _backward_scan(p, trace, G_y, rules) * silu_slope(trace.c, rules)
+    G_in = torch.cat([backward_conv(p.conv, G_c), G_z], dim=-1)
+    G_h = G + backward_norm(trace.h, trace.r, p.norm, m * (G_in @ p.in_proj), rules)
     absorbed = {
         "in_proj.bias": (p.in_proj_bias * G_in).sum((1, 2)),
         "conv1d.bias": (p.conv_bias * G_c).sum((1, 2)),
@@ -329,10 +367,54 @@ def _backward_block(
     return G_h, absorbed
 
 
+def explicit_recursion(
+    inputs: Inputs,
+    blocks: Sequence[Any],
+    forward_block: Callable[..., tuple[Tensor, Any]],
+    backward_block: Callable[..., tuple[Tensor, dict[str, Tensor]]],
+    *,
+    eps: float,
+    weights: Tensor | None,
+    rules: frozenset[str],
+) -> OracleResult:
+    """What the explicit oracles have in common: the blocks forward, the head, the blocks backward.
+
+    `forward_block(p, h, mask, eps)` returns the block's output and a trace; `backward_block(p, trace, mask, G, rules)`
+    returns G of the block's input and what each bias absorbed.
+    """
+    rows = torch.arange(len(inputs.positions))
+    streams, traces = [inputs.embeddings], []
+    for p in blocks:
+        h, trace = forward_block(p, streams[-1], inputs.mask, eps)
+        streams.append(h)
+        traces.append(trace)
+    norm_f = inputs.state["backbone.norm_f.weight"]
+    last = streams[-1][rows, inputs.positions]  # (B, D)
+    r_f = rsqrt_mean_square(last, eps)
+    logits = (last * r_f * norm_f) @ inputs.head.T + inputs.head_bias
+    weights = predicted(logits) if weights is None else weights.cpu().double()
+
+    absorbed = {}
+    if f"{inputs.head_name}.bias" in inputs.state:
+        absorbed[f"{inputs.head_name}.bias"] = (weights * inputs.head_bias).sum(-1)
+    G = torch.zeros_like(streams[-1])
+    G[rows, inputs.positions] = backward_norm(last, r_f, norm_f, weights @ inputs.head, rules)
+    layer_relevance = [(streams[-1] * G).sum(-1)]
+    for i in reversed(range(inputs.num_layers)):
+        G, by_bias = backward_block(blocks[i], traces[i], inputs.mask, G, rules)
+        layer_relevance.insert(0, (streams[i] * G).sum(-1))
+        for name, value in by_bias.items():
+            full = f"backbone.layers.{i}.mixer.{name}"
+            if full in inputs.state:
+                absorbed[full] = value
+    return make_result(inputs, logits, (weights * logits).sum(-1), layer_relevance, absorbed)
+
+
 def mambalrp_explicit(
     state: State,
     *,
     eps: float,
+    parameter_eps: float | None = None,
     input_ids: Tensor | None = None,
     inputs_embeds: Tensor | None = None,
     attention_mask: Tensor | None = None,
@@ -343,39 +425,13 @@ def mambalrp_explicit(
     """Relevance by an explicit backward recursion, block by block and token by token.
 
     `positions` (B,) defaults to the rightmost attended token; `weights` (B, V) to the predicted logit. `eps` is the
-    RMSNorms' epsilon. 8 layers, hidden 32, B = 2, L = 500 take a few seconds.
+    RMSNorms' epsilon, `parameter_eps` that of Falcon-Mamba's norms on dt, B and C (None: Mamba-1, which has none).
+    8 layers, hidden 32, B = 2, L = 500 take a few seconds.
     """
-    rules = _check_rules(rules)
-    inputs = _prepare(state, input_ids, inputs_embeds, attention_mask, positions)
-    rows = torch.arange(len(inputs.positions))
-
-    h, traces = inputs.embeddings, []
-    for i in range(inputs.num_layers):
-        h, trace = _forward_block(_block(inputs, i), h, inputs.mask, eps)
-        traces.append(trace)
-    norm_f = inputs.state["backbone.norm_f.weight"]
-    last = h[rows, inputs.positions]  # (B, D)
-    r_f = _rsqrt_mean_square(last, eps)
-    logits = (last * r_f * norm_f) @ inputs.head.T + inputs.head_bias
-    if weights is None:
-        weights = logit_weights(logits.argmax(-1).tolist(), logits.shape[1])
-    weights = weights.cpu().double()
-    score = (weights * logits).sum(-1)
-
-    absorbed = {}
-    if f"{inputs.head_name}.bias" in inputs.state:
-        absorbed[f"{inputs.head_name}.bias"] = (weights * inputs.head_bias).sum(-1)
-    G = torch.zeros_like(h)
-    G[rows, inputs.positions] = _backward_norm(last, r_f, norm_f, weights @ inputs.head, rules)
-    layer_relevance = [(h * G).sum(-1)]
-    for i in reversed(range(inputs.num_layers)):
-        G, by_bias = _backward_block(_block(inputs, i), traces[i], inputs.mask, G, rules)
-        layer_relevance.insert(0, (traces[i].h * G).sum(-1))
-        for name, value in by_bias.items():
-            full = f"backbone.layers.{i}.mixer.{name}"
-            if full in inputs.state:
-                absorbed[full] = value
-    return _result(inputs, logits, score, layer_relevance, absorbed)
+    rules = check_rules(rules)
+    inputs = prepare_inputs(state, input_ids, inputs_embeds, attention_mask, positions)
+    blocks = _blocks(inputs, parameter_eps)
+    return explicit_recursion(inputs, blocks, _forward_block, _backward_block, eps=eps, weights=weights, rules=rules)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -398,12 +454,24 @@ def hidden_attention(dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tenso
     return alpha, P
 
 
+def _projected_with_jacobian(p: _Block, x: Tensor, rows: slice, rules: frozenset[str]) -> tuple[Tensor, Tensor]:
+    """Some rows of W_x x with Falcon-Mamba's norm, (L, n) for x (L, E), and the Jacobian of each token's, (L, n, E)."""
+    W = p.x_proj[rows]
+    value = x @ W.T
+    if p.parameter_eps is None:
+        return value, W.expand(len(x), -1, -1)
+    J = norm_jacobians(value, torch.ones_like(value), p.parameter_eps, rules) @ W
+    return value / (value.pow(2).mean(-1, keepdim=True) + p.parameter_eps).sqrt(), J
+
+
 def _scan_matrix(p: _Block, x: Tensor, rules: frozenset[str]) -> tuple[Tensor, Tensor]:
     """y (L, E) of one row and the (L E, L E) matrix that takes x to it: alpha + D, or without "ssm" the Jacobian."""
     L, E = x.shape
     N, R = p.A.shape[1], p.dt_proj.shape[1]
-    W_dt, W_B, W_C = p.dt_proj @ p.x_proj[:R], p.x_proj[R : R + N], p.x_proj[R + N :]  # (E, E), (N, E), (N, E)
-    v, B, C = x @ W_dt.T + p.dt_bias, x @ W_B.T, x @ W_C.T
+    dt_low, W_dt = _projected_with_jacobian(p, x, slice(0, R), rules)
+    B, W_B = _projected_with_jacobian(p, x, slice(R, R + N), rules)
+    C, W_C = _projected_with_jacobian(p, x, slice(R + N, None), rules)
+    v = dt_low @ p.dt_proj.T + p.dt_bias
     dt = F.softplus(v)
     alpha, P = hidden_attention(dt, p.A, B, C)
     y = torch.einsum("eij,je->ie", alpha, x) + p.D * x
@@ -411,18 +479,18 @@ def _scan_matrix(p: _Block, x: Tensor, rules: frozenset[str]) -> tuple[Tensor, T
     J = torch.einsum("eij,ef->iejf", alpha, channels) + torch.einsum("ij,e,ef->iejf", tokens, p.D, channels)
     if "ssm" not in rules:
         # y_i = sum_j C_i P_ij dt_j B_j x_j; each factor in turn as a function of x.
-        by_B = torch.einsum("in,ijen,je,je,nf->iejf", C, P, dt, x, W_B)
-        by_C = torch.einsum("ijen,je,jn,je,nf,ik->iekf", P, dt, B, x, W_C, tokens)
+        by_B = torch.einsum("in,ijen,je,je,jnf->iejf", C, P, dt, x, W_B)
+        by_C = torch.einsum("ijen,je,jn,je,inf,ik->iekf", P, dt, B, x, W_C, tokens)
         step = torch.einsum("in,iken,kn,ke->ike", C, P, B, x)  # dt_k as the step of token k
         for i in range(L):
             for k in range(i + 1):  # dt_k inside the decay P_ij of all j < k <= i
                 step[i, k] += torch.einsum("n,jen,je,jn,je,en->e", C[i], P[i, :k], dt[:k], B[:k], x[:k], p.A)
-        by_dt = torch.einsum("ike,ke,ef->iekf", step, _softplus_slope(v), W_dt)
+        by_dt = torch.einsum("ike,ke,kef->iekf", step, softplus_slope(v), p.dt_proj @ W_dt)
         J = J + by_B + by_C + by_dt
     return y, J.reshape(L * E, L * E)
 
 
-def _conv_matrix(conv: Tensor, L: int) -> Tensor:
+def conv_matrix(conv: Tensor, L: int) -> Tensor:
     """(L E, L E) matrix of the depthwise causal conv: T[t e, s e] = W_conv[e, K-1-(t-s)]."""
     E, K = conv.shape
     T = torch.zeros(L, E, L, E, dtype=torch.float64)
@@ -433,20 +501,25 @@ def _conv_matrix(conv: Tensor, L: int) -> Tensor:
     return T.reshape(L * E, L * E)
 
 
-def _norm_matrix(h: Tensor, weight: Tensor, eps: float, rules: frozenset[str]) -> Tensor:
-    """(L D, L D) matrix of RMSNorm over h (L, D): diag(w r), or its Jacobian diag(w) (r I - r^3 h h^T / D)."""
+def norm_jacobians(h: Tensor, weight: Tensor, eps: float, rules: frozenset[str]) -> Tensor:
+    """Matrices (L, D, D) of the RMSNorm of each h_t (D,): diag(w r), or its Jacobian diag(w) (r I - r^3 h h^T / D)."""
     blocks = []
-    for token in h:
+    for token, w in zip(h, weight.expand(h.shape), strict=True):
         r = (token.pow(2).mean() + eps).rsqrt()
         J = r * torch.eye(len(token), dtype=torch.float64)
         if "norm" not in rules:
             J = J - r**3 * torch.outer(token, token) / len(token)
-        blocks.append(weight[:, None] * J)
-    return torch.block_diag(*blocks)
+        blocks.append(w[:, None] * J)
+    return torch.stack(blocks)
+
+
+def norm_matrix(h: Tensor, weight: Tensor, eps: float, rules: frozenset[str]) -> Tensor:
+    """(L D, L D) matrix of RMSNorm over h (L, D), weight (D,) or one row per h_t."""
+    return torch.block_diag(*norm_jacobians(h, weight, eps, rules))
 
 
 @dataclass(frozen=True)
-class _DenseBlock:
+class DenseBlock:
     """h' ~ M h + sum of the maps in `bias_maps` applied to the biases, exact with all four rules."""
 
     M: Tensor  # (L D, L D)
@@ -454,7 +527,7 @@ class _DenseBlock:
     output: Tensor  # (L, D) the true forward
 
 
-def _dense_block(p: _Block, h: Tensor, mask: Tensor, eps: float, rules: frozenset[str]) -> _DenseBlock:
+def _dense_block(p: _Block, h: Tensor, mask: Tensor, eps: float, rules: frozenset[str]) -> DenseBlock:
     """One row's block as a matrix, token-major: index t D + d.
 
     M = I + W_out g (diag(silu z) S diag(m slope_c) T W_x m Norm + diag(y slope_z) W_z m Norm), with S the scan's and T
@@ -463,23 +536,23 @@ def _dense_block(p: _Block, h: Tensor, mask: Tensor, eps: float, rules: frozense
     L, D = h.shape
     E = p.A.shape[0]
     eye = torch.eye(L, dtype=torch.float64)
-    norm = _norm_matrix(h, p.norm, eps, rules)
+    norm = norm_matrix(h, p.norm, eps, rules)
     u = p.norm * h / (h.pow(2).mean(-1, keepdim=True) + eps).sqrt()
     masked = torch.diag(mask.repeat_interleave(D))
     W_x, W_z, W_out = (torch.kron(eye, W) for W in (p.in_proj[:E], p.in_proj[E:], p.out_proj))
     b_x, b_z, b_c, b_out = (b.repeat(L) for b in (p.in_proj_bias[:E], p.in_proj_bias[E:], p.conv_bias, p.out_proj_bias))
-    T = _conv_matrix(p.conv, L)
+    T = conv_matrix(p.conv, L)
 
     u_masked = masked @ u.reshape(-1)
     z = W_z @ u_masked + b_z
     c = T @ (W_x @ u_masked + b_x) + b_c
-    y, S = _scan_matrix(p, (mask.repeat_interleave(E) * _silu(c)).reshape(L, E), rules)
+    y, S = _scan_matrix(p, (mask.repeat_interleave(E) * silu(c)).reshape(L, E), rules)
     y = y.reshape(-1)
 
-    c_to_y = S @ torch.diag(mask.repeat_interleave(E) * _silu_slope(c, rules))
+    c_to_y = S @ torch.diag(mask.repeat_interleave(E) * silu_slope(c, rules))
     share = 0.5 if "gate" in rules else 1.0
-    y_to_out = share * W_out @ torch.diag(_silu(z))
-    z_to_out = share * W_out @ torch.diag(y * _silu_slope(z, rules))
+    y_to_out = share * W_out @ torch.diag(silu(z))
+    z_to_out = share * W_out @ torch.diag(y * silu_slope(z, rules))
     M = torch.eye(L * D, dtype=torch.float64)
     M = M + (y_to_out @ c_to_y @ T @ W_x + z_to_out @ W_z) @ masked @ norm
     offsets = {
@@ -487,35 +560,31 @@ def _dense_block(p: _Block, h: Tensor, mask: Tensor, eps: float, rules: frozense
         "conv1d.bias": y_to_out @ c_to_y @ b_c,
         "out_proj.bias": b_out,
     }
-    output = h + (W_out @ (y * _silu(z)) + b_out).reshape(L, D)
-    return _DenseBlock(M, offsets, output)
+    output = h + (W_out @ (y * silu(z)) + b_out).reshape(L, D)
+    return DenseBlock(M, offsets, output)
 
 
-def mambalrp_dense(
-    state: State,
+def dense_product(
+    inputs: Inputs,
+    parameters: Sequence[Any],
+    dense_block: Callable[..., DenseBlock],
     *,
     eps: float,
-    input_ids: Tensor | None = None,
-    inputs_embeds: Tensor | None = None,
-    attention_mask: Tensor | None = None,
-    positions: Tensor | None = None,
-    weights: Tensor | None = None,
-    rules: Iterable[str] = MAMBALRP,
+    weights: Tensor | None,
+    rules: frozenset[str],
 ) -> OracleResult:
-    """Relevance by multiplying dense matrices, row by row; for L * E of some tens.
+    """What the dense oracles have in common; `dense_block(p, h, mask, eps, rules)` is one row's block as a matrix.
 
     With head row q (L D,) and block matrices M_0 .. M_{n-1}, G_i = q M_{n-1} ... M_i and the relevance of the stream
     before block i is G_i * h_i. With all four rules it also checks that M_i h_i + offsets is the true forward.
     """
-    rules = _check_rules(rules)
-    inputs = _prepare(state, input_ids, inputs_embeds, attention_mask, positions)
     num_rows, L, D = inputs.embeddings.shape
     norm_f = inputs.state["backbone.norm_f.weight"]
     logits, streams, chains = [], [], []
     for row in range(num_rows):
         h, stream, blocks = inputs.embeddings[row], [inputs.embeddings[row]], []
-        for i in range(inputs.num_layers):
-            block = _dense_block(_block(inputs, i), h, inputs.mask[row], eps, rules)
+        for p in parameters:
+            block = dense_block(p, h, inputs.mask[row], eps, rules)
             if rules == MAMBALRP:
                 affine = block.M @ h.reshape(-1) + sum(block.offsets.values())
                 torch.testing.assert_close(affine.reshape(L, D), block.output, rtol=1e-10, atol=1e-10)
@@ -527,9 +596,7 @@ def mambalrp_dense(
         streams.append(stream)
         chains.append(blocks)
     all_logits = torch.stack(logits)
-    if weights is None:
-        weights = logit_weights(all_logits.argmax(-1).tolist(), all_logits.shape[1])
-    weights = weights.cpu().double()
+    weights = predicted(all_logits) if weights is None else weights.cpu().double()
 
     layer_relevance = torch.zeros(inputs.num_layers + 1, num_rows, L, dtype=torch.float64)
     absorbed: dict[str, Tensor] = {}
@@ -538,7 +605,7 @@ def mambalrp_dense(
     for row in range(num_rows):
         at = int(inputs.positions[row])
         q = torch.zeros(L, D, dtype=torch.float64)
-        q[at] = weights[row] @ inputs.head @ _norm_matrix(streams[row][-1][at : at + 1], norm_f, eps, rules)
+        q[at] = weights[row] @ inputs.head @ norm_matrix(streams[row][-1][at : at + 1], norm_f, eps, rules)
         G = q.reshape(-1)
         layer_relevance[-1, row] = (G.reshape(L, D) * streams[row][-1]).sum(-1)
         for i in reversed(range(inputs.num_layers)):
@@ -549,7 +616,25 @@ def mambalrp_dense(
             G = G @ chains[row][i].M
             layer_relevance[i, row] = (G.reshape(L, D) * streams[row][i]).sum(-1)
     score = (weights * all_logits).sum(-1)
-    return _result(inputs, all_logits, score, list(layer_relevance), absorbed)
+    return make_result(inputs, all_logits, score, list(layer_relevance), absorbed)
+
+
+def mambalrp_dense(
+    state: State,
+    *,
+    eps: float,
+    parameter_eps: float | None = None,
+    input_ids: Tensor | None = None,
+    inputs_embeds: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    positions: Tensor | None = None,
+    weights: Tensor | None = None,
+    rules: Iterable[str] = MAMBALRP,
+) -> OracleResult:
+    """Relevance by multiplying dense matrices, row by row (`dense_product`); for L * E of some tens."""
+    rules = check_rules(rules)
+    inputs = prepare_inputs(state, input_ids, inputs_embeds, attention_mask, positions)
+    return dense_product(inputs, _blocks(inputs, parameter_eps), _dense_block, eps=eps, weights=weights, rules=rules)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -584,7 +669,7 @@ def hf_gradient_x_input(
     caller has put on the model take part, so rules can be added from outside.
     """
     model = copy.deepcopy(model).double().eval()
-    inputs = _prepare(model.state_dict(), input_ids, inputs_embeds, attention_mask, positions)
+    inputs = prepare_inputs(model.state_dict(), input_ids, inputs_embeds, attention_mask, positions)
     streams = [inputs.embeddings.clone().requires_grad_(True)]
     for layer in model.backbone.layers:
         layer.register_forward_hook(lambda _m, _i, out: streams.append(out[0] if isinstance(out, tuple) else out))
@@ -593,9 +678,8 @@ def hf_gradient_x_input(
     rows = torch.arange(len(inputs.positions))
     logits = output.logits[rows, inputs.positions] if output.logits.dim() == 3 else output.logits
     assert logits.dtype == torch.float64
-    if weights is None:
-        weights = logit_weights(logits.argmax(-1).tolist(), logits.shape[1])
-    score = (weights.cpu().double() * logits).sum(-1)
+    weights = predicted(logits) if weights is None else weights.cpu().double()
+    score = (weights * logits).sum(-1)
 
     names = (*CONTENT_BIASES, "lm_head.bias", "score.bias")
     biases = {name: p for name, p in model.named_parameters() if name.endswith(names)}
@@ -608,7 +692,7 @@ def hf_gradient_x_input(
             layer_relevance[i, row] = (stream * grads[i])[row].sum(-1).detach()
         for (name, bias), grad in zip(biases.items(), grads[len(streams) :], strict=True):
             absorbed[name][row] = (bias * grad).sum().detach()
-    return _result(inputs, logits.detach(), score.detach(), list(layer_relevance), absorbed)
+    return make_result(inputs, logits.detach(), score.detach(), list(layer_relevance), absorbed)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -618,6 +702,7 @@ def hf_gradient_x_input(
 
 def random_model(
     *,
+    model_type: str = "mamba",
     num_layers: int = 2,
     hidden_size: int = 8,
     state_size: int = 4,
@@ -625,6 +710,11 @@ def random_model(
     expand: int = 2,
     conv_kernel: int = 4,
     time_step_rank: int = 2,
+    mixer_rms_eps: float = 1e-2,
+    head_dim: int = 4,
+    n_groups: int = 1,
+    chunk_size: int = 4,
+    time_step_limit: tuple[float, float] = (0.0, math.inf),
     use_bias: bool = False,
     use_conv_bias: bool = True,
     zero_biases: bool = False,
@@ -633,22 +723,40 @@ def random_model(
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
 ) -> torch.nn.Module:
-    """A `MambaForCausalLM` whose every parameter is random and large enough to matter.
+    """A "mamba", "falcon_mamba" or "mamba2" language model whose every parameter is random and large enough to matter.
 
     Matrices N(0, 1 / fan_in) (0.2 to 0.35 at tiny sizes), embeddings N(0, 1), norms 1 + N(0, 0.3), biases N(0, 0.3),
-    D 1 + N(0, 0.5), A_log log(1..N) + N(0, 0.3), dt_proj.bias the inverse softplus of log-uniform 0.001 .. 1.
-    `zero_biases` zeroes the biases of the content path. Values depend on the seed, not on the dtype.
-    """
-    from transformers import MambaConfig, MambaForCausalLM
+    D 1 + N(0, 0.5), A_log log(1..N) + N(0, 0.3) (Mamba-2, one per head: log of uniform 1..16 + N(0, 0.3)),
+    dt_proj.bias and Mamba-2's dt_bias the inverse softplus of log-uniform 0.001 .. 1. `zero_biases` zeroes the biases
+    of the content path. Values depend on the seed, not on the dtype.
 
-    config = MambaConfig(
+    Read by one family only: `mixer_rms_eps` (far above Hugging Face's 1e-6, to be told from `eps`) by Falcon-Mamba;
+    `head_dim`, `n_groups`, `chunk_size` and `time_step_limit` by Mamba-2, which has hidden_size * expand / head_dim
+    heads; `time_step_rank` by the other two.
+    """
+    import transformers
+
+    family, own = {
+        "mamba": ("Mamba", {"time_step_rank": time_step_rank}),
+        "falcon_mamba": ("FalconMamba", {"time_step_rank": time_step_rank, "mixer_rms_eps": mixer_rms_eps}),
+        "mamba2": (
+            "Mamba2",
+            {
+                "num_heads": hidden_size * expand // head_dim,
+                "head_dim": head_dim,
+                "n_groups": n_groups,
+                "chunk_size": chunk_size,
+                "time_step_limit": time_step_limit,
+            },
+        ),
+    }[model_type]
+    config = getattr(transformers, f"{family}Config")(
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         state_size=state_size,
         num_hidden_layers=num_layers,
         expand=expand,
         conv_kernel=conv_kernel,
-        time_step_rank=time_step_rank,
         use_bias=use_bias,
         use_conv_bias=use_conv_bias,
         layer_norm_epsilon=eps,
@@ -656,13 +764,17 @@ def random_model(
         pad_token_id=0,
         bos_token_id=0,
         eos_token_id=0,
+        **own,
     )
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
-        model = MambaForCausalLM(config)
+        model = getattr(transformers, f"{family}ForCausalLM")(config)
 
     def normal(shape: torch.Size, std: float = 1.0) -> Tensor:
         return std * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def uniform(shape: torch.Size) -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
 
     model.to(dtype)
     with torch.no_grad():
@@ -672,12 +784,14 @@ def random_model(
             elif name.endswith(("norm.weight", "norm_f.weight")):
                 value = 1 + normal(p.shape, 0.3)
             elif name.endswith("A_log"):
-                value = torch.log(torch.arange(1, state_size + 1, dtype=torch.float64)) + normal(p.shape, 0.3)
+                rates = (
+                    1 + 15 * uniform(p.shape) if model_type == "mamba2" else torch.arange(1.0, state_size + 1).double()
+                )
+                value = torch.log(rates) + normal(p.shape, 0.3)
             elif name.endswith("mixer.D"):
                 value = 1 + normal(p.shape, 0.5)
-            elif name.endswith("dt_proj.bias"):
-                uniform = torch.rand(p.shape, generator=generator, dtype=torch.float64)
-                dt = torch.exp(uniform * math.log(1000.0) - math.log(1000.0))
+            elif name.endswith(("dt_proj.bias", "dt_bias")):
+                dt = torch.exp(uniform(p.shape) * math.log(1000.0) - math.log(1000.0))
                 value = dt + torch.log(-torch.expm1(-dt))
             elif name.endswith("bias"):
                 value = normal(p.shape, 0.0 if zero_biases else 0.3)

@@ -32,3 +32,13 @@ def byte_level_tokenizer(text, vocabulary=300):
         pad_token="<|padding|>",
         model_input_names=["input_ids", "attention_mask"],
     )
+
+
+KINDS = {
+    "mamba": {},
+    "falcon_mamba": {"model_type": "falcon_mamba"},
+    "mamba2": {"model_type": "mamba2"},
+    "mamba2, two groups": {"model_type": "mamba2", "n_groups": 2, "chunk_size": 256},
+    "mamba2, dt limited": {"model_type": "mamba2", "time_step_limit": (0.02, 0.5), "chunk_size": 7},
+}
+"""Options of ``oracles.random_model``: every family, and what changes a family's forward."""

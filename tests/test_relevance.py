@@ -3,7 +3,9 @@
 import pytest
 import torch
 from conftest import RELATIVE
-from oracles import GRADIENT_X_INPUT, LRP_LN, MAMBALRP, logit_weights, mambalrp_explicit, padded_batch, random_model
+from oracles import GRADIENT_X_INPUT, LRP_LN, MAMBALRP, logit_weights, padded_batch, random_model
+from oracles_mamba2 import oracle_of
+from small import KINDS
 
 from hf_mambalrp import make_explainable
 
@@ -16,27 +18,29 @@ def relative(found, expected):
 
 def oracle(model, ids, mask, target, contrast=None, rules=MAMBALRP, positions=None):
     """The oracle on the model's weights, whatever their dtype, in float64."""
-    vocabulary = model.config.vocab_size
-    return mambalrp_explicit(
-        model.state_dict(),
-        eps=model.config.layer_norm_epsilon,
+    return oracle_of(
+        model,
         input_ids=ids,
         attention_mask=mask,
         positions=positions,
-        weights=logit_weights(target, vocabulary, contrast),
+        weights=logit_weights(target, model.config.vocab_size, contrast),
         rules=rules,
     )
 
 
-def explainable(**options):
-    return make_explainable(random_model(**options))
+def explainable(kind="mamba", **options):
+    return make_explainable(random_model(**KINDS[kind], **options))
 
 
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@every_kind
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("method", RULES)
 @pytest.mark.parametrize(("layers", "length", "batch"), [(1, 1, 1), (2, 17, 2), (3, 63, 5), (8, 33, 3)])
-def test_relevance_equals_the_oracle(layers, length, batch, method, dtype):
-    model = explainable(num_layers=layers, hidden_size=16, state_size=8, dtype=dtype, seed=layers + length)
+def test_relevance_equals_the_oracle(kind, layers, length, batch, method, dtype):
+    model = explainable(kind, num_layers=layers, hidden_size=16, state_size=8, dtype=dtype, seed=layers + length)
     lengths = [max(1, length - 3 * row) for row in range(batch)]
     ids, mask = padded_batch(lengths, seed=length)
     target = [row % 19 for row in range(batch)]
@@ -50,17 +54,19 @@ def test_relevance_equals_the_oracle(layers, length, batch, method, dtype):
     )
 
 
+@every_kind
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_relevance_of_a_long_input_through_eight_layers(dtype):
-    model = explainable(num_layers=8, hidden_size=32, state_size=16, vocab_size=50, dtype=dtype, seed=5)
+def test_relevance_of_a_long_input_through_eight_layers(kind, dtype):
+    model = explainable(kind, num_layers=8, hidden_size=32, state_size=16, vocab_size=50, dtype=dtype, seed=5)
     ids, mask = padded_batch([499, 250], vocab_size=50, seed=5)
     expected = oracle(model, ids, mask, [3, 4])
     found = model.explain(ids, attention_mask=mask, target=[3, 4])
     assert relative(found.relevance, expected.relevance) < RELATIVE[dtype]
 
 
-def test_contrast_is_the_difference_of_logits():
-    model = explainable(num_layers=2, seed=1)
+@every_kind
+def test_contrast_is_the_difference_of_logits(kind):
+    model = explainable(kind, num_layers=2, seed=1)
     ids, mask = padded_batch([9, 4])
     expected = oracle(model, ids, mask, [2, 3], [5, 6])
     found = model.explain(ids, attention_mask=mask, target=[2, 3], contrast=torch.tensor([5, 6]))
@@ -82,25 +88,28 @@ def test_position_chooses_whose_prediction(position):
     assert relative(found.relevance, expected.relevance) < RELATIVE[torch.float64]
 
 
-def test_without_biases_relevance_sums_to_the_score():
-    model = explainable(num_layers=4, hidden_size=16, zero_biases=True, dtype=torch.float32, seed=3)
+@every_kind
+def test_without_biases_relevance_sums_to_the_score(kind):
+    model = explainable(kind, num_layers=4, hidden_size=16, zero_biases=True, dtype=torch.float32, seed=3)
     ids, mask = padded_batch([40, 31, 7], seed=3)
     found = model.explain(ids, attention_mask=mask)
     assert ((found.relevance.sum(1) - found.score).abs() <= 1e-4 * found.score.abs()).all()
     assert (found.conservation.biases == 0).all()
 
 
+@every_kind
 @pytest.mark.parametrize("use_bias", [False, True])
-def test_with_biases_their_part_closes_the_gap(use_bias):
-    model = explainable(num_layers=4, hidden_size=16, use_bias=use_bias, dtype=torch.float32, seed=4)
+def test_with_biases_their_part_closes_the_gap(kind, use_bias):
+    model = explainable(kind, num_layers=4, hidden_size=16, use_bias=use_bias, dtype=torch.float32, seed=4)
     ids, mask = padded_batch([40, 31, 7], side="right", seed=4)
     found = model.explain(ids, attention_mask=mask)
     assert (found.conservation.biases.abs() > 1e-3 * found.score.abs()).all()
     assert (found.conservation.gap.abs() <= 1e-4 * found.score.abs()).all()
 
 
-def test_every_layer_conserves_with_the_biases_above_it():
-    model = explainable(num_layers=3, seed=6)
+@every_kind
+def test_every_layer_conserves_with_the_biases_above_it(kind):
+    model = explainable(kind, num_layers=3, seed=6)
     ids, mask = padded_batch([12, 5], seed=6)
     expected = oracle(model, ids, mask, [1, 2])
     found = model.explain(ids, attention_mask=mask, target=[1, 2], layers=True)
@@ -111,10 +120,11 @@ def test_every_layer_conserves_with_the_biases_above_it():
         torch.testing.assert_close(total, expected.score, rtol=1e-5, atol=1e-6)
 
 
+@every_kind
 @pytest.mark.parametrize("use_bias", [False, True])
 @pytest.mark.parametrize("method", RULES)
-def test_padding_and_partners_change_nothing(method, use_bias):
-    model = explainable(num_layers=3, hidden_size=16, dtype=torch.float32, use_bias=use_bias, seed=7)
+def test_padding_and_partners_change_nothing(kind, method, use_bias):
+    model = explainable(kind, num_layers=3, hidden_size=16, dtype=torch.float32, use_bias=use_bias, seed=7)
     row = torch.tensor([[4, 9, 2, 7, 7, 1]])
     other = torch.tensor([[3, 8, 5, 5, 2, 1, 1, 0, 6]])
     alone = model.explain(row, target=3, method=method)
@@ -133,9 +143,10 @@ def test_padding_and_partners_change_nothing(method, use_bias):
     assert (on_right.relevance[0, 6:] == 0).all()
 
 
+@every_kind
 @pytest.mark.parametrize("method", RULES)
-def test_training_mode_changes_nothing_and_is_kept(method):
-    model = explainable(num_layers=2, dtype=torch.float32, seed=8)
+def test_training_mode_changes_nothing_and_is_kept(kind, method):
+    model = explainable(kind, num_layers=2, dtype=torch.float32, seed=8)
     ids, mask = padded_batch([8, 5])
     evaluated = model.eval().explain(ids, attention_mask=mask, target=2, method=method)
     trained = model.train().explain(ids, attention_mask=mask, target=2, method=method)
@@ -143,13 +154,14 @@ def test_training_mode_changes_nothing_and_is_kept(method):
     assert torch.equal(evaluated.relevance, trained.relevance)
 
 
-@pytest.mark.parametrize(
-    ("method", "backend"),
-    [*((method, backend) for method in RULES for backend in ("reference", "chunked")), ("mambalrp", "compiled")],
-)
+COMBINATIONS = [(kind, method, backend) for kind in KINDS for method in RULES for backend in ("reference", "chunked")]
+COMBINATIONS += [("mamba", "mambalrp", "compiled"), ("falcon_mamba", "mambalrp", "compiled")]
+
+
+@pytest.mark.parametrize(("kind", "method", "backend"), COMBINATIONS)
 @pytest.mark.parametrize("chunk_size", [1, 2, 5, 12, 13, 100])
-def test_every_chunk_size_and_backend_gives_the_same(chunk_size, method, backend):
-    model = explainable(num_layers=3, dtype=torch.float32, seed=9)
+def test_every_chunk_size_and_backend_gives_the_same(kind, chunk_size, method, backend):
+    model = explainable(kind, num_layers=3, dtype=torch.float32, seed=9)
     ids, mask = padded_batch([13, 6])
     whole = model.explain(ids, attention_mask=mask, target=2, method=method, layers=True)
     pieces = model.explain(
@@ -160,8 +172,9 @@ def test_every_chunk_size_and_backend_gives_the_same(chunk_size, method, backend
     torch.testing.assert_close(pieces.conservation.biases, whole.conservation.biases, rtol=1e-4, atol=1e-6)
 
 
-def test_two_equal_calls_give_equal_results():
-    model = explainable(num_layers=2, dtype=torch.float32)
+@every_kind
+def test_two_equal_calls_give_equal_results(kind):
+    model = explainable(kind, num_layers=2, dtype=torch.float32)
     ids, mask = padded_batch([8, 5])
     first, second = (model.explain(ids, attention_mask=mask) for _ in range(2))
     assert torch.equal(first.relevance, second.relevance)

@@ -40,9 +40,7 @@ def chosen(backends: Mapping[str, Backend], name: str, arguments: tuple[Any, ...
         BackendError: it is not in the op's table, or cannot run on these arguments.
     """
     if name not in backends:
-        raise BackendError(
-            f"backend={name!r} is not one of this model's scan. Choose 'auto' or one of {sorted(backends)}."
-        )
+        raise BackendError(f"This model's scan has no backend {name!r}. Choose 'auto' or one of {sorted(backends)}.")
     reason = backends[name].declines(arguments)
     if reason is not None:
         raise BackendError(f"backend={name!r} cannot run here: {reason}.")

@@ -9,8 +9,8 @@ from hf_mambalrp.rules.activation import silu
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.gate import gate
 from hf_mambalrp.rules.linear import causal_convolution, linear
-from hf_mambalrp.rules.norm import rms_norm
-from hf_mambalrp.rules.ssm import selective_ssm
+from hf_mambalrp.rules.norm import gated_rms_norm, rms_norm, weightless_rms_norm
+from hf_mambalrp.rules.ssm import selective_ssm, ssd_ssm
 
 
 def random(*shape, seed=0):
@@ -124,10 +124,38 @@ def test_norm_is_linear_with_its_normaliser_constant(rules):
     torch.testing.assert_close(relevance(y, [x], R)[0], R)
 
 
-def norm_layer():
+def norm_layer(**attributes):
     layer = nn.Module()
     layer.weight, layer.variance_epsilon = nn.Parameter(random(4, seed=3)), 0.01
+    for name, value in attributes.items():
+        setattr(layer, name, value)
     return layer
+
+
+@pytest.mark.parametrize(("attributes", "groups"), [({}, 1), ({"group_size": None}, 1), ({"group_size": 2}, 2)])
+def test_gated_norm_halves_and_then_only_scales_each_group(attributes, groups):
+    """p = y silu(z), o = w p / rms of p's group; R_y = R_z = R_out / 2."""
+    layer = norm_layer(**attributes)
+    y, z, R = random(2, 3, 4).requires_grad_(), random(2, 3, 4, seed=1).requires_grad_(), random(2, 3, 4, seed=2)
+    p = y * nn.functional.silu(z)
+    rms = torch.cat(
+        [(part.pow(2).mean(-1, keepdim=True) + 0.01).sqrt().expand_as(part) for part in p.chunk(groups, -1)], -1
+    )
+    found = gated_rms_norm(layer, y, z, MAMBALRP)
+    torch.testing.assert_close(found, p / rms * layer.weight)
+    for one in relevance(found, [y, z], R):
+        torch.testing.assert_close(one, R / 2)
+    plain = torch.autograd.grad(p / rms * layer.weight, [y, z], R)
+    torch.testing.assert_close(torch.autograd.grad(gated_rms_norm(layer, y, z, NO_RULES), [y, z], R), plain)
+
+
+def test_norm_without_weights():
+    x, R = random(2, 3, 4).requires_grad_(), random(2, 3, 4, seed=1)
+    expected = x / (x.pow(2).mean(-1, keepdim=True) + 0.01).sqrt()
+    torch.testing.assert_close(weightless_rms_norm(x, 0.01, NO_RULES), expected)
+    torch.testing.assert_close(relevance(weightless_rms_norm(x, 0.01, LRP_LN), [x], R)[0], R)
+    plain = torch.autograd.grad(expected, [x], R)
+    torch.testing.assert_close(torch.autograd.grad(weightless_rms_norm(x, 0.01, NO_RULES), [x], R), plain)
 
 
 def test_ssm_rule_holds_its_parameters_constant():
@@ -146,6 +174,23 @@ def test_ssm_rule_holds_its_parameters_constant():
     torch.testing.assert_close(y[0], torch.einsum("eij,je->ie", alpha, u[0]))
     (gradient,) = torch.autograd.grad(y, u, g, retain_graph=True)
     torch.testing.assert_close(gradient[0], torch.einsum("eij,ie->je", alpha, g[0]))
+    assert torch.autograd.grad(y, parameters, g, allow_unused=True) == (None, None, None)
+
+
+def test_ssm_rule_in_state_space_duality_form():
+    """R_j = sum_i alpha_ij x_j g_i with alpha_ij = (C_i . B_j) exp(A sum_{k=j+1..i} dt_k) dt_j per head."""
+    L, H, P, N = 6, 2, 3, 4
+    x, dt, A = random(1, L, H, P).requires_grad_(), random(1, L, H, seed=1).exp(), -random(H, seed=2).exp()
+    B, C, g = random(1, L, 1, N, seed=3), random(1, L, 1, N, seed=4), random(1, L, H, P, seed=5)
+    parameters = [value.requires_grad_() for value in (dt, B, C)]
+    y, _ = ssd_ssm(x, dt, A, B, C, torch.zeros(1, H, P, N, dtype=x.dtype), MAMBALRP, "auto")
+    alpha = torch.zeros(H, L, L, dtype=x.dtype)
+    for i in range(L):
+        for j in range(i + 1):
+            alpha[:, i, j] = (C[0, i, 0] @ B[0, j, 0]) * torch.exp(A * dt[0, j + 1 : i + 1].sum(0)) * dt[0, j]
+    torch.testing.assert_close(y[0], torch.einsum("hij,jhp->ihp", alpha, x[0]))
+    (gradient,) = torch.autograd.grad(y, x, g, retain_graph=True)
+    torch.testing.assert_close(gradient[0], torch.einsum("hij,ihp->jhp", alpha, g[0]))
     assert torch.autograd.grad(y, parameters, g, allow_unused=True) == (None, None, None)
 
 
