@@ -136,7 +136,7 @@ def explained_positions(network: Network, batch: Batch, position: Any) -> Tensor
     if not isinstance(network.model, SequenceClassification):
         raise UnknownArchitectureError(
             f"{type(network.model).__name__} is not a classifier of this package, so the position that it pools is not "
-            "known. Load its checkpoint with MambaLRPForSequenceClassification.from_pretrained."
+            "known. Load its checkpoint with AutoMambaLRPForSequenceClassification.from_pretrained."
         )
     mask = batch.attention_mask if batch.masked else None
     try:

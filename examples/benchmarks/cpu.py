@@ -3,6 +3,7 @@
 Correctness first: relevance must sum to the score and the score must be the model's own logit, or nothing is timed.
 
     python examples/benchmarks/cpu.py                      # the 130M shape, two threads; some minutes
+    python examples/benchmarks/cpu.py --family mamba2      # or falcon_mamba
     python examples/benchmarks/cpu.py --hidden-size 128 --layers 4 --lengths 64 128 --gradient-length 32
 """
 
@@ -21,9 +22,9 @@ from pathlib import Path
 import psutil
 import torch
 import transformers
-from transformers import MambaConfig
+from transformers import FalconMambaConfig, Mamba2Config, MambaConfig, PreTrainedModel
 
-from hf_mambalrp import MambaLRPForCausalLM
+from hf_mambalrp import AutoMambaLRPForCausalLM
 
 MIB = 2**20
 
@@ -41,17 +42,25 @@ def seconds(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def build(arguments: argparse.Namespace) -> MambaLRPForCausalLM:
+HEAD_DIM = 64
+CONFIGURATIONS = {
+    "mamba": lambda hidden_size: MambaConfig(hidden_size=hidden_size),
+    "falcon_mamba": lambda hidden_size: FalconMambaConfig(hidden_size=hidden_size),
+    "mamba2": lambda hidden_size: Mamba2Config(
+        hidden_size=hidden_size, head_dim=HEAD_DIM, num_heads=2 * hidden_size // HEAD_DIM, state_size=128, n_groups=1
+    ),
+}
+
+
+def build(arguments: argparse.Namespace) -> PreTrainedModel:
     """A model of the asked shape with random weights."""
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    config = MambaConfig(
-        vocab_size=arguments.vocabulary,
-        hidden_size=arguments.hidden_size,
-        num_hidden_layers=arguments.layers,
-        initializer_range=0.02,  # transformers' default of 0.1 makes a chaotic network
-    )
-    return MambaLRPForCausalLM(config).eval()
+    config = CONFIGURATIONS[arguments.family](arguments.hidden_size)
+    config.vocab_size, config.num_hidden_layers = arguments.vocabulary, arguments.layers
+    config.initializer_range = 0.02  # transformers' default of 0.1 makes a chaotic network
+    model: PreTrainedModel = AutoMambaLRPForCausalLM.from_config(config).eval()
+    return model
 
 
 def tokens(arguments: argparse.Namespace, length: int) -> torch.Tensor:
@@ -63,10 +72,10 @@ def peak_memory(arguments: argparse.Namespace, name: str, length: int) -> int:
     """Largest resident memory during one call above that before it, in MiB, sampled every 2 ms.
 
     For a process of its own: what an allocator holds from earlier calls is not this one's. A short call before it
-    loads the compiled code, about 180 MiB with numba, which is not counted.
+    loads the compiled code, about 180 MiB with numba (Mamba-2 has none), which is not counted.
     """
     model, ids = build(arguments), tokens(arguments, length)
-    model.explain(ids[:, :8], target=7, backend="compiled")
+    model.explain(ids[:, :8], target=7, backend="auto" if arguments.family == "mamba2" else "compiled")
     process, done = psutil.Process(), threading.Event()
     before = peak = process.memory_info().rss
 
@@ -83,7 +92,7 @@ def peak_memory(arguments: argparse.Namespace, name: str, length: int) -> int:
     return round((peak - before) / MIB)
 
 
-def check(model: MambaLRPForCausalLM, ids: torch.Tensor) -> None:
+def check(model: PreTrainedModel, ids: torch.Tensor) -> None:
     """Stop unless the score is the model's own logit and the explanation accounts for it."""
     explanation = model.explain(ids, target=7)
     with torch.no_grad():
@@ -92,20 +101,20 @@ def check(model: MambaLRPForCausalLM, ids: torch.Tensor) -> None:
     torch.testing.assert_close(explanation.conservation.gap, torch.zeros(len(ids)), rtol=0, atol=1e-4)
 
 
-def hf_gradient_x_input(model: MambaLRPForCausalLM, ids: torch.Tensor) -> torch.Tensor:
+def hf_gradient_x_input(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     """What a user would write without this package."""
     embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
     logit = model(inputs_embeds=embeddings, use_cache=False).logits[0, -1, 7]
     return (torch.autograd.grad(logit, embeddings)[0] * embeddings).sum(-1)
 
 
-def hf_forward(model: MambaLRPForCausalLM, ids: torch.Tensor) -> None:
+def hf_forward(model: PreTrainedModel, ids: torch.Tensor) -> None:
     """transformers' own forward."""
     with torch.no_grad():
         model(ids, use_cache=False)
 
 
-CALLS: dict[str, Callable[[MambaLRPForCausalLM, torch.Tensor], object]] = {
+CALLS: dict[str, Callable[[PreTrainedModel, torch.Tensor], object]] = {
     "explain()": lambda model, ids: model.explain(ids, target=7),
     "HF forward, no gradient": hf_forward,
     "HF gradient x input": hf_gradient_x_input,
@@ -114,6 +123,7 @@ CALLS: dict[str, Callable[[MambaLRPForCausalLM, torch.Tensor], object]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--family", choices=sorted(CONFIGURATIONS), default="mamba")
     parser.add_argument("--hidden-size", type=int, default=768)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--vocabulary", type=int, default=50280)
@@ -158,6 +168,7 @@ def main() -> None:
                     "threads": arguments.threads,
                     "torch": torch.__version__,
                     "transformers": transformers.__version__,
+                    "family": arguments.family,
                     "shape": {"hidden_size": arguments.hidden_size, "layers": arguments.layers},
                     "rows": rows,
                 },

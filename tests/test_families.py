@@ -1,0 +1,228 @@
+"""Every family: checkpoints, Auto classes, classifiers, adapters and offload, and files that are tables."""
+
+import copy
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from oracles import logit_weights, padded_batch, random_model
+from oracles_mamba2 import oracle_of
+from small import KINDS, word_tokenizer
+from transformers import AutoModelForSequenceClassification, pipeline
+
+import hf_mambalrp
+from hf_mambalrp import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, families, make_explainable
+from hf_mambalrp.errors import MissingHeadError, UnknownArchitectureError
+from hf_mambalrp.families import FAMILIES, Family
+from hf_mambalrp.rules.norm import rms_norm
+
+PREFIX = {"mamba": "Mamba", "falcon_mamba": "FalconMamba", "mamba2": "Mamba2"}
+IDS, MASK = padded_batch([7, 4])
+every_family = pytest.mark.parametrize("model_type", PREFIX)
+
+
+def classes(model_type):
+    """The four classes: stock and explainable language model, plain and explainable classifier."""
+    prefix = PREFIX[model_type]
+    return (
+        getattr(transformers, f"{prefix}ForCausalLM"),
+        getattr(hf_mambalrp, f"{prefix}LRPForCausalLM"),
+        getattr(hf_mambalrp, f"{prefix}ForSequenceClassification"),
+        getattr(hf_mambalrp, f"{prefix}LRPForSequenceClassification"),
+    )
+
+
+def language_model(model_type, **options):
+    return random_model(model_type=model_type, **{"dtype": torch.float32, **options})
+
+
+def classifier(model_type, **options):
+    """With the random backbone of ``language_model`` and three classes."""
+    model = language_model(model_type)
+    config = copy.deepcopy(model.config)
+    config.num_labels = 3
+    for name, value in options.items():
+        setattr(config, name, value)
+    torch.manual_seed(0)
+    found = classes(model_type)[2](config).eval()
+    found.backbone.load_state_dict(model.backbone.state_dict())
+    return found
+
+
+def logits(model):
+    with torch.no_grad():
+        return model.eval()(IDS, attention_mask=MASK).logits
+
+
+@every_family
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_language_model_goes_through_files_in_both_directions(tmp_path, model_type, tied):
+    stock_class, our_class, *_ = classes(model_type)
+    stock = language_model(model_type, tie_word_embeddings=tied)
+    stock.save_pretrained(tmp_path / "stock")
+    for loader in (our_class, AutoMambaLRPForCausalLM):
+        ours = loader.from_pretrained(tmp_path / "stock")
+        assert type(ours) is our_class
+        assert torch.equal(logits(ours), logits(stock))
+    ours.explain(IDS, attention_mask=MASK)
+    ours.save_pretrained(tmp_path / "ours")
+    assert json.loads((tmp_path / "ours" / "config.json").read_text())["architectures"] == [stock_class.__name__]
+    again, info = stock_class.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert torch.equal(logits(again), logits(stock))
+
+
+@every_family
+def test_a_classifier_goes_through_files_auto_model_and_pipeline(tmp_path, model_type):
+    _, _, plain_class, our_class = classes(model_type)
+    model = classifier(model_type)
+    model.save_pretrained(tmp_path)
+    word_tokenizer().save_pretrained(tmp_path)
+    assert type(AutoModelForSequenceClassification.from_pretrained(tmp_path)) is plain_class
+    ours = AutoMambaLRPForSequenceClassification.from_pretrained(tmp_path)
+    assert type(ours) is our_class
+    assert torch.equal(logits(ours), logits(model))
+    (answer,) = pipeline("text-classification", model=str(tmp_path), device="cpu")("a b c")
+    explanation = ours.explain("a b c")
+    assert explanation.target_text == [answer["label"]]
+    assert float(explanation.probability[0]) == pytest.approx(answer["score"], abs=1e-5)
+
+
+@every_family
+def test_a_classifier_pools_each_rows_last_token_and_is_explained_there(model_type):
+    model = classifier(model_type)
+    ids = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]])
+    mask = torch.tensor([[0, 1, 1, 1], [1, 1, 0, 0]])
+    with torch.no_grad():
+        hidden = model.backbone(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    torch.testing.assert_close(model(ids, attention_mask=mask).logits, hidden[[0, 1], [3, 1]] @ model.score.weight.T)
+    expected = oracle_of(model, input_ids=ids, attention_mask=mask, weights=logit_weights([2, 1], 3))
+    found = make_explainable(model).explain(ids, attention_mask=mask, target=[2, 1])
+    assert float((found.relevance - expected.relevance).norm() / expected.relevance.norm()) < 1e-5
+    torch.testing.assert_close(found.conservation.biases.double(), expected.biases, rtol=1e-4, atol=1e-5)
+
+
+@every_family
+def test_a_classifier_trains(model_type):
+    model = classifier(model_type).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    labels = torch.tensor([2, 0])
+    losses = []
+    for _ in range(8):
+        loss = model(IDS, attention_mask=MASK, labels=labels).loss
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < losses[0] / 2
+
+
+@every_family
+def test_a_checkpoint_without_a_head_is_an_error(tmp_path, model_type):
+    language_model(model_type).save_pretrained(tmp_path)
+    with pytest.raises(MissingHeadError, match=rf"score\.weight.*{PREFIX[model_type]}ForSequenceClassification"):
+        AutoMambaLRPForSequenceClassification.from_pretrained(tmp_path)
+
+
+@every_family
+def test_generation_is_explained_token_by_token(model_type):
+    model = make_explainable(language_model(model_type))
+    found = model.explain_generation(IDS, attention_mask=MASK, max_new_tokens=3, eos_token_id=None)
+    length = found.prompt_length
+    for step in range(3):
+        ids, mask = found.input_ids[:, : length + step], found.attention_mask[:, : length + step]
+        target = found.input_ids[:, length + step]
+        expected = oracle_of(
+            model, input_ids=ids, attention_mask=mask, weights=logit_weights(target.tolist(), model.config.vocab_size)
+        ).relevance
+        relevance = found.relevance[:, step, : length + step]
+        assert float((relevance - expected).norm() / expected.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("model_type", ["falcon_mamba", "mamba2"])
+@pytest.mark.parametrize("training", [False, True])
+def test_an_adapter_peft_puts_in_is_part_of_what_is_explained(model_type, training):
+    import peft
+
+    stock = language_model(model_type)
+    config = peft.LoraConfig(r=2, lora_dropout=0.5, target_modules=["in_proj"], init_lora_weights=False)
+    torch.manual_seed(1)
+    model = make_explainable(peft.get_peft_model(copy.deepcopy(stock), config)).train(training)
+    found = model.explain(IDS, attention_mask=MASK, target=3)
+    merged = make_explainable(copy.deepcopy(model).merge_and_unload())
+    expected = merged.explain(IDS, attention_mask=MASK, target=3)
+    torch.testing.assert_close(found.relevance, expected.relevance, rtol=1e-4, atol=1e-5)
+    plain = make_explainable(stock).explain(IDS, attention_mask=MASK, target=3)
+    assert not torch.allclose(found.relevance, plain.relevance, atol=1e-3)
+
+
+@pytest.mark.parametrize("model_type", ["falcon_mamba", "mamba2"])
+def test_an_offloaded_model_gives_the_same_relevance(model_type):
+    from accelerate import cpu_offload
+
+    stock = language_model(model_type)
+    expected = make_explainable(copy.deepcopy(stock)).explain(IDS, attention_mask=MASK)
+    model = make_explainable(cpu_offload(stock, execution_device="cpu"))
+    assert model.backbone.layers[1].mixer.A_log.is_meta
+    found = model.explain(IDS, attention_mask=MASK)
+    assert model.backbone.layers[1].mixer.A_log.is_meta
+    torch.testing.assert_close(found.relevance, expected.relevance, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_called_as_a_module_gives_what_its_weights_give(kind):
+    """A hook makes a plain layer one that is called: the path of LoRA and quantised layers."""
+    model = make_explainable(random_model(**KINDS[kind], use_bias=True, dtype=torch.float32))
+    expected = model.explain(IDS, attention_mask=MASK, target=3)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda *_: None)
+    found = model.explain(IDS, attention_mask=MASK, target=3)
+    torch.testing.assert_close(found.relevance, expected.relevance, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.conservation.biases, expected.conservation.biases, rtol=1e-4, atol=1e-5)
+
+
+def test_the_error_for_an_unknown_family_lists_the_known_ones():
+    from transformers import JambaConfig, JambaForCausalLM
+
+    config = JambaConfig(
+        vocab_size=19, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, num_experts=1,
+        intermediate_size=8, mamba_dt_rank=2, use_mamba_kernels=False,
+    )  # fmt: skip
+    with pytest.raises(UnknownArchitectureError, match=r"JambaForCausalLM.*'falcon_mamba', 'mamba', 'mamba2'"):
+        make_explainable(JambaForCausalLM(config))
+
+
+def test_a_family_file_is_a_table():
+    folder = Path(families.__file__).parent
+    files = {path.stem: path.read_text().splitlines() for path in folder.glob("*.py")}
+    tables = {name: lines for name, lines in files.items() if name not in ("__init__", "base", "network")}
+    assert set(tables) == set(FAMILIES)
+    for name, lines in tables.items():
+        assert len(lines) < 60, name
+
+
+def test_a_family_of_known_parts_is_one_table(monkeypatch):
+    """What the README's "Contributing" promises: a model that names its parts otherwise, and a table that says so."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    class OtherConfig(MambaConfig):
+        model_type = "other"
+
+    class OtherForCausalLM(MambaForCausalLM):
+        config_class = OtherConfig
+
+    stock = language_model("mamba")
+    other = OtherForCausalLM(OtherConfig(**{k: v for k, v in stock.config.to_dict().items() if k != "model_type"}))
+    other.load_state_dict(stock.state_dict())
+    with pytest.raises(UnknownArchitectureError, match="other"):
+        make_explainable(other)
+    monkeypatch.setitem(FAMILIES, "other", replace(FAMILIES["mamba"], model_type="other", norm=rms_norm))
+    assert {field.name for field in fields(Family)} >= {"model_type", "norm", "mixer", "layers"}
+    found = make_explainable(other).explain(IDS, attention_mask=MASK, target=3)
+    expected = make_explainable(stock).explain(IDS, attention_mask=MASK, target=3)
+    assert torch.equal(found.relevance, expected.relevance)
