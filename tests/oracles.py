@@ -276,7 +276,7 @@ class _Trace:
     z: Tensor  # (B, L, E) gate, before silu
     c: Tensor  # (B, L, E) after the conv, before silu
     x: Tensor  # (B, L, E) input of the scan
-    projected: tuple[Tensor, Tensor, Tensor]  # W_x x: (B, L, R), (B, L, N), (B, L, N), before Falcon-Mamba's norms
+    projected: tuple[Tensor, ...]  # W_x x: (B, L, R), (B, L, N), (B, L, N), before Falcon-Mamba's norms
     v: Tensor  # (B, L, E) dt before softplus
     dt: Tensor  # (B, L, E)
     B: Tensor  # (B, L, N)
@@ -337,7 +337,7 @@ def _backward_scan(p: _Block, trace: _Trace, G_y: Tensor, rules: frozenset[str])
         decayed = p.A * torch.exp(trace.dt[:, t, :, None] * p.A) * before
         G_dt[:, t] = (q * decayed).sum(-1) + trace.x[:, t] * Bq
     if "ssm" not in rules:
-        G_projected = ((G_dt * softplus_slope(trace.v)) @ p.dt_proj, G_B, G_C)
+        G_projected: tuple[Tensor, ...] = ((G_dt * softplus_slope(trace.v)) @ p.dt_proj, G_B, G_C)
         if p.parameter_eps is not None:
             G_projected = tuple(
                 backward_norm(v, rsqrt_mean_square(v, p.parameter_eps), torch.ones(1), G, rules)
@@ -736,7 +736,7 @@ def random_model(
     """
     import transformers
 
-    family, own = {
+    families: dict[str, tuple[str, dict[str, Any]]] = {
         "mamba": ("Mamba", {"time_step_rank": time_step_rank}),
         "falcon_mamba": ("FalconMamba", {"time_step_rank": time_step_rank, "mixer_rms_eps": mixer_rms_eps}),
         "mamba2": (
@@ -749,7 +749,8 @@ def random_model(
                 "time_step_limit": time_step_limit,
             },
         ),
-    }[model_type]
+    }
+    family, own = families[model_type]
     config = getattr(transformers, f"{family}Config")(
         vocab_size=vocab_size,
         hidden_size=hidden_size,

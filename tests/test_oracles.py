@@ -1,4 +1,4 @@
-"""The three oracles agree with each other, with Hugging Face's forward and with an example worked out by hand."""
+"""The oracles of Mamba-1 and Falcon-Mamba agree with each other, with Hugging Face and with an example by hand."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ from oracles import (
     tiny_mamba_weights,
 )
 from torch.overrides import TorchFunctionMode
+from transformers.models.falcon_mamba import modeling_falcon_mamba
 from transformers.models.mamba.modeling_mamba import MambaRMSNorm
 
 EPS = 1e-5
 TRANSFORMERS = tuple(int(part) for part in transformers.__version__.split(".")[:2])
 ALL_RULE_SETS = [frozenset(s) for s in chain.from_iterable(combinations(sorted(MAMBALRP), n) for n in range(5))]
 SMALL = {"hidden_size": 6, "state_size": 3, "conv_kernel": 3}
+EPSILONS = {"mamba": {"eps": EPS}, "falcon_mamba": {"eps": EPS, "parameter_eps": 1e-2}}
+both_families = pytest.mark.parametrize("model_type", EPSILONS)
 LENGTHS = {"none": (6, 6), "left": (6, 3), "right": (6, 3)}
 
 
@@ -67,17 +70,18 @@ def batch(side: str, lengths: tuple[int, ...] | None = None, seed: int = 1) -> d
 @pytest.mark.parametrize("use_bias", [False, True])
 @pytest.mark.parametrize("side", ["none", "left", "right"])
 @pytest.mark.parametrize("oracle", [mambalrp_explicit, mambalrp_dense])
-def test_forward_is_hugging_faces(oracle, side, use_bias):
+@both_families
+def test_forward_is_hugging_faces(model_type, oracle, side, use_bias):
     if use_bias and side == "left" and TRANSFORMERS < (5, 15):
         pytest.skip("before 5.15 the mask was applied after in_proj, so in_proj.bias did not reach the conv from pads")
-    model = random_model(use_bias=use_bias, **SMALL)
+    model = random_model(model_type=model_type, use_bias=use_bias, **SMALL)
     inputs = batch(side)
     with torch.no_grad(), HFFloat64():
         logits = model(**inputs, use_cache=False).logits
     assert logits.dtype == torch.float64
     mask = inputs["attention_mask"]
     positions = torch.full((2,), 5) if mask is None else last_attended(mask)
-    result = oracle(model.state_dict(), eps=EPS, **inputs)
+    result = oracle(model.state_dict(), **EPSILONS[model_type], **inputs)
     same(result.logits, logits[torch.arange(2), positions], 1e-10)
 
 
@@ -107,15 +111,35 @@ def test_the_random_model_is_the_same_in_every_dtype_and_leaves_the_rng_alone():
     assert bias.max() <= 1
 
 
+def test_the_buffers_of_falcon_mamba_are_neither_written_nor_read():
+    model = random_model(model_type="falcon_mamba", **SMALL)
+    buffers = dict(model.named_buffers())  # dt_layernorm.weight, b_layernorm.weight, ...: for a kernel only
+    assert buffers
+    assert all((value == 1).all() for value in buffers.values())
+    state, inputs = model.state_dict(), {**EPSILONS["falcon_mamba"], **batch("left"), "rules": GRADIENT_X_INPUT}
+    with_buffers = {**state, **{name: value + 1 for name, value in buffers.items()}}
+    same_result(mambalrp_explicit(with_buffers, **inputs), mambalrp_explicit(state, **inputs), 0)
+
+
+def test_the_norms_of_falcon_mamba_matter():
+    state = tiny_mamba_weights(model_type="falcon_mamba", **SMALL)
+    inputs = {**batch("none"), "weights": logit_weights([3, 5], 19)}
+    falcon = mambalrp_explicit(state, **EPSILONS["falcon_mamba"], **inputs)
+    mamba = mambalrp_explicit(state, eps=EPS, **inputs)
+    assert (falcon.logits - mamba.logits).abs().max() > 1e-2
+    assert (falcon.relevance - mamba.relevance).abs().max() > 1e-2
+
+
 # -- the derivations agree --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rules", ALL_RULE_SETS, ids=lambda rules: "+".join(sorted(rules)) or "no rules")
-def test_explicit_is_dense(rules):
+@both_families
+def test_explicit_is_dense(model_type, rules):
     weights = logit_weights([3, 5], 19, contrasts=[1, 11])
-    state = tiny_mamba_weights(use_bias=True, **SMALL)
-    inputs = {**batch("left"), "weights": weights, "rules": rules}
-    same_result(mambalrp_explicit(state, eps=EPS, **inputs), mambalrp_dense(state, eps=EPS, **inputs), 1e-9)
+    state = tiny_mamba_weights(model_type=model_type, use_bias=True, **SMALL)
+    inputs = {**EPSILONS[model_type], **batch("left"), "weights": weights, "rules": rules}
+    same_result(mambalrp_explicit(state, **inputs), mambalrp_dense(state, **inputs), 1e-10)
 
 
 @pytest.mark.parametrize("side", ["none", "right"])
@@ -127,11 +151,13 @@ def test_explicit_is_dense_with_other_padding(side):
 
 @pytest.mark.skipif(TRANSFORMERS < (5, 15), reason="the mask was applied after in_proj; in_proj.bias is masked too")
 @pytest.mark.parametrize("rules", [GRADIENT_X_INPUT, MAMBALRP], ids=lambda rules: f"{len(rules)} rules")
-def test_a_mask_with_holes(rules, monkeypatch):
-    model = random_model(use_bias=True, seed=9, **SMALL)
+@both_families
+def test_a_mask_with_holes(model_type, rules, monkeypatch):
+    model = random_model(model_type=model_type, use_bias=True, seed=9, **SMALL)
     inputs = {"input_ids": batch("none")["input_ids"], "attention_mask": torch.tensor([[0, 1, 0, 1, 1, 0]] * 2)}
-    explicit = mambalrp_explicit(model.state_dict(), eps=EPS, rules=rules, **inputs)
-    same_result(explicit, mambalrp_dense(model.state_dict(), eps=EPS, rules=rules, **inputs), 1e-9)
+    explicit = mambalrp_explicit(model.state_dict(), **EPSILONS[model_type], rules=rules, **inputs)
+    dense = mambalrp_dense(model.state_dict(), **EPSILONS[model_type], rules=rules, **inputs)
+    same_result(explicit, dense, 1e-9)
     same_result(explicit, autograd_with_rules(model, rules, monkeypatch, **inputs), 1e-9)
 
 
@@ -149,6 +175,22 @@ def norm_with_constant_normaliser(self, hidden_states):
     return self.weight * hidden_states * normaliser.detach()
 
 
+def parameters_with_constant_normaliser(hidden_states, variance_epsilon):
+    return hidden_states * torch.rsqrt(hidden_states.pow(2).mean(-1, keepdim=True) + variance_epsilon).detach()
+
+
+def patch_norms(monkeypatch) -> None:
+    """The "norm" rule on every RMSNorm of Mamba-1 and Falcon-Mamba."""
+    monkeypatch.setattr(MambaRMSNorm, "forward", norm_with_constant_normaliser)
+    falcon = modeling_falcon_mamba
+    monkeypatch.setattr(falcon.FalconMambaRMSNorm, "forward", norm_with_constant_normaliser)
+    if hasattr(falcon, "rms_forward"):  # transformers 4: a function for the norms on dt, B and C
+        monkeypatch.setattr(falcon, "rms_forward", parameters_with_constant_normaliser)
+    else:
+        norm = falcon.FalconMambaWeightlessRMSNorm
+        monkeypatch.setattr(norm, "forward", lambda self, x: parameters_with_constant_normaliser(x, self.eps))
+
+
 def constant(_module, _args, output):
     return output.detach()
 
@@ -160,7 +202,7 @@ def half(_module, args):
 def autograd_with_rules(model, rules, monkeypatch, **inputs) -> OracleResult:
     """The rules put on Hugging Face's own forward from outside."""
     if "norm" in rules:
-        monkeypatch.setattr(MambaRMSNorm, "forward", norm_with_constant_normaliser)
+        patch_norms(monkeypatch)
     for layer in model.backbone.layers:
         if "ssm" in rules:  # dt, B and C all come out of x_proj
             layer.mixer.x_proj.register_forward_hook(constant)
@@ -173,39 +215,43 @@ def autograd_with_rules(model, rules, monkeypatch, **inputs) -> OracleResult:
 
 
 @pytest.mark.parametrize("side", ["none", "left", "right"])
-def test_no_rules_is_hugging_faces_gradient_x_input(side):
-    model = random_model(hidden_size=12, num_layers=3, seed=2)
+@both_families
+def test_no_rules_is_hugging_faces_gradient_x_input(model_type, side):
+    model = random_model(model_type=model_type, hidden_size=12, num_layers=3, seed=2)
     inputs = {**batch(side, (11, 7) if side != "none" else (11, 11)), "weights": logit_weights([3, 5], 19)}
-    explicit = mambalrp_explicit(model.state_dict(), eps=EPS, rules=GRADIENT_X_INPUT, **inputs)
-    same_result(explicit, hf_gradient_x_input(model, **inputs), 1e-8)
+    explicit = mambalrp_explicit(model.state_dict(), **EPSILONS[model_type], rules=GRADIENT_X_INPUT, **inputs)
+    same_result(explicit, hf_gradient_x_input(model, **inputs), 1e-10)
 
 
 @pytest.mark.parametrize("rules", [LRP_LN, frozenset({"norm", "gate"}), MAMBALRP], ids=lambda r: "+".join(sorted(r)))
-def test_rules_are_autograd_through_hugging_faces_rewritten_model(rules, monkeypatch):
-    model = random_model(hidden_size=12, num_layers=3, use_bias=True, seed=5)
+@both_families
+def test_rules_are_autograd_through_hugging_faces_rewritten_model(model_type, rules, monkeypatch):
+    model = random_model(model_type=model_type, hidden_size=12, num_layers=3, use_bias=True, seed=5)
     inputs = {**batch("right", (11, 7)), "weights": logit_weights([3, 5], 19, contrasts=[4, 4])}
-    explicit = mambalrp_explicit(model.state_dict(), eps=EPS, rules=rules, **inputs)
+    explicit = mambalrp_explicit(model.state_dict(), **EPSILONS[model_type], rules=rules, **inputs)
     same_result(explicit, autograd_with_rules(model, rules, monkeypatch, **inputs), 1e-9)
 
 
-def test_the_rule_sets_differ():
-    state = tiny_mamba_weights(**SMALL)
-    rows = [mambalrp_explicit(state, eps=EPS, rules=rules, **batch("none")).relevance for rules in ALL_RULE_SETS]
+@both_families
+def test_the_rule_sets_differ(model_type):
+    state, inputs = tiny_mamba_weights(model_type=model_type, **SMALL), {**EPSILONS[model_type], **batch("none")}
+    rows = [mambalrp_explicit(state, rules=rules, **inputs).relevance for rules in ALL_RULE_SETS]
     gaps = [(a - b).abs().max() for a, b in combinations(rows, 2)]
     assert min(gaps) > 1e-3
     with pytest.raises(ValueError, match="half"):
-        mambalrp_explicit(state, eps=EPS, rules={"half"}, **batch("none"))
+        mambalrp_explicit(state, rules={"half"}, **inputs)
 
 
 # -- conservation -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("side", ["none", "left", "right"])
-def test_relevance_and_biases_add_up_to_the_score_at_every_layer(side):
+@both_families
+def test_relevance_and_biases_add_up_to_the_score_at_every_layer(model_type, side):
     inputs = batch(side, (30, 30) if side == "none" else (30, 17))
-    state = tiny_mamba_weights(hidden_size=16, num_layers=4, use_bias=True, seed=6)
+    state = tiny_mamba_weights(model_type=model_type, hidden_size=16, num_layers=4, use_bias=True, seed=6)
     state["lm_head.bias"] = torch.linspace(-1, 1, 19, dtype=torch.float64)
-    result = mambalrp_explicit(state, eps=EPS, **inputs)
+    result = mambalrp_explicit(state, **EPSILONS[model_type], **inputs)
     same(result.relevance.sum(-1) + result.biases, result.score, 1e-9)
     for i in range(5):
         same(result.layer_relevance[i].sum(-1) + result.bias_by_layer[i:].sum(0), result.score, 1e-9)
