@@ -11,7 +11,7 @@ from hf_mambalrp.explanation import Conservation
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.generation_explanation import GenerationExplanation
 from hf_mambalrp.inputs import Batch, TokenizerSource, prepare
-from hf_mambalrp.methods import Forward, method_named
+from hf_mambalrp.methods import Forward, Problem, Relevance, by_chunks, method_named
 from hf_mambalrp.parity import check_forward
 from hf_mambalrp.tokens import describe
 
@@ -63,8 +63,12 @@ def explain_generated(
     embeddings = network.embed(ids)
     problem = options.problem(network, embeddings, mask, positions, _unscored)
     alive = mask[:, prompt_length:].to(embeddings.dtype)
-    forward = Forward(problem, rules, reusable=True)
-    found = [forward.explain(_TokenLogit(step, generated, alive)) for step in range(steps)]
+
+    def every_step(chunked: Problem) -> list[Relevance]:
+        forward = Forward(chunked, rules, reusable=True)
+        return [forward.explain(_TokenLogit(step, generated, alive)) for step in range(steps)]
+
+    found = by_chunks(problem, rules, every_step)
 
     logits = found[0].logits
     probability = logits.float().softmax(-1).gather(-1, generated[:, :, None])[:, :, 0] * alive.float()

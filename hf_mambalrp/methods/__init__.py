@@ -1,6 +1,6 @@
 """The explanation methods, by name."""
 
-from hf_mambalrp.methods.propagate import Forward, Problem, Relevance, predict, propagate
+from hf_mambalrp.methods.propagate import Forward, Problem, Relevance, by_chunks, predict, propagate
 from hf_mambalrp.methods.registry import METHODS, Method, method_named
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Method",
     "Problem",
     "Relevance",
+    "by_chunks",
     "method_named",
     "predict",
     "propagate",

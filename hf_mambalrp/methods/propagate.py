@@ -6,21 +6,26 @@ recomputes one chunk at a time and hands the adjoints of the states to the chunk
 rule in another order: the relevance is the unchunked one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.utils import logging
 
 from hf_mambalrp.errors import NonFiniteRelevanceError, OptionError
 from hf_mambalrp.families import Network
 from hf_mambalrp.families.base import State
-from hf_mambalrp.methods.memory import LARGE, release_free_memory
+from hf_mambalrp.methods.memory import LARGE, Result, free_memory, in_smaller_chunks, release_free_memory
 from hf_mambalrp.rules import NO_RULES, Rules
 from hf_mambalrp.rules.biases import BiasLedger
 
 KEPT_BYTES = 1_250_000_000
 """What ``chunk_size="auto"`` lets a forward on the CPU keep for its backward before it goes chunk by chunk."""
+
+PATIENCE = 3
+"""Seconds after which a chunked explanation shows a progress bar."""
 
 
 @dataclass(frozen=True)
@@ -70,41 +75,47 @@ class _Run:
 
 def propagate(problem: Problem, rules: Rules) -> Relevance:
     """Explain ``problem`` under ``rules``; raises as :meth:`Forward.explain`."""
-    return Forward(problem, rules).explain(problem.score)
+    return by_chunks(problem, rules, lambda chunked: Forward(chunked, rules).explain(problem.score))
+
+
+def by_chunks(problem: Problem, rules: Rules, compute: Callable[[Problem], Result]) -> Result:
+    """``compute`` of the problem with its chunk size settled, by memory where it is "auto"."""
+    return in_smaller_chunks(problem, _chunk_size(problem, rules), compute)
 
 
 def predict(problem: Problem) -> Tensor:
     """Logits at ``problem.positions``, without an explanation. Shape: (B, K, V)."""
-    with torch.no_grad():
-        forward = Forward(problem, NO_RULES)
-        return problem.network.logits(forward.selected, NO_RULES, BiasLedger(len(forward.rows))).cpu()
+
+    def logits(chunked: Problem) -> Tensor:
+        with torch.no_grad():
+            forward = Forward(chunked, NO_RULES)
+            return problem.network.logits(forward.selected, NO_RULES, BiasLedger(len(forward.selected))).cpu()
+
+    return by_chunks(problem, NO_RULES, logits)
 
 
 class Forward:
-    """The forward of a problem; ``reusable`` keeps it so that several scores can be explained from it."""
+    """The forward of a problem with a settled chunk size; ``reusable`` keeps it to explain several scores from it."""
 
     def __init__(self, problem: Problem, rules: Rules, *, reusable: bool = False) -> None:
         self.problem, self.rules, self.reusable = problem, rules, reusable
         network, embeddings = problem.network, problem.embeddings.detach()
         self.mask = None if bool((problem.mask != 0).all()) else problem.mask.to(embeddings.dtype)[:, :, None]
-        kept = len(embeddings) * network.kept_per_position(rules) * embeddings.element_size()
-        self.chunks = _chunks(problem, kept)
-        self.releases = embeddings.device.type == "cpu" and kept * self.chunks[0].stop > LARGE
+        size, length = int(problem.chunk_size), embeddings.shape[1]
+        self.chunks = [slice(start, min(start + size, length)) for start in range(0, length, size)]
+        self.releases = embeddings.device.type == "cpu" and _kept(problem, rules) * self.chunks[0].stop > LARGE
         self.borders = [network.initial_states(embeddings)]
-        final: list[Tensor] = []
+        self.positions = problem.positions.to(embeddings.device)
+        self.selected = embeddings.new_zeros(*self.positions.shape, embeddings.shape[-1])
+        """Residual stream at the explained positions, (B, K, D)."""
         with torch.no_grad():
-            for index in range(len(self.chunks) - 1):
+            for index in _progress(range(len(self.chunks) - 1), "forward"):
                 run = self._run(index)
                 self.borders.append(run.states_out)
-                final.append(run.streams[-1])
+                self._select(index, run.streams[-1])
         self.last_run = self._run(len(self.chunks) - 1)
         """The last chunk with its graph; the backward, which starts with it, recomputes the others."""
-        final.append(self.last_run.streams[-1].detach())
-        device = final[0].device
-        self.positions = problem.positions.to(device)
-        self.rows = torch.arange(len(embeddings), device=device)[:, None]
-        self.selected = torch.cat(final, 1)[self.rows, self.positions]
-        """Residual stream at the explained positions, (B, K, D)."""
+        self._select(len(self.chunks) - 1, self.last_run.streams[-1].detach())
 
     def explain(self, score: Callable[[Tensor], Tensor]) -> Relevance:
         """Relevance for one score of the logits at ``problem.positions``.
@@ -118,7 +129,7 @@ class Forward:
         return relevance
 
     def _relevance(self, score: Callable[[Tensor], Tensor]) -> Relevance:
-        network, batch_size = self.problem.network, len(self.rows)
+        network, batch_size = self.problem.network, len(self.selected)
         selected = self.selected.detach().requires_grad_()
         head_ledger = BiasLedger(batch_size)
         logits = network.logits(selected, self.rules, head_ledger)
@@ -128,7 +139,7 @@ class Forward:
 
         adjoints: list[State] | None = None
         by_chunk: list[Tensor] = []
-        for index in reversed(range(len(self.chunks))):
+        for index in _progress(range(len(self.chunks) - 1, -1, -1), "backward"):
             run = self.last_run if index == len(self.chunks) - 1 else self._run(index)
             streams, adjoints, absorbed = self._transpose(index, run, grad_selected, adjoints)
             by_chunk.append(streams)
@@ -141,6 +152,18 @@ class Forward:
             layers=layers.float() if self.problem.layers else None,
             logits=logits.detach().cpu(),
         )
+
+    def _inside(self, index: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Explained positions inside a chunk: as (row, k) of ``positions``, and as (row, position in the chunk)."""
+        chunk = self.chunks[index]
+        rows, columns = ((self.positions >= chunk.start) & (self.positions < chunk.stop)).nonzero(as_tuple=True)
+        return (rows, columns), (rows, self.positions[rows, columns] - chunk.start)
+
+    def _select(self, index: int, stream: Tensor) -> None:
+        """Take the explained positions out of a chunk's last stream."""
+        where, source = self._inside(index)
+        device = stream.device  # of the last layer, where a model is spread over several
+        self.selected[where] = stream[source[0].to(device), source[1].to(device)].to(self.selected)
 
     def _run(self, index: int) -> _Run:
         """Forward through every block for one chunk of positions."""
@@ -166,12 +189,10 @@ class Forward:
         self, index: int, run: _Run, grad_selected: Tensor, adjoints: list[State] | None
     ) -> tuple[Tensor, list[State], Tensor]:
         """Backward through one chunk: relevance of its streams, adjoints of its states, what its biases absorbed."""
-        chunk = self.chunks[index]
         grad_final = torch.zeros_like(run.streams[-1])
-        inside = (self.positions >= chunk.start) & (self.positions < chunk.stop)
-        rows, columns = inside.nonzero(as_tuple=True)
-        target = (rows, self.positions[rows, columns] - chunk.start)
-        grad_final.index_put_(target, grad_selected[rows, columns].to(grad_final), accumulate=True)
+        where, target = self._inside(index)
+        target = (target[0].to(grad_final.device), target[1].to(grad_final.device))
+        grad_final.index_put_(target, grad_selected[where].to(grad_final), accumulate=True)
 
         outputs, gradients = [run.streams[-1]], [grad_final]
         if adjoints is not None:
@@ -197,17 +218,29 @@ class Forward:
         return relevance, adjoints, absorbed
 
 
-def _chunks(problem: Problem, kept: int) -> list[slice]:
-    """Split positions by ``chunk_size``; "auto" is one chunk unless ``kept`` bytes a position would pass the budget."""
-    length = problem.embeddings.shape[1]
+def _progress(chunks: range, what: str) -> Iterable[int]:
+    """Show a bar where several chunks take long; ``transformers.utils.logging.disable_progress_bar`` hides it."""
+    bar: Any = logging.tqdm(chunks, desc=f"explain: {what}", unit="chunk", delay=PATIENCE, disable=len(chunks) < 2)
+    found: Iterable[int] = bar
+    return found
+
+
+def _kept(problem: Problem, rules: Rules) -> int:
+    """Bytes a forward keeps for its backward, per position of the batch."""
+    embeddings = problem.embeddings
+    return len(embeddings) * problem.network.kept_per_position(rules) * embeddings.element_size()
+
+
+def _chunk_size(problem: Problem, rules: Rules) -> int:
+    """The caller's; "auto" is the whole length unless what is kept for the backward would pass the budget."""
     size = problem.chunk_size
     if size == "auto":
         device = problem.embeddings.device
-        budget = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else KEPT_BYTES
-        size = max(1, budget // kept)
-    elif isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        budget = free_memory(device) // 2 if device.type == "cuda" else KEPT_BYTES
+        return min(problem.embeddings.shape[1], max(1, budget // _kept(problem, rules)))
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise OptionError(f"chunk_size={size!r} is not allowed. Give 'auto' or a number of positions from 1 up.")
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+    return size
 
 
 def _where_not_finite(problem: Problem, rules: Rules) -> str:

@@ -1,0 +1,116 @@
+"""Chunks that memory or the caller chooses: what happens where memory runs out, and what a waiting person sees."""
+
+from importlib import import_module
+
+import pytest
+import torch
+from oracles import padded_batch, random_model
+from transformers.utils import logging
+
+from hf_mambalrp import make_explainable, parity
+from hf_mambalrp.families import Network
+
+PROPAGATE = import_module("hf_mambalrp.methods.propagate")  # the function of that name hides it
+IDS, MASK = padded_batch([13, 6])
+ERRORS = {
+    "a GPU": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "torch on the CPU": RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+    "Python": MemoryError(),
+}
+
+
+@pytest.fixture
+def model():
+    return make_explainable(random_model(num_layers=3, dtype=torch.float32))
+
+
+@pytest.fixture(params=ERRORS)
+def lengths(request, monkeypatch):
+    """Lengths that blocks are asked for, with too little memory for more than 5 positions."""
+    asked, block = [], Network.block
+
+    def limited(self, index, hidden, *rest):
+        asked.append(hidden.shape[1])
+        if hidden.shape[1] > 5:
+            raise ERRORS[request.param]
+        return block(self, index, hidden, *rest)
+
+    monkeypatch.setattr(Network, "block", limited)
+    return asked
+
+
+def test_where_memory_runs_out_chunks_are_halved_until_they_fit(model, lengths, monkeypatch):
+    found = model.explain(IDS, attention_mask=MASK, layers=True, check_forward=False)
+    assert [length for length in dict.fromkeys(lengths) if length > 5] == [13, 7]
+    assert max(length for length in lengths[2:]) == 4
+    generated = model.explain_generation(IDS, attention_mask=MASK, max_new_tokens=2, check_forward=False)
+    monkeypatch.undo()
+    whole = model.explain(IDS, attention_mask=MASK, layers=True)
+    torch.testing.assert_close(found.relevance, whole.relevance, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.layer_relevance, whole.layer_relevance, rtol=1e-5, atol=1e-6)
+    expected = model.explain_generation(IDS, attention_mask=MASK, max_new_tokens=2)
+    torch.testing.assert_close(generated.relevance, expected.relevance, rtol=1e-5, atol=1e-6)
+
+
+def test_a_chunk_size_of_the_caller_is_not_changed(model, lengths):
+    with pytest.raises((RuntimeError, MemoryError)):
+        model.explain(IDS, attention_mask=MASK, chunk_size=8, check_forward=False)
+    assert lengths == [8]
+
+
+def test_where_not_even_one_position_fits_the_error_is_raised(model, monkeypatch):
+    def never(*_):
+        raise ERRORS["a GPU"]
+
+    monkeypatch.setattr(Network, "block", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        model.explain(IDS, attention_mask=MASK, check_forward=False)
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(model, monkeypatch):
+    calls = []
+
+    def broken(*_):
+        calls.append(1)
+        raise RuntimeError("size mismatch")
+
+    monkeypatch.setattr(Network, "block", broken)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        model.explain(IDS, attention_mask=MASK, check_forward=False)
+    assert len(calls) == 1
+
+
+def test_auto_keeps_to_its_budget_and_short_inputs_whole(model, monkeypatch):
+    lengths, block = [], Network.block
+
+    def recorded(self, index, hidden, *rest):
+        lengths.append(hidden.shape[1])
+        return block(self, index, hidden, *rest)
+
+    monkeypatch.setattr(Network, "block", recorded)
+    model.explain(IDS, attention_mask=MASK)
+    assert set(lengths) - {parity.TOKENS} == {13}
+    lengths.clear()
+    # Three tensors of E = 16 numbers for each of 3 layers and 2 rows.
+    monkeypatch.setattr(PROPAGATE, "KEPT_BYTES", 6 * 3 * 16 * 4 * 3 * 2)
+    model.explain(IDS, attention_mask=MASK)
+    assert max(lengths) == 6
+
+
+def test_a_bar_shows_where_chunks_take_long_and_only_there(model, monkeypatch, capfd):
+    monkeypatch.setattr(PROPAGATE, "PATIENCE", 0)
+    model.explain(IDS, attention_mask=MASK)
+    assert "explain" not in capfd.readouterr().err
+    model.explain(IDS, attention_mask=MASK, chunk_size=4)
+    shown = capfd.readouterr().err
+    assert "explain: forward" in shown
+    assert "explain: backward: 100%" in shown
+    logging.disable_progress_bar()
+    try:
+        model.explain(IDS, attention_mask=MASK, chunk_size=4)
+    finally:
+        logging.enable_progress_bar()
+    assert "explain" not in capfd.readouterr().err
+    monkeypatch.setattr(PROPAGATE, "PATIENCE", 1000)
+    model.explain(IDS, attention_mask=MASK, chunk_size=4)
+    assert "explain" not in capfd.readouterr().err
