@@ -16,8 +16,13 @@ from hf_mambalrp.models import (
     MambaLRPForCausalLM,
     MambaLRPForSequenceClassification,
 )
+from hf_mambalrp.state_spaces import HUB_OPTIONS, find_config, is_live, through_twin, twin
 
-CONFIG_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+
+def configuration(source: Any, **options: Any) -> Any:
+    """Configuration of a folder or Hub id, in transformers' format or mamba_ssm's; options as ``from_pretrained``'s."""
+    where = {name: options[name] for name in HUB_OPTIONS if name in options}
+    return find_config(source, where) or AutoConfig.from_pretrained(source, **where)
 
 
 class _AutoClass:
@@ -36,10 +41,7 @@ class _AutoClass:
             UnknownArchitectureError: no rules for this ``model_type``.
             MissingHeadError: the checkpoint lacks weights of the head.
         """
-        config = kwargs.get("config")
-        if config is None:
-            options = {name: kwargs[name] for name in CONFIG_OPTIONS if name in kwargs}
-            config = AutoConfig.from_pretrained(pretrained_model_name_or_path, **options)
+        config = kwargs.get("config") or configuration(pretrained_model_name_or_path, **kwargs)
         return cls._class_for(config).from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @classmethod
@@ -78,14 +80,17 @@ class AutoMambaLRPForSequenceClassification(_AutoClass):
 def make_explainable(model: Any) -> Any:
     """Give a loaded model (fine-tuned, PEFT-wrapped, quantised) the methods of :class:`MambaLRPMixin`; returns it.
 
-    Its class, weights and forward stay what they are.
+    Its class, weights and forward stay what they are. A live ``MambaLMHeadModel`` of the package mamba_ssm is explained
+    through a model of transformers that shares its parameters; see :func:`hf_mambalrp.state_spaces.twin`.
 
     Raises:
         UnknownArchitectureError: no rules for this model.
     """
-    Network(model, FAMILIES)
+    explained = twin(model) if is_live(model) else model
+    Network(explained, FAMILIES)
     if not isinstance(model, MambaLRPMixin):
         for method in (MambaLRPMixin.explain, MambaLRPMixin.explain_generation):
             # A partial, unlike a bound method in an instance, survives pickling; a copy explains the copy.
-            setattr(model, method.__name__, update_wrapper(partial(method, model), method))
+            bound = partial(method, model) if explained is model else partial(through_twin, method, model, explained)
+            setattr(model, method.__name__, update_wrapper(bound, method))
     return model

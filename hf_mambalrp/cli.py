@@ -99,11 +99,10 @@ def _texts(text: str | None, file: Path | None, lines: bool) -> list[str]:
 
 def _load(model: str | None) -> Any:
     """Load the explainable class that the checkpoint's ``architectures`` asks for."""
-    from transformers import AutoConfig
     from transformers.utils import logging
 
     from hf_mambalrp import DEMO_MODEL
-    from hf_mambalrp.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification
+    from hf_mambalrp.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, configuration
 
     logging.disable_progress_bar()
     name = DEMO_MODEL if model is None else model
@@ -111,7 +110,7 @@ def _load(model: str | None) -> Any:
         raise InputError(
             f"There is no folder {name!r}. Give a folder with a checkpoint, or a Hub id such as user/model."
         )
-    architectures = AutoConfig.from_pretrained(name).architectures or []
+    architectures = configuration(name).architectures or []
     classifier = any("SequenceClassification" in architecture for architecture in architectures)
     chosen = AutoMambaLRPForSequenceClassification if classifier else AutoMambaLRPForCausalLM
     return chosen.from_pretrained(name)

@@ -33,6 +33,10 @@ class MissingHeadError(MambaLRPError, ValueError):
     """The checkpoint has no weights for the head, so an explanation would explain random numbers."""
 
 
+class CheckpointError(MambaLRPError, OSError):
+    """The file of weights is missing, damaged, or holds something else than weights, such as code."""
+
+
 class MissingExtraError(MambaLRPError, ImportError):
     """An optional package is needed; the message carries the install command."""
 

@@ -45,7 +45,8 @@ class TokenizerSource:
             )
             raise MissingTokenizerError(
                 f"A tokenizer is needed {need}, but none was passed and {where}. Pass tokenizer=AutoTokenizer."
-                "from_pretrained(...), or give token ids."
+                "from_pretrained(...), or give token ids. (state-spaces' checkpoints carry none; they were trained with "
+                "that of EleutherAI/gpt-neox-20b.)"
             )
         return tokenizer
 

@@ -10,6 +10,7 @@ from hf_mambalrp.explaining import Options, explain_batch
 from hf_mambalrp.explanation import Explanation
 from hf_mambalrp.generation import explain_generated
 from hf_mambalrp.generation_explanation import GenerationExplanation
+from hf_mambalrp.state_spaces import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,13 +151,19 @@ class MambaLRPMixin:
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint as every transformers model does; weights that are missing in it are an error.
 
+        A checkpoint in mamba_ssm's own format (``state-spaces/mamba-130m``) is converted as it is loaded.
+
         Raises:
             MissingHeadError: the checkpoint lacks weights, most often the head: its explanations would be of random
                 numbers.
+            UnknownArchitectureError: a checkpoint in mamba_ssm's format that transformers' class cannot express.
+            CheckpointError: a checkpoint in mamba_ssm's format without weights, or with a damaged or unsafe file.
         """
         wants_info = kwargs.pop("output_loading_info", False)
         loader: Any = super()
-        model, info = loader.from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        model, info = load(loader.from_pretrained, cls, pretrained_model_name_or_path, *args, **kwargs) or (
+            loader.from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        )
         missing = sorted([*map(str, info["missing_keys"]), *(str(key) for key in info["mismatched_keys"])])
         if missing:
             raise MissingHeadError(

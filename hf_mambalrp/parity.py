@@ -18,6 +18,7 @@ from transformers.utils import logging
 from hf_mambalrp.errors import ForwardMismatchError
 from hf_mambalrp.families import Network
 from hf_mambalrp.families.network import execution_device
+from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.linear import evaluating
@@ -50,8 +51,13 @@ def check_forward(model: nn.Module, network: Network) -> None:
 def _compare(model: nn.Module, network: Network) -> None:
     ids = torch.linspace(0, network.embeddings.num_embeddings - 1, TOKENS).long()[None]
     ids = ids.to(execution_device(network.embeddings))
-    with evaluating(model), _quiet():
-        own = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True, return_dict=True)
+    try:
+        with evaluating(model), _quiet():
+            own = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True, return_dict=True)
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise _mismatch(network, f"its own raises {error!r}") from error
     embedded, backend, ledger = network.embed(ids), "auto", BiasLedger(1)
     states = network.initial_states(embedded)
     # What enters each block, and leaves the one before it. The last state is normed, so the logits stand for it.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import Mamba2Config, Mamba2ForCausalLM, Mamba2Model, MambaForCausalLM
 from transformers.utils.hub import cached_file
 
-from hf_mambalrp.errors import MambaLRPError, UnknownArchitectureError
+from hf_mambalrp.errors import CheckpointError, UnknownArchitectureError
 
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 """Arguments of ``from_pretrained`` that say where files come from."""
@@ -62,10 +62,6 @@ NO_EFFECT |= {"use_fast_path", "use_mem_eff_path", "process_group", "sequence_pa
 RENAMED = {"backbone.embedding.weight": "backbone.embeddings.weight"}
 
 
-class CheckpointError(MambaLRPError, OSError):
-    """The file of weights is missing, damaged, or holds something else than weights, such as code."""
-
-
 def transformers_config(config: Mapping[str, Any]) -> Any:
     """Translate the content of mamba_ssm's ``config.json``; what it leaves out has mamba_ssm's default.
 
@@ -81,19 +77,21 @@ def transformers_config(config: Mapping[str, Any]) -> Any:
     Raises:
         UnknownArchitectureError: a setting that transformers' class cannot express; says which, and its value.
     """
-    mixer = dict(config.get("ssm_cfg") or {})
-    layer = mixer.pop("layer", "Mamba1")
-    if layer not in LANGUAGE_MODELS:
-        raise _unsupported("layer", layer, f"known are {sorted(LANGUAGE_MODELS)}")
+    mixer = config.get("ssm_cfg") or {}
+    if not isinstance(mixer, Mapping):
+        raise _unsupported("ssm_cfg", mixer, "it is not a mapping")
     rest = {name: value for name, value in {**config, **mixer}.items() if name not in {"ssm_cfg", *NO_EFFECT}}
+    layer = rest.pop("layer", "Mamba1")
+    if layer not in list(LANGUAGE_MODELS):
+        raise _unsupported("layer", layer, f"known are {list(LANGUAGE_MODELS)}")
     for name, (only, why) in ONLY.items():
         if (value := rest.pop(name, None)) is not None and bool(value) != bool(only):
             raise _unsupported(name, value, why)
     try:
         multiple = rest.pop("pad_vocab_size_multiple", 8)
         settings = {
-            "hidden_size": rest.pop("d_model"),
-            "num_hidden_layers": rest.pop("n_layer"),
+            "hidden_size": int(rest.pop("d_model")),
+            "num_hidden_layers": int(rest.pop("n_layer")),
             "vocab_size": -(-rest.pop("vocab_size") // multiple) * multiple,
             "residual_in_fp32": rest.pop("residual_in_fp32", True),
             "tie_word_embeddings": rest.pop("tie_embeddings", True),

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from mamba_ssm_stand_in import MambaConfig, MambaLMHeadModel
 from oracles import random_model
 from small import byte_level_tokenizer
 
@@ -47,6 +48,16 @@ def test_explain_prints_a_reading_without_colour_in_a_pipe_and_writes_every_form
     assert "lifeless" in (tmp_path / "out.html").read_text()
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     assert result.stderr.splitlines() == ["written: out.html", "written: out.json", "written: out.png"]
+
+
+def test_a_checkpoint_of_mamba_ssm_is_explained(tmp_path):
+    tokenizer = byte_level_tokenizer("The capital of France is Paris.")
+    model = MambaLMHeadModel(MambaConfig(d_model=16, n_layer=1, vocab_size=len(tokenizer)))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    result = run("explain", "The capital of France is", "--model", tmp_path, "--target", " Paris")
+    assert result.returncode == 0, result.stderr
+    assert "Paris" in result.stdout
 
 
 def test_colour_is_used_where_asked_for_and_not_under_no_color():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mamba_ssm_stand_in import MambaConfig, MambaLMHeadModel
 from oracles import random_model
 from small import byte_level_tokenizer
 
@@ -14,6 +15,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 COMMANDS = {
     "explain_review.py": ["A dull and lifeless film.", "--html", "review.html"],
     "explain_next_token.py": ["The capital of France is", " Paris", " London", "--model", "model", "--new-tokens", "3"],
+    "explain_state_spaces_checkpoint.py": ["state-spaces", "--tokenizer", "model", "--save", "converted"],
     "save_and_reload.py": [],
     "benchmarks/cpu.py": [
         "--hidden-size",
@@ -38,6 +40,7 @@ COMMANDS = {
 PROMISED = {
     "explain_review.py": ["positive", "negative", "sum of relevance", "written: review.html"],
     "explain_next_token.py": ["Paris", "London", "sum of relevance"],
+    "explain_state_spaces_checkpoint.py": ["capital", "sum of relevance", "a Mamba2ForCausalLM for transformers"],
     "save_and_reload.py": ["mambalrp", "read back exactly: True"],
     "benchmarks/cpu.py": ["| explain() | 16 |", "| HF forward, no gradient | 16 |", "| HF gradient x input | 16 |"],
 }
@@ -54,6 +57,10 @@ def test_example(example, tmp_path):
     model = random_model(num_layers=1, vocab_size=len(tokenizer), dtype=torch.float32)
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
+    settings = {"layer": "Mamba2", "headdim": 8, "d_state": 8}
+    MambaLMHeadModel(MambaConfig(d_model=16, n_layer=1, vocab_size=len(tokenizer), ssm_cfg=settings)).save_pretrained(
+        tmp_path / "state-spaces"
+    )
     result = subprocess.run(
         [sys.executable, EXAMPLES / example, *COMMANDS[example]],
         cwd=tmp_path,
@@ -66,5 +73,7 @@ def test_example(example, tmp_path):
         assert words in result.stdout
     if example == "explain_review.py":
         assert "lifeless" in (tmp_path / "review.html").read_text()
+    if example == "explain_state_spaces_checkpoint.py":
+        assert json.loads((tmp_path / "converted" / "config.json").read_text())["model_type"] == "mamba2"
     if example == "benchmarks/cpu.py":
         assert [row["length"] for row in json.loads((tmp_path / "run.json").read_text())["rows"]] == [16, 16, 16, 32]

@@ -146,6 +146,22 @@ def test_a_model_that_raises_in_it_keeps_its_mode():
     handle.remove()
 
 
+def test_a_forward_that_fails_cannot_be_compared():
+    model, error = explainable(), TypeError("unexpected keyword argument")
+
+    def hook(module, arguments, output):
+        raise error
+
+    handle = model.backbone.layers[1].register_forward_hook(hook)
+    with pytest.raises(ForwardMismatchError, match=r"its own raises TypeError.*check_forward=False") as raised:
+        model.explain(IDS, attention_mask=MASK)
+    assert raised.value.__cause__ is error
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(torch.OutOfMemoryError):
+        model.explain(IDS, attention_mask=MASK)
+    handle.remove()
+
+
 def test_transformers_does_not_warn_of_a_slow_path_that_no_explanation_takes(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     before = transformers_logging.get_verbosity()
