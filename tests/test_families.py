@@ -62,6 +62,8 @@ def logits(model):
 def test_a_language_model_goes_through_files_in_both_directions(tmp_path, model_type, tied):
     stock_class, our_class, *_ = classes(model_type)
     stock = language_model(model_type, tie_word_embeddings=tied)
+    if tied and not stock._tied_weights_keys:
+        pytest.skip("this transformers cannot save its own Mamba-2 with tied weights")
     stock.save_pretrained(tmp_path / "stock")
     for loader in (our_class, AutoMambaLRPForCausalLM):
         ours = loader.from_pretrained(tmp_path / "stock")
