@@ -45,8 +45,8 @@ class TokenizerSource:
             )
             raise MissingTokenizerError(
                 f"A tokenizer is needed {need}, but none was passed and {where}. Pass tokenizer=AutoTokenizer."
-                "from_pretrained(...), or give token ids. (state-spaces' checkpoints carry none; they were trained with "
-                "that of EleutherAI/gpt-neox-20b.)"
+                "from_pretrained(...), or give token ids. (The checkpoints of state-spaces carry none; theirs is "
+                "EleutherAI/gpt-neox-20b's.)"
             )
         return tokenizer
 

@@ -1,6 +1,7 @@
 """The same relevance on a GPU. CI has none: these run on a machine that has one."""
 
 import copy
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -33,12 +34,34 @@ def test_a_gpu_gives_the_cpus_relevance(method, chunk_size):
 
 
 @requires_cuda
-def test_half_precision_weights_on_a_gpu_are_used_exactly():
-    model = random_model(num_layers=3, dtype=torch.bfloat16, seed=2)
+@pytest.mark.parametrize(
+    ("dtype", "backend", "bound"),
+    [
+        (torch.bfloat16, "chunked", 1e-5),
+        (torch.float16, "auto", 1e-5),
+        (torch.bfloat16, "auto", 2e-2),
+    ],
+)
+def test_half_precision_weights_on_a_gpu(dtype, backend, bound):
+    """Only the fused kernels round signals between matrix products, and only of a bfloat16 model."""
+    model = random_model(num_layers=3, dtype=dtype, seed=2)
     ids, mask = padded_batch([20, 9], seed=2)
     expected = make_explainable(copy.deepcopy(model)).explain(ids, attention_mask=mask, target=1)
-    found = make_explainable(model.cuda()).explain(ids, attention_mask=mask, target=1)
-    assert relative(found.relevance, expected.relevance) < 1e-5
+    found = make_explainable(model.cuda()).explain(ids, attention_mask=mask, target=1, backend=backend)
+    assert relative(found.relevance, expected.relevance) < bound
+
+
+@requires_cuda
+@pytest.mark.skipif(find_spec("mamba_ssm") is None, reason="needs mamba_ssm")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_forward_kernel_of_mamba_ssm_gives_the_same(dtype):
+    model = make_explainable(random_model(num_layers=3, hidden_size=32, state_size=16, dtype=dtype, seed=2).cuda())
+    ids, mask = padded_batch([70, 33], side="right", seed=2)
+    expected = model.explain(ids, attention_mask=mask, target=1, backend="triton")
+    found = model.explain(ids, attention_mask=mask, target=1, backend="mamba_ssm")
+    assert relative(found.relevance, expected.relevance) < {torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
+    with pytest.raises(BackendError, match=r"starts from zero.*'triton'"):
+        model.explain(ids, attention_mask=mask, target=1, backend="mamba_ssm", chunk_size=40)
 
 
 @requires_cuda

@@ -1,6 +1,7 @@
 """Every example runs as it stands, and prints what it promises."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,11 @@ COMMANDS = {
         "--json",
         "run.json",
     ],
+    "benchmarks/gpu.py": shlex.split(
+        "--device cpu --slow-hf --models tiny tiny2 --dtypes float32 --lengths 8 16 --batches 2 --batch-lengths 8 "
+        "--vocabulary 100 --turns 1 --repeats 1 --seconds-per-row 0 --chunk-sizes 4 --json run.json"
+    ),
+    "benchmarks/plot.py": ["run.json", "--output", "gpu.png"],
 }
 PROMISED = {
     "explain_review.py": ["positive", "negative", "sum of relevance", "written: review.html"],
@@ -43,6 +49,24 @@ PROMISED = {
     "explain_state_spaces_checkpoint.py": ["capital", "sum of relevance", "a Mamba2ForCausalLM for transformers"],
     "save_and_reload.py": ["mambalrp", "read back exactly: True"],
     "benchmarks/cpu.py": ["| explain() | 16 |", "| HF forward, no gradient | 16 |", "| HF gradient x input | 16 |"],
+    "benchmarks/gpu.py": [
+        "| tiny | float32 | 2 x 8 | explain() |",
+        "| tiny2 | float32 | 1 x 16 | HF forward, last logit |",
+    ],
+    "benchmarks/plot.py": ["written: gpu.png"],
+}
+GPU_RUN = {
+    "date": "2026-11-22",
+    "device": "none",
+    "versions": {"torch": "2.11.0", "mamba_ssm": None},
+    "rows": [
+        {"model": "tiny", "dtype": "float32", "batch": 1, "length": length, "method": method, **result}
+        for length in (8, 16)
+        for method, result in (
+            ("explain()", {"status": "ok", "ms": 1.0 * length, "peak_gib": 0.1}),
+            ("HF forward", {"status": "out of memory", "tried": True}),
+        )
+    ],
 }
 
 
@@ -61,6 +85,8 @@ def test_example(example, tmp_path):
     MambaLMHeadModel(MambaConfig(d_model=16, n_layer=1, vocab_size=len(tokenizer), ssm_cfg=settings)).save_pretrained(
         tmp_path / "state-spaces"
     )
+    if example == "benchmarks/plot.py":
+        (tmp_path / "run.json").write_text(json.dumps(GPU_RUN))
     result = subprocess.run(
         [sys.executable, EXAMPLES / example, *COMMANDS[example]],
         cwd=tmp_path,
@@ -77,3 +103,10 @@ def test_example(example, tmp_path):
         assert json.loads((tmp_path / "converted" / "config.json").read_text())["model_type"] == "mamba2"
     if example == "benchmarks/cpu.py":
         assert [row["length"] for row in json.loads((tmp_path / "run.json").read_text())["rows"]] == [16, 16, 16, 32]
+    if example == "benchmarks/gpu.py":
+        run = json.loads((tmp_path / "run.json").read_text())
+        assert [check["passed"] for check in run["checks"]] == [True, True]
+        assert {row["status"] for row in run["rows"]} == {"ok"}
+        assert len(run["rows"]) == 36
+    if example == "benchmarks/plot.py":
+        assert (tmp_path / "gpu.png").read_bytes().startswith(b"\x89PNG")

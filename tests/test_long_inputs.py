@@ -99,6 +99,7 @@ def test_auto_keeps_to_its_budget_and_short_inputs_whole(model, monkeypatch):
 
 def test_a_bar_shows_where_chunks_take_long_and_only_there(model, monkeypatch, capfd):
     monkeypatch.setattr(PROPAGATE, "PATIENCE", 0)
+    logging.enable_progress_bar()  # the command has disabled it, if its tests ran before
     model.explain(IDS, attention_mask=MASK)
     assert "explain" not in capfd.readouterr().err
     model.explain(IDS, attention_mask=MASK, chunk_size=4)

@@ -12,6 +12,7 @@ from hf_mambalrp.rules.biases import BiasLedger
 State = Any
 """A NamedTuple of tensors: what a mixer hands from one chunk of positions to the next."""
 Mixer = Callable[[Any, Tensor, Tensor | None, Any, Rules, BiasLedger, str], tuple[Tensor, State]]
+FusedMixer = Callable[[Any, Tensor, Tensor | None, Any, BiasLedger, str], tuple[Tensor, State]]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Family:
     """Rule of both norms."""
     mixer: Mixer
     """Rule of the mixer."""
+    fused_mixer: FusedMixer
+    """The same as fused kernels for a GPU, under all rules."""
     initial_state: Callable[[Any, int, Tensor], State]
     """The mixer's state before the first token."""
     kept_per_position: Callable[[Any, Rules], int]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hf_mambalrp.families.mamba import MAMBA
 from hf_mambalrp.rules import Rules
+from hf_mambalrp.rules.fused import fused_selective_mixer
 from hf_mambalrp.rules.mixer import selective_mixer
 from hf_mambalrp.rules.norm import weightless_rms_norm
 
@@ -17,4 +18,9 @@ def parameter_norm(mixer: Any, parameter: Tensor, rules: Rules) -> Tensor:
     return weightless_rms_norm(parameter, mixer.rms_eps, rules)
 
 
-FALCON_MAMBA = replace(MAMBA, model_type="falcon_mamba", mixer=partial(selective_mixer, parameter_norm=parameter_norm))
+FALCON_MAMBA = replace(
+    MAMBA,
+    model_type="falcon_mamba",
+    mixer=partial(selective_mixer, parameter_norm=parameter_norm),
+    fused_mixer=partial(fused_selective_mixer, parameter_norm=parameter_norm),
+)

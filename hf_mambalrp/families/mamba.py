@@ -1,6 +1,7 @@
 """Mamba-1 (``MambaForCausalLM``, ``MambaForSequenceClassification``)."""
 
 from hf_mambalrp.families.base import Family
+from hf_mambalrp.rules.fused import fused_selective_mixer
 from hf_mambalrp.rules.mixer import initial_state, kept_per_position, selective_mixer
 from hf_mambalrp.rules.norm import rms_norm
 
@@ -14,6 +15,7 @@ MAMBA = Family(
     block_mixer="mixer",
     norm=rms_norm,
     mixer=selective_mixer,
+    fused_mixer=fused_selective_mixer,
     initial_state=initial_state,
     kept_per_position=kept_per_position,
 )

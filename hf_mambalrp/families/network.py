@@ -11,18 +11,24 @@ import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
-from hf_mambalrp.errors import UnknownArchitectureError
+from hf_mambalrp.errors import BackendError, UnknownArchitectureError
 from hf_mambalrp.families.base import Family, State
-from hf_mambalrp.rules import Rules
+from hf_mambalrp.ops.gpu import triton_declines
+from hf_mambalrp.rules import MAMBALRP, Rules
 from hf_mambalrp.rules.biases import BiasLedger
+from hf_mambalrp.rules.fused import fused_norm
 from hf_mambalrp.rules.linear import linear
+
+FUSED = ("triton", "mamba_ssm")
+"""Backends whose mixers are fused kernels."""
 
 
 class Network:
     """One loaded model of one family.
 
-    All arithmetic is in ``dtype``: float32, or float64 for a float64 model. Half-precision weights are cast where they
-    are used.
+    Arithmetic is in ``dtype``: float32, or float64 for a float64 model. Half-precision weights are cast where they are
+    used. Fused kernels keep the residual stream, states and sums in float32, and for a bfloat16 model the signals
+    between matrix products in bfloat16.
     """
 
     def __init__(self, model: nn.Module, families: dict[str, Family]) -> None:
@@ -33,6 +39,8 @@ class Network:
         self.layers: list[nn.Module] = list(getattr(self.backbone, self.family.layers))
         self.embeddings: nn.Embedding = getattr(self.backbone, self.family.embeddings)
         self.dtype = torch.promote_types(self.embeddings.weight.dtype, torch.float32)
+        half = self.embeddings.weight.dtype == torch.bfloat16
+        self.signal_dtype = torch.bfloat16 if half else torch.float32  # float16 would lose small gradients
         activation = getattr(self.config, "hidden_act", "silu")
         if activation not in ("silu", "swish"):
             raise UnknownArchitectureError(
@@ -71,10 +79,15 @@ class Network:
             states.append(self.family.initial_state(mixer, like.shape[0], on_device))
         return states
 
-    def kept_per_position(self, rules: Rules) -> int:
-        """Numbers a forward keeps for its backward, per row and position."""
-        mixers = (getattr(block, self.family.block_mixer) for block in self.layers)
-        return sum(self.family.kept_per_position(mixer, rules) for mixer in mixers)
+    def kept_bytes(self, rules: Rules, backend: str) -> int:
+        """Bytes a forward keeps for its backward, per row and position."""
+        total = 0
+        for block in self.layers:
+            mixer = getattr(block, self.family.block_mixer)
+            fused = self.resolved(backend, execution_device(mixer), rules) in FUSED
+            size = (self.signal_dtype if fused else self.dtype).itemsize
+            total += self.family.kept_per_position(mixer, rules) * size
+        return total
 
     def block(
         self,
@@ -87,14 +100,37 @@ class Network:
         backend: str,
     ) -> tuple[Tensor, State]:
         """h + mixer(norm(h)). Shape: (B, L, D) -> (B, L, D)."""
-        norm: nn.Module = getattr(self.layers[index], self.family.block_norm)
+        norm: Any = getattr(self.layers[index], self.family.block_norm)
         mixer: nn.Module = getattr(self.layers[index], self.family.block_mixer)
         hidden = hidden.to(execution_device(mixer))
         mask = None if mask is None else mask.to(hidden.device)
-        with align_module_device(norm):
-            normed = self.family.norm(norm, hidden, rules)
-        mixed, state = self.family.mixer(mixer, normed, mask, state, rules, ledger, backend)
+        backend = self.resolved(backend, hidden.device, rules)
+        if backend in FUSED:
+            with align_module_device(norm):
+                normed = fused_norm(norm, hidden, self.signal_dtype)
+            mixed, state = self.family.fused_mixer(mixer, normed, mask, state, ledger, backend)
+        else:
+            with align_module_device(norm):
+                normed = self.family.norm(norm, hidden, rules)
+            mixed, state = self.family.mixer(mixer, normed, mask, state, rules, ledger, backend)
         return hidden + mixed, state
+
+    def resolved(self, backend: str, device: torch.device, rules: Rules) -> str:
+        """ "auto" on a GPU where the fused kernels can run is "triton"; other names stay what they are.
+
+        Raises:
+            BackendError: fused kernels were asked for and cannot run here.
+        """
+        if backend != "auto" and backend not in FUSED:
+            return backend
+        reason = triton_declines(device, self.dtype)
+        if rules != MAMBALRP:
+            reason = "its kernels are method='mambalrp'; other methods need backend='chunked'"
+        if backend == "auto":
+            return "triton" if reason is None and device.type == "cuda" else "auto"
+        if reason is not None:
+            raise BackendError(f"backend={backend!r} cannot run here: {reason}.")
+        return backend
 
     def logits(self, hidden: Tensor, rules: Rules, ledger: BiasLedger) -> Tensor:
         """Final norm and head. Shape: (B, K, D) -> (B, K, V)."""

@@ -227,8 +227,7 @@ def _progress(chunks: range, what: str) -> Iterable[int]:
 
 def _kept(problem: Problem, rules: Rules) -> int:
     """Bytes a forward keeps for its backward, per position of the batch."""
-    embeddings = problem.embeddings
-    return len(embeddings) * problem.network.kept_per_position(rules) * embeddings.element_size()
+    return len(problem.embeddings) * problem.network.kept_bytes(rules, problem.backend)
 
 
 def _chunk_size(problem: Problem, rules: Rules) -> int:

@@ -44,16 +44,21 @@ class SSDMixer(Protocol):
     """Bounds of dt."""
 
 
-class _Sizes(NamedTuple):
+class Sizes(NamedTuple):
+    """Widths of a mixer's signals."""
+
     inner: int
+    """E."""
     heads: int
+    """H."""
     parameters: int
     """2 G N."""
 
 
-def _sizes(mixer: SSDMixer) -> _Sizes:
+def sizes_of(mixer: SSDMixer) -> Sizes:
+    """Read off the shapes of the weights, which offloaded modules keep."""
     inner = mixer.norm.weight.shape[0]
-    return _Sizes(inner, mixer.A_log.shape[0], mixer.conv1d.weight.shape[0] - inner)
+    return Sizes(inner, mixer.A_log.shape[0], mixer.conv1d.weight.shape[0] - inner)
 
 
 class SSDMixerState(NamedTuple):
@@ -69,7 +74,7 @@ class SSDMixerState(NamedTuple):
 
 def initial_state(mixer: SSDMixer, batch_size: int, like: Tensor) -> SSDMixerState:
     """State before the first token: zero, in the dtype and on the device of ``like``."""
-    inner, heads, parameters = _sizes(mixer)
+    inner, heads, parameters = sizes_of(mixer)
     before = mixer.conv1d.weight.shape[-1] - 1
     return SSDMixerState(
         like.new_zeros(batch_size, before, inner),
@@ -84,7 +89,7 @@ def kept_per_position(mixer: SSDMixer, rules: Rules) -> int:
     Under all rules three tensors of E, the sigmoid after the convolution and two factors of the gate, and B, C and dt.
     Without the SSM rule also what the gradients of dt, B and C need: the matrices of every chunk.
     """
-    inner, heads, parameters = _sizes(mixer)
+    inner, heads, parameters = sizes_of(mixer)
     return 3 * inner + parameters + heads if rules.ssm else 10 * inner + 5 * parameters + 300 * heads
 
 
@@ -98,7 +103,7 @@ def ssd_mixer(
     backend: str,
 ) -> tuple[Tensor, SSDMixerState]:
     """Mix the normed residual stream over positions; arguments as in :func:`rules.mixer.selective_mixer`."""
-    inner, heads, parameters = _sizes(mixer)
+    inner, heads, parameters = sizes_of(mixer)
     sizes = [inner, inner, parameters, heads]
     z, x, BC, dt = linear_parts(mixer.in_proj, masked(hidden, mask), sizes, ledger)  # LRP-0
     with align_module_device(mixer.conv1d):

@@ -1,13 +1,26 @@
 """One entry for the scan of Mamba-2: the table of backends and the choice among them."""
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from hf_mambalrp.ops.backend import Backend, chosen
+from hf_mambalrp.ops.gpu import triton_declines
+
+
+def _triton_declines(arguments: tuple[Any, ...]) -> str | None:
+    x, *parameters, _ = arguments
+    if torch.is_grad_enabled() and any(value.requires_grad for value in parameters):
+        return "it holds dt, A, B and C constant, as method='mambalrp' does; other methods need 'chunked'"
+    return triton_declines(x.device, x.dtype)
+
 
 _HERE = "hf_mambalrp.ops.ssd_scan"
 BACKENDS: dict[str, Backend] = {
     "reference": Backend(f"{_HERE}.reference", "ssd_scan_reference"),
     "chunked": Backend(f"{_HERE}.chunked", "ssd_scan_chunked"),
+    "triton": Backend(f"{_HERE}.triton", "ssd_scan_triton", _triton_declines),
 }
 
 
@@ -33,13 +46,14 @@ def ssd_scan(
         B: (B, L, G, N) input projection; head h uses group h // (H / G).
         C: (B, L, G, N) output projection.
         initial_state: (B, H, P, N) state before the first token; None is zero.
-        backend: "reference" (a loop under autograd), "chunked" (matrix products over chunks), or "auto": "chunked".
+        backend: "reference" (a loop under autograd), "chunked" (matrix products over chunks), "triton" (the same as GPU
+            kernels, with constant parameters), or "auto": "chunked".
 
     Returns:
         y (B, L, H, P) and the state after the last token (B, H, P, N), in the dtype of ``x``.
 
     Raises:
-        BackendError: an unknown backend.
+        BackendError: an unknown backend, or one that cannot run on these arguments.
     """
     if initial_state is None:
         initial_state = x.new_zeros(x.shape[0], x.shape[2], x.shape[3], B.shape[3])

@@ -1,0 +1,76 @@
+"""Whole models through the fused kernels: against the oracle, in Triton's interpreter where there is no GPU."""
+
+import pytest
+import torch
+from conftest import RELATIVE
+from oracles import MAMBALRP, logit_weights, padded_batch, random_model
+from oracles_mamba2 import oracle_of
+from small import KINDS
+
+from hf_mambalrp import make_explainable
+from hf_mambalrp.errors import BackendError
+
+pytest.importorskip("triton")
+pytestmark = pytest.mark.filterwarnings("ignore:divide by zero encountered in log2:RuntimeWarning")  # dt after the end
+CUDA = torch.cuda.is_available()
+DTYPES = [torch.float32, torch.float16, torch.bfloat16] if CUDA else [torch.float32]
+"""The interpreter multiplies the bits of bfloat16 where a GPU multiplies numbers."""
+BOUNDS = {**RELATIVE, torch.float16: 1e-5}
+"""float16 models are computed in float32."""
+
+
+def relative(found, expected):
+    return float((found.double() - expected).norm() / expected.norm())
+
+
+def explainable(kind, **options):
+    model = random_model(**KINDS[kind], **options)
+    return make_explainable(model.cuda() if CUDA else model)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_relevance_equals_the_oracle(kind, use_bias, dtype):
+    model = explainable(kind, num_layers=2, hidden_size=16, state_size=8, use_bias=use_bias, dtype=dtype)
+    ids, mask = padded_batch([21, 13], side="right", seed=1)
+    weights = logit_weights([2, 3], 19)
+    expected = oracle_of(model, input_ids=ids, attention_mask=mask, weights=weights, rules=MAMBALRP)
+    found = model.explain(
+        ids, attention_mask=mask, target=[2, 3], layers=True, backend="triton", check_forward=not CUDA
+    )
+    assert relative(found.relevance, expected.relevance) < BOUNDS[dtype]
+    assert relative(found.layer_relevance.transpose(0, 1), expected.layer_relevance.transpose(0, 1)) < BOUNDS[dtype]
+    assert relative(found.score, expected.score) < BOUNDS[dtype]
+    torch.testing.assert_close(
+        found.conservation.biases.double(), expected.biases, rtol=10 * BOUNDS[dtype], atol=BOUNDS[dtype]
+    )
+    assert (found.relevance[1, 13:] == 0).all()
+
+
+@pytest.mark.parametrize("chunk_size", [1, 5, 7, 11, 12] if CUDA else [7, 12])
+@pytest.mark.parametrize("kind", ["mamba", "mamba2, two groups"])
+def test_chunks_and_left_padding_change_nothing(kind, chunk_size):
+    model = explainable(kind, num_layers=2, hidden_size=16, dtype=torch.float32)
+    ids, mask = padded_batch([12, 7], seed=2)
+    options = {"attention_mask": mask, "target": 3, "layers": True, "check_forward": not CUDA}
+    whole = model.explain(ids, backend="chunked", **options)
+    pieces = model.explain(ids, backend="triton", chunk_size=chunk_size, **options)
+    assert relative(pieces.relevance, whole.relevance.double()) < 1e-5
+    assert relative(pieces.layer_relevance, whole.layer_relevance.double()) < 1e-5
+    assert (pieces.relevance[1, :5] == 0).all()
+
+
+def test_where_the_kernels_cannot_run_the_error_says_why_and_what_to_do(monkeypatch):
+    model = make_explainable(random_model(dtype=torch.float32))
+    ids = padded_batch([4])[0]
+    with pytest.raises(BackendError, match=r"'triton' cannot run here.*mambalrp.*chunked"):
+        model.explain(ids, backend="triton", method="gradient_x_input")
+    with pytest.raises(BackendError, match=r"'triton' cannot run here.*float64.*chunked"):
+        make_explainable(random_model()).explain(ids, backend="triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(BackendError, match=r"'triton' cannot run here.*CUDA.*on cpu.*'auto'"):
+        model.explain(ids, backend="triton")
+    with pytest.raises(BackendError, match=r"'mamba_ssm' cannot run here"):
+        model.explain(ids, backend="mamba_ssm")
+    assert model.explain(ids).relevance.shape == ids.shape
