@@ -1,14 +1,18 @@
 """The same relevance on a GPU. CI has none: these run on a machine that has one."""
 
 import copy
+import gc
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import pytest
 import torch
 from oracles import padded_batch, random_model
+from small import KINDS
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.errors import BackendError
+from hf_mambalrp.methods import graphs
 
 requires_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -24,7 +28,7 @@ def test_a_gpu_gives_the_cpus_relevance(method, chunk_size):
     model = random_model(num_layers=4, hidden_size=32, state_size=16, dtype=torch.float32, use_bias=True, seed=1)
     ids, mask = padded_batch([70, 33, 5], side="right", seed=1)
     options = {"attention_mask": mask, "target": [1, 2, 3], "method": method, "layers": True}
-    expected = make_explainable(copy.deepcopy(model)).explain(ids, **options)
+    expected = make_explainable(copy.deepcopy(model)).explain(ids, check_forward=False, **options)
     found = make_explainable(model.cuda()).explain(ids.cuda(), chunk_size=chunk_size, **options)
     assert found.relevance.device.type == "cpu"
     assert relative(found.relevance, expected.relevance) < 1e-5
@@ -46,7 +50,7 @@ def test_half_precision_weights_on_a_gpu(dtype, backend, bound):
     """Only the fused kernels round signals between matrix products, and only of a bfloat16 model."""
     model = random_model(num_layers=3, dtype=dtype, seed=2)
     ids, mask = padded_batch([20, 9], seed=2)
-    expected = make_explainable(copy.deepcopy(model)).explain(ids, attention_mask=mask, target=1)
+    expected = make_explainable(copy.deepcopy(model)).explain(ids, attention_mask=mask, target=1, check_forward=False)
     found = make_explainable(model.cuda()).explain(ids, attention_mask=mask, target=1, backend=backend)
     assert relative(found.relevance, expected.relevance) < bound
 
@@ -62,6 +66,85 @@ def test_the_forward_kernel_of_mamba_ssm_gives_the_same(dtype):
     assert relative(found.relevance, expected.relevance) < {torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
     with pytest.raises(BackendError, match=r"starts from zero.*'triton'"):
         model.explain(ids, attention_mask=mask, target=1, backend="mamba_ssm", chunk_size=40)
+
+
+@requires_cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shape_that_comes_again_is_replayed_with_the_same_numbers(kind, dtype):
+    model = make_explainable(
+        random_model(**KINDS[kind], num_layers=3, hidden_size=32, dtype=dtype, use_bias=True).cuda()
+    )
+    batches = [padded_batch([40, 23], seed=seed, side="right") for seed in range(4)]
+    options = {"target": [1, 2], "layers": True}
+
+    def explained():
+        return [model.explain(ids, attention_mask=mask, **options) for ids, mask in batches]
+
+    expected = [model.explain(ids, attention_mask=mask, chunk_size=39, **options) for ids, mask in batches]
+    bound = {torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
+    for _ in range(2):
+        for found, wanted in zip(explained(), expected, strict=True):
+            assert relative(found.relevance, wanted.relevance) < bound
+            assert relative(found.layer_relevance, wanted.layer_relevance) < bound
+            torch.testing.assert_close(found.conservation.biases, wanted.conservation.biases, rtol=0.1, atol=20 * bound)
+    (shapes,) = [shapes for known, shapes in graphs._seen.items() if known is model]
+    assert graphs.Recording in {type(recording) for recording in shapes.values()}
+    first, second = explained()[0], explained()[0]
+    assert torch.equal(first.relevance, second.relevance)
+    with torch.no_grad():
+        model.backbone.norm_f.weight.mul_(2)
+        model.backbone.layers[0].mixer.D.mul_(3)  # in place: the recording reads it
+    changed = model.explain(batches[0][0], attention_mask=batches[0][1], **options)
+    wanted = model.explain(batches[0][0], attention_mask=batches[0][1], chunk_size=39, **options)
+    assert relative(changed.relevance, wanted.relevance) < bound
+    assert relative(changed.relevance, first.relevance) > 0.05
+    model.backbone.layers[0].mixer.D = torch.nn.Parameter(model.backbone.layers[0].mixer.D.detach() * 2)  # replaced
+    changed = model.explain(batches[0][0], attention_mask=batches[0][1], **options)
+    wanted = model.explain(batches[0][0], attention_mask=batches[0][1], chunk_size=39, **options)
+    assert relative(changed.relevance, wanted.relevance) < bound
+
+
+@requires_cuda
+def test_threads_share_a_recording():
+    model = make_explainable(random_model(num_layers=3, hidden_size=32, dtype=torch.float32).cuda())
+    inputs = [padded_batch([33], seed=seed)[0] for seed in range(16)]
+    expected = [model.explain(ids, target=1, chunk_size=32).relevance for ids in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            found = list(pool.map(lambda ids: model.explain(ids, target=1).relevance, inputs))
+            for one, wanted in zip(found, expected, strict=True):
+                assert relative(one, wanted) < 1e-5
+
+
+@requires_cuda
+def test_a_model_with_hooks_is_not_recorded_and_a_deleted_one_is_let_go():
+    model = make_explainable(random_model(num_layers=2, dtype=torch.float32).cuda())
+    calls, ids = [], padded_batch([9])[0]
+    model.backbone.layers[0].mixer.out_proj.register_forward_hook(lambda *_: calls.append(1))
+    for count in range(1, 5):
+        model.explain(ids, check_forward=False)
+        assert len(calls) == count
+    other = random_model(num_layers=2, dtype=torch.float32).cuda()
+    for _ in range(3):
+        make_explainable(other).explain(ids)
+    recorded = len(graphs._seen)
+    del other
+    gc.collect()
+    assert len(graphs._seen) == recorded - 1
+
+
+@requires_cuda
+def test_a_million_positions_in_bounded_memory():
+    model = make_explainable(random_model(num_layers=2, hidden_size=32, state_size=16, dtype=torch.bfloat16).cuda())
+    ids = torch.randint(1, 19, (1, 2**20), generator=torch.Generator().manual_seed(0))
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    found = model.explain(ids, target=3, chunk_size=2**15)
+    assert torch.cuda.max_memory_allocated() - before < 2**30
+    assert abs(float(found.conservation.gap)) < 0.05 * abs(float(found.score))
+    short = model.explain(ids[:, -4096:], target=3)
+    assert relative(found.relevance[:, -100:], short.relevance[:, -100:]) < 0.05
 
 
 @requires_cuda

@@ -65,12 +65,12 @@ def test_where_the_kernels_cannot_run_the_error_says_why_and_what_to_do(monkeypa
     model = make_explainable(random_model(dtype=torch.float32))
     ids = padded_batch([4])[0]
     with pytest.raises(BackendError, match=r"'triton' cannot run here.*mambalrp.*chunked"):
-        model.explain(ids, backend="triton", method="gradient_x_input")
+        model.explain(ids, backend="triton", method="gradient_x_input", check_forward=False)
     with pytest.raises(BackendError, match=r"'triton' cannot run here.*float64.*chunked"):
-        make_explainable(random_model()).explain(ids, backend="triton")
+        make_explainable(random_model()).explain(ids, backend="triton", check_forward=False)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(BackendError, match=r"'triton' cannot run here.*CUDA.*on cpu.*'auto'"):
-        model.explain(ids, backend="triton")
+        model.explain(ids, backend="triton", check_forward=False)
     with pytest.raises(BackendError, match=r"'mamba_ssm' cannot run here"):
-        model.explain(ids, backend="mamba_ssm")
-    assert model.explain(ids).relevance.shape == ids.shape
+        model.explain(ids, backend="mamba_ssm", check_forward=False)
+    assert model.explain(ids, check_forward=not CUDA).relevance.shape == ids.shape

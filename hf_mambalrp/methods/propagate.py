@@ -6,7 +6,7 @@ recomputes one chunk at a time and hands the adjoints of the states to the chunk
 rule in another order: the relevance is the unchunked one.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,7 +63,7 @@ class Relevance:
 
 
 @dataclass
-class _Run:
+class Run:
     """One chunk's forward with its graph."""
 
     states_in: list[State]
@@ -72,10 +72,10 @@ class _Run:
     states_out: list[State]
     ledger: BiasLedger
 
-
-def propagate(problem: Problem, rules: Rules) -> Relevance:
-    """Explain ``problem`` under ``rules``; raises as :meth:`Forward.explain`."""
-    return by_chunks(problem, rules, lambda chunked: Forward(chunked, rules).explain(problem.score))
+    def inputs(self, layers: bool) -> list[Tensor]:
+        """What gradients are taken of: streams (the first, or of all layers), states that have a graph, biases."""
+        streams = self.streams if layers else self.streams[:1]
+        return [*streams, *(s for state in self.states_in for s in state if s.requires_grad), *self.ledger.entries]
 
 
 def by_chunks(problem: Problem, rules: Rules, compute: Callable[[Problem], Result]) -> Result:
@@ -94,16 +94,37 @@ def predict(problem: Problem) -> Tensor:
     return by_chunks(problem, NO_RULES, logits)
 
 
+def run_blocks(
+    problem: Problem, rules: Rules, embeddings: Tensor, mask: Tensor | None, states: list[State], releases: bool = False
+) -> Run:
+    """Forward through every block, with its graph, from states before the first position."""
+    hidden = embeddings.detach().requires_grad_(torch.is_grad_enabled())
+    run = Run(states, [hidden], [], BiasLedger(len(hidden)))
+    for layer, state in enumerate(states):
+        hidden, state_out = problem.network.block(layer, hidden, mask, state, rules, run.ledger, problem.backend)
+        run.states_out.append(state_out)
+        if problem.layers or layer == len(states) - 1:
+            run.streams.append(hidden)
+        if releases:
+            release_free_memory()
+    return run
+
+
+def padding(problem: Problem) -> Tensor | None:
+    """The mask as mixers take it, (B, L, 1); None where nothing is padding."""
+    return None if bool((problem.mask != 0).all()) else problem.mask.to(problem.embeddings)[:, :, None]
+
+
 class Forward:
     """The forward of a problem with a settled chunk size; ``reusable`` keeps it to explain several scores from it."""
 
     def __init__(self, problem: Problem, rules: Rules, *, reusable: bool = False) -> None:
         self.problem, self.rules, self.reusable = problem, rules, reusable
         network, embeddings = problem.network, problem.embeddings.detach()
-        self.mask = None if bool((problem.mask != 0).all()) else problem.mask.to(embeddings.dtype)[:, :, None]
+        self.mask = padding(problem)
         size, length = int(problem.chunk_size), embeddings.shape[1]
         self.chunks = [slice(start, min(start + size, length)) for start in range(0, length, size)]
-        self.releases = embeddings.device.type == "cpu" and _kept(problem, rules) * self.chunks[0].stop > LARGE
+        self.releases = embeddings.device.type == "cpu" and kept(problem, rules) * self.chunks[0].stop > LARGE
         self.borders = [network.initial_states(embeddings)]
         self.positions = problem.positions.to(embeddings.device)
         self.selected = embeddings.new_zeros(*self.positions.shape, embeddings.shape[-1])
@@ -153,6 +174,12 @@ class Forward:
             logits=logits.detach().cpu(),
         )
 
+    def _gradients(self, outputs: list[Tensor], inputs: list[Tensor], gradients: list[Tensor]) -> Sequence[Tensor]:
+        """The modified gradients of ``outputs`` with respect to ``inputs``."""
+        return torch.autograd.grad(
+            outputs, inputs, gradients, retain_graph=self.reusable, allow_unused=True, materialize_grads=True
+        )
+
     def _inside(self, index: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Explained positions inside a chunk: as (row, k) of ``positions``, and as (row, position in the chunk)."""
         chunk = self.chunks[index]
@@ -165,28 +192,17 @@ class Forward:
         device = stream.device  # of the last layer, where a model is spread over several
         self.selected[where] = stream[source[0].to(device), source[1].to(device)].to(self.selected)
 
-    def _run(self, index: int) -> _Run:
+    def _run(self, index: int) -> Run:
         """Forward through every block for one chunk of positions."""
-        problem, chunk = self.problem, self.chunks[index]
-        network = problem.network
-        hidden = problem.embeddings[:, chunk].detach().requires_grad_(torch.is_grad_enabled())
+        chunk = self.chunks[index]
         mask = None if self.mask is None else self.mask[:, chunk]
-        states_in = [
-            type(state)(*(s.detach().requires_grad_(torch.is_grad_enabled()) for s in state))
-            for state in self.borders[index]
-        ]
-        run = _Run(states_in, [hidden], [], BiasLedger(len(hidden)))
-        for layer, state in enumerate(states_in):
-            hidden, state_out = network.block(layer, hidden, mask, state, self.rules, run.ledger, problem.backend)
-            run.states_out.append(state_out)
-            if problem.layers or layer == len(states_in) - 1:
-                run.streams.append(hidden)
-            if self.releases:
-                release_free_memory()
-        return run
+        # Nobody asks for the adjoints of the states before the first position.
+        with_graph = torch.is_grad_enabled() and index > 0
+        states = [type(state)(*(s.detach().requires_grad_(with_graph) for s in state)) for state in self.borders[index]]
+        return run_blocks(self.problem, self.rules, self.problem.embeddings[:, chunk], mask, states, self.releases)
 
     def _transpose(
-        self, index: int, run: _Run, grad_selected: Tensor, adjoints: list[State] | None
+        self, index: int, run: Run, grad_selected: Tensor, adjoints: list[State] | None
     ) -> tuple[Tensor, list[State], Tensor]:
         """Backward through one chunk: relevance of its streams, adjoints of its states, what its biases absorbed."""
         grad_final = torch.zeros_like(run.streams[-1])
@@ -202,19 +218,17 @@ class Forward:
             outputs += [state for state, _ in with_graph]
             gradients += [adjoint for _, adjoint in with_graph]
         streams = run.streams if self.problem.layers else run.streams[:1]
-        states = [s for state in run.states_in for s in state]
-        inputs = [*streams, *states, *run.ledger.entries]
+        inputs = run.inputs(self.problem.layers)
         if self.releases:
             release_free_memory()
-        found = torch.autograd.grad(
-            outputs, inputs, gradients, retain_graph=self.reusable, allow_unused=True, materialize_grads=True
-        )
+        found = self._gradients(outputs, inputs, gradients)
         relevance = torch.stack(
             [(s.detach() * g).sum(-1).cpu() for s, g in zip(streams, found[: len(streams)], strict=True)]
         )
-        state_gradients = iter(found[len(streams) : len(streams) + len(states)])
-        adjoints = [type(state)(*(next(state_gradients) for _ in state)) for state in run.states_in]
-        absorbed = run.ledger.absorbed(list(found[len(streams) + len(states) :]))
+        biases = len(found) - len(run.ledger.entries)
+        state_gradients = iter(found[len(streams) : biases])
+        adjoints = [] if index == 0 else [type(s)(*(next(state_gradients) for _ in s)) for s in run.states_in]
+        absorbed = run.ledger.absorbed(list(found[biases:]))
         return relevance, adjoints, absorbed
 
 
@@ -225,7 +239,7 @@ def _progress(chunks: range, what: str) -> Iterable[int]:
     return found
 
 
-def _kept(problem: Problem, rules: Rules) -> int:
+def kept(problem: Problem, rules: Rules) -> int:
     """Bytes a forward keeps for its backward, per position of the batch."""
     return len(problem.embeddings) * problem.network.kept_bytes(rules, problem.backend)
 
@@ -236,7 +250,7 @@ def _chunk_size(problem: Problem, rules: Rules) -> int:
     if size == "auto":
         device = problem.embeddings.device
         budget = free_memory(device) // 2 if device.type == "cuda" else KEPT_BYTES
-        return min(problem.embeddings.shape[1], max(1, budget // _kept(problem, rules)))
+        return min(problem.embeddings.shape[1], max(1, budget // kept(problem, rules)))
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise OptionError(f"chunk_size={size!r} is not allowed. Give 'auto' or a number of positions from 1 up.")
     return size

@@ -6,7 +6,8 @@ from inspect import signature
 from typing import Any
 
 from hf_mambalrp.errors import OptionError
-from hf_mambalrp.methods.propagate import Problem, Relevance, propagate
+from hf_mambalrp.methods.graphs import propagate
+from hf_mambalrp.methods.propagate import Problem, Relevance
 from hf_mambalrp.rules import LRP_LN, MAMBALRP, NO_RULES, Rules
 
 

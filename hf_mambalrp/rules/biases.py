@@ -25,7 +25,8 @@ class BiasLedger:
 
     def absorbed(self, gradients: list[Tensor]) -> Tensor:
         """Sum over biases of b . g. Shape: (B,)."""
-        shares = (
-            (bias.detach() * gradient).sum((1, 2)).cpu() for bias, gradient in zip(self.entries, gradients, strict=True)
-        )
-        return sum(shares, torch.zeros(self.batch_size))
+        by_device: dict[torch.device, Tensor] = {}
+        for bias, gradient in zip(self.entries, gradients, strict=True):
+            share = (bias.detach() * gradient).sum((1, 2))
+            by_device[share.device] = by_device[share.device] + share if share.device in by_device else share
+        return sum((share.cpu() for share in by_device.values()), torch.zeros(self.batch_size))

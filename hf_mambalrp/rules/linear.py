@@ -39,7 +39,7 @@ def linear(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
     A plain ``nn.Linear`` is applied by its weight. Anything else in its place (LoRA, a quantised layer, a layer with
     hooks) is called as it is, in evaluation mode, so that the model's own forward is what is explained.
     """
-    if isinstance(module, nn.Linear) and _is_plain(module):
+    if isinstance(module, nn.Linear) and is_plain(module):
         with align_module_device(module):
             y: Tensor = _LinearMap.apply(x, module.weight)
             return y if module.bias is None else y + ledger.enter(module.bias, x.dtype)
@@ -59,7 +59,7 @@ def linear_parts(module: nn.Module, x: Tensor, sizes: Sequence[int], ledger: Bia
     By rows of the weight, each signal is a tensor of its own: a slice of the whole output would be read with gaps, its
     gradient would have to be put together again, and a block twice as large as all others fragments the heap.
     """
-    if not (isinstance(module, nn.Linear) and _is_plain(module)):
+    if not (isinstance(module, nn.Linear) and is_plain(module)):
         return list(linear(module, x, ledger).split(sizes, -1))
     with align_module_device(module):
         outputs = [_LinearMap.apply(x, rows) for rows in module.weight.split(sizes)]
@@ -69,7 +69,7 @@ def linear_parts(module: nn.Module, x: Tensor, sizes: Sequence[int], ledger: Bia
         return [y + ledger.enter(bias, x.dtype) for y, bias in zip(outputs, biases, strict=True)]
 
 
-def _is_plain(module: nn.Linear) -> bool:
+def is_plain(module: nn.Linear) -> bool:
     """Whether its forward is nobody's but ``nn.Linear``'s own, or accelerate's, which only moves weights."""
     replaced = "forward" in vars(module) and not hasattr(module, "_hf_hook")
     return type(module) is nn.Linear and not (module._forward_hooks or module._forward_pre_hooks or replaced)

@@ -1,0 +1,139 @@
+"""CUDA graphs: forward and transpose of a shape that comes again, without the cost of launching their kernels.
+
+A short input keeps a GPU busy for a few milliseconds, and Python takes ten times as long to launch its kernels. So the
+second explanation of one shape is recorded, and from then on replayed: the same kernels on the same numbers. The head
+and the score, which are the caller's, run as always.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+import torch
+from torch import Tensor, nn
+
+from hf_mambalrp.families.network import FUSED
+from hf_mambalrp.methods.memory import out_of_memory
+from hf_mambalrp.methods.propagate import Forward, Problem, Relevance, Run, by_chunks, kept, padding, run_blocks
+from hf_mambalrp.rules import Rules
+from hf_mambalrp.rules.linear import is_plain
+
+LARGEST = 2**31
+"""Bytes kept for a backward up to which a shape is recorded: they stay allocated. Longer inputs hide their launches."""
+RECORDINGS = 4
+"""Of one model, at most; the one that was used longest ago goes first."""
+
+_seen: "WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Recording | None]]" = WeakKeyDictionary()
+"""By model and shape: None where it was seen once."""
+_refused: "WeakSet[nn.Module]" = WeakSet()
+_lock = threading.Lock()
+logger = logging.getLogger(__name__)
+
+
+class Recording:
+    """Forward and transpose of one shape, over fixed buffers that each explanation fills."""
+
+    def __init__(self, problem: Problem, rules: Rules) -> None:
+        self.lock = threading.Lock()
+        self.embeddings, self.mask = problem.embeddings.detach().clone(), padding(problem)
+        self.grad = torch.zeros_like(self.embeddings)
+        states = problem.network.initial_states(self.embeddings)
+        device = self.embeddings.device
+        stream = torch.cuda.Stream(device)
+
+        def forward() -> Run:
+            return run_blocks(problem, rules, self.embeddings, self.mask, states)
+
+        def transposed(run: Run) -> Sequence[Tensor]:
+            return torch.autograd.grad(
+                run.streams[-1], run.inputs(problem.layers), self.grad, allow_unused=True, materialize_grads=True
+            )
+
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            transposed(forward())  # what libraries set up when first used on a stream is not part of a graph
+        torch.cuda.current_stream(device).wait_stream(stream)
+        graphs = self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        options: dict[str, Any] = {"stream": stream, "capture_error_mode": "thread_local"}
+        with torch.cuda.graph(graphs[0], **options):
+            self.run = forward()
+        with torch.cuda.graph(graphs[1], pool=graphs[0].pool(), **options):
+            self.found = transposed(self.run)
+
+
+class _Replayed(Forward):
+    """A forward whose blocks are a recording."""
+
+    def __init__(self, problem: Problem, rules: Rules, recording: Recording) -> None:
+        self.recording = recording
+        super().__init__(problem, rules)
+
+    def _run(self, index: int) -> Run:
+        recording = self.recording
+        recording.embeddings.copy_(self.problem.embeddings)
+        if recording.mask is not None and self.mask is not None:
+            recording.mask.copy_(self.mask)
+        recording.forward_graph.replay()
+        return recording.run
+
+    def _gradients(self, outputs: list[Tensor], inputs: list[Tensor], gradients: list[Tensor]) -> Sequence[Tensor]:
+        self.recording.grad.copy_(gradients[0])
+        self.recording.backward_graph.replay()
+        return self.recording.found
+
+
+def propagate(problem: Problem, rules: Rules) -> Relevance:
+    """Explain ``problem`` under ``rules``; raises as :meth:`Forward.explain`."""
+    return by_chunks(problem, rules, lambda chunked: _propagate(chunked, rules))
+
+
+def _propagate(problem: Problem, rules: Rules) -> Relevance:
+    recording = _recording(problem, rules)
+    # Its buffers serve one explanation at a time; another thread's of the same shape launches its own kernels.
+    if recording is None or not recording.lock.acquire(blocking=False):
+        return Forward(problem, rules).explain(problem.score)
+    try:
+        return _Replayed(problem, rules, recording).explain(problem.score)
+    finally:
+        recording.lock.release()
+
+
+def _recording(problem: Problem, rules: Rules) -> Recording | None:
+    """The recording of this shape, made when it comes for the second time; None where it is not to be recorded."""
+    network, embeddings = problem.network, problem.embeddings
+    device, (batch, length) = embeddings.device, embeddings.shape[:2]
+    if device.type != "cuda" or network.resolved(problem.backend, device, rules) not in FUSED:
+        return None
+    if int(problem.chunk_size) < length or kept(problem, rules) * length > LARGEST or not _is_recordable(network.model):
+        return None
+    weights = tuple((p.data_ptr(), p.dtype) for p in network.model.parameters())
+    masked = bool((problem.mask == 0).any())
+    key = (batch, length, masked, problem.layers, rules, problem.backend, weights)
+    with _lock:
+        shapes = _seen.setdefault(network.model, OrderedDict())
+        if key not in shapes:
+            shapes[key] = None
+        elif shapes[key] is None and network.model not in _refused:
+            try:
+                shapes[key] = Recording(problem, rules)
+            except RuntimeError as error:
+                if out_of_memory(error):
+                    raise
+                _refused.add(network.model)
+                logger.warning("This model cannot be recorded as CUDA graphs, so short inputs take longer: %s", error)
+        shapes.move_to_end(key)
+        recorded = [k for k, recording in shapes.items() if recording is not None]
+        for old in recorded[:-RECORDINGS]:
+            del shapes[old]
+        return shapes[key]
+
+
+def _is_recordable(model: nn.Module) -> bool:
+    """Whether its blocks are nothing but its weights: no hooks, adapters or offloaded layers, which Python runs."""
+    linear = (module for module in model.modules() if isinstance(module, nn.Linear))
+    return not hasattr(model, "_hf_hook") and all(
+        is_plain(module) and not hasattr(module, "_hf_hook") for module in linear
+    )
