@@ -51,7 +51,9 @@ def test_half_precision_weights_on_a_gpu(dtype, backend, bound):
     model = random_model(num_layers=3, dtype=dtype, seed=2)
     ids, mask = padded_batch([20, 9], seed=2)
     expected = make_explainable(copy.deepcopy(model)).explain(ids, attention_mask=mask, target=1, check_forward=False)
-    found = make_explainable(model.cuda()).explain(ids, attention_mask=mask, target=1, backend=backend)
+    found = make_explainable(model.cuda()).explain(
+        ids, attention_mask=mask, target=1, backend=backend, check_forward=dtype != torch.float16
+    )  # not every build of transformers' kernels takes float16
     assert relative(found.relevance, expected.relevance) < bound
 
 

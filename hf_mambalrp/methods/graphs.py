@@ -21,10 +21,11 @@ from hf_mambalrp.methods.propagate import Forward, Problem, Relevance, Run, by_c
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.linear import is_plain
 
-LARGEST = 2**31
-"""Bytes kept for a backward up to which a shape is recorded: they stay allocated. Longer inputs hide their launches."""
-RECORDINGS = 4
-"""Of one model, at most; the one that was used longest ago goes first."""
+SHARE = 1 / 8
+"""Of a GPU's memory that the recordings of a model may hold on to; the one used longest ago goes first.
+
+Inputs that need more are long enough to hide the launches of their kernels.
+"""
 
 _seen: "WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Recording | None]]" = WeakKeyDictionary()
 """By model and shape: None where it was seen once."""
@@ -36,8 +37,8 @@ logger = logging.getLogger(__name__)
 class Recording:
     """Forward and transpose of one shape, over fixed buffers that each explanation fills."""
 
-    def __init__(self, problem: Problem, rules: Rules) -> None:
-        self.lock = threading.Lock()
+    def __init__(self, problem: Problem, rules: Rules, size: int) -> None:
+        self.lock, self.size = threading.Lock(), size
         self.embeddings, self.mask = problem.embeddings.detach().clone(), padding(problem)
         self.grad = torch.zeros_like(self.embeddings)
         states = problem.network.initial_states(self.embeddings)
@@ -56,6 +57,7 @@ class Recording:
         with torch.cuda.stream(stream):
             transposed(forward())  # what libraries set up when first used on a stream is not part of a graph
         torch.cuda.current_stream(device).wait_stream(stream)
+        torch.cuda.empty_cache()  # a graph has memory of its own
         graphs = self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         options: dict[str, Any] = {"stream": stream, "capture_error_mode": "thread_local"}
         with torch.cuda.graph(graphs[0], **options):
@@ -87,7 +89,7 @@ class _Replayed(Forward):
 
 def propagate(problem: Problem, rules: Rules) -> Relevance:
     """Explain ``problem`` under ``rules``; raises as :meth:`Forward.explain`."""
-    return by_chunks(problem, rules, lambda chunked: _propagate(chunked, rules))
+    return by_chunks(problem, rules, lambda chunked: _propagate(chunked, rules), forget)
 
 
 def _propagate(problem: Problem, rules: Rules) -> Relevance:
@@ -107,7 +109,8 @@ def _recording(problem: Problem, rules: Rules) -> Recording | None:
     device, (batch, length) = embeddings.device, embeddings.shape[:2]
     if device.type != "cuda" or network.resolved(problem.backend, device, rules) not in FUSED:
         return None
-    if int(problem.chunk_size) < length or kept(problem, rules) * length > LARGEST or not _is_recordable(network.model):
+    size, largest = kept(problem, rules) * length, int(SHARE * torch.cuda.get_device_properties(device).total_memory)
+    if int(problem.chunk_size) < length or size > largest or not _is_recordable(network.model):
         return None
     weights = tuple((p.data_ptr(), p.dtype) for p in network.model.parameters())
     masked = bool((problem.mask == 0).any())
@@ -118,17 +121,25 @@ def _recording(problem: Problem, rules: Rules) -> Recording | None:
             shapes[key] = None
         elif shapes[key] is None and network.model not in _refused:
             try:
-                shapes[key] = Recording(problem, rules)
+                shapes[key] = Recording(problem, rules, size)
             except RuntimeError as error:
                 if out_of_memory(error):
                     raise
                 _refused.add(network.model)
                 logger.warning("This model cannot be recorded as CUDA graphs, so short inputs take longer: %s", error)
         shapes.move_to_end(key)
-        recorded = [k for k, recording in shapes.items() if recording is not None]
-        for old in recorded[:-RECORDINGS]:
-            del shapes[old]
+        held = 0
+        for recent, recording in reversed(list(shapes.items())):
+            held += 0 if recording is None else recording.size
+            if held > largest:
+                del shapes[recent]
         return shapes[key]
+
+
+def forget() -> None:
+    """Let go of every recording and its memory."""
+    with _lock:
+        _seen.clear()
 
 
 def _is_recordable(model: nn.Module) -> bool:

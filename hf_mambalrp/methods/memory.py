@@ -18,10 +18,13 @@ LARGE = 300_000_000
 """Bytes kept for a backward from which giving free memory back is worth its time, a few percent."""
 
 
-def in_smaller_chunks(problem: "Problem", size: int, compute: "Callable[[Problem], Result]") -> Result:
+def in_smaller_chunks(
+    problem: "Problem", size: int, compute: "Callable[[Problem], Result]", forget: Callable[[], None] = lambda: None
+) -> Result:
     """``compute(problem)`` in chunks of ``size``, and where memory runs out in chunks of half of it, again and again.
 
-    A chunk size that the caller chose is not changed; the error is then theirs.
+    A chunk size that the caller chose is not changed; the error is then theirs. ``forget`` lets go of memory that is
+    held for later calls.
     """
     while True:
         try:
@@ -30,6 +33,7 @@ def in_smaller_chunks(problem: "Problem", size: int, compute: "Callable[[Problem
             if not out_of_memory(error) or problem.chunk_size != "auto" or size == 1:
                 raise
         # Outside of the handler, where the error no longer holds what the failed attempt had allocated.
+        forget()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

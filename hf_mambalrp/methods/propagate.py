@@ -78,9 +78,11 @@ class Run:
         return [*streams, *(s for state in self.states_in for s in state if s.requires_grad), *self.ledger.entries]
 
 
-def by_chunks(problem: Problem, rules: Rules, compute: Callable[[Problem], Result]) -> Result:
+def by_chunks(
+    problem: Problem, rules: Rules, compute: Callable[[Problem], Result], forget: Callable[[], None] = lambda: None
+) -> Result:
     """``compute`` of the problem with its chunk size settled, by memory where it is "auto"."""
-    return in_smaller_chunks(problem, _chunk_size(problem, rules), compute)
+    return in_smaller_chunks(problem, _chunk_size(problem, rules), compute, forget)
 
 
 def predict(problem: Problem) -> Tensor:
