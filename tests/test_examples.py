@@ -41,6 +41,12 @@ COMMANDS = {
         "--device cpu --slow-hf --models tiny tiny2 --dtypes float32 --lengths 8 16 --batches 2 --batch-lengths 8 "
         "--vocabulary 100 --turns 1 --repeats 1 --seconds-per-row 0 --chunk-sizes 4 --json run.json"
     ),
+    "benchmarks/kernels_fused.py": ["--shapes", "1x4", "--widths", "8", "--no-tilings"],
+    "benchmarks/kernels_gated_scan.py": [],
+    "benchmarks/kernels_ssd_scan.py": shlex.split(
+        "--dtypes float32 --timed-dtypes float32 --shapes tiny --gate-shapes tiny --lengths 16 --gate-lengths 40 "
+        "--batches 1 --no-sweep"
+    ),
     "benchmarks/plot.py": ["run.json", "--output", "gpu.png"],
 }
 PROMISED = {
@@ -53,6 +59,9 @@ PROMISED = {
         "| tiny | float32 | 2 x 8 | explain() |",
         "| tiny2 | float32 | 1 x 16 | HF forward, last logit |",
     ],
+    "benchmarks/kernels_fused.py": ["ALL CORRECT"],
+    "benchmarks/kernels_gated_scan.py": ["a check of one configuration"],
+    "benchmarks/kernels_ssd_scan.py": ["over the bound: nothing"],
     "benchmarks/plot.py": ["written: gpu.png"],
 }
 GPU_RUN = {

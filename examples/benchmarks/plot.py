@@ -107,7 +107,7 @@ def main() -> None:
     note = f"{run['device']}, {dtype}, one row, random weights; x: out of memory. {versions}, {run['date']}"
     figure.supxlabel(note, fontsize=7.5, color="#4b5563")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(arguments.output, dpi=130)
+    figure.savefig(arguments.output, dpi=130, bbox_inches="tight")
     print(f"written: {arguments.output}")
 
 
