@@ -67,8 +67,9 @@ class MambaLRPMixin:
             layers: also return relevance at the embedding and after every block, (num_layers + 1, B, L).
             chunk_size: positions to go by at a time, exact at any value; "auto" keeps short inputs in one piece and the
                 memory for long ones bounded.
-            backend: of the scan: "auto", "compiled", "chunked" or "reference"; see ``ops.selective_scan`` and, for
-                Mamba-2, ``ops.ssd_scan``.
+            backend: "auto", the fastest that can run; "reference" or "chunked", plain torch on any device; "compiled",
+                numba on the CPU (Mamba-1, Falcon-Mamba); "triton", fused kernels on a GPU; "mamba_ssm", that package's
+                forward kernel in them (not Mamba-2). The last three are for ``method="mambalrp"``.
             check_forward: before a model's first explanation, compare this package's forward with the model's own on 16
                 tokens (one forward of each), so that no release of transformers can make relevance silently wrong.
             **method_options: options of the method.

@@ -50,7 +50,7 @@ def ssd_scan(
             kernels, with constant parameters), or "auto": "chunked".
 
     Returns:
-        y (B, L, H, P) and the state after the last token (B, H, P, N), in the dtype of ``x``.
+        y (B, L, H, P) in the dtype of ``x``, and the state after the last token (B, H, P, N), float32 at least.
 
     Raises:
         BackendError: an unknown backend, or one that cannot run on these arguments.
