@@ -29,6 +29,8 @@ Inputs that need more are long enough to hide the launches of their kernels.
 
 _seen: "WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Recording | None]]" = WeakKeyDictionary()
 """By model and shape: None where it was seen once."""
+SHAPES = 64
+"""Of one model that are remembered, at most; a service meets new lengths for ever."""
 _refused: "WeakSet[nn.Module]" = WeakSet()
 _lock = threading.Lock()
 logger = logging.getLogger(__name__)
@@ -113,8 +115,7 @@ def _recording(problem: Problem, rules: Rules) -> Recording | None:
     if int(problem.chunk_size) < length or size > largest or not _is_recordable(network.model):
         return None
     weights = tuple((p.data_ptr(), p.dtype) for p in network.model.parameters())
-    masked = bool((problem.mask == 0).any())
-    key = (batch, length, masked, problem.layers, rules, problem.backend, weights)
+    key = (batch, length, padding(problem) is None, problem.layers, rules, problem.backend, weights)
     with _lock:
         shapes = _seen.setdefault(network.model, OrderedDict())
         if key not in shapes:
@@ -133,6 +134,8 @@ def _recording(problem: Problem, rules: Rules) -> Recording | None:
             held += 0 if recording is None else recording.size
             if held > largest:
                 del shapes[recent]
+        while len(shapes) > SHAPES:
+            shapes.popitem(last=False)
         return shapes[key]
 
 

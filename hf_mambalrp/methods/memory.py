@@ -1,43 +1,13 @@
-"""Memory: smaller chunks where it runs out, and resident memory near what is really in use."""
+"""Memory: how much of it there is, whether it ran out, and what is free given back."""
 
 import ctypes
-import gc
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-if TYPE_CHECKING:
-    from hf_mambalrp.methods.propagate import Problem
-
-Result = TypeVar("Result")
-
 LARGE = 300_000_000
 """Bytes kept for a backward from which giving free memory back is worth its time, a few percent."""
-
-
-def in_smaller_chunks(
-    problem: "Problem", size: int, compute: "Callable[[Problem], Result]", forget: Callable[[], None] = lambda: None
-) -> Result:
-    """``compute(problem)`` in chunks of ``size``, and where memory runs out in chunks of half of it, again and again.
-
-    A chunk size that the caller chose is not changed; the error is then theirs. ``forget`` lets go of memory that is
-    held for later calls.
-    """
-    while True:
-        try:
-            return compute(replace(problem, chunk_size=size))
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or problem.chunk_size != "auto" or size == 1:
-                raise
-        # Outside of the handler, where the error no longer holds what the failed attempt had allocated.
-        forget()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        size = (min(size, problem.embeddings.shape[1]) + 1) // 2
 
 
 def free_memory(device: torch.device) -> int:

@@ -6,9 +6,10 @@ recomputes one chunk at a time and hands the adjoints of the states to the chunk
 rule in another order: the relevance is the unchunked one.
 """
 
+import gc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,9 +18,11 @@ from transformers.utils import logging
 from hf_mambalrp.errors import NonFiniteRelevanceError, OptionError
 from hf_mambalrp.families import Network
 from hf_mambalrp.families.base import State
-from hf_mambalrp.methods.memory import LARGE, Result, free_memory, in_smaller_chunks, release_free_memory
+from hf_mambalrp.methods.memory import LARGE, free_memory, out_of_memory, release_free_memory
 from hf_mambalrp.rules import NO_RULES, Rules
 from hf_mambalrp.rules.biases import BiasLedger
+
+Result = TypeVar("Result")
 
 KEPT_BYTES = 1_250_000_000
 """What ``chunk_size="auto"`` lets a forward on the CPU keep for its backward before it goes chunk by chunk."""
@@ -72,17 +75,40 @@ class Run:
     states_out: list[State]
     ledger: BiasLedger
 
+    def explained(self, layers: bool) -> list[Tensor]:
+        """The streams whose relevance is asked for: the embeddings, or those of all layers."""
+        return self.streams if layers else self.streams[:1]
+
     def inputs(self, layers: bool) -> list[Tensor]:
-        """What gradients are taken of: streams (the first, or of all layers), states that have a graph, biases."""
-        streams = self.streams if layers else self.streams[:1]
-        return [*streams, *(s for state in self.states_in for s in state if s.requires_grad), *self.ledger.entries]
+        """What gradients are taken of: explained streams, states that have a graph, biases."""
+        return [
+            *self.explained(layers),
+            *(s for state in self.states_in for s in state if s.requires_grad),
+            *self.ledger.entries,
+        ]
 
 
 def by_chunks(
     problem: Problem, rules: Rules, compute: Callable[[Problem], Result], forget: Callable[[], None] = lambda: None
 ) -> Result:
-    """``compute`` of the problem with its chunk size settled, by memory where it is "auto"."""
-    return in_smaller_chunks(problem, _chunk_size(problem, rules), compute, forget)
+    """``compute`` of the problem with its chunk size settled, and where memory runs out with half of it, and so on.
+
+    A chunk size that the caller chose is not changed; the error is then theirs. ``forget`` lets go of memory that is
+    held for later calls.
+    """
+    size = _chunk_size(problem, rules)
+    while True:
+        try:
+            return compute(replace(problem, chunk_size=size))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or problem.chunk_size != "auto" or size == 1:
+                raise
+        # Outside of the handler, where the error no longer holds what the failed attempt had allocated.
+        forget()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        size = (size + 1) // 2
 
 
 def predict(problem: Problem) -> Tensor:
@@ -219,7 +245,7 @@ class Forward:
             with_graph = [(state, adjoint) for state, adjoint in pairs if state.requires_grad]
             outputs += [state for state, _ in with_graph]
             gradients += [adjoint for _, adjoint in with_graph]
-        streams = run.streams if self.problem.layers else run.streams[:1]
+        streams = run.explained(self.problem.layers)
         inputs = run.inputs(self.problem.layers)
         if self.releases:
             release_free_memory()
