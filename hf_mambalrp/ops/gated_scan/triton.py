@@ -16,6 +16,7 @@ a warp over the contiguous dimension: so a channel's states share a thread, and 
 not see how these arrays are aligned, or it would load four channels at once and then shuffle all of them every step.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -372,21 +373,20 @@ def gated_scan_backward(
 
 
 class _GatedScan(torch.autograd.Function):
+    """A forward kernel, which is the first argument, and the transposed scan."""
+
     @staticmethod
     def forward(
         ctx: Any,
+        kernel: Callable[..., tuple[Tensor, Tensor, Tensor]],
         u: Tensor,
         z: Tensor,
         initial_state: Tensor | None,
         delta: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor,
-        bias: Tensor,
+        *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        p, y, last = gated_scan_forward(u, delta, z, A, B, C, D, bias, initial_state)
-        ctx.save_for_backward(delta, z, y, A, B, C, D, bias)
+        p, y, last = kernel(u, delta, z, *parameters, initial_state)
+        ctx.save_for_backward(delta, z, y, *parameters)
         ctx.set_materialize_grads(False)
         return p, last
 
@@ -396,7 +396,7 @@ class _GatedScan(torch.autograd.Function):
         delta, z, y, *parameters = ctx.saved_tensors
         g = torch.zeros_like(y) if g is None else g
         gu, gz, G_initial = gated_scan_backward(g, G_last, delta, z, y, *parameters)
-        return gu, gz, G_initial if ctx.needs_input_grad[2] else None, *[None] * (1 + len(parameters))
+        return None, gu, gz, G_initial if ctx.needs_input_grad[3] else None, *[None] * (1 + len(parameters))
 
 
 def gated_scan_triton(
@@ -409,12 +409,15 @@ def gated_scan_triton(
     D: Tensor,
     bias: Tensor,
     initial_state: Tensor | None = None,
+    *,
+    kernel: Callable[..., tuple[Tensor, Tensor, Tensor]] = gated_scan_forward,
 ) -> tuple[Tensor, Tensor]:
     """Same contract as :func:`gated_scan_reference`; u, delta, z, B and C may be views whose last dimension is dense.
 
     y is kept for the backward, in the dtype of ``u``. Fastest with A as a transposed view of a contiguous (N, E).
+    Another forward ``kernel`` may take the place of :func:`gated_scan_forward`; the transposed scan is ours.
     """
     u, delta, z, B, C = (v if v.stride(-1) == 1 else v.contiguous() for v in (u, delta, z, B, C))
     constants = (v.detach() for v in (delta, A, B, C, D, bias))
-    result: tuple[Tensor, Tensor] = _GatedScan.apply(u, z, initial_state, *constants)
+    result: tuple[Tensor, Tensor] = _GatedScan.apply(kernel, u, z, initial_state, *constants)
     return result
