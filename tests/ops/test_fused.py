@@ -4,10 +4,13 @@ Without a GPU the kernels run in Triton's interpreter. Outputs start as NaN and 
 NaN, so that an element that is not written, or one that is read past an end, shows.
 """
 
+import sys
+
 import pytest
 import torch
 
-pytest.importorskip("triton")
+if sys.platform != "linux":  # where it has to be installed
+    pytest.skip("triton is built for Linux only", allow_module_level=True)
 
 from torch.nn import functional as F
 

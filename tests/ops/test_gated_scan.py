@@ -1,9 +1,12 @@
 """The fused gated scan and its modified gradients against a float64 loop, in triton's interpreter where no GPU is."""
 
+import sys
+
 import pytest
 import torch
 
-pytest.importorskip("triton")
+if sys.platform != "linux":  # where it has to be installed
+    pytest.skip("triton is built for Linux only", allow_module_level=True)
 
 from hf_mambalrp.ops.gated_scan import triton as kernels
 from hf_mambalrp.ops.gated_scan.reference import gated_scan_reference

@@ -4,10 +4,13 @@ Outputs start as NaN and inputs are views of larger tensors of NaN, so that an e
 is read past an end, shows.
 """
 
+import sys
+
 import pytest
 import torch
 
-pytest.importorskip("triton")
+if sys.platform != "linux":  # where it has to be installed
+    pytest.skip("triton is built for Linux only", allow_module_level=True)
 
 from triton import language as tl
 from triton.runtime.interpreter import InterpreterBuilder
