@@ -130,6 +130,7 @@ def test_a_model_with_hooks_is_not_recorded_and_a_deleted_one_is_let_go():
     other = random_model(num_layers=2, dtype=torch.float32).cuda()
     for _ in range(3):
         make_explainable(other).explain(ids)
+    gc.collect()  # models of earlier tests
     recorded = len(graphs._seen)
     del other
     gc.collect()

@@ -51,8 +51,9 @@ def test_its_checkpoint_has_equal_logits_here(tmp_path, mixer, dtype, tolerance)
 
 
 @MIXERS
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_live_model_is_explained_as_its_checkpoint(tmp_path, mixer, dtype):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
+def test_a_live_model_is_explained_as_its_checkpoint(tmp_path, mixer, dtype, tolerance):
+    """The checkpoint in float32: the fused kernels round signals of a bfloat16 model."""
     live = live_model(mixer, dtype=dtype)
     live.save_pretrained(str(tmp_path))
     before = logits(live)
@@ -63,8 +64,8 @@ def test_a_live_model_is_explained_as_its_checkpoint(tmp_path, mixer, dtype):
         .cuda()
         .explain(IDS, target=7, layers=True)
     )
-    assert relative(found.relevance, expected.relevance) < 1e-4
-    assert relative(found.layer_relevance, expected.layer_relevance) < 1e-4
+    assert relative(found.relevance, expected.relevance) < tolerance
+    assert relative(found.layer_relevance, expected.layer_relevance) < tolerance
     assert torch.equal(logits(live), before)
     assert all(weight.grad is None for weight in live.parameters())
 

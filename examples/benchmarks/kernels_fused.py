@@ -25,7 +25,7 @@ from torch import Tensor
 
 from hf_mambalrp.ops.fused import reference
 from hf_mambalrp.ops.fused import triton as kernels
-from hf_mambalrp.ops.fused.triton import conv_silu, gate, gated_norm, norm
+from hf_mambalrp.ops.fused.triton import conv_silu, gated_norm, norm
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
@@ -97,29 +97,6 @@ def norm_case(batch: int, length: int, width: int, dtype: torch.dtype) -> Case:
     )
 
 
-def add_norm_case(batch: int, length: int, width: int, dtype: torch.dtype) -> Case:
-    weight, shape = random(width // 2, dtype=dtype), (batch, length, width // 2)
-    return Case(
-        lambda residual, branch: kernels.add_norm_triton(residual, branch, weight, EPS, dtype),
-        lambda residual, branch: reference.add_norm_reference(
-            residual, branch, weight, EPS, torch.promote_types(dtype, residual.dtype)
-        ),
-        [random(*shape, dtype=torch.float32), random(*shape, dtype=dtype)],
-        [random(*shape, dtype=torch.float32), random(*shape, dtype=dtype)],
-        False,
-    )
-
-
-def gate_case(batch: int, length: int, width: int, dtype: torch.dtype) -> Case:
-    return Case(
-        kernels.gate_triton,
-        reference.gate_reference,
-        [random(batch, length, width, dtype=dtype), half_of_projection(batch, length, width, dtype)],
-        [random(batch, length, width, dtype=dtype)],
-        True,
-    )
-
-
 def gated_norm_case(batch: int, length: int, width: int, dtype: torch.dtype, skip: bool = False) -> Case:
     weight, D = random(width, dtype=dtype), random(max(1, width // 64), dtype=torch.float32)
     signals = [random(batch, length, width, dtype=dtype), half_of_projection(batch, length, width, dtype)]
@@ -135,8 +112,6 @@ def gated_norm_case(batch: int, length: int, width: int, dtype: torch.dtype, ski
 CASES: dict[str, Callable[..., Case]] = {
     "conv_silu": conv_silu_case,
     "norm": norm_case,
-    "add_norm": add_norm_case,
-    "gate": gate_case,
     "gated_norm": gated_norm_case,
     "gated_norm + skip": lambda *arguments: gated_norm_case(*arguments, skip=True),
 }
@@ -186,8 +161,8 @@ def check(name: str, shape: tuple[int, int, int], dtype: torch.dtype) -> bool:
 def check_beyond_32_bits(width: int) -> bool:
     """More than 2^31 elements: the last 64 positions, which depend on three before them, against a short twin."""
     length, last, good = 2**31 // width + 10_000, 64, True
-    for name in ("conv_silu", "add_norm", "gate", "gated_norm"):
-        case = CASES[name](1, length, width if name != "add_norm" else 2 * width, torch.bfloat16)
+    for name in ("conv_silu", "norm", "gated_norm"):
+        case = CASES[name](1, length, width if name != "norm" else 2 * width, torch.bfloat16)
         found = [one[:, -last:].double() for one in results(case.kernel, case.signals, case.cotangents)]
         signals = [signal[:, -last - 3 :].double() for signal in case.signals]
         wanted = results(case.twin, signals, [cotangent[:, -last - 3 :] for cotangent in case.cotangents])
@@ -338,16 +313,13 @@ CONV_TILINGS = [
     conv_silu.Tiling(*arguments)
     for arguments in [(8, 128, 1), (4, 128, 1), (16, 128, 1), (8, 256, 2), (8, 64, 1), (8, 128, 2), (16, 64, 1)]
 ] + [conv_silu.Tiling(8, 128, 1, 2048, 32), conv_silu.Tiling(8, 128, 1, 8192, 16), conv_silu.Tiling(8, 256, 1)]
-GATE_TILINGS = [gate.Tiling(*arguments) for arguments in [(4, 512, 4), (1, 1024, 4), (2, 512, 4), (8, 256, 4)]]
-GATE_TILINGS += [gate.Tiling(1, 512, 2), gate.Tiling(4, 256, 4)]
 PER_WARP = [256, 512, 1024, 2048]
 
 
 def tilings() -> Iterator[tuple[str, ModuleType, tuple[str, str], list[Any]]]:
     """Op, module, the settings of forward and backward, and what to try for both."""
     yield "conv_silu", conv_silu, ("FORWARD", "BACKWARD"), CONV_TILINGS
-    yield "gate", gate, ("FORWARD", "BACKWARD"), GATE_TILINGS
-    yield "add_norm", norm, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
+    yield "norm", norm, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
     yield "gated_norm", gated_norm, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
     yield "gated_norm + skip", gated_norm, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
 

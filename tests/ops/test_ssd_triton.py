@@ -82,19 +82,17 @@ def relative(found, expected):
     return ((found.double() - expected).norm() / expected.norm()).item()
 
 
-def check(arguments, tuning, D=None, bound=None):
+def check(arguments, tuning, bound=None):
     """Outputs and gradients of the kernels against those of the loop in float64."""
     x, *constants, state = arguments
     bound = bound or RELATIVE[x.dtype]
     x, state = inside_nan(x).requires_grad_(), inside_nan(state).requires_grad_()
-    found = ssd_scan_triton(x, *map(inside_nan, constants), state, D=D, tuning=tuning)
+    found = ssd_scan_triton(x, *map(inside_nan, constants), state, tuning=tuning)
     assert (found[0].dtype, found[1].dtype) == (x.dtype, torch.float32)
     cotangents = [inside_nan(torch.randn_like(value)) for value in found]
     gradients = torch.autograd.grad(found, (x, state), cotangents)
     exact_x, exact_state = (value.detach().double().requires_grad_() for value in (x, state))
     y, last = ssd_scan_reference(exact_x, *(value.double() for value in constants), exact_state)
-    if D is not None:
-        y = y + D.double()[:, None] * exact_x
     wanted = torch.autograd.grad((y, last), (exact_x, exact_state), [value.double() for value in cotangents])
     for one, other in zip((*found, *gradients), (y, last, *wanted), strict=True):
         assert one.shape == other.shape
@@ -119,10 +117,6 @@ def test_rows_groups_and_blocks_of_a_head():
 @pytest.mark.parametrize("fastest", [1e-3, 200.0], ids=["hardly any decay", "total"])
 def test_decays(fastest):
     check(inputs(37, fastest=fastest), tuned())
-
-
-def test_the_skip_is_added_in_the_same_pass():
-    check(inputs(18, torch.bfloat16), tuned(torch.bfloat16), D=torch.tensor([-2.0], device=DEVICE))
 
 
 @pytest.mark.parametrize("chunk", [64, 128])

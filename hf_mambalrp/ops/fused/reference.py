@@ -36,19 +36,6 @@ def norm_reference(x: Tensor, weight: Tensor, eps: float, out_dtype: torch.dtype
     return _normed(x.to(_wide(x)), weight, eps).to(out_dtype)
 
 
-def add_norm_reference(
-    residual: Tensor, branch: Tensor, weight: Tensor, eps: float, out_dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """h = residual + branch in float32 and y = norm(h) in ``out_dtype``. Shapes: (..., D)."""
-    h = residual.to(_wide(residual)) + branch
-    return h, norm_reference(h, weight, eps, out_dtype)
-
-
-def gate_reference(y: Tensor, z: Tensor) -> Tensor:
-    """p = y z [sigmoid(z)] with half of the gradient to each factor. Shape: (..., E), in the dtype of ``y``."""
-    return _gated(y, z).to(y.dtype)
-
-
 def gated_norm_reference(
     y: Tensor,
     z: Tensor,
@@ -57,7 +44,7 @@ def gated_norm_reference(
     group_size: int,
     skip: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """o = p [rsqrt(mean(p^2) + eps)] w with p = gate(y, z), the mean over each group of consecutive channels.
+    """o = p [rsqrt(mean(p^2) + eps)] w per group of consecutive channels, p = y z [sigmoid(z)] under the half rule.
 
     Args:
         y: (B, L, E).

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LOG2_E = tl.constexpr(1.4426950408889634)
-SIZES = ["L", "E", "chunk", *(f"{x}_{stride}" for x in ("u", "delta", "z", "g", "gz") for stride in "bt")]
+SIZES = ["L", "E", "chunk", *(f"{x}_{stride}" for x in ("u", "delta", "z", "g") for stride in "bt")]
 """Numbers of which the compiled code is independent: any of them runs without compiling again."""
 STATES = ["A", "initial", "ends", "last", "G_last", "G_initial"]
 """(..., N, E): see above why their alignment is hidden."""
@@ -205,13 +205,13 @@ def _backward_ends(
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=STATES)
 def _backward(
     g, delta, z, y, A, B, C, D, bias, G_last, ends, sums, gu, gz, G_initial, L, E, chunk,
-    g_b, g_t, delta_b, delta_t, z_b, z_t, B_b, B_t, C_b, C_t, gz_b, gz_t,
+    g_b, g_t, delta_b, delta_t, z_b, z_t, B_b, B_t, C_b, C_t,
     N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr, U: tl.constexpr,
 ):  # fmt: skip
     """gu and gz (B, L, E), and from the first chunk the adjoint of the state before it (B, N, E)."""
     row, e, n, has_e, inside, states = _place(E, N, NP, BE)
     g, delta, z, B, C = g + row * g_b, delta + row * delta_b, z + row * z_b, B + row * B_b, C + row * C_b
-    y, gu, gz = y + row * L * E, gu + row * L * E, gz + row * gz_b
+    y, gu, gz = y + row * L * E, gu + row * L * E, gz + row * L * E
     decay_rate = tl.load(A + states, mask=inside, other=0.0) * LOG2_E
     shift, skip = tl.load(bias + e, mask=has_e, other=0.0), tl.load(D + e, mask=has_e, other=0.0)
     G = tl.zeros([NP, BE], tl.float32)
@@ -231,7 +231,7 @@ def _backward(
         y_rows = _rows(y, start, stop, E, e, E, 0.0, U)
         B_rows = _rows(B, start, stop, B_t, n, N, 0.0, U)
         C_rows = _rows(C, start, stop, C_t, n, N, 0.0, U)
-        out, out_gz = tl.cast(start, tl.int64) * E + e, tl.cast(start, tl.int64) * gz_t + e
+        out = tl.cast(start, tl.int64) * E + e
         for i in tl.static_range(U - 1, -1, -1):
             dt, gate = _softplus(delta_rows[i].to(tl.float32) + shift), z_rows[i].to(tl.float32)
             half = g_rows[i].to(tl.float32) * 0.5 * _sigmoid(gate)
@@ -241,7 +241,7 @@ def _backward(
             G = tl.exp2(decay_rate * dt[None, :]) * q
             exists = _exists(start + i, stop, e, E)
             tl.store(gu + out + i * E, dt * gx + skip * gy, mask=exists)
-            tl.store(gz + out_gz + i * gz_t, half * y_rows[i].to(tl.float32), mask=exists)
+            tl.store(gz + out + i * E, half * y_rows[i].to(tl.float32), mask=exists)
     if first == 0:
         tl.store(G_initial + row * N * E + states, G, mask=inside)
 
@@ -341,19 +341,15 @@ def gated_scan_backward(
     D: Tensor,
     bias: Tensor,
     *,
-    gz: Tensor | None = None,
     config: Config | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of u, z (B, L, E) and the initial state (B, E, N) from those of p and the last state.
-
-    ``gz`` is where z's is written, if given: a view with contiguous channels, as of one (B, L, 2 E) for x and z.
-    """
+    """Gradients of u, z (B, L, E) and the initial state (B, E, N) from those of p and the last state."""
     batch, length, channels = z.shape
     plan = _Plan.of(z, A.shape[1], config or BACKWARD)
     rates = _channels_last(A)
     g = g if g.stride(-1) == 1 else g.contiguous()
     gu = torch.empty(g.shape, dtype=g.dtype, device=g.device)
-    gz = torch.empty(z.shape, dtype=z.dtype, device=z.device) if gz is None else gz
+    gz = torch.empty(z.shape, dtype=z.dtype, device=z.device)
     G_initial = torch.empty(batch, A.shape[1], channels, device=z.device)
     after = None if G_last is None else _channels_last(G_last)
     ends = sums = None
@@ -367,7 +363,7 @@ def gated_scan_backward(
             )  # fmt: skip
         _backward[plan.grid](
             g, delta, z, y, rates, B, C, D, bias, after, ends, sums, gu, gz, G_initial, length, channels, plan.chunk,
-            *_strides(g, delta, z, B, C, gz), **plan.sizes, num_warps=1,
+            *_strides(g, delta, z, B, C), **plan.sizes, num_warps=1,
         )  # fmt: skip
     return gu, gz, G_initial.transpose(1, 2)
 

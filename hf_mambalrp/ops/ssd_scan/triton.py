@@ -124,7 +124,6 @@ def _outputs(
     A,  # (H,)
     W,  # (B, L, G, N)
     R,  # (B, L, G, N)
-    D,  # (H,) or nothing
     before,  # (B, H, P, N) state that the first segment starts from, or nothing
     ends,  # as in _segment_ends
     logs,
@@ -154,7 +153,6 @@ def _outputs(
     BLOCK_P: tl.constexpr,
     BLOCK_N: tl.constexpr,
     TRANSPOSED: tl.constexpr,
-    HAS_D: tl.constexpr,
     HAS_BEFORE: tl.constexpr,
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -170,7 +168,6 @@ def _outputs(
     R += row * r_b + head // heads_per_group * r_g
     y += row * L * H * P + head * P
     rate = tl.load(A + head).to(tl.float32) * log2_e
-    skip = tl.load(D + head).to(tl.float32) if HAS_D else 0.0
     in_state, in_state_mask = p[:, None] * N + n[None, :], (p < P)[:, None] & (n < N)[None, :]
 
     before_segment = tl.zeros((BLOCK_P, BLOCK_N), tl.float32)
@@ -205,13 +202,10 @@ def _outputs(
         read = tl.dot(R_i, state.to(OPERAND), input_precision=PRECISION)
         read *= (until if TRANSPOSED else since)[:, None]
         y_i = tl.dot(mixing.to(OPERAND), x_i.to(OPERAND), read, input_precision=PRECISION)
-        x_32 = x_i.to(tl.float32)
-        if HAS_D:
-            y_i += skip * x_32
         tl.store(y + start * H * P + i[:, None] * (H * P) + p[None, :], y_i.to(y.dtype.element_ty), inside_x)
 
         state *= tl.exp2(s_last + s_last_rest)
-        written = (x_32 * (since if TRANSPOSED else until)[:, None]).to(OPERAND)
+        written = (x_i.to(tl.float32) * (since if TRANSPOSED else until)[:, None]).to(OPERAND)
         state = tl.dot(tl.trans(W_i), written, state, input_precision=PRECISION)
 
     if segment == segments - 1:
@@ -273,7 +267,6 @@ def scan(
     A: Tensor,
     W: Tensor,
     R: Tensor,
-    D: Tensor | None,
     before: Tensor | None,
     *,
     transposed: bool,
@@ -313,8 +306,7 @@ def scan(
                 x, dt, A, W, ends, logs, *sizes, *strides, **options, num_stages=tuning.stages + 1
             )
         _outputs[(programs, segments, rows)](
-            *(x, dt, A, W, R, D, before, ends, logs, y, after, *sizes, *strides, *R.stride()[:3]),
-            HAS_D=D is not None,
+            *(x, dt, A, W, R, before, ends, logs, y, after, *sizes, *strides, *R.stride()[:3]),
             HAS_BEFORE=before is not None,
             num_stages=tuning.stages,
             **options,
@@ -334,25 +326,24 @@ class _SSDScan(torch.autograd.Function):
         B: Tensor,
         C: Tensor,
         initial_state: Tensor | None,
-        D: Tensor | None,
         tuning: Tuning | None,
     ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(dt, A, B, C, D)
+        ctx.save_for_backward(dt, A, B, C)
         ctx.set_materialize_grads(False)
         ctx.like_x, ctx.tuning = (x.shape, x.dtype, x.device), tuning
         ctx.state_dtype = None if initial_state is None else initial_state.dtype
-        return scan(x, dt, A, W=B, R=C, D=D, before=initial_state, transposed=False, tuning=tuning)
+        return scan(x, dt, A, W=B, R=C, before=initial_state, transposed=False, tuning=tuning)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor | None, grad_last: Tensor | None) -> tuple[Tensor | None, ...]:
-        dt, A, B, C, D = ctx.saved_tensors
+        dt, A, B, C = ctx.saved_tensors
         shape, dtype, device = ctx.like_x
         if grad_y is None:
             grad_y = torch.zeros(shape, dtype=dtype, device=device)
-        grad_x, grad_state = scan(grad_y, dt, A, W=C, R=B, D=D, before=grad_last, transposed=True, tuning=ctx.tuning)
+        grad_x, grad_state = scan(grad_y, dt, A, W=C, R=B, before=grad_last, transposed=True, tuning=ctx.tuning)
         in_its_dtype = None if ctx.state_dtype is None else grad_state.to(ctx.state_dtype)
-        return grad_x, None, None, None, None, in_its_dtype, None, None
+        return grad_x, None, None, None, None, in_its_dtype, None
 
 
 def ssd_scan_triton(
@@ -363,7 +354,6 @@ def ssd_scan_triton(
     C: Tensor,
     initial_state: Tensor | None,
     *,
-    D: Tensor | None = None,
     tuning: Tuning | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Same contract as :func:`ssd_scan_reference` for constant parameters; the state is float32.
@@ -378,15 +368,14 @@ def ssd_scan_triton(
         B: (B, L, G, N), N at most 256.
         C: (B, L, G, N).
         initial_state: (B, H, P, N), or None for zero.
-        D: (H,) a skip, y_t += D x_t, done in the same pass.
         tuning: how the work is cut, for benchmarks.
 
     Raises:
         BackendError: a parameter requires a gradient.
     """
-    if torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in (dt, A, B, C, D)):
+    if torch.is_grad_enabled() and any(value.requires_grad for value in (dt, A, B, C)):
         raise BackendError(
-            "backend='triton' holds dt, A, B, C and D constant, as method='mambalrp' does; use 'chunked' for others."
+            "backend='triton' holds dt, A, B and C constant, as method='mambalrp' does; use 'chunked' for others."
         )
-    result: tuple[Tensor, Tensor] = _SSDScan.apply(x, dt, A, B, C, initial_state, D, tuning)
+    result: tuple[Tensor, Tensor] = _SSDScan.apply(x, dt, A, B, C, initial_state, tuning)
     return result

@@ -5,8 +5,7 @@ is contiguous. float64 inputs are computed in float32: they belong to ``referenc
 """
 
 from hf_mambalrp.ops.fused.triton.conv_silu import conv_silu_triton
-from hf_mambalrp.ops.fused.triton.gate import gate_triton
 from hf_mambalrp.ops.fused.triton.gated_norm import gated_norm_triton
-from hf_mambalrp.ops.fused.triton.norm import add_norm_triton, norm_triton
+from hf_mambalrp.ops.fused.triton.norm import norm_triton
 
-__all__ = ["add_norm_triton", "conv_silu_triton", "gate_triton", "gated_norm_triton", "norm_triton"]
+__all__ = ["conv_silu_triton", "gated_norm_triton", "norm_triton"]
