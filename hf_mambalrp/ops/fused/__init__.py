@@ -4,7 +4,7 @@
 |---|---|---|
 | conv_silu | c [sigmoid(c)], c the causal depthwise convolution of x | LRP-0, identity |
 | norm | x [rsqrt(mean(x^2) + eps)] w | normaliser constant |
-| gated_norm | norm by groups of p = y z [sigmoid(z)], half of its relevance to each | half, identity, normaliser constant |
+| gated_norm | norm by groups of p = y z [sigmoid(z)] | half, identity, normaliser constant |
 
 The gate of Mamba-1 is part of its scan (:mod:`hf_mambalrp.ops.gated_scan`).
 
