@@ -145,7 +145,7 @@ def test_a_million_positions_in_bounded_memory():
     before = torch.cuda.memory_allocated()
     found = model.explain(ids, target=3, chunk_size=2**15)
     assert torch.cuda.max_memory_allocated() - before < 2**30
-    assert abs(float(found.conservation.gap)) < 0.05 * abs(float(found.score))
+    assert abs(float(found.conservation.gap)) < 2e-2 * float(found.relevance.abs().sum())  # the score is near 0
     short = model.explain(ids[:, -4096:], target=3)
     assert relative(found.relevance[:, -100:], short.relevance[:, -100:]) < 0.05
 

@@ -16,6 +16,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -401,8 +403,10 @@ def main() -> None:
                     torch.cuda.empty_cache()
     print(f"({time.perf_counter() - began:.0f} s in all)", "ALL CORRECT" if good else "SOME WRONG")
     if arguments.json:
-        where = torch.cuda.get_device_name() if CUDA else "interpreter"
-        arguments.json.write_text(json.dumps({"device": where, "rows": rows, "tilings": tiled}, indent=1) + "\n")
+        device = torch.cuda.get_device_name() if CUDA else "interpreter"
+        versions = {"torch": torch.__version__, "triton": version("triton")}
+        run = {"date": date.today().isoformat(), "device": device, **versions}
+        arguments.json.write_text(json.dumps({**run, "rows": rows, "tilings": tiled}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Correctness first: outputs and gradients against the chunked scan in float64, with outputs that start as NaN; a dtype
 that fails is not timed, and the exit status is 1. Then ways to cut the work on two shapes, then all shapes with the
-default. Times are medians of CUDA events with a cold cache.
+default. Times are medians of replayed CUDA graphs.
 
     python examples/benchmarks/kernels_ssd_scan.py --json run.json                    # everything; some minutes
     python examples/benchmarks/kernels_ssd_scan.py --shapes 2.7b --lengths 4096 --batches 1 --no-sweep
@@ -13,14 +13,16 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from datetime import date
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
+from kernels_fused import milliseconds
 from torch import Tensor
-from triton.testing import do_bench, do_bench_cudagraph
 
 from hf_mambalrp.ops.ssd_scan import triton as ssd
 from hf_mambalrp.ops.ssd_scan.chunked import ssd_scan_chunked
@@ -136,21 +138,6 @@ def default(dtype: str, shape: Shape) -> Tuning:
     return tuning_for(DTYPES[dtype], shape.P, shape.N)
 
 
-def milliseconds(call: Callable[[], object]) -> float:
-    if DEVICE == "cuda":
-        call()
-        try:  # a graph, so that the time of the host does not show
-            found: float = do_bench_cudagraph(call, rep=40, return_mode="median")
-        except Exception as reason:
-            print(f"(no graph: {type(reason).__name__})")
-            torch.cuda.synchronize()
-            found = do_bench(call, warmup=10, rep=40, return_mode="median")
-        return found
-    start = time.perf_counter()
-    call()
-    return 1e3 * (time.perf_counter() - start)
-
-
 def back_to_back(call: Callable[[], object], calls: int = 30) -> float:
     """Milliseconds of a call among many, where the time of the host shows."""
     if DEVICE == "cpu":
@@ -167,8 +154,12 @@ def both_ways(scan: Callable[..., Any], arguments: tuple[Tensor, ...], parameter
     """Forward and backward ms, from no state, and both back to back."""
     x, dt, A, B, C, _ = (value.detach() for value in arguments)
     signals = [value.requires_grad_() for value in ((x, dt, B, C) if parameters else (x,))]
-    y = scan(x, dt, A, B, C, None)[0]
-    grad_y = torch.randn_like(y)
+    stream = torch.cuda.Stream() if DEVICE == "cuda" else None
+    grad_y = torch.randn_like(x)
+    if stream is not None:
+        torch.cuda.synchronize()  # the inputs were made on another stream
+    with torch.cuda.stream(stream):
+        y = scan(x, dt, A, B, C, None)[0]  # a backward runs on the stream of its forward
 
     def forward() -> None:
         with torch.no_grad():
@@ -177,7 +168,8 @@ def both_ways(scan: Callable[..., Any], arguments: tuple[Tensor, ...], parameter
     def backward() -> None:
         torch.autograd.grad(y, signals, grad_y, retain_graph=True)
 
-    return [milliseconds(forward), milliseconds(backward), back_to_back(forward), back_to_back(backward)]
+    graphs = [milliseconds([call] * 10, stream) for call in (forward, backward)]  # without the time of the host
+    return [*graphs, back_to_back(forward), back_to_back(backward)]
 
 
 def attempt(call: Callable[[], list[float]]) -> list[float] | str:
@@ -276,7 +268,11 @@ def main() -> int:
     print(device, "torch", torch.__version__)
     started = time.perf_counter()
 
-    results: dict[str, Any] = {"device": device, "torch": torch.__version__, "errors": {}, "sweep": {}, "times": []}
+    versions = {"torch": torch.__version__, "triton": version("triton")}
+    if mamba_chunk_scan_combined is not None:
+        versions["mamba_ssm"] = version("mamba_ssm")
+    results: dict[str, Any] = {"date": date.today().isoformat(), "device": device, **versions}
+    results |= {"errors": {}, "sweep": {}, "times": []}
     failed = []
     for dtype in arguments.dtypes:
         found, passed = gate(dtype, arguments.gate_shapes, arguments.gate_lengths)
