@@ -89,7 +89,7 @@ def make_explainable(model: Any) -> Any:
     explained = twin(model) if is_live(model) else model
     Network(explained, FAMILIES)
     if not isinstance(model, MambaLRPMixin):
-        for method in (MambaLRPMixin.explain, MambaLRPMixin.explain_generation):
+        for method in (MambaLRPMixin.explain, MambaLRPMixin.explain_generation, MambaLRPMixin.hidden_attention):
             # A partial, unlike a bound method in an instance, survives pickling; a copy explains the copy.
             bound = partial(method, model) if explained is model else partial(through_twin, method, model, explained)
             setattr(model, method.__name__, update_wrapper(bound, method))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from hf_mambalrp.classification import SequenceClassification, last_attended
-from hf_mambalrp.errors import InputError, TargetError, UnknownArchitectureError
+from hf_mambalrp.errors import InputError, OptionError, TargetError, UnknownArchitectureError
 from hf_mambalrp.explanation import Conservation, Explanation
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.forcing import Forced, force, merge_sides, stack
 from hf_mambalrp.inputs import Batch, TokenizerSource, prepare
-from hf_mambalrp.methods import Problem, Relevance, method_named, predict
+from hf_mambalrp.methods import METHODS, Problem, Relevance, method_named, predict
 from hf_mambalrp.parity import check_forward
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.targets import Outputs, Target, resolve_target
@@ -42,7 +43,11 @@ class Options:
     def checked(self) -> "Options":
         """Raise for an unknown method or method option; drop what a tokenizer's output brings along."""
         wanted = {name: value for name, value in self.method_options.items() if name not in TOKENIZER_EXTRAS}
-        method_named(self.method).check_options(wanted)
+        method = method_named(self.method)
+        method.check_options(wanted)
+        if self.layers and not method.has_layers:
+            able = sorted(name for name, other in METHODS.items() if other.has_layers)
+            raise OptionError(f"layers=True: method {self.method!r} has no relevance of layers. These have it: {able}.")
         return replace(self, method_options=wanted)
 
     def problem(self, network: Network, embeddings: Tensor, mask: Tensor, positions: Tensor, score: Score) -> Problem:
@@ -79,6 +84,12 @@ def explain_batch(
     """Explain one batch; :meth:`hf_mambalrp.MambaLRPMixin.explain` documents the arguments."""
     network = Network(model, FAMILIES)
     options = options.checked()
+    if contrast is not None and not method_named(options.method).reads_score:
+        able = sorted(name for name, other in METHODS.items() if other.reads_score)
+        raise OptionError(
+            f"contrast={contrast!r}: the relevance of method {options.method!r} does not depend on what is explained, so "
+            f"it cannot tell one from another. These can: {able}."
+        )
     tokenizers = TokenizerSource(tokenizer, network)
     batch = prepare(network, inputs, input_ids, attention_mask, inputs_embeds, tokenizers)
     outputs = Outputs(network, tokenizers)
@@ -89,6 +100,8 @@ def explain_batch(
         check_forward(model, network)
 
     if wanted.tokens == 1 and (against is None or against.tokens == 1):
+        if method_named(options.method).changes_input and wanted.function is None:
+            wanted = _predicted(network, batch, wanted, last, options)
         relevance = _explain_single(network, batch, wanted, against, last, options)
         input_ids, mask = batch.input_ids, batch.attention_mask
     else:
@@ -119,6 +132,7 @@ def explain_batch(
         special_tokens_mask=texts.special,
         model_id=model_id(network),
         versions=versions(),
+        convergence_delta=relevance.convergence_delta,
     )
 
 
@@ -212,6 +226,7 @@ def _one_row_each(
         biases=found.biases.view(2, -1).sum(0),
         layers=None if found.layers is None else merged(found.layers, "sum"),
         logits=found.logits,
+        convergence_delta=None if found.convergence_delta is None else found.convergence_delta.view(2, -1).sum(0),
     )
     return relevance, merged(rows.input_ids, "first"), merged(rows.attention_mask, "first")
 
@@ -229,7 +244,7 @@ def _check_forcing(batch: Batch, target: Target, contrast: Target | None, positi
 
 
 def _predicted(network: Network, batch: Batch, target: Target, last: Tensor, options: Options) -> Target:
-    """The target with its prediction read off first, where a contrast of several tokens needs to know it."""
+    """The target with its prediction read off first, where what is explained has to stay the same at other inputs."""
     if target.ids is not None:
         return target
     problem = options.problem(network, _embeddings(network, batch), batch.attention_mask, last[:, None], target.score)
@@ -272,6 +287,11 @@ def model_id(network: Network) -> str:
 
 def versions() -> dict[str, str]:
     """Versions that an explanation depends on."""
+    return dict(_versions())
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
     found = {}
     for package in ("hf_mambalrp", "torch", "transformers"):
         try:

@@ -149,6 +149,8 @@ class Explanation(Shown, Rows):
         special_tokens_mask: (B, L) bool.
         model_id: repository or folder of the model.
         versions: package name to version.
+        convergence_delta: (B,) float32, the sum of relevance less the score's difference from the baseline; None for
+            methods without one.
 
     Raises:
         InputError: fields disagree in shape, padding has relevance, or there are offsets without texts.
@@ -174,6 +176,7 @@ class Explanation(Shown, Rows):
     special_tokens_mask: Tensor | None = None
     model_id: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    convergence_delta: Tensor | None = None
 
     _columns: ClassVar[dict[str, Column]] = {
         "relevance": Column("BL", torch.float32),
@@ -192,6 +195,7 @@ class Explanation(Shown, Rows):
         "offsets": Column("BL", optional=True),
         "texts": Column("B", optional=True),
         "special_tokens_mask": Column("BL", torch.bool, optional=True),
+        "convergence_delta": Column("B", torch.float32, optional=True),
     }
     _parts: ClassVar[dict[str, type[Rows]]] = {"conservation": Conservation}
     _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {"target": _ids, "contrast": _ids, "offsets": decode_spans}

@@ -1,15 +1,18 @@
-"""``explain`` and ``explain_generation``: what a model class, or a loaded model, gets from this package."""
+"""What a model class, or a loaded model, gets from this package: explanations and hidden attention."""
 
 import copy
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from hf_mambalrp.attending import attend
+from hf_mambalrp.attention import Kind, Reduce
 from hf_mambalrp.errors import MissingHeadError
 from hf_mambalrp.explaining import Options, explain_batch
 from hf_mambalrp.explanation import Explanation
 from hf_mambalrp.generation import explain_generated
 from hf_mambalrp.generation_explanation import GenerationExplanation
+from hf_mambalrp.hidden_attention import HiddenAttention
 from hf_mambalrp.state_spaces import load
 
 if TYPE_CHECKING:
@@ -63,7 +66,9 @@ class MambaLRPMixin:
             contrast: same forms; the score is then logit(target) - logit(contrast).
             position: for a language model, whose prediction to explain: a column, or one a row, negative from the last
                 real token; default the last real token of each row.
-            method: "mambalrp", "lrp_ln" or "gradient_x_input".
+            method: "mambalrp", "lrp_ln", "gradient_x_input", "integrated_gradients", "smoothgrad", "occlusion",
+                "attention_rollout", "mamba_attribution", "latim" or "random"; :data:`hf_mambalrp.methods.METHODS` has
+                all, with their sources.
             layers: also return relevance at the embedding and after every block, (num_layers + 1, B, L).
             chunk_size: positions to go by at a time, exact at any value; "auto" keeps short inputs in one piece and the
                 memory for long ones bounded.
@@ -72,7 +77,7 @@ class MambaLRPMixin:
                 forward kernel in them (not Mamba-2). The last three are for ``method="mambalrp"``.
             check_forward: before a model's first explanation, compare this package's forward with the model's own on 16
                 tokens (one forward of each), so that no release of transformers can make relevance silently wrong.
-            **method_options: options of the method.
+            **method_options: options of the method, which its function in :mod:`hf_mambalrp.methods` documents.
 
         Returns:
             An :class:`Explanation`: ``relevance`` (B, L) float32 on the CPU, exactly 0 on padding.
@@ -80,7 +85,8 @@ class MambaLRPMixin:
         Raises:
             InputError: empty input, an all-padding row, shapes that do not fit, ids out of the vocabulary.
             TargetError: a target out of range, unknown, ambiguous, or not one a row.
-            OptionError: an unknown method or method option, a chunk size below 1.
+            OptionError: an unknown method or method option, a chunk size below 1; layers or a contrast for a method
+                that has none.
             BackendError: a backend that is unknown or cannot run here.
             MissingTokenizerError: texts without a tokenizer.
             UnknownArchitectureError: a model without rules.
@@ -146,6 +152,65 @@ class MambaLRPMixin:
             max_new_tokens=max_new_tokens,
             options=Options(method, False, chunk_size, backend, {}, check_forward),
             generate_options=generate_options,
+        )
+
+    def hidden_attention(
+        self,
+        inputs: "str | list[str] | Tensor | Mapping[str, Any] | None" = None,
+        *,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        tokenizer: Any = None,
+        layers: int | list[int] | None = None,
+        reduce: Reduce = "mean",
+        kind: Kind = "raw",
+        rows: int | list[int] | slice | None = None,
+        check_forward: bool = True,
+    ) -> HiddenAttention:
+        """Read off how much every position reads of every earlier one, layer by layer, exactly by the formula.
+
+        The scan of channel d is y_i = sum_j alpha_ij u_j with (Ali, Zimerman and Wolf 2025)
+
+            alpha_ij = sum_n C_i[n] (prod_{j < k <= i} exp(dt_k A[n])) dt_j B_j[n],
+
+        signed and 0 for j > i. With ``kind="unified"`` gate, scan, SiLU and convolution are one matrix (Zimerman, Ali
+        and Wolf 2025), H = diag(scale) alpha diag(sigmoid(c)) M_conv. With x and c the convolution's input and output
+        the mixer's output before out_proj is H x + scale (alpha (sigmoid(c) bias) + D u): the skip D and the
+        convolution's bias are terms beside H. ``scale`` is silu(z), for Mamba-2 times the norm's normaliser and weight.
+
+        Nothing of size (E, L, L) is held but for ``reduce="none"``; of a few rows not even (L, L).
+
+        Args:
+            inputs: a text, a list of texts, token ids (B, L), or a tokenizer's output.
+            input_ids: (B, L).
+            attention_mask: (B, L), 1 for tokens, 0 for padding on either side; rows and columns of padding are 0.
+            tokenizer: as for :meth:`explain`.
+            layers: their numbers from 0, negative from the last; None is all.
+            reduce: "mean" over the E channels; "none" for every channel (for raw Mamba-2 every head, whose channels
+                share alpha); or a function of a block of query rows (B, E, R, L) -> (B, R, L).
+            kind: "raw" or "unified".
+            rows: positions of the queries, negative from the last real token; None is all.
+            check_forward: as for :meth:`explain`.
+
+        Returns:
+            A :class:`HiddenAttention`: ``matrix`` (layers, B, R, L), or (layers, B, E, R, L), float32 on the CPU.
+
+        Raises:
+            OptionError: layers or rows that are not there, an unknown kind or reduction, a function that returns
+                another shape.
+            Errors of :meth:`explain` for the input and the model.
+        """
+        return attend(
+            _module(self),
+            inputs,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            tokenizer=tokenizer,
+            layers=layers,
+            reduce=reduce,
+            kind=kind,
+            rows=rows,
+            check_forward=check_forward,
         )
 
     @classmethod

@@ -17,6 +17,8 @@ from hf_mambalrp.errors import InputError, NonFiniteRelevanceError
 FORMAT = 1
 """Version of the dictionary and of the saved directory; a larger one is refused."""
 TENSORS, FIELDS = "explanation.safetensors", "explanation.json"
+LEFT_OUT = ("layer_relevance", "convergence_delta")
+"""Fields that are written only where they are given."""
 
 
 class Column(NamedTuple):
@@ -83,7 +85,7 @@ class Rows:
     __hash__ = None  # type: ignore[assignment]  # compared by content, which can change
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field as plain JSON types, with ``format`` and ``kind``; ``layer_relevance`` only if given."""
+        """Return every field as plain JSON types, with ``format`` and ``kind``; those in ``LEFT_OUT`` only if given."""
         return {"format": FORMAT, "kind": type(self).__name__, **self._contents(tensors=None)}
 
     @classmethod
@@ -139,7 +141,7 @@ class Rows:
                 contents[name] = value._contents(tensors, f"{prefix}{name}.")
             elif tensors is not None and isinstance(value, Tensor):
                 tensors[prefix + name] = value.clone(memory_format=torch.contiguous_format)
-            elif value is not None or name != "layer_relevance":
+            elif value is not None or name not in LEFT_OUT:
                 contents[name] = _plain(value)
         return contents
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.biases import BiasLedger
+from hf_mambalrp.rules.mixer import Signals
 
 State = Any
 """A NamedTuple of tensors: what a mixer hands from one chunk of positions to the next."""
@@ -39,6 +40,8 @@ class Family:
     """Rule of the mixer."""
     fused_mixer: FusedMixer
     """The same as fused kernels for a GPU, under all rules."""
+    signals: Callable[[Any, Tensor, Tensor | None], Signals]
+    """The mixer as a linear map of its content: what hidden attention is made of."""
     initial_state: Callable[[Any, int, Tensor], State]
     """The mixer's state before the first token."""
     kept_per_position: Callable[[Any, Rules], int]

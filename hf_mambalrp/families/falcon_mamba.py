@@ -9,7 +9,7 @@ from torch import Tensor
 from hf_mambalrp.families.mamba import MAMBA
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.fused import fused_selective_mixer
-from hf_mambalrp.rules.mixer import selective_mixer
+from hf_mambalrp.rules.mixer import selective_mixer, selective_signals
 from hf_mambalrp.rules.norm import weightless_rms_norm
 
 
@@ -23,4 +23,5 @@ FALCON_MAMBA = replace(
     model_type="falcon_mamba",
     mixer=partial(selective_mixer, parameter_norm=parameter_norm),
     fused_mixer=partial(fused_selective_mixer, parameter_norm=parameter_norm),
+    signals=partial(selective_signals, parameter_norm=parameter_norm),
 )

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from hf_mambalrp.errors import BackendError, UnknownArchitectureError
 from hf_mambalrp.families.base import Family, State
 from hf_mambalrp.ops.gpu import triton_declines
-from hf_mambalrp.rules import MAMBALRP, Rules
+from hf_mambalrp.rules import MAMBALRP, NO_RULES, Rules
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.fused import fused_norm
 from hf_mambalrp.rules.linear import linear
+from hf_mambalrp.rules.mixer import Signals
 
 FUSED = ("triton", "mamba_ssm")
 """Backends whose mixers are fused kernels."""
@@ -114,6 +115,15 @@ class Network:
                 normed = self.family.norm(norm, hidden, rules)
             mixed, state = self.family.mixer(mixer, normed, mask, state, rules, ledger, backend)
         return hidden + mixed, state
+
+    def signals(self, index: int, hidden: Tensor, mask: Tensor | None) -> Signals:
+        """The mixer of a block as a linear map, from the residual stream (B, L, D) before the block."""
+        norm: Any = getattr(self.layers[index], self.family.block_norm)
+        mixer: nn.Module = getattr(self.layers[index], self.family.block_mixer)
+        hidden = hidden.detach().to(execution_device(mixer))
+        with align_module_device(norm):
+            normed = self.family.norm(norm, hidden, NO_RULES)
+        return self.family.signals(mixer, normed, None if mask is None else mask.to(hidden.device))
 
     def resolved(self, backend: str, device: torch.device, rules: Rules) -> str:
         """ "auto" on a GPU where the fused kernels can run is "triton"; other names stay what they are.

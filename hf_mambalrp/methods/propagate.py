@@ -47,6 +47,8 @@ class Problem:
     layers: bool = False
     chunk_size: int | str = "auto"
     backend: str = "auto"
+    factor: Tensor | None = None
+    """(B, L, D) that the gradient at the embeddings is multiplied with; None is the embeddings themselves."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Relevance:
     """(num_layers + 1, B, L): the same at the embedding and after every block."""
     logits: Tensor
     """(B, K, V) at the explained positions."""
+    convergence_delta: Tensor | None = None
+    """(B,): sum(tokens) - (score - score at the baseline), for methods that sum to that difference."""
 
 
 @dataclass
@@ -158,7 +162,7 @@ class Forward:
         self.selected = embeddings.new_zeros(*self.positions.shape, embeddings.shape[-1])
         """Residual stream at the explained positions, (B, K, D)."""
         with torch.no_grad():
-            for index in _progress(range(len(self.chunks) - 1), "forward"):
+            for index in progress(range(len(self.chunks) - 1), "forward"):
                 run = self._run(index)
                 self.borders.append(run.states_out)
                 self._select(index, run.streams[-1])
@@ -188,7 +192,7 @@ class Forward:
 
         adjoints: list[State] | None = None
         by_chunk: list[Tensor] = []
-        for index in _progress(range(len(self.chunks) - 1, -1, -1), "backward"):
+        for index in progress(range(len(self.chunks) - 1, -1, -1), "backward"):
             run = self.last_run if index == len(self.chunks) - 1 else self._run(index)
             streams, adjoints, absorbed = self._transpose(index, run, grad_selected, adjoints)
             by_chunk.append(streams)
@@ -250,9 +254,10 @@ class Forward:
         if self.releases:
             release_free_memory()
         found = self._gradients(outputs, inputs, gradients)
-        relevance = torch.stack(
-            [(s.detach() * g).sum(-1).cpu() for s, g in zip(streams, found[: len(streams)], strict=True)]
-        )
+        factors = [stream.detach() for stream in streams]
+        if self.problem.factor is not None:
+            factors[0] = self.problem.factor[:, self.chunks[index]].to(factors[0])
+        relevance = torch.stack([(f * g).sum(-1).cpu() for f, g in zip(factors, found[: len(streams)], strict=True)])
         biases = len(found) - len(run.ledger.entries)
         state_gradients = iter(found[len(streams) : biases])
         adjoints = [] if index == 0 else [type(s)(*(next(state_gradients) for _ in s)) for s in run.states_in]
@@ -260,9 +265,9 @@ class Forward:
         return relevance, adjoints, absorbed
 
 
-def _progress(chunks: range, what: str) -> Iterable[int]:
-    """Show a bar where several chunks take long; ``transformers.utils.logging.disable_progress_bar`` hides it."""
-    bar: Any = logging.tqdm(chunks, desc=f"explain: {what}", unit="chunk", delay=PATIENCE, disable=len(chunks) < 2)
+def progress(parts: range, what: str, unit: str = "chunk") -> Iterable[int]:
+    """Show a bar where several parts take long; ``transformers.utils.logging.disable_progress_bar`` hides it."""
+    bar: Any = logging.tqdm(parts, desc=f"explain: {what}", unit=unit, delay=PATIENCE, disable=len(parts) < 2)
     found: Iterable[int] = bar
     return found
 
@@ -272,13 +277,16 @@ def kept(problem: Problem, rules: Rules) -> int:
     return len(problem.embeddings) * problem.network.kept_bytes(rules, problem.backend)
 
 
+def budget(device: torch.device) -> int:
+    """Bytes that a forward may keep for its backward."""
+    return free_memory(device) // 2 if device.type == "cuda" else KEPT_BYTES
+
+
 def _chunk_size(problem: Problem, rules: Rules) -> int:
     """The caller's; "auto" is the whole length unless what is kept for the backward would pass the budget."""
     size = problem.chunk_size
     if size == "auto":
-        device = problem.embeddings.device
-        budget = free_memory(device) // 2 if device.type == "cuda" else KEPT_BYTES
-        return min(problem.embeddings.shape[1], max(1, budget // kept(problem, rules)))
+        return min(problem.embeddings.shape[1], max(1, budget(problem.embeddings.device) // kept(problem, rules)))
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise OptionError(f"chunk_size={size!r} is not allowed. Give 'auto' or a number of positions from 1 up.")
     return size

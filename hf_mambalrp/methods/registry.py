@@ -6,8 +6,15 @@ from inspect import signature
 from typing import Any
 
 from hf_mambalrp.errors import OptionError
+from hf_mambalrp.methods.attention_rollout import attention_rollout
 from hf_mambalrp.methods.graphs import propagate
+from hf_mambalrp.methods.integrated_gradients import integrated_gradients
+from hf_mambalrp.methods.latim import latim
+from hf_mambalrp.methods.mamba_attribution import mamba_attribution
+from hf_mambalrp.methods.occlusion import occlusion
 from hf_mambalrp.methods.propagate import Problem, Relevance
+from hf_mambalrp.methods.random_relevance import random_relevance
+from hf_mambalrp.methods.smoothgrad import smoothgrad
 from hf_mambalrp.rules import LRP_LN, MAMBALRP, NO_RULES, Rules
 
 
@@ -21,6 +28,12 @@ class Method:
     """``explain(problem, **options)``; its keyword arguments are the method's options."""
     rules: Rules | None
     """The rule set, for methods that are one modified gradient."""
+    has_layers: bool = False
+    """Whether it has relevance after every block as well."""
+    reads_score: bool = True
+    """Whether the relevance depends on the target; otherwise a contrast has no meaning."""
+    changes_input: bool = False
+    """Whether the score is read at other inputs too, where the model may predict something else."""
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise :class:`OptionError` for an option this method does not have."""
@@ -37,7 +50,7 @@ def _by_rules(name: str, rules: Rules, source: str) -> Method:
     def explain(problem: Problem) -> Relevance:
         return propagate(problem, rules)
 
-    return Method(name, source, explain, rules)
+    return Method(name, source, explain, rules, has_layers=True)
 
 
 METHODS: dict[str, Method] = {
@@ -46,6 +59,15 @@ METHODS: dict[str, Method] = {
         _by_rules("mambalrp", MAMBALRP, "Rezaei Jafari et al. 2024, section 4"),
         _by_rules("lrp_ln", LRP_LN, "Ali et al. 2022; the LN-rule baseline of Rezaei Jafari et al. 2024"),
         _by_rules("gradient_x_input", NO_RULES, "Shrikumar et al. 2017"),
+        Method(
+            "integrated_gradients", "Sundararajan et al. 2017", integrated_gradients, rules=None, changes_input=True
+        ),
+        Method("smoothgrad", "Smilkov et al. 2017", smoothgrad, rules=None, changes_input=True),
+        Method("occlusion", "Zeiler and Fergus 2014", occlusion, rules=None, changes_input=True),
+        Method("attention_rollout", "Ali et al. 2025", attention_rollout, rules=None, reads_score=False),
+        Method("mamba_attribution", "Ali et al. 2025", mamba_attribution, rules=None),
+        Method("latim", "Pitorro and Treviso 2025", latim, rules=None, reads_score=False),
+        Method("random", "standard normal numbers", random_relevance, rules=None, reads_score=False),
     )
 }
 

@@ -12,7 +12,7 @@ from accelerate.utils import align_module_device
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_mambalrp.rules import Rules
+from hf_mambalrp.rules import NO_RULES, Rules
 from hf_mambalrp.rules.activation import silu
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.constant import constant
@@ -94,22 +94,66 @@ def selective_mixer(
     Returns:
         The mixed stream and the state after its last position.
     """
+    x, c, u, z, dt, dt_again, A, B, C, D, conv_state = scan_inputs(
+        mixer, hidden, mask, state.conv, rules, ledger, parameter_norm
+    )
+    del x, c  # memory: the scan does not read them
+    # (B, L, E) from (B, L, R): as a constant, dt is cheaper to compute again than to keep.
+    with computed_again(dt, dt_again) if rules.ssm else nullcontext():
+        y, ssm_state = selective_ssm(u, dt, A, B, C, state.ssm, rules, backend)  # constants
+    p = gate(torch.addcmul(y, u, D), z, rules)  # LRP-0 for the skip, then the half rule
+    return linear(mixer.out_proj, p, ledger), MixerState(conv_state, ssm_state)  # LRP-0
+
+
+class ScanInputs(NamedTuple):
+    """What a mixer computes before its scan."""
+
+    x: Tensor
+    """(B, L, E) input of the convolution."""
+    c: Tensor
+    """(B, L, E) its output."""
+    u: Tensor
+    """(B, L, E) input of the scan, silu(c); zero on padding."""
+    z: Tensor
+    """(B, L, E) the gate before its SiLU."""
+    dt: Tensor
+    """(B, L, E)."""
+    dt_again: Callable[[], Tensor]
+    """Computes dt anew."""
+    A: Tensor
+    """(E, N)."""
+    B: Tensor
+    """(B, L, N)."""
+    C: Tensor
+    """(B, L, N)."""
+    D: Tensor
+    """(E,)."""
+    conv_state: Tensor
+    """(B, K - 1, E) the last inputs of the convolution."""
+
+
+def scan_inputs(
+    mixer: SelectiveMixer,
+    hidden: Tensor,
+    mask: Tensor | None,
+    earlier: Tensor,
+    rules: Rules,
+    ledger: BiasLedger,
+    parameter_norm: ParameterNorm | None,
+) -> ScanInputs:
+    """Everything up to the scan; ``earlier`` (B, K - 1, E) are the convolution's inputs before ``hidden``."""
     inner = mixer.A_log.shape[0]
     x, z = linear_parts(mixer.in_proj, masked(hidden, mask), [inner, inner], ledger)  # LRP-0: (B, L, E) each
     with align_module_device(mixer.conv1d):
-        x, conv_state = causal_convolution(mixer.conv1d, x, state.conv, ledger)  # LRP-0
-    u = masked(silu(x, rules), mask)  # identity rule
+        c, conv_state = causal_convolution(mixer.conv1d, x, earlier, ledger)  # LRP-0
+    u = masked(silu(c, rules), mask)  # identity rule
     with align_module_device(mixer):
         A = -torch.exp(constant(mixer.A_log, u.dtype))  # (E, N)
         D = constant(mixer.D, u.dtype)  # (E,)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
         step_size, B, C = scan_parameters(mixer, u, rules, parameter_norm)
         dt = step_size()
-    # (B, L, E) from (B, L, R): as a constant, dt is cheaper to compute again than to keep.
-    with computed_again(dt, step_size) if rules.ssm else nullcontext():
-        y, ssm_state = selective_ssm(u, dt, A, B, C, state.ssm, rules, backend)  # constants
-    p = gate(torch.addcmul(y, u, D), z, rules)  # LRP-0 for the skip, then the half rule
-    return linear(mixer.out_proj, p, ledger), MixerState(conv_state, ssm_state)  # LRP-0
+    return ScanInputs(x, c, u, z, dt, step_size, A, B, C, D, conv_state)
 
 
 def scan_parameters(
@@ -124,6 +168,56 @@ def scan_parameters(
     with align_module_device(mixer.dt_proj):
         weight, bias = constant(mixer.dt_proj.weight, u.dtype), constant(mixer.dt_proj.bias, u.dtype)
     return (lambda: F.softplus(F.linear(dt_low, weight, bias))), B, C
+
+
+class Signals(NamedTuple):
+    """One mixer as a linear map of the convolution's input x, everything that multiplies x constant.
+
+    The input of out_proj is scale * (scan(u) + D u) with u = c sigmoid(c) on tokens, 0 on padding, and c = taps * x +
+    bias, the convolution. Mamba-2 has heads: E = H P, groups G of heads share B and C.
+    """
+
+    x: Tensor
+    """(B, L, E) input of the convolution."""
+    c: Tensor
+    """(B, L, E) its output."""
+    u: Tensor
+    """(B, L, E) input of the scan."""
+    dt: Tensor
+    """(B, L, E); Mamba-2 (B, L, H)."""
+    A: Tensor
+    """(E, N) negative; Mamba-2 (H,)."""
+    B: Tensor
+    """(B, L, N); Mamba-2 (B, L, G, N)."""
+    C: Tensor
+    """(B, L, N); Mamba-2 (B, L, G, N)."""
+    D: Tensor
+    """(E,) the skip."""
+    taps: Tensor
+    """(E, K) of the convolution, the last for the position itself."""
+    bias: Tensor
+    """(E,) of the convolution; zeros where it has none."""
+    scale: Tensor
+    """(B, L, E) gate, and for Mamba-2 normaliser and weight of its norm."""
+
+
+def selective_signals(
+    mixer: SelectiveMixer, hidden: Tensor, mask: Tensor | None, parameter_norm: ParameterNorm | None = None
+) -> Signals:
+    """The signals of a text from its first position on, without a graph; arguments as in :func:`selective_mixer`."""
+    with torch.no_grad():
+        earlier = initial_state(mixer, len(hidden), hidden).conv
+        s = scan_inputs(mixer, hidden, mask, earlier, NO_RULES, BiasLedger(len(hidden)), parameter_norm)
+        taps, bias = convolution_of(mixer.conv1d, slice(None), hidden.dtype)
+        return Signals(s.x, s.c, s.u, s.dt, s.A, s.B, s.C, s.D, taps, bias, scale=F.silu(s.z))
+
+
+def convolution_of(module: nn.Conv1d, channels: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Taps (E, K) and bias (E,) of the channels."""
+    with align_module_device(module):
+        taps = constant(module.weight, dtype)[channels, 0]
+        bias = taps.new_zeros(len(taps)) if module.bias is None else constant(module.bias, dtype)[channels]
+    return taps, bias
 
 
 def masked(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -11,12 +11,12 @@ from accelerate.utils import align_module_device
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_mambalrp.rules import Rules
+from hf_mambalrp.rules import LRP_LN, NO_RULES, Rules
 from hf_mambalrp.rules.activation import silu
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.linear import causal_convolution, linear, linear_parts
-from hf_mambalrp.rules.mixer import masked
+from hf_mambalrp.rules.mixer import Signals, convolution_of, masked
 from hf_mambalrp.rules.norm import RMSNorm, gated_rms_norm
 from hf_mambalrp.rules.ssm import ssd_ssm
 
@@ -103,22 +103,73 @@ def ssd_mixer(
     backend: str,
 ) -> tuple[Tensor, SSDMixerState]:
     """Mix the normed residual stream over positions; arguments as in :func:`rules.mixer.selective_mixer`."""
+    x, c, u, z, dt, A, B, C, D, conv_x, conv_bc = scan_inputs(mixer, hidden, mask, state, rules, ledger)
+    del x, c  # memory: the scan does not read them
+    y, ssm = ssd_ssm(u.unflatten(-1, (len(A), -1)), dt, A, B, C, state.ssm, rules, backend)  # constants
+    y = torch.addcmul(y.flatten(-2), u, D)  # LRP-0 for the skip
+    with align_module_device(mixer.norm):
+        p = gated_rms_norm(mixer.norm, y, z, rules)  # half rule, then the normaliser constant
+    return linear(mixer.out_proj, p, ledger), SSDMixerState(conv_x, conv_bc, ssm)  # LRP-0
+
+
+class ScanInputs(NamedTuple):
+    """What a mixer computes before its scan."""
+
+    x: Tensor
+    """(B, L, E) input of the convolution: content."""
+    c: Tensor
+    """(B, L, E) its output."""
+    u: Tensor
+    """(B, L, E) input of the scan, silu(c); zero on padding."""
+    z: Tensor
+    """(B, L, E) the gate before its SiLU."""
+    dt: Tensor
+    """(B, L, H)."""
+    A: Tensor
+    """(H,)."""
+    B: Tensor
+    """(B, L, G, N)."""
+    C: Tensor
+    """(B, L, G, N)."""
+    D: Tensor
+    """(E,)."""
+    conv_x: Tensor
+    """(B, K - 1, E) the last inputs of the convolution: content."""
+    conv_bc: Tensor
+    """(B, K - 1, 2 G N) the same of B and C."""
+
+
+def scan_inputs(
+    mixer: SSDMixer, hidden: Tensor, mask: Tensor | None, state: SSDMixerState, rules: Rules, ledger: BiasLedger
+) -> ScanInputs:
+    """Everything up to the scan."""
     inner, heads, parameters = sizes_of(mixer)
     sizes = [inner, inner, parameters, heads]
     z, x, BC, dt = linear_parts(mixer.in_proj, masked(hidden, mask), sizes, ledger)  # LRP-0
     with align_module_device(mixer.conv1d):
-        x, conv_x = causal_convolution(mixer.conv1d, x, state.conv_x, ledger, slice(inner))  # LRP-0
+        c, conv_x = causal_convolution(mixer.conv1d, x, state.conv_x, ledger, slice(inner))  # LRP-0
         with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
             BC, conv_bc = causal_convolution(mixer.conv1d, BC, state.conv_bc, ledger, slice(inner, None))
-    u = masked(silu(x, rules), mask)  # identity rule
+    u = masked(silu(c, rules), mask)  # identity rule
     with align_module_device(mixer):
         A = -torch.exp(constant(mixer.A_log, u.dtype))  # (H,)
         D, dt_bias = constant(mixer.D, u.dtype), constant(mixer.dt_bias, u.dtype)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
         B, C = masked(silu(BC, rules), mask).unflatten(-1, (2, mixer.n_groups, -1)).unbind(2)  # (B, L, G, N) each
         dt = F.softplus(dt + dt_bias).clamp(*mixer.time_step_limit)  # (B, L, H)
-    y, ssm = ssd_ssm(u.unflatten(-1, (heads, -1)), dt, A, B, C, state.ssm, rules, backend)  # constants
-    y = torch.addcmul(y.flatten(-2), u, D.repeat_interleave(inner // heads))  # LRP-0 for the skip
-    with align_module_device(mixer.norm):
-        p = gated_rms_norm(mixer.norm, y, z, rules)  # half rule, then the normaliser constant
-    return linear(mixer.out_proj, p, ledger), SSDMixerState(conv_x, conv_bc, ssm)  # LRP-0
+    return ScanInputs(x, c, u, z, dt, A, B, C, D.repeat_interleave(inner // heads), conv_x, conv_bc)
+
+
+def ssd_signals(mixer: SSDMixer, hidden: Tensor, mask: Tensor | None) -> Signals:
+    """The signals of a text from its first position on, without a graph; arguments as in :func:`ssd_mixer`."""
+    state = initial_state(mixer, len(hidden), hidden)
+    with torch.no_grad():
+        s = scan_inputs(mixer, hidden, mask, state, NO_RULES, BiasLedger(len(hidden)))
+        y, _ = ssd_ssm(s.u.unflatten(-1, (len(s.A), -1)), s.dt, s.A, s.B, s.C, state.ssm, NO_RULES, "auto")
+        y = torch.addcmul(y.flatten(-2), s.u, s.D)
+        taps, bias = convolution_of(mixer.conv1d, slice(s.x.shape[-1]), hidden.dtype)
+    y.requires_grad_()
+    with torch.enable_grad(), align_module_device(mixer.norm):
+        normed = gated_rms_norm(mixer.norm, y, s.z, LRP_LN)  # with the normaliser constant, y times the factor
+        (scale,) = torch.autograd.grad(normed.sum(), y)
+    return Signals(s.x, s.c, s.u, s.dt, s.A, s.B, s.C, s.D, taps, bias, scale)

@@ -4,7 +4,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from hf_mambalrp.viz.colors import DARK, LIGHT, MAX_ALPHA, strength
-from hf_mambalrp.viz.wording import facts, label, question, reading, shorten, signed, speaks, unsigned, visible
+from hf_mambalrp.viz.wording import balance, facts, label, question, reading, shorten, signed, speaks, unsigned, visible
 from hf_mambalrp.viz.words import Word, layout
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _legend(positive: str, negative: str, low: str, high: str) -> str:
 
 
 def _sum(ex: "Explanation", row: int) -> str:
-    return f'<p class="sum"><b>{escape(str(ex.conservation[row]))}</b><br>{reading(ex, row)}</p>'
+    return f'<p class="sum"><b>{escape(balance(ex, row))}</b><br>{reading(ex, row)}</p>'
 
 
 def _table(ex: "Explanation", row: int, level: "Level", k: int) -> str:

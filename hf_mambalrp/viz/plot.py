@@ -7,7 +7,7 @@ import torch
 
 from hf_mambalrp.errors import InputError, MissingExtraError
 from hf_mambalrp.viz.colors import LIGHT
-from hf_mambalrp.viz.wording import facts, label, question, shorten, signed, unsigned
+from hf_mambalrp.viz.wording import balance, facts, label, question, shorten, signed, unsigned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def bars(ex: "Explanation", row: int, level: "Level", top: int | None, ax: "Axes
     ax.set_ylim(len(words) - 0.4, -0.6)
     ax.axvline(0, color=LIGHT.text, linewidth=0.8)
     ax.margins(x=0.16)
-    _dress(ax, question(ex, row), [*_about(ex, row), *note])
+    dress(ax, question(ex, row), [*_about(ex, row), *note])
     ax.set_xlabel("relevance, in units of the score", fontsize=9, color=LIGHT.muted)
     ax.grid(axis="x", color=LIGHT.line, linewidth=0.6)
     return cast("Figure", ax.figure)
@@ -51,12 +51,12 @@ def layer_map(ex: "Explanation", row: int, level: "Level", top: int | None, ax: 
     words, note = _chosen(ex, row, level, MAX_COLUMNS if top is None else top)
     values = _per_word(ex.layer_relevance[:, row], words)
     names = [_name(word) for word in words]
-    ax = ax or _heat_axes(names, 0.14 * min(len(values), 64))
-    _heat(ax, values, names)
+    ax = ax or heat_axes(names, 0.14 * min(len(values), 64))
+    heat(ax, values, names)
     ax.invert_yaxis()
     ax.locator_params(axis="y", integer=True)
     ax.set_ylabel("after block (0: the embedding)", fontsize=9, color=LIGHT.muted)
-    _dress(ax, question(ex, row), [*_about(ex, row), *note])
+    dress(ax, question(ex, row), [*_about(ex, row), *note])
     return cast("Figure", ax.figure)
 
 
@@ -70,15 +70,15 @@ def generation_map(ex: "GenerationExplanation", row: int, level: "Level", ax: "A
     values = _per_word(ex.relevance[row, shown], words)
     kept = sorted(values.abs().amax(0).topk(min(MAX_COLUMNS, len(words))).indices.tolist())
     names = [_name(words[i]) for i in kept]
-    ax = ax or _heat_axes(names, 0.24 * len(shown))
-    _heat(ax, values[:, kept], names)
+    ax = ax or heat_axes(names, 0.24 * len(shown))
+    heat(ax, values[:, kept], names)
     generated = [shorten(label(ex.tokens[row][ex.prompt_length + t]), AXIS_LABEL) for t in shown]
     ax.set_yticks(range(len(shown)), generated, parse_math=False)
     ax.set_ylabel("generated token", fontsize=9, color=LIGHT.muted)
     lines = [f"{ex.method}, largest gap {unsigned(ex.conservation.gap[row].abs().max().item())}"]
     lines += [f"shown: the first {len(shown)} of {len(steps)} generated tokens"] if len(shown) < len(steps) else []
     lines += _note(len(kept), len(words), level)
-    _dress(ax, "What speaks for each generated token?", lines)
+    dress(ax, "What speaks for each generated token?", lines)
     return cast("Figure", ax.figure)
 
 
@@ -95,7 +95,7 @@ def _note(shown: int, count: int, level: str) -> list[str]:
 
 def _about(ex: "Explanation", row: int) -> list[str]:
     score, *rest = [f"{name} {value}" for name, value in facts(ex, row)]
-    return [score, *([", ".join(rest)] if rest else []), str(ex.conservation[row])]
+    return [score, *([", ".join(rest)] if rest else []), balance(ex, row)]
 
 
 def _axes(width: float, height: float) -> Any:
@@ -109,11 +109,13 @@ def _axes(width: float, height: float) -> Any:
     return figure.add_subplot()
 
 
-def _heat_axes(columns: list[str], height: float) -> Any:
+def heat_axes(columns: list[str], height: float) -> Any:
+    """Make axes for a heat map with these names below its columns."""
     return _axes(max(7, 3 + 0.24 * len(columns)), 1.8 + 0.08 * max(map(len, columns)) + height)
 
 
-def _heat(ax: Any, values: torch.Tensor, columns: list[str]) -> None:
+def heat(ax: Any, values: torch.Tensor, columns: list[str], meaning: str = "relevance: blue for, red against") -> None:
+    """Draw values around a white zero, with a colour bar that says what the signs mean."""
     from matplotlib.colors import LinearSegmentedColormap
 
     scale = LinearSegmentedColormap.from_list("relevance", [LIGHT.negative, LIGHT.background, LIGHT.positive])
@@ -121,12 +123,12 @@ def _heat(ax: Any, values: torch.Tensor, columns: list[str]) -> None:
     image = ax.imshow(values.numpy(), cmap=scale, vmin=-peak, vmax=peak, aspect="auto", interpolation="nearest")
     ax.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor", parse_math=False)
     bar = ax.figure.colorbar(image, ax=ax, pad=0.02, aspect=30)
-    bar.set_label("relevance: blue for, red against", fontsize=9, color=LIGHT.muted)
+    bar.set_label(meaning, fontsize=9, color=LIGHT.muted)
     bar.ax.tick_params(labelsize=8, colors=LIGHT.text)
     bar.outline.set_visible(False)
 
 
-def _dress(ax: Any, title: str, lines: list[str]) -> None:
+def dress(ax: Any, title: str, lines: list[str]) -> None:
     """Give the axes their title, what was explained in a few lines below it, and a quiet frame."""
     ax.set_facecolor(LIGHT.background)
     ax.set_axisbelow(True)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hf_mambalrp.viz.colors import TERMINAL_NEGATIVE, TERMINAL_POSITIVE, strength
-from hf_mambalrp.viz.wording import facts, label, question, reading, shorten, signed, speaks, unsigned, visible
+from hf_mambalrp.viz.wording import balance, facts, label, question, reading, shorten, signed, speaks, unsigned, visible
 from hf_mambalrp.viz.words import Word, layout
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def explanation_lines(ex: "Explanation", level: "Level") -> RenderResult:
         yield Text.assemble(
             ("+ blue, underlined", _style(0.5)), f": {positive}; ", ("- red, italic", _style(-0.5)), f": {negative}"
         )
-        yield Text(f"{ex.conservation[row]}\n{reading(ex, row)}")
+        yield Text(f"{balance(ex, row)}\n{reading(ex, row)}")
     yield Text(_origin(ex))
 
 
@@ -87,7 +87,7 @@ def summary(ex: "Explanation") -> str:
             f"[{row}] {question(ex, row)[:-1].removeprefix('What ')}",
             "    " + ", ".join(f"{name} {value}" for name, value in facts(ex, row)),
             f"    top words: {top}",
-            f"    {ex.conservation[row]}",
+            f"    {balance(ex, row)}",
         ]
     return "\n".join(lines + _rest(len(ex)))
 

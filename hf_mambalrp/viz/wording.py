@@ -78,8 +78,20 @@ def facts(ex: "Explanation", row: int) -> list[tuple[str, str]]:
     return named
 
 
+def balance(ex: "Explanation", row: int) -> str:
+    """Return where the score of a row went, in one line."""
+    if ex.convergence_delta is None:
+        return str(ex.conservation[row])
+    return f"{ex.conservation[row]}; convergence delta {signed(ex.convergence_delta[row].item())}"
+
+
 def reading(ex: "Explanation", row: int) -> str:
     """Return one sentence on how to read the sum of a row, depending on whether its method conserved the score."""
+    if ex.convergence_delta is not None:
+        return (
+            "The numbers add up to the score less the score at the method's baseline, up to the convergence delta: "
+            "where that is large, take more steps or another baseline."
+        )
     score, gap = ex.score[row].item(), ex.conservation.gap[row].item()
     if abs(gap) <= CONSERVED * abs(score):
         return "Each number is a part of the score: all of them and the share of the biases add up to it."

@@ -1,0 +1,30 @@
+"""Attention rollout over the hidden attention of the mixers."""
+
+import torch
+from torch import Tensor
+
+from hf_mambalrp.attention import weighted_rows
+from hf_mambalrp.methods.propagate import Problem, Relevance, padding
+from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
+
+
+def attention_rollout(problem: Problem) -> Relevance:
+    """R = e_i^T prod_l (I + E_d alpha^l), the last layer first, i the explained position.
+
+    Ali, Zimerman and Wolf 2025, after Abnar and Zuidema 2020. E_d is the mean over channels; alpha is
+    signed and neither it nor the product is normalised. R has no unit, does not depend on the target and does not sum
+    to the score. Several explained positions (a target of several tokens) add up their rows. Time and memory are linear
+    in the length; ``chunk_size`` is not used.
+
+    Raises:
+        NonFiniteRelevanceError: NaN or infinity; names the layer.
+    """
+    with torch.no_grad():
+        streams = residual_streams(problem)
+        logits, score = scored(problem, streams[-1])
+
+        def step(layer: int, row: Tensor) -> Tensor:
+            read = weighted_rows(problem.network.signals(layer, streams[layer], padding(problem)), row)
+            return row + read.to(row)
+
+        return unconserving(roll_out(problem, step), logits, score)

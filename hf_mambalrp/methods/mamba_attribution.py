@@ -1,0 +1,54 @@
+"""Mamba-Attribution: rollout over hidden attention that is weighted by gradients."""
+
+import torch
+from torch import Tensor
+
+from hf_mambalrp.attention import attention_matrix
+from hf_mambalrp.methods.propagate import Problem, Relevance, padding
+from hf_mambalrp.methods.rolled_out import out_projection, residual_streams, roll_out, scored, unconserving
+
+MATRIX_ELEMENTS = 2**24
+"""Of a block of query rows (B, R, L)."""
+
+
+def mamba_attribution(problem: Problem) -> Relevance:
+    """R = e_i^T prod_l (I + (E_d g^l . E_d alpha^l)^+), the last layer first, i the explained position.
+
+    Ali, Zimerman and Wolf 2025, after Chefer et al. 2021. g^l (B, L) is the gradient of the score with
+    respect to the input of out_proj, the mixer's gated output, averaged over channels: a plain gradient, without rules.
+    It multiplies the row of alpha at its position, and the negative part of the product is left out. R is not negative,
+    has no unit and does not sum to the score. Several explained positions add up their rows. A contrast counts through
+    the gradient; where it has several tokens, which takes rows of its own, both parts are added up.
+
+    Time grows with the square of the length, memory with the length: the forward keeps its graph, and ``chunk_size`` is
+    not used.
+
+    Raises:
+        NonFiniteRelevanceError: NaN or infinity; names the layer.
+    """
+    streams = residual_streams(problem)
+    logits, score = scored(problem, streams[-1])
+    to_streams = torch.autograd.grad(score.sum(), streams[1:], materialize_grads=True)
+    streams = [stream.detach() for stream in streams]
+
+    def step(layer: int, row: Tensor) -> Tensor:
+        signals = problem.network.signals(layer, streams[layer], padding(problem))
+        gated = torch.zeros_like(signals.x).requires_grad_()  # out_proj is linear: anywhere will do
+        projected = out_projection(problem, layer, gated)
+        (gradient,) = torch.autograd.grad(projected, gated, to_streams[layer].to(projected))
+        weights = gradient.mean(-1)  # (B, L)
+        found, row, mask = row.clone(), row.to(weights), padding(problem)
+        mask = None if mask is None else mask.to(weights)
+        with torch.no_grad():
+            batch, length = row.shape
+            size = max(1, MATRIX_ELEMENTS // (batch * length))
+            for start in range(0, length, size):
+                block = range(start, min(start + size, length))
+                at = slice(start, block.stop)
+                if bool((row[:, at] == 0).all()):
+                    continue
+                mean = attention_matrix(signals, mask, block, "mean", "raw")
+                found += torch.einsum("bi,bij->bj", row[:, at], (weights[:, at, None] * mean).relu_()).to(found)
+        return found
+
+    return unconserving(roll_out(problem, step), logits, score)

@@ -1,0 +1,65 @@
+"""What the methods that multiply one matrix a layer have in common: streams, the row vector, the result."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hf_mambalrp.errors import NonFiniteRelevanceError
+from hf_mambalrp.methods.propagate import Problem, Relevance, padding, progress, run_blocks
+from hf_mambalrp.rules import NO_RULES
+from hf_mambalrp.rules.biases import BiasLedger
+from hf_mambalrp.rules.linear import linear
+
+
+def residual_streams(problem: Problem) -> list[Tensor]:
+    """The residual stream before the first block and after every block, (B, L, D) each; with a graph if asked for."""
+    states = problem.network.initial_states(problem.embeddings)
+    layered = replace(problem, layers=True)
+    return run_blocks(layered, NO_RULES, problem.embeddings, padding(problem), states).streams
+
+
+def scored(problem: Problem, last_stream: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits at the explained positions (B, K, V), and the score (B,)."""
+    positions = problem.positions.to(last_stream.device)
+    selected = last_stream.gather(1, positions[..., None].expand(-1, -1, last_stream.shape[-1]))
+    logits = problem.network.logits(selected, NO_RULES, BiasLedger(len(selected)))
+    return logits, problem.score(logits)
+
+
+def roll_out(problem: Problem, step: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Rows of a product of one matrix a layer: e^T M_last ... M_0, e 1 at the explained positions of a row.
+
+    ``step(layer, r)`` is r^T M of the layer for row vectors r (B, L). Shape: (B, L), zero on padding.
+
+    Raises:
+        NonFiniteRelevanceError: NaN or infinity; names the layer.
+    """
+    mask = problem.mask.to(problem.embeddings)
+    # Positions that are named twice, where a row has fewer target tokens than another, count once.
+    row = torch.zeros_like(mask).scatter_(1, problem.positions.to(mask.device), 1.0)
+    for layer in progress(range(len(problem.network.layers) - 1, -1, -1), "layers", "layer"):
+        row = step(layer, row).to(mask) * mask
+        if not torch.isfinite(row).all():
+            raise NonFiniteRelevanceError(
+                f"The relevance is not finite from layer {layer} (counted from 0) downwards. Check the weights and the "
+                "input for inf or nan, and load the model in float32 (dtype=torch.float32)."
+            )
+    return row
+
+
+def unconserving(tokens: Tensor, logits: Tensor, score: Tensor) -> Relevance:
+    """The result of a method whose relevance is no part of the score: there is nothing for biases to absorb."""
+    score = score.detach().cpu().float()
+    return Relevance(tokens.detach().cpu().float(), score, torch.zeros_like(score), None, logits.detach().cpu())
+
+
+def out_projection(problem: Problem, layer: int, signal: Tensor) -> Tensor:
+    """out_proj of a layer without its bias. Shape: (..., E) -> (..., D)."""
+    mixer = getattr(problem.network.layers[layer], problem.network.family.block_mixer)
+    rows = signal.reshape(1, -1, signal.shape[-1])
+    ledger = BiasLedger(1)
+    bias = linear(mixer.out_proj, torch.zeros_like(rows[:, :1]), ledger)
+    projected: Tensor = (linear(mixer.out_proj, rows, ledger) - bias).view(*signal.shape[:-1], -1)
+    return projected
