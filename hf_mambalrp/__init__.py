@@ -18,8 +18,10 @@ if TYPE_CHECKING:
         MambaForSequenceClassification,
     )
     from hf_mambalrp.errors import MambaLRPError
+    from hf_mambalrp.evaluation import Evaluation, evaluate_faithfulness
     from hf_mambalrp.explanation import Conservation, Explanation
     from hf_mambalrp.generation_explanation import GenerationExplanation
+    from hf_mambalrp.hidden_attention import HiddenAttention
     from hf_mambalrp.mixin import MambaLRPMixin
     from hf_mambalrp.models import (
         FalconMambaLRPForCausalLM,
@@ -39,11 +41,13 @@ _MODULES = {
     "AutoMambaLRPForCausalLM": "auto",
     "AutoMambaLRPForSequenceClassification": "auto",
     "Conservation": "explanation",
+    "Evaluation": "evaluation",
     "Explanation": "explanation",
     "FalconMambaForSequenceClassification": "classification",
     "FalconMambaLRPForCausalLM": "models",
     "FalconMambaLRPForSequenceClassification": "models",
     "GenerationExplanation": "generation_explanation",
+    "HiddenAttention": "hidden_attention",
     "Mamba2ForSequenceClassification": "classification",
     "Mamba2LRPForCausalLM": "models",
     "Mamba2LRPForSequenceClassification": "models",
@@ -52,6 +56,7 @@ _MODULES = {
     "MambaLRPForCausalLM": "models",
     "MambaLRPForSequenceClassification": "models",
     "MambaLRPMixin": "mixin",
+    "evaluate_faithfulness": "evaluation",
     "make_explainable": "auto",
 }
 
@@ -60,11 +65,13 @@ __all__ = [
     "AutoMambaLRPForCausalLM",
     "AutoMambaLRPForSequenceClassification",
     "Conservation",
+    "Evaluation",
     "Explanation",
     "FalconMambaForSequenceClassification",
     "FalconMambaLRPForCausalLM",
     "FalconMambaLRPForSequenceClassification",
     "GenerationExplanation",
+    "HiddenAttention",
     "Mamba2ForSequenceClassification",
     "Mamba2LRPForCausalLM",
     "Mamba2LRPForSequenceClassification",
@@ -74,6 +81,7 @@ __all__ = [
     "MambaLRPForSequenceClassification",
     "MambaLRPMixin",
     "__version__",
+    "evaluate_faithfulness",
     "make_explainable",
 ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_mambalrp.errors import InputError, MambaLRPError
+from hf_mambalrp.errors import InputError, MambaLRPError, OptionError
 
 if TYPE_CHECKING:
     from hf_mambalrp.explanation import Explanation
@@ -35,7 +35,7 @@ def explain(
     model: Annotated[str | None, typer.Option(help="Folder or Hub id; default: the packaged sentiment model.")] = None,
     target: Annotated[str | None, typer.Option(help="Label, token text or id; default: the prediction.")] = None,
     contrast: Annotated[str | None, typer.Option(help="Explain target rather than this one.")] = None,
-    method: Annotated[str, typer.Option(help="mambalrp, lrp_ln or gradient_x_input.")] = "mambalrp",
+    method: Annotated[str, typer.Option(help="mambalrp or another one; a wrong name lists them.")] = "mambalrp",
     level: Annotated[str, typer.Option(help="word or token.")] = "word",
     html: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page here.")] = None,
     json_file: Annotated[
@@ -59,9 +59,33 @@ def explain(
         print(document) if str(json_file) == "-" else json_file.write_text(document + "\n", encoding="utf-8")
     if png is not None:
         explanation.plot(level=level).savefig(png, dpi=150, bbox_inches="tight")  # type: ignore[arg-type]
-    for path in (html, json_file, png):
-        if path is not None and str(path) != "-":
-            print(f"written: {path}", file=sys.stderr)
+    _say_written(html, json_file, png)
+
+
+@app.command()
+def attention(
+    text: Annotated[str, typer.Argument(help="Text to read; - reads standard input.")],
+    model: Annotated[str | None, typer.Option(help="Folder or Hub id; default: the packaged sentiment model.")] = None,
+    layer: Annotated[int | None, typer.Option(help="From 0, or from the last with -1; default: all.")] = None,
+    kind: Annotated[str, typer.Option(help="raw (the scan) or unified (gate, scan, SiLU and convolution).")] = "raw",
+    html: Annotated[Path | None, typer.Option(help="Write heat maps as a self-contained HTML page here.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the matrices here; - is standard output.")
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Write a heat map of the layer, else of the last one, here.")] = None,
+) -> None:
+    """Show which position of a text reads which: hidden attention, the mean over channels."""
+    found = _load(model).hidden_attention(_texts(text, None, lines=False), layers=layer, kind=kind)
+    if json_file is None or str(json_file) != "-":
+        print(found)
+    if html is not None:
+        found.to_html(html)
+    if json_file is not None:
+        document = found.to_json()
+        print(document) if str(json_file) == "-" else json_file.write_text(document + "\n", encoding="utf-8")
+    if png is not None:
+        found.plot().savefig(png, dpi=150, bbox_inches="tight")
+    _say_written(html, json_file, png)
 
 
 @app.command()
@@ -79,6 +103,68 @@ def demo(
     html.parent.mkdir(parents=True, exist_ok=True)
     explanation.to_html(html, title="Held-out film reviews, explained by MambaLRP")
     print(f"The same as a page: {html.resolve()}")
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="A .jsonl file with a 'text' a row, or a file with a text a line.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and results.json.")],
+    model: Annotated[str | None, typer.Option(help="Folder or Hub id; default: the packaged sentiment model.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Names with commas, the one to compare with first; default: all but occlusion.")
+    ] = None,
+    method_options: Annotated[
+        str, typer.Option(help="""JSON, for example '{"integrated_gradients": {"steps": 20}}'.""")
+    ] = "{}",
+    target: Annotated[str | None, typer.Option(help="Label, token text or id; default: the prediction.")] = None,
+    output: Annotated[str, typer.Option(help="logit or probability, what the areas are taken of.")] = "logit",
+    replacement: Annotated[str, typer.Option(help="auto, zero, a token's id or text.")] = "auto",
+    insertion: Annotated[str, typer.Option(help="remove absent tokens, or replace them.")] = "remove",
+    step: Annotated[str, typer.Option(help="Tokens (2), a fraction (0.05), or auto: at most 20 steps.")] = "auto",
+    samples: Annotated[int | None, typer.Option(help="Evaluate so many rows, drawn with the seed.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows of one forward.")] = None,
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the sample, the methods and the bootstrap.")] = 0,
+    processes: Annotated[int, typer.Option(help="Of this machine, each with a copy of the model.")] = 1,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin again where the folder holds a run.")] = False,
+) -> None:
+    """Compare methods by what the model does as tokens go and come; an interrupted run goes on where it was."""
+    from transformers.utils import logging
+
+    from hf_mambalrp.evaluation import evaluate_faithfulness
+
+    loaded = _load(model)
+    logging.enable_progress_bar()
+    chosen = {} if methods is None else {"methods": [name.strip() for name in methods.split(",")]}
+    evaluation = evaluate_faithfulness(
+        loaded,
+        data,
+        **chosen,  # type: ignore[arg-type]
+        method_options=_json_object("--method-options", method_options),
+        target=_id_or_name(target),
+        output=output,
+        replacement=_id_or_name(replacement),  # type: ignore[arg-type]
+        insertion=insertion,
+        step=_number(step),
+        samples=samples,
+        batch_size=batch_size,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+        processes=processes,
+        out=out,
+        restart=restart,
+    )
+    print(evaluation)
+    for name in ("report.html", "report.md", "results.json"):
+        print(f"written: {out / name}", file=sys.stderr)
+
+
+def _say_written(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and str(path) != "-":
+            print(f"written: {path}", file=sys.stderr)
 
 
 def _texts(text: str | None, file: Path | None, lines: bool) -> list[str]:
@@ -114,6 +200,26 @@ def _load(model: str | None) -> Any:
     classifier = any("SequenceClassification" in architecture for architecture in architectures)
     chosen = AutoMambaLRPForSequenceClassification if classifier else AutoMambaLRPForCausalLM
     return chosen.from_pretrained(name)
+
+
+def _number(value: str) -> int | float | str:
+    """Tokens as an int, a fraction as a float; other text stays, to be refused by name."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+def _json_object(option: str, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise OptionError(f'{option} is no JSON: {error}. Example: {{"smoothgrad": {{"samples": 10}}}}') from error
+    if not isinstance(found, dict) or not all(isinstance(options, dict) for options in found.values()):
+        raise OptionError(f'{option} is {text}; give an object of objects: {{"smoothgrad": {{"samples": 10}}}}')
+    return found
 
 
 def _id_or_name(value: str | None) -> int | str | None:

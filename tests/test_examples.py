@@ -14,10 +14,15 @@ from small import byte_level_tokenizer
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 COMMANDS = {
+    "evaluate_model.py": ["--samples", "2", "--methods", "mambalrp", "random"],
     "explain_review.py": ["A dull and lifeless film.", "--html", "review.html"],
     "explain_next_token.py": ["The capital of France is", " Paris", " London", "--model", "model", "--new-tokens", "3"],
     "explain_state_spaces_checkpoint.py": ["state-spaces", "--tokenizer", "model", "--save", "converted"],
+    "hidden_attention.py": ["A dull film, though the actors are wonderful."],
     "save_and_reload.py": [],
+    "benchmarks/attention.py": shlex.split(
+        "--hidden-size 32 --layers 2 --vocabulary 100 --length 40 --kind unified --repeats 1 --json run.json"
+    ),
     "benchmarks/cpu.py": [
         "--hidden-size",
         "32",
@@ -50,9 +55,12 @@ COMMANDS = {
     "benchmarks/plot.py": ["run.json", "--output", "gpu.png"],
 }
 PROMISED = {
+    "evaluate_model.py": ["Faithfulness on demo, 2 examples", "mambalrp - random: ", "written: evaluation.html"],
     "explain_review.py": ["positive", "negative", "sum of relevance", "written: review.html"],
     "explain_next_token.py": ["Paris", "London", "sum of relevance"],
     "explain_state_spaces_checkpoint.py": ["capital", "sum of relevance", "a Mamba2ForCausalLM for transformers"],
+    "hidden_attention.py": ["written: attention.html", "the last token reads most:", "latim: "],
+    "benchmarks/attention.py": ["correct: entries within", "| mean over channels, L x L |", "| the last row |"],
     "save_and_reload.py": ["mambalrp", "read back exactly: True"],
     "benchmarks/cpu.py": ["| explain() | 16 |", "| HF forward, no gradient | 16 |", "| HF gradient x input | 16 |"],
     "benchmarks/gpu.py": [

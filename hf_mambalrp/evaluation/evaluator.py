@@ -1,0 +1,140 @@
+"""One example after another: explain it by every method, perturb it, read the model's output."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from hf_mambalrp.errors import InputError, TargetError
+from hf_mambalrp.evaluation.dataset import Example, read_examples
+from hf_mambalrp.evaluation.journal import fingerprint
+from hf_mambalrp.evaluation.outputs import ModelOutput
+from hf_mambalrp.evaluation.perturbation import Perturbation, Row, counts_of, order_of
+from hf_mambalrp.evaluation.settings import Settings, resolve_replacement
+from hf_mambalrp.explaining import Options, explain_batch, model_id, versions
+from hf_mambalrp.explanation import Explanation
+from hf_mambalrp.inputs import TokenizerSource
+
+
+class Evaluator:
+    """One model, its examples and settings: what is needed to examine one example after another."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: "str | Path | Iterable[Any]",
+        settings: Settings,
+        tokenizer: Any,
+        batch_size: int | None,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.output = ModelOutput(model, batch_size)
+        network = self.output.network
+        self.replacement, called = resolve_replacement(
+            settings.replacement, TokenizerSource(tokenizer, network), network.embeddings.num_embeddings
+        )
+        self.examples, rows = read_examples(dataset, settings.samples, settings.seed)
+        self.settings = replace(settings, replacement=called, samples=len(self.examples))
+        target = settings.target
+        if _one_a_row(target) and len(target) != rows:
+            raise TargetError(f"target has {len(target)} entries for a dataset of {rows} rows; give one a row.")
+
+    def about(self) -> dict[str, Any]:
+        """What was evaluated, as it stands in the results."""
+        return {
+            "model": model_id(self.output.network),
+            "versions": versions(),
+            "settings": self.settings.to_dict(),
+        }
+
+    def header(self) -> dict[str, Any]:
+        """What finished examples depend on: a run may go on with them only if this is the same."""
+        texts = json.dumps([[example.id, example.text] for example in self.examples])
+        return {
+            **self.about(),
+            "weights": fingerprint(self.model),
+            "data": fingerprint(texts),
+            "batch_size": self.output.batch_size,
+        }
+
+    def examine(self, example: Example) -> dict[str, Any]:
+        """Explain one example by every method, perturb it, and measure; plain JSON types."""
+        settings = self.settings
+        target = settings.target[example.row] if _one_a_row(settings.target) else settings.target
+        first = self._explain(example, target, settings.methods[0])
+        target = _single(first, example)
+        ids, places = _tokens(first, example)
+        others = {method: self._explain(example, target, method) for method in settings.methods[1:]}
+        found = {settings.methods[0]: first, **others}
+
+        counts = counts_of(len(places), settings.step)
+        relevance = {method: explanation.relevance[0].tolist() for method, explanation in found.items()}
+        perturbed = {
+            method: Perturbation(ids, order_of(relevance[method], places), counts, self.replacement, settings.insertion)
+            for method in settings.methods
+        }
+        inputs = {row for each in perturbed.values() for rows in each.rows().values() for row in rows} | {ids}
+        logits, probabilities = self.output(inputs, target)
+        output = logits if settings.output == "logit" else probabilities
+        return {
+            "id": example.id,
+            "tokens": len(places),
+            "target": first.target_text[0],
+            "score": logits[ids],
+            "probability": probabilities[ids],
+            "methods": {
+                method: {
+                    **perturbed[method].measures(output, probabilities),
+                    "relevance": [relevance[method][place] for place in places],
+                    "sum": explanation.conservation.relevance.item(),
+                    "biases": explanation.conservation.biases.item(),
+                }
+                for method, explanation in found.items()
+            },
+        }
+
+    def _explain(self, example: Example, target: Any, method: str) -> Explanation:
+        options = Options(method, False, "auto", "auto", self.settings.options_of(method))
+        try:
+            return explain_batch(
+                self.model,
+                example.text,
+                input_ids=None,
+                attention_mask=None,
+                inputs_embeds=None,
+                tokenizer=self.tokenizer,
+                target=target,
+                contrast=None,
+                position=None,
+                options=options,
+            )
+        except InputError as error:
+            raise InputError(f"Row {example.row} of the dataset cannot be explained: {error}") from error
+
+
+def _one_a_row(target: Any) -> bool:
+    return isinstance(target, Sequence) and not isinstance(target, str)
+
+
+def _single(explanation: Explanation, example: Example) -> int:
+    """The one class or token that was explained."""
+    target = explanation.target[0]
+    if not isinstance(target, int):
+        raise TargetError(
+            f"target {explanation.target_text[0]!r} of row {example.row} has several tokens; faithfulness is evaluated "
+            "for one class or one next token."
+        )
+    return target
+
+
+def _tokens(explanation: Explanation, example: Example) -> tuple[Row, list[int]]:
+    """Ids of the example, and the positions that may be perturbed."""
+    assert explanation.input_ids is not None
+    assert explanation.special_tokens_mask is not None
+    places = (~explanation.special_tokens_mask[0]).nonzero().flatten().tolist()
+    if not places:
+        raise InputError(f"Row {example.row} of the dataset has special tokens only; there is nothing to perturb.")
+    return tuple(explanation.input_ids[0].tolist()), places

@@ -1,0 +1,121 @@
+"""``evaluate_faithfulness``: does the model's output follow the tokens that an explanation calls relevant?"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers.utils import logging
+
+from hf_mambalrp.errors import OptionError
+from hf_mambalrp.evaluation.evaluator import Evaluator
+from hf_mambalrp.evaluation.journal import Journal
+from hf_mambalrp.evaluation.result import Evaluation
+from hf_mambalrp.evaluation.settings import DEFAULT_METHODS, Settings
+from hf_mambalrp.evaluation.summary import summarise
+from hf_mambalrp.evaluation.workers import examined
+
+
+def evaluate_faithfulness(
+    model: nn.Module,
+    dataset: "str | Path | Iterable[Any]",
+    *,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    method_options: Mapping[str, Mapping[str, Any]] | None = None,
+    tokenizer: Any = None,
+    target: Any = None,
+    output: str = "logit",
+    replacement: int | str = "auto",
+    insertion: str = "remove",
+    step: int | float | str = "auto",
+    samples: int | None = None,
+    batch_size: int | None = None,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+    processes: int = 1,
+    progress: bool = True,
+    out: str | Path | None = None,
+    restart: bool = False,
+) -> Evaluation:
+    """Compare methods by perturbing tokens in the order of their relevance and reading the model's own output.
+
+    Of an example's n perturbable tokens (attended, not special) the k first of an order are perturbed, and A is the
+    area under the output over k/n, by the trapezoid rule. MoRF is most relevant first (signed; of equal relevances the
+    earlier token first), LeRF its reverse. Higher is better for the first three, lower for the last:
+
+    - delta_flip: A_LeRF - A_MoRF where the k tokens are replaced (MambaLRP, Rezaei Jafari et al. 2024, section 5).
+    - delta_insert: A_MoRF - A_LeRF where only the k tokens are there. Absent tokens are removed, so inputs are shorter
+      (one replaced token stands for an empty input). Were they replaced, as insertion="replace" does, the insertion
+      curve would be the flipping curve of the other order read backwards, and delta_insert equal delta_flip always.
+    - comprehensiveness: f(x) - f(x without the top tokens), sufficiency: f(x) - f(only the top tokens); f is the
+      probability, others are replaced, and the mean is over the top 1, 5, 10, 20 and 50 %, rounded up to whole tokens
+      (AOPC; DeYoung et al. 2020, section 4.2, without its empty bin, which only scales the number).
+
+    Every mean has a percentile interval of a bootstrap over examples, and so has every paired difference to the first
+    method. Methods that draw at random get ``seed`` unless ``method_options`` says otherwise. The same inputs and seed
+    give the same result, interrupted or not.
+
+    Args:
+        model: a classifier, or a language model, whose next token is explained.
+        dataset: texts; mappings with "text" and perhaps "id"; or the path of a .jsonl or a text file.
+        methods: names; the first is the one that the others are compared with. By default all but occlusion.
+        method_options: options by method, plain values.
+        tokenizer: by default the one beside the model.
+        target: class or token: None, the predicted one; an id; a name; or a list with one a row of the dataset.
+        output: "logit" or "probability", what the areas are taken of.
+        replacement: "auto", the tokenizer's unknown token, or its end of sequence where it has none (Mamba's have one
+            for both), or else "zero"; a token id; a token's text; "zero", a zero embedding. Norm and gate of a zero
+            embedding are zero, so at the explained position it removes the whole score unless projections have biases.
+        insertion: "remove" or "replace".
+        step: k grows by so many tokens, or by this fraction of n; "auto" makes at most 20 steps.
+        samples: evaluate so many rows, drawn with ``seed``; None is all.
+        batch_size: rows of one forward; by default about what a CPU's caches, or a GPU, want.
+        confidence: of the intervals.
+        resamples: of the bootstrap.
+        seed: of the sample, of the methods and of the bootstrap.
+        processes: of this machine, each with a copy of the model and one thread; the numbers do not depend on it.
+        progress: show a bar.
+        out: folder for ``results.json``, ``report.html`` and ``report.md``. Finished examples are kept there in
+            ``progress.jsonl``; a call that was interrupted goes on from them.
+        restart: begin again where ``out`` holds another or an older evaluation.
+
+    Returns:
+        An :class:`Evaluation`.
+
+    Raises:
+        InputError: a row that cannot be explained (says which); a folder ``out`` of another evaluation.
+        OptionError: an unknown method or option, a value that is not allowed.
+        TargetError: a target of several tokens, or a function.
+        UnknownArchitectureError: a regression model, or a model without rules.
+    """
+    for option, value in (("batch_size", batch_size), ("processes", processes)):
+        if value is not None and value < 1:
+            raise OptionError(f"{option}={value!r} is not allowed; give a whole number of at least 1.")
+    settings = Settings(
+        methods=methods,
+        method_options=method_options or {},
+        output=output,
+        replacement=replacement,
+        insertion=insertion,
+        step=step,
+        target=target,
+        samples=samples,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
+    evaluator = Evaluator(model, dataset, settings, tokenizer, batch_size)
+    journal = None if out is None else Journal(Path(out), evaluator.header(), restart)
+    records = [] if journal is None else journal.records
+    done, total = len(records), len(evaluator.examples)
+    with examined(evaluator, evaluator.examples[done:], processes) as found:
+        bar: Any = logging.tqdm(found, desc="evaluate", unit="text", initial=done, total=total, disable=not progress)
+        for record in bar:
+            records.append(record)
+            if journal is not None:
+                journal.append(record)
+    evaluation = Evaluation({**evaluator.about(), **summarise(records, evaluator.settings)})
+    if out is not None:
+        evaluation.write_report(out)
+    return evaluation

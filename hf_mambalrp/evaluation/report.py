@@ -1,0 +1,223 @@
+"""The report of an evaluation: one list of sections, written as HTML or as Markdown, and its curves as a figure."""
+
+from collections import Counter
+from collections.abc import Mapping
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from hf_mambalrp.evaluation import plots, report_html, report_markdown
+from hf_mambalrp.evaluation.report_comparison import Results, differences, summary
+from hf_mambalrp.evaluation.report_parts import (
+    Cell,
+    Facts,
+    Panel,
+    Panels,
+    Section,
+    Table,
+    decimals_for,
+    fixed,
+    method_name,
+    number,
+    readable,
+    tables_of,
+    with_interval,
+)
+from hf_mambalrp.viz.wording import shorten, visible
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXTRA = {
+    "sanity": (
+        "Sanity checks",
+        "An explanation should change when the weights it explains are made random (a rank correlation near 0 is "
+        "good), should not depend on how the same function is written, and should be the same twice.",
+    ),
+    "localisation": (
+        "Localisation",
+        "On tasks whose evidence is known, the share of relevance that falls on it: 1 is perfect. "
+        "For ROC AUC chance is 0.5.",
+    ),
+    "plausibility": (
+        "Plausibility",
+        "Agreement with how people rate words: 1 is full agreement, 0 none. It says whether an explanation looks right "
+        "to people, not whether it is right about the model.",
+    ),
+}
+
+
+def to_html(results: Results) -> str:
+    """Return the report as one self-contained HTML document; equal results give equal bytes.
+
+    ``results`` is what ``evaluate_faithfulness`` returns as a dict. Without matplotlib the document has the tables and
+    says what to install for the plots.
+    """
+    return report_html.page(_title(results), sections(results))
+
+
+def to_markdown(results: Results) -> str:
+    """Return the facts, findings and tables of :func:`to_html` as GitHub Markdown; equal results give equal bytes."""
+    return report_markdown.page(_title(results), sections(results))
+
+
+def plot(results: Results) -> "Figure":
+    """Return a matplotlib figure of the perturbation curves: flipping, then insertion, one panel per method.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    return plots.figure_of(_curves(results))
+
+
+def sections(results: Results) -> list[Section]:
+    """Return the sections of the report in reading order; those about optional parts only where there are any."""
+    found = [_evaluated(results), summary(results)]
+    if len(results["methods"]) > 1:
+        found.append(differences(results))
+    found += [_perturbation(results), _conservation(results)]
+    if len(results["agreement"]["methods"]) > 1:
+        found.append(_agreement(results))
+    for key, (title, reading) in EXTRA.items():
+        if results.get(key):
+            found.append(Section(title, reading, tables_of(results[key])))
+    return found
+
+
+def _title(results: Results) -> str:
+    return f"Faithfulness of explanations of {shorten(_model(results), 80)}"
+
+
+def _model(results: Results) -> str:
+    return visible(results["model"] or "a model without a name")
+
+
+def _evaluated(results: Results) -> Section:
+    examples, settings = results["examples"], results["settings"]
+    tokens = [example["tokens"] for example in examples]
+    targets = Counter(shorten(visible(str(example["target"])), 24) for example in examples)
+    counted = ", ".join(
+        f"{name} ({count})" for name, count in sorted(targets.items(), key=lambda item: (-item[1], item[0]))
+    )
+    pairs = [
+        ("Model", _model(results)),
+        ("Examples", str(len(examples))),
+        ("Tokens per example", f"{min(tokens)} to {max(tokens)}, median {median(tokens):g}"),
+        ("Explained classes", counted if len(targets) <= 6 else f"{len(targets)} different ones"),
+        ("Median score", number(float(median(example["score"] for example in examples)))),
+        ("Median probability", f"{median(example['probability'] for example in examples):.1%}"),
+        *((readable(name), _setting(name, value)) for name, value in settings.items()),
+        *((visible(name), visible(str(version))) for name, version in results["versions"].items()),
+    ]
+    reading = (
+        "Every number below holds for this model, these examples and these settings; "
+        "another replacement, step or output gives other numbers."
+    )
+    return Section("What was evaluated", reading, [Facts(pairs)])
+
+
+def _setting(name: str, value: Any) -> str:
+    if value is None:
+        return "the predicted class" if name == "target" else "not set"
+    if name == "confidence":
+        return f"{100 * value:g}%"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{visible(str(key))}: {_setting(key, inner)}" for key, inner in value.items()) or "defaults"
+    if isinstance(value, list):
+        if name == "target":
+            return "one for each example"
+        return ", ".join(visible(str(item)) for item in value)
+    return visible(str(value))
+
+
+def _perturbation(results: Results) -> Section:
+    reading = (
+        "The model's output while tokens are replaced or added, averaged over the examples. A faithful method has a "
+        "large blue area: the output falls fast when its most relevant tokens go, and rises fast when they come."
+    )
+    return Section("Perturbation curves", reading, _curves(results))
+
+
+def _curves(results: Results) -> list[Panels]:
+    methods, output = results["methods"], visible(str(results["settings"]["output"]))
+    found = []
+    for kind, symbol, title, x, good in (
+        ("flip", "ΔA^F", "Flipping: tokens are replaced one after the other", "tokens replaced", "lerf"),
+        ("insert", "ΔA^I", "Insertion: tokens are added one after the other", "tokens present", "morf"),
+    ):
+        bad = "morf" if good == "lerf" else "lerf"
+        curves = [values["curves"] for values in methods.values()]
+        both = [[curve[f"{kind}_{order}"] for order in (good, bad)] for curve in curves]
+        limits = plots.padded([y for pair in both for curve in pair for y in curve])
+        stats = [values[f"delta_{kind}"] for values in methods.values()]
+        decimals = decimals_for(stats)
+        panels = [
+            Panel(
+                method_name(name),
+                f"{symbol} {with_interval(stats[i], decimals)}",
+                x,
+                output,
+                plots.perturbation(
+                    curves[i]["fractions"],
+                    upper=both[i][0],
+                    lower=both[i][1],
+                    upper_is_morf=good == "morf",
+                    others=[curve for j, pair in enumerate(both) if j != i for curve in pair],
+                    limits=limits,
+                ),
+            )
+            for i, name in enumerate(methods)
+        ]
+        key = [
+            ("solid", "most relevant token first (MoRF)"),
+            ("dashed", "least relevant token first (LeRF)"),
+            ("blue", f"counts for the method: {'LeRF above MoRF' if good == 'lerf' else 'MoRF above LeRF'}"),
+            ("red hatched", "counts against it"),
+            *([("thin", "the other methods")] if len(methods) > 1 else []),
+        ]
+        found.append(Panels(title, panels, key))
+    return found
+
+
+def _conservation(results: Results) -> Section:
+    methods = results["methods"]
+    limits = plots.padded([score for values in methods.values() for score in values["conservation"]["score"]])
+    rows, panels = [], []
+    for name, values in methods.items():
+        kept = values["conservation"]
+        sums = [relevance + bias for relevance, bias in zip(kept["relevance"], kept["biases"], strict=True)]
+        gaps = [abs(score - total) for score, total in zip(kept["score"], sums, strict=True)]
+        gap = number(float(median(gaps)))
+        ratio = "–" if kept["median_ratio"] is None else number(float(kept["median_ratio"]))
+        taken = number(float(median(map(abs, kept["biases"]))))
+        rows.append((Cell(method_name(name)), *map(Cell, (gap, number(float(max(gaps))), ratio, taken))))
+        panels.append(
+            Panel(method_name(name), f"median gap {gap}", "score", "sum", plots.scatter(kept["score"], sums, limits))
+        )
+    head = ("Method", "Median gap", "Largest gap", "Median ratio\nrelevance to score", "Median share\nof the biases")
+    reading = (
+        "One point per example: the sum of the relevance and of what the biases took, against the score. A method that "
+        "conserves the score lies on the dashed diagonal; the gap is the distance from it, in units of the score."
+    )
+    return Section(
+        "Conservation",
+        reading,
+        [Table("Sum of relevance and biases against the score", head, rows), Panels("Sum against score", panels)],
+    )
+
+
+def _agreement(results: Results) -> Section:
+    names, values = results["agreement"]["methods"], results["agreement"]["spearman"]
+    rows = [
+        (Cell(f"{i + 1} {method_name(name)}"), *(_correlation(value) for value in values[i]))
+        for i, name in enumerate(names)
+    ]
+    reading = (
+        "Spearman correlation of two methods' relevance over the tokens of an example, mean over the examples: 1 means "
+        "the same order of tokens, 0 no relation, below 0 the opposite. Agreement does not say which one is right."
+    )
+    head = ("Method", *(str(i + 1) for i in range(len(names))))
+    return Section("Rank agreement", reading, [Table("Mean Spearman correlation", head, rows)])
+
+
+def _correlation(value: float | None) -> Cell:
+    return Cell("–") if value is None else Cell(fixed(value, 2), shade=value)

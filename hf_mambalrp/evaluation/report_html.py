@@ -1,0 +1,151 @@
+"""A report as one HTML document: no script, nothing loaded from elsewhere, every text escaped, light and dark."""
+
+from collections.abc import Sequence
+from html import escape
+
+from hf_mambalrp.errors import MissingExtraError
+from hf_mambalrp.evaluation import plots
+from hf_mambalrp.evaluation.report_parts import Cell, Facts, Findings, Panels, Section, Table
+from hf_mambalrp.viz.colors import MAX_ALPHA
+from hf_mambalrp.viz.html import PAGE, STYLE
+
+REPORT_STYLE = """
+.hfm { max-width: 72rem }
+.hfm h2 + p, .hfm ul { max-width: 46rem; margin: .5rem 0 1.25rem }
+.hfm h3 { font-size: 1rem; margin: 1.75rem 0 .25rem }
+.hfm ul { padding-left: 1.25rem }
+.hfm li + li { margin-top: .25rem }
+.hfm sup { line-height: 0; font-size: .7em }
+.hfm a { color: var(--pos-text) }
+.hfm nav { font-size: .875rem; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin-bottom: 2rem }
+.hfm .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 45%), 1fr));
+  grid-auto-flow: dense }
+.hfm .wide { grid-column: 1 / -1 }
+.hfm dd { font-weight: 500 }
+.hfm .scroll { overflow-x: auto; width: fit-content; max-width: 100%; margin-bottom: .5rem; background:
+  linear-gradient(90deg, transparent, var(--bg) 40%) right / 3rem 100% no-repeat local,
+  linear-gradient(90deg, transparent, var(--line)) right / 1.25rem 100% no-repeat }
+.hfm .report td { white-space: nowrap }
+.hfm .report { width: auto; min-width: min(100%, 34rem) }
+.hfm .report th, .hfm .report td { text-align: right; vertical-align: top; padding: .375rem 1rem }
+.hfm .report thead th { vertical-align: bottom; white-space: nowrap }
+.hfm .report tr > :first-child { text-align: left; position: sticky; left: 0; background: var(--bg); padding-left: 0 }
+.hfm .report tbody th { min-width: 6.5rem; font-size: .875rem; color: var(--fg) }
+.hfm td small, .hfm th small { display: block; font-size: .8125rem; font-weight: 400; color: var(--muted);
+  white-space: nowrap }
+.hfm td em { display: block; font-style: normal; font-size: .8125rem }
+.hfm .key { display: flex; flex-wrap: wrap; gap: .125rem 1.25rem; font-size: .8125rem; margin-bottom: .75rem }
+.hfm .key i { display: inline-block; width: 1.75rem; height: .625rem; margin-right: .375rem }
+.hfm .key .solid, .hfm .key .dashed, .hfm .key .thin { height: 0; vertical-align: middle;
+  border-top: 2px solid var(--fg) }
+.hfm .key .dashed { border-top-style: dashed }
+.hfm .key .thin { border-top: 1px solid var(--muted); opacity: .6 }
+.hfm .key .blue { background: rgba(var(--pos), .35) }
+.hfm .key .red { background:
+  repeating-linear-gradient(135deg, rgba(var(--neg), .8) 0 1px, rgba(var(--neg), .25) 1px 4px) }
+.hfm .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr));
+  gap: 1.25rem 1.5rem; margin-top: .75rem }
+/* Four stand two by two. */
+.hfm .few { max-width: 46rem }
+.hfm figure { margin: 0; break-inside: avoid }
+.hfm figcaption { font-size: .875rem; line-height: 1.35 }
+.hfm figcaption span { color: var(--muted); font-size: .8125rem; font-variant-numeric: tabular-nums;
+  white-space: nowrap }
+.hfm svg { display: block; width: 100%; height: auto; stroke-linejoin: round }
+.hfm svg text { font-family: inherit }
+@media (min-width: 60rem) { .hfm td small { display: inline; margin-left: .25rem } }
+@media (max-width: 30rem) { .hfm .report { min-width: 0 } .hfm .report th, .hfm .report td { padding: .375rem .5rem } }
+@media print { .hfm { max-width: none; padding: 0; font-size: 10pt }
+  .hfm .scroll { overflow: visible; background: none }
+  .hfm nav { display: none } .hfm tr, .hfm li { break-inside: avoid } .hfm h2, .hfm h3, .hfm .key { break-after: avoid }
+  .hfm .report th, .hfm .report td { padding: .25rem .5rem }
+  .hfm .panels { grid-template-columns: repeat(3, 1fr); max-width: none }
+  .hfm .few { grid-template-columns: repeat(2, 1fr) } }
+"""
+WIDE = 40
+"""A fact of more characters has a line of its own."""
+NO_PLOTS = f"The plots are not drawn because matplotlib is not installed: {plots.INSTALL}"
+
+
+def page(title: str, sections: Sequence[Section]) -> str:
+    """Return the document."""
+    links = "".join(f'<a href="#{_anchor(section)}">{_text(section.title)}</a>' for section in sections)
+    body = "\n".join(_section(section) for section in sections)
+    return PAGE.format(title=escape(title), style=STYLE + REPORT_STYLE, body=f"<nav>{links}</nav>\n{body}")
+
+
+def _section(section: Section) -> str:
+    parts, drawable = [], True
+    for part in section.parts:
+        if isinstance(part, Panels) and drawable:
+            try:
+                parts.append(_panels(part, _anchor(section)))
+            except MissingExtraError:
+                parts.append(f'<p class="note">{_text(NO_PLOTS)}</p>')
+                drawable = False
+        elif isinstance(part, Table):
+            parts.append(_table(part))
+        elif isinstance(part, Findings):
+            parts.append(f"<ul>{''.join(f'<li>{_text(sentence)}</li>' for sentence in part.sentences)}</ul>")
+        elif isinstance(part, Facts):
+            parts.append(f'<dl class="facts">{"".join(_fact(*pair) for pair in part.pairs)}</dl>')
+    return (
+        f'<section id="{_anchor(section)}"><h2>{_text(section.title)}</h2><p>{_text(section.reading)}</p>\n'
+        + "\n".join(parts)
+        + "</section>"
+    )
+
+
+def _fact(name: str, value: str) -> str:
+    wide = ' class="wide"' if len(value) > WIDE else ""
+    return f"<div{wide}><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>"
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{_lines(cell)}</th>' for cell in table.head)
+    rows = "".join(
+        f'<tr><th scope="row">{_lines(first.text)}</th>{"".join(map(_cell, rest))}</tr>' for first, *rest in table.rows
+    )
+    note = f'<p class="note">{_text(table.note)}</p>' if table.note else ""
+    return (
+        f'<h3>{_text(table.caption)}</h3><div class="scroll" role="region" aria-label="{escape(table.caption)}" '
+        f'tabindex="0"><table class="report"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}'
+    )
+
+
+def _cell(cell: Cell) -> str:
+    look = ""
+    if cell.shade is not None:
+        side = "pos" if cell.shade >= 0 else "neg"
+        look = f' style="background:rgba(var(--{side}),{MAX_ALPHA * min(abs(cell.shade), 1):.3f})"'
+    first, *rest = cell.text.split("\n")
+    shown = f"<b>{_text(first)}</b>" if cell.strong else _text(first)
+    lines = "".join(f"<small>{_text(line)}</small>" for line in rest)
+    mark = f"<em>{_text(cell.mark)}</em>" if cell.mark else ""
+    mark = f"<b>{mark}</b>" if mark and cell.strong else mark
+    return f"<td{look}>{shown}{lines}{mark}</td>"
+
+
+def _panels(group: Panels, salt: str) -> str:
+    key = "".join(f'<span><i class="{look}"></i>{_text(meaning)}</span>' for look, meaning in group.key)
+    shown = []
+    for index, panel in enumerate(group.panels):
+        label = escape(f"{panel.title}: {panel.shows}")
+        drawn = plots.svg(panel, f"{salt} {group.title} {index}", label)
+        caption = f"<b>{_text(panel.title)}</b> <span>{_text(panel.shows)}</span>"
+        shown.append(f"<figure><figcaption>{caption}</figcaption>{drawn}</figure>")
+    key = f'<div class="key">{key}</div>' if key else ""
+    return f'<h3>{_text(group.title)}</h3>{key}<div class="panels{" few" * (len(shown) == 4)}">{"".join(shown)}</div>'
+
+
+def _lines(text: str) -> str:
+    first, *rest = text.split("\n")
+    return _text(first) + "".join(f"<small>{_text(line)}</small>" for line in rest)
+
+
+def _anchor(section: Section) -> str:
+    return "".join(c for c in section.title.lower() if c.isascii() and c.isalnum())
+
+
+def _text(text: str) -> str:
+    return escape(text).replace("ΔA^F", "ΔA<sup>F</sup>").replace("ΔA^I", "ΔA<sup>I</sup>")

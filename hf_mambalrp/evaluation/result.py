@@ -1,0 +1,113 @@
+"""The result of ``evaluate_faithfulness``: numbers, and how to show and store them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+from typing_extensions import Self
+
+from hf_mambalrp.errors import InputError
+from hf_mambalrp.evaluation.journal import write_atomically
+from hf_mambalrp.evaluation.perturbation import METRICS
+from hf_mambalrp.viz.terminal import printed
+from hf_mambalrp.viz.wording import visible
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+HEADINGS = {
+    "delta_flip": "ΔA flipping ↑",
+    "delta_insert": "ΔA insertion ↑",
+    "comprehensiveness": "comprehensiveness ↑",
+    "sufficiency": "sufficiency ↓",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation:
+    """Faithfulness of several methods on one model; prints as a table.
+
+    Args:
+        results: plain JSON types. "model", "versions", "settings"; "examples"; "methods" with a mean, an interval and
+            the values of every metric, mean curves and conservation; "differences" of the first method to each other;
+            "agreement" of rankings. Further parts, such as "sanity", may be added before a report is written.
+    """
+
+    results: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``results``."""
+        return self.results
+
+    def save(self, path: str | Path) -> None:
+        """Write ``results`` as JSON, whole or not at all."""
+        write_atomically(Path(path), json.dumps(self.results, indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` wrote. InputError: no such file, or another file."""
+        try:
+            results = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as a saved Evaluation: {error}.") from error
+        if not isinstance(results, dict) or not {"settings", "examples", "methods"} <= set(results):
+            raise InputError(f"{path} holds something else than an Evaluation; give a file that save() wrote.")
+        return cls(results)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Return the report as a complete HTML document, and write it to ``path`` if one is given."""
+        from hf_mambalrp.evaluation.report import to_html
+
+        return _written(to_html(self.results), path)
+
+    def to_markdown(self, path: str | Path | None = None) -> str:
+        """Return the report's tables in Markdown, and write them to ``path`` if one is given."""
+        from hf_mambalrp.evaluation.report import to_markdown
+
+        return _written(to_markdown(self.results), path)
+
+    def plot(self) -> "Figure":
+        """Draw the perturbation curves. MissingExtraError: matplotlib is not installed."""
+        from hf_mambalrp.evaluation.report import plot
+
+        figure: Figure = plot(self.results)
+        return figure
+
+    def write_report(self, folder: str | Path) -> None:
+        """Write ``results.json``, ``report.html`` and ``report.md`` into a folder."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.to_html(Path(folder) / "report.html")
+        self.to_markdown(Path(folder) / "report.md")
+        self.save(Path(folder) / "results.json")
+
+    def __repr__(self) -> str:
+        return printed(self._table(), color=False, width=120).rstrip("\n")
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        return self._table()
+
+    def _table(self) -> "RenderResult":
+        """Yield what was evaluated, a row a method, and what the arrows and brackets mean."""
+        settings = self.results["settings"]
+        model, count = self.results["model"], len(self.results["examples"])
+        named = [f"{name} {settings[name]}" for name in ("output", "replacement", "insertion", "step", "seed")]
+        yield Text(visible(f"Faithfulness on {model}, {count} examples: {', '.join(named)}"))
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        table.add_column("method")
+        for metric in METRICS:
+            table.add_column(HEADINGS[metric], justify="right")
+        for name, found in self.results["methods"].items():
+            stats = [found[metric] for metric in METRICS]
+            table.add_row(Text(visible(name)), *(Text("{mean:.3f} [{low:.3f}, {high:.3f}]".format(**s)) for s in stats))
+        yield table
+        yield Text(f"↑ higher is better, ↓ lower; [{settings['confidence']:.0%} bootstrap interval over examples]")
+
+
+def _written(text: str, path: str | Path | None) -> str:
+    if path is not None:
+        write_atomically(Path(path), text)
+    return text

@@ -1,0 +1,322 @@
+"""Sanity checks: does an explanation depend on the weights, on how the input is encoded, on chance or on neighbours?"""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from hf_mambalrp.classification import last_attended
+from hf_mambalrp.errors import UnknownArchitectureError
+from hf_mambalrp.evaluation.statistics import rank_agreement
+from hf_mambalrp.explaining import own_gradient_mode
+from hf_mambalrp.explanation import Explanation
+from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.families.base import State
+from hf_mambalrp.methods import Problem, method_named
+from hf_mambalrp.rules import Rules
+from hf_mambalrp.rules.biases import BiasLedger
+from hf_mambalrp.rules.mixer import Signals
+
+MethodOptions = Mapping[str, Mapping[str, Any]]
+EXTRA = 3
+"""Columns of padding that :func:`determinism` adds on either side."""
+TINY = 1e-12
+"""Relevance below this norm counts as none."""
+
+
+@dataclass(frozen=True)
+class Randomisation:
+    """Rank correlation with the original explanation after each further layer was made random, by method and depth."""
+
+    signed: dict[str, dict[str, float | None]]
+    """Of R."""
+    absolute: dict[str, dict[str, float | None]]
+    """Of |R|."""
+    examples: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON types."""
+        return asdict(self)
+
+
+def randomisation_test(
+    model: Any,
+    inputs: Any,
+    *,
+    methods: Sequence[str] = ("mambalrp",),
+    method_options: MethodOptions | None = None,
+    tokenizer: Any = None,
+    seed: int = 0,
+) -> Randomisation:
+    """Make the weights random from the head downwards and compare each explanation with the original's.
+
+    The model parameter randomisation test (Adebayo et al. 2018, section 3.1), cascading: at each depth every tensor of
+    that layer becomes N(mean, std^2) of its own values, and stays so. What is explained stays the original prediction.
+    A method whose correlation stays near 1 does not explain the model. Correlations are Spearman's over a row's
+    attended tokens, means over the rows that have two different relevances; None where no row has.
+
+    The model is not changed: a deep copy is.
+
+    Args:
+        model: an explainable model.
+        inputs: texts, token ids or a tokenizer's output, explained as one batch.
+        methods: names of methods.
+        method_options: options by method.
+        tokenizer: as for ``explain``.
+        seed: of the random weights.
+
+    Raises:
+        UnknownArchitectureError: weights that are not floating point numbers, as a quantised model's.
+        Errors of ``explain``.
+    """
+    options = method_options or {}
+    first = _explained(model, inputs, tokenizer)
+    originals = {name: _again(model, first, name, options) for name in methods}
+    altered, generator = copy.deepcopy(model), Generator().manual_seed(seed)
+    signed: dict[str, dict[str, float | None]] = {name: {} for name in methods}
+    absolute: dict[str, dict[str, float | None]] = {name: {} for name in methods}
+    for depth, modules in _from_the_head(altered):
+        for module in modules:
+            _randomise(module, generator)
+        for name, original in originals.items():
+            found = _again(altered, first, name, options)
+            signed[name][depth] = _correlation(original, found, first.attention_mask)
+            absolute[name][depth] = _correlation(original.abs(), found.abs(), first.attention_mask)
+    return Randomisation(signed, absolute, len(first), seed)
+
+
+@dataclass(frozen=True)
+class Invariance:
+    """Change of relevance, ||R' - R|| / ||R||, when the input is encoded in another way; a mean over rows by method."""
+
+    change: dict[str, float]
+    examples: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON types."""
+        return asdict(self)
+
+
+@own_gradient_mode()
+def input_invariance(
+    model: Any,
+    inputs: Any,
+    *,
+    methods: Sequence[str] = ("mambalrp",),
+    method_options: MethodOptions | None = None,
+    tokenizer: Any = None,
+    seed: int = 0,
+) -> Invariance:
+    """Add a constant vector to every token's embedding, subtract it before the first block, and explain that network.
+
+    It is the same function of the tokens, so a method is input invariant (Kindermans et al. 2019, section 3) if its
+    relevance stays the same. A gradient times the embedding is not: its change is the vector times the gradient. The
+    vector is drawn from N(0, std^2) with the embeddings' own std. "random" and "smoothgrad" draw their noise from the
+    embeddings, so theirs is another draw.
+
+    Args:
+        model: an explainable model.
+        inputs: texts, token ids or a tokenizer's output, explained as one batch.
+        methods: names of methods.
+        method_options: options by method.
+        tokenizer: as for ``explain``.
+        seed: of the vector.
+
+    Raises:
+        Errors of ``explain``.
+    """
+    options = method_options or {}
+    first = _explained(model, inputs, tokenizer)
+    network = Network(model, FAMILIES)
+    weight = network.embeddings.weight.detach().float()
+    drawn = torch.randn(weight.shape[1], generator=Generator().manual_seed(seed))
+    shifted = _Shifted(model, (weight.std() * drawn.to(weight)).to(network.dtype))
+    change = {}
+    for name in methods:
+        method_named(name).check_options(options.get(name, {}))
+        plain, moved = (
+            method_named(name).explain(_problem(each, first), **options.get(name, {})).tokens
+            for each in (network, shifted)
+        )
+        change[name] = float(_change(plain, moved).mean())
+    return Invariance(change, len(first), seed)
+
+
+@dataclass(frozen=True)
+class Determinism:
+    """Whether equal calls give equal bits, and the largest ||R' - R|| / ||R|| of a row in other company, by method."""
+
+    repeated: dict[str, bool]
+    """A second call gave the same bits."""
+    alone: dict[str, float]
+    """The row by itself instead of in the batch."""
+    padded_left: dict[str, float]
+    padded_right: dict[str, float]
+    tolerance: float
+    examples: int
+
+    @property
+    def passed(self) -> dict[str, bool]:
+        """Whether a method's calls were equal and its deviations within the tolerance."""
+        deviations = (self.alone, self.padded_left, self.padded_right)
+        return {
+            name: equal and all(each[name] <= self.tolerance for each in deviations)
+            for name, equal in self.repeated.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields and ``passed`` as plain JSON types."""
+        return {"passed": self.passed, **asdict(self)}
+
+
+def determinism(
+    model: Any,
+    inputs: Any,
+    *,
+    methods: Sequence[str] = ("mambalrp",),
+    method_options: MethodOptions | None = None,
+    tokenizer: Any = None,
+    tolerance: float = 1e-4,
+) -> Determinism:
+    """Explain a batch twice, each of its rows alone, and the batch with padding added on the left and on the right.
+
+    Args:
+        model: an explainable model.
+        inputs: texts, token ids or a tokenizer's output, explained as one batch.
+        methods: names of methods.
+        method_options: options by method.
+        tokenizer: as for ``explain``.
+        tolerance: of ||R' - R|| / ||R||.
+
+    Raises:
+        Errors of ``explain``.
+    """
+    options = method_options or {}
+    first = _explained(model, inputs, tokenizer)
+    repeated: dict[str, bool] = {}
+    deviations: dict[str, dict[str, float]] = {"alone": {}, "padded_left": {}, "padded_right": {}}
+    for name in methods:
+        relevance = _again(model, first, name, options)
+        repeated[name] = torch.equal(relevance, _again(model, first, name, options))
+        deviations["alone"][name] = _deviation(relevance, _alone(model, first, name, options))
+        left, right = (_again(model, first, name, options, pad=pad) for pad in ((EXTRA, 0), (0, EXTRA)))
+        deviations["padded_left"][name] = _deviation(relevance, left[:, EXTRA:])
+        deviations["padded_right"][name] = _deviation(relevance, right[:, :-EXTRA])
+    return Determinism(repeated, **deviations, tolerance=tolerance, examples=len(first))
+
+
+class _Shifted(Network):
+    """A network that reads embeddings with a vector added to each, and subtracts it before the first block."""
+
+    def __init__(self, model: nn.Module, shift: Tensor) -> None:
+        super().__init__(model, FAMILIES)
+        self.shift = shift
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        embedded = super().embed(input_ids)
+        return embedded + self.shift.to(embedded.device)
+
+    def _before(self, index: int, hidden: Tensor) -> Tensor:
+        return hidden - self.shift.to(hidden.device) if index == 0 else hidden
+
+    def block(
+        self,
+        index: int,
+        hidden: Tensor,
+        mask: Tensor | None,
+        state: State,
+        rules: Rules,
+        ledger: BiasLedger,
+        backend: str,
+    ) -> tuple[Tensor, State]:
+        return super().block(index, self._before(index, hidden), mask, state, rules, ledger, backend)
+
+    def signals(self, index: int, hidden: Tensor, mask: Tensor | None) -> Signals:
+        return super().signals(index, self._before(index, hidden), mask)
+
+
+def _explained(model: Any, inputs: Any, tokenizer: Any) -> Explanation:
+    """Which tokens, predictions and positions the explanations are about."""
+    found: Explanation = model.explain(inputs, tokenizer=tokenizer, method="random")
+    return found
+
+
+def _again(model: Any, first: Explanation, name: str, options: MethodOptions, pad: tuple[int, int] = (0, 0)) -> Tensor:
+    """Relevance (B, L) of the same rows and the same targets, with padding added on either side."""
+    assert first.input_ids is not None
+    found: Explanation = model.explain(
+        input_ids=nn.functional.pad(first.input_ids, pad),
+        attention_mask=nn.functional.pad(first.attention_mask, pad),
+        target=first.target,
+        position=None if first.position is None else first.position + pad[0],
+        method=name,
+        **options.get(name, {}),
+    )
+    return found.relevance
+
+
+def _alone(model: Any, first: Explanation, name: str, options: MethodOptions) -> Tensor:
+    """Relevance (B, L) of the same rows, each explained by itself and without padding."""
+    assert first.input_ids is not None
+    relevance = torch.zeros(first.relevance.shape)
+    for row, attended in enumerate(first.attention_mask != 0):
+        ids, target = first.input_ids[row, attended][None], first.target[row]
+        found = model.explain(input_ids=ids, target=target, method=name, **options.get(name, {}))
+        relevance[row, attended] = found.relevance[0]
+    return relevance
+
+
+def _problem(network: Network, first: Explanation) -> Problem:
+    assert first.input_ids is not None
+    mask, targets = first.attention_mask, torch.tensor(first.target)
+    position = last_attended(mask) if first.position is None else first.position
+
+    def score(logits: Tensor) -> Tensor:
+        return logits[:, 0].gather(1, targets[:, None].to(logits.device))[:, 0]
+
+    return Problem(network, network.embed(first.input_ids), mask, position[:, None], score)
+
+
+def _from_the_head(model: Any) -> Iterator[tuple[str, list[nn.Module]]]:
+    """Name and modules of every depth, the head with its norm first, the embeddings last."""
+    network = Network(model, FAMILIES)
+    if network.head.weight is network.embeddings.weight:
+        network.head.weight = nn.Parameter(network.embeddings.weight.detach().clone())
+    yield "head", [network.head, getattr(network.backbone, network.family.final_norm)]
+    for index in reversed(range(len(network.layers))):
+        yield f"layer {index}", [network.layers[index]]
+    yield "embeddings", [network.embeddings]
+
+
+@torch.no_grad()
+def _randomise(module: nn.Module, generator: Generator) -> None:
+    for name, tensor in module.named_parameters():
+        if not tensor.is_floating_point():
+            raise UnknownArchitectureError(
+                f"{name} has dtype {tensor.dtype}, so its weights cannot be made random. Load the model unquantised."
+            )
+        values = tensor.float()
+        drawn = torch.randn(values.shape, generator=generator).to(values)
+        tensor.copy_(values.mean() + values.std(correction=0) * drawn)
+
+
+def _correlation(one: Tensor, other: Tensor, mask: Tensor) -> float | None:
+    pairs = [torch.stack([a[m != 0], b[m != 0]]) for a, b, m in zip(one, other, mask, strict=True)]
+    mean = float(rank_agreement(pairs)[0, 1])
+    return None if math.isnan(mean) else mean
+
+
+def _change(relevance: Tensor, other: Tensor) -> Tensor:
+    """||R' - R|| / ||R|| of every row; 0 where both are 0. Shape: (B, L) -> (B,)."""
+    change: Tensor = (other - relevance).norm(dim=1) / relevance.norm(dim=1).clamp(min=TINY)
+    return change
+
+
+def _deviation(relevance: Tensor, other: Tensor) -> float:
+    return float(_change(relevance, other).max())

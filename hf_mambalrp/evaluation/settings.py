@@ -1,0 +1,106 @@
+"""What an evaluation was asked for: checked, and brought into the form that stands in the report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from inspect import signature
+from typing import Any
+
+from hf_mambalrp.errors import OptionError, TargetError
+from hf_mambalrp.evaluation.perturbation import ZERO
+from hf_mambalrp.inputs import TokenizerSource
+from hf_mambalrp.methods import METHODS, method_named
+
+OUTPUTS = ("logit", "probability")
+INSERTIONS = ("remove", "replace")
+DEFAULT_METHODS = tuple(name for name in METHODS if name != "occlusion")
+"""All but occlusion, which costs a forward a token."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every argument that the numbers depend on, besides model and examples."""
+
+    methods: Sequence[str]
+    method_options: Mapping[str, Mapping[str, Any]]
+    output: str
+    replacement: int | str
+    insertion: str
+    step: int | float | str
+    target: Any
+    samples: int | None
+    confidence: float
+    resamples: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.methods, str) or not self.methods or len(set(self.methods)) < len(self.methods):
+            raise OptionError(f"methods={self.methods!r} is not allowed; give a list of different names.")
+        for name in self.methods:
+            method_named(name).check_options(self.method_options.get(name, {}))
+        unused = sorted(set(self.method_options) - set(self.methods))
+        if unused:
+            raise OptionError(f"method_options are given for {unused}, which methods={list(self.methods)} leaves out.")
+        _one_of("output", self.output, OUTPUTS)
+        _one_of("insertion", self.insertion, INSERTIONS)
+        if callable(self.target):
+            raise TargetError("target is a function; faithfulness needs a class or token id, a name, or None.")
+        step = self.step
+        if step != "auto" and not ((_is_int(step) and step >= 1) or (isinstance(step, float) and 0 < step <= 1)):  # type: ignore[operator]
+            raise OptionError(f"step={step!r} is not allowed; give tokens (1, 2, ...), a fraction (0.05) or 'auto'.")
+        if not 0 < self.confidence < 1:
+            raise OptionError(f"confidence={self.confidence!r} is not allowed; give a number between 0 and 1.")
+        for option, least in (("samples", 1), ("resamples", 1), ("seed", 0)):
+            value = getattr(self, option)
+            if not (option == "samples" and value is None) and not (_is_int(value) and value >= least):
+                raise OptionError(f"{option}={value!r} is not allowed; give a whole number of at least {least}.")
+        try:
+            json.dumps(asdict(self), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise OptionError(
+                f"target and method_options stand in the report, so they are plain values: {error}."
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    def options_of(self, method: str) -> dict[str, Any]:
+        """Options of one method; one that draws at random, with draws of its own for every text, gets the seed."""
+        draws = "seed" in signature(method_named(method).explain).parameters
+        return {**({"seed": self.seed} if draws else {}), **self.method_options.get(method, {})}
+
+
+def resolve_replacement(value: Any, tokenizers: TokenizerSource, vocabulary: int) -> tuple[int, str]:
+    """Id of what replaces a token (:data:`ZERO` for a zero embedding), and how the report calls it.
+
+    Raises:
+        OptionError: an id out of the vocabulary, a text that is not one token.
+    """
+    tokenizer = tokenizers.get("to read text")
+    known = [each for each in (tokenizer.unk_token_id, tokenizer.eos_token_id) if each is not None]
+    if value == "auto" and known:
+        value = int(known[0])
+    if value in ("auto", "zero"):
+        return ZERO, "zero embedding"
+    if isinstance(value, str):
+        ids = tokenizer(value, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise OptionError(
+                f"replacement={value!r} has {len(ids)} tokens; give a text of one token (with its leading space), an "
+                "id, 'zero' for a zero embedding, or 'auto'."
+            )
+        value = int(ids[0])
+    if not _is_int(value) or not 0 <= value < vocabulary:
+        raise OptionError(f"replacement={value!r} is not allowed; token ids are 0..{vocabulary - 1}.")
+    return value, f"{tokenizer.decode([value])!r} (id {value})"
+
+
+def _one_of(option: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise OptionError(f"{option}={value!r} is not allowed; use one of {', '.join(map(repr, allowed))}.")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,61 @@
+"""Uncertainty over examples by the bootstrap, and agreement of rankings."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def bootstrap(values: Tensor, confidence: float, resamples: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Means of resampled examples, and their percentile interval (Efron and Tibshirani 1993, chapter 13).
+
+    All columns are resampled together, so a difference of columns of the result is a paired difference.
+
+    Args:
+        values: (n, m), a row an example.
+        confidence: mass of the interval, such as 0.95.
+        resamples: how often n examples are drawn with replacement.
+        seed: of the draws.
+
+    Returns:
+        Means (resamples, m) and the interval's ends (2, m), float64.
+    """
+    n = len(values)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(n, (resamples, n), generator=generator)
+    times = torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(
+        1, drawn, torch.ones(resamples, n, dtype=torch.float64)
+    )
+    means = times @ values.double() / n
+    return means, interval(means, confidence)
+
+
+def interval(means: Tensor, confidence: float) -> Tensor:
+    """The central ``confidence`` of resampled means. Shape: (resamples, m) -> (2, m)."""
+    tail = (1 - confidence) / 2
+    ends: Tensor = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=means.dtype), dim=0)
+    return ends
+
+
+def midranks(values: Tensor) -> Tensor:
+    """Ranks from 1, equal values sharing the mean of theirs. Shape: (n,) -> (n,)."""
+    _, which, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    ranks: Tensor = counts.cumsum(0) - (counts - 1) / 2
+    return ranks.double()[which]
+
+
+def rank_agreement(relevances: Sequence[Tensor]) -> Tensor:
+    """Spearman correlation of every pair of methods, its mean over examples; NaN where it is nowhere defined.
+
+    Args:
+        relevances: for every example (m, n), a row a method, a column a token. A pair of which one is constant on an
+            example has no correlation there.
+    """
+    each = []
+    for relevance in relevances:
+        ranks = torch.stack([midranks(row) for row in relevance])
+        centred = ranks - ranks.mean(1, keepdim=True)
+        unit = centred / centred.norm(dim=1, keepdim=True)
+        each.append(unit @ unit.T)
+    agreement: Tensor = torch.stack(each).nanmean(0)
+    return agreement.fill_diagonal_(1.0)

@@ -1,0 +1,72 @@
+"""From measured examples to the numbers of the report."""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_mambalrp.evaluation.perturbation import CURVES, GRID, METRICS
+from hf_mambalrp.evaluation.settings import Settings
+from hf_mambalrp.evaluation.statistics import bootstrap, interval, rank_agreement
+
+Record = dict[str, Any]
+
+
+def summarise(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
+    """Means with intervals, mean curves, conservation, differences to the first method and rank agreement."""
+    methods = list(settings.methods)
+    found: dict[str, dict[str, Any]] = {name: {} for name in methods}
+    differences: dict[str, dict[str, Any]] = {}
+    for metric in METRICS:
+        values = torch.tensor(
+            [[record["methods"][name][metric] for name in methods] for record in records], dtype=torch.float64
+        )
+        means, ends = bootstrap(values, settings.confidence, settings.resamples, settings.seed)
+        for name, stat, column in zip(methods, _with_interval(values.mean(0), ends), values.T, strict=True):
+            found[name][metric] = {**stat, "values": column.tolist()}
+        gaps = interval(means[:, :1] - means, settings.confidence)
+        stats = _with_interval((values[:, :1] - values).mean(0), gaps)
+        differences[metric] = dict(list(zip(methods, stats, strict=True))[1:])
+    for name in methods:
+        rows = [record["methods"][name] for record in records]
+        found[name]["curves"] = {
+            "fractions": list(GRID),
+            **{curve: _mean([row["curves"][curve] for row in rows]) for curve in CURVES},
+        }
+        found[name]["conservation"] = _conservation(records, name)
+    relevances = [torch.tensor([record["methods"][name]["relevance"] for name in methods]) for record in records]
+    spearman = [[None if math.isnan(x) else x for x in row] for row in rank_agreement(relevances).tolist()]
+    return {
+        "examples": [
+            {key: record[key] for key in ("id", "tokens", "target", "score", "probability")} for record in records
+        ],
+        "methods": found,
+        "differences": differences,
+        "agreement": {"methods": methods, "spearman": spearman},
+    }
+
+
+def _with_interval(mean: Tensor, ends: Tensor) -> list[dict[str, float]]:
+    low, high = ends.tolist()
+    return [{"mean": m, "low": a, "high": b} for m, a, b in zip(mean.tolist(), low, high, strict=True)]
+
+
+def _mean(rows: list[list[float]]) -> list[float]:
+    mean: list[float] = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
+    return mean
+
+
+def _conservation(records: Sequence[Record], name: str) -> dict[str, Any]:
+    """What the sum of relevance is to the score; the ratio is undefined where the score is 0."""
+    score = [record["score"] for record in records]
+    relevance = [record["methods"][name]["sum"] for record in records]
+    ratios = [r / s for r, s in zip(relevance, score, strict=True) if s]
+    return {
+        "score": score,
+        "relevance": relevance,
+        "biases": [record["methods"][name]["biases"] for record in records],
+        "median_ratio": median(ratios) if ratios else None,
+    }

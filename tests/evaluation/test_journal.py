@@ -1,0 +1,144 @@
+"""Runs that are killed anywhere go on where they were, and end in the same bytes as runs that are not."""
+
+import json
+import random
+
+import pytest
+import torch
+from oracles import random_model
+from small import word_tokenizer
+from torch import nn
+
+from hf_mambalrp import evaluate_faithfulness
+from hf_mambalrp.errors import InputError
+from hf_mambalrp.evaluation.evaluator import Evaluator
+from hf_mambalrp.evaluation.journal import Journal, fingerprint, write_atomically
+
+TEXTS = ["a b c d", "f g a", "h", "k a a i n"]
+MODEL = random_model(num_layers=1, dtype=torch.float32)
+
+
+def evaluate(out, model=MODEL, dataset=TEXTS, **options):
+    defaults = {"methods": ["mambalrp", "random"], "tokenizer": word_tokenizer(), "resamples": 20, "progress": False}
+    return evaluate_faithfulness(model, dataset, out=out, **{**defaults, **options})
+
+
+@pytest.fixture(autouse=True)
+def plain_reports(monkeypatch):
+    """Rendering has tests of its own, and takes longer than these runs."""
+    for renderer in ("to_html", "to_markdown"):
+        monkeypatch.setattr(f"hf_mambalrp.evaluation.report.{renderer}", json.dumps)
+
+
+@pytest.fixture
+def examined(monkeypatch):
+    """Texts in the order in which they are computed."""
+    seen = []
+    examine = Evaluator.examine
+    monkeypatch.setattr(Evaluator, "examine", lambda self, example: seen.append(example.text) or examine(self, example))
+    return seen
+
+
+def test_a_run_that_was_cut_anywhere_ends_in_the_same_bytes(tmp_path, examined):
+    evaluate(tmp_path / "whole")
+    whole = (tmp_path / "whole" / "progress.jsonl").read_bytes()
+    results = (tmp_path / "whole" / "results.json").read_bytes()
+    ends = [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
+    assert len(ends) == 1 + len(TEXTS)
+    draw = random.Random(0)
+    cuts = [0, 1, ends[0] - 1, ends[0], ends[1] - 1, ends[2], len(whole) - 1, *draw.sample(range(len(whole)), 4)]
+    for cut in cuts:
+        folder = tmp_path / f"cut {cut}"
+        folder.mkdir(exist_ok=True)
+        (folder / "progress.jsonl").write_bytes(whole[:cut])
+        examined.clear()
+        evaluate(folder)
+        finished = max(0, sum(end <= cut for end in ends) - 1)
+        assert examined == TEXTS[finished:], cut
+        assert (folder / "results.json").read_bytes() == results, cut
+        assert (folder / "progress.jsonl").read_bytes() == whole, cut
+    for name in ("report.html", "report.md"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_an_exception_in_the_middle_leaves_what_was_finished(tmp_path, examined, monkeypatch):
+    with pytest.raises(InputError, match="Row 2"):
+        evaluate(tmp_path, dataset=["a b", "c", "<eos>"])
+    assert not (tmp_path / "results.json").exists()
+    assert len((tmp_path / "progress.jsonl").read_bytes().splitlines()) == 3
+
+
+def test_a_finished_run_computes_nothing_again(tmp_path, examined):
+    first = evaluate(tmp_path)
+    examined.clear()
+    assert evaluate(tmp_path) == first
+    assert examined == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "progress.jsonl", "report.html", "report.md", "results.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"methods": ["mambalrp"]}, ["settings.methods", "random"]),
+        ({"step": 2}, ["settings.step", '"auto" there, 2 now']),
+        ({"seed": 1}, ["settings.seed: 0 there, 1 now"]),
+        ({"method_options": {"random": {"seed": 3}}}, ["settings.method_options.random.seed", "null there, 3 now"]),
+        ({"replacement": "zero"}, ["settings.replacement", "zero embedding"]),
+        ({"dataset": [*TEXTS[:3], "k a a i m"]}, ["data"]),
+        ({"model": random_model(num_layers=1, dtype=torch.float32, seed=1)}, ["weights"]),
+        ({"batch_size": 2}, ["batch_size"]),
+    ],
+)
+def test_another_evaluation_in_the_folder_is_an_error_that_says_what_differs(tmp_path, changed, words):
+    evaluate(tmp_path)
+    before = (tmp_path / "progress.jsonl").read_bytes()
+    with pytest.raises(InputError, match="restart") as error:
+        evaluate(tmp_path, **changed)
+    for word in words:
+        assert word in str(error.value)
+    assert (tmp_path / "progress.jsonl").read_bytes() == before
+    restarted = evaluate(tmp_path, restart=True, **changed)
+    assert json.loads((tmp_path / "results.json").read_text()) == restarted.results
+
+
+def test_a_damaged_line_in_the_middle_is_an_error(tmp_path):
+    evaluate(tmp_path)
+    lines = (tmp_path / "progress.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "progress.jsonl").write_bytes(b"".join([lines[0], lines[1][:20] + b"\n", *lines[2:]]))
+    with pytest.raises(InputError, match=r"progress\.jsonl is damaged"):
+        evaluate(tmp_path)
+
+
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        evaluate(tmp_path / "out")
+
+
+def test_records_come_back_as_they_were_written(tmp_path):
+    values = [0.1, 1 / 3, 1e-300, -2.5e17, float(torch.tensor(0.1))]
+    Journal(tmp_path, {"a": (1,)}, restart=False).append({"values": values, "text": "né\n"})
+    assert Journal(tmp_path, {"a": [1]}, restart=False).records == [{"values": values, "text": "né\n"}]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    write_atomically(tmp_path / "a.txt", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(tmp_path / "a.txt", "new \ud800")
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_fingerprint_sees_every_weight_and_its_name():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    before = fingerprint(model)
+    assert fingerprint(model) == before
+    with torch.no_grad():
+        model[1].bias[1] += 1
+    changed = fingerprint(model)
+    assert changed != before
+    model[0], model[1] = model[1], model[0]
+    assert fingerprint(model) != changed
+    assert fingerprint(model.bfloat16()) != fingerprint(model.half())
+    assert fingerprint("a") != fingerprint("b")
