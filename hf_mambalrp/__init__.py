@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         MambaLRPForCausalLM,
         MambaLRPForSequenceClassification,
     )
+    from hf_mambalrp.parallel import explain_dataset, load_explanations
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,8 @@ _MODULES = {
     "MambaLRPForCausalLM": "models",
     "MambaLRPForSequenceClassification": "models",
     "MambaLRPMixin": "mixin",
+    "explain_dataset": "parallel",
+    "load_explanations": "parallel",
     "make_explainable": "auto",
 }
 
@@ -74,6 +77,8 @@ __all__ = [
     "MambaLRPForSequenceClassification",
     "MambaLRPMixin",
     "__version__",
+    "explain_dataset",
+    "load_explanations",
     "make_explainable",
 ]
 
