@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         MambaLRPForCausalLM,
         MambaLRPForSequenceClassification,
     )
+    from hf_mambalrp.parallel import explain_dataset, load_explanations
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,8 @@ _MODULES = {
     "MambaLRPForSequenceClassification": "models",
     "MambaLRPMixin": "mixin",
     "evaluate_faithfulness": "evaluation",
+    "explain_dataset": "parallel",
+    "load_explanations": "parallel",
     "make_explainable": "auto",
 }
 
@@ -82,6 +85,8 @@ __all__ = [
     "MambaLRPMixin",
     "__version__",
     "evaluate_faithfulness",
+    "explain_dataset",
+    "load_explanations",
     "make_explainable",
 ]
 

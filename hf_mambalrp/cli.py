@@ -88,6 +88,58 @@ def attention(
     _say_written(html, json_file, png)
 
 
+@app.command(name="explain-dataset")
+def explain_dataset_command(
+    data: Annotated[Path, typer.Argument(help="File ending in .jsonl, .csv, .parquet or .txt (one text a line).")],
+    output: Annotated[Path, typer.Option(help="New folder, or that of a run to go on with.")],
+    model: Annotated[str | None, typer.Option(help="Folder or Hub id; default: the packaged sentiment model.")] = None,
+    text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
+    id_column: Annotated[str | None, typer.Option(help="Column of the id; default: id, or the row's number.")] = None,
+    target: Annotated[str | None, typer.Option(help="Label, token text or id; default: each prediction.")] = None,
+    target_column: Annotated[str | None, typer.Option(help="Or the column that holds one a row.")] = None,
+    method: Annotated[str, typer.Option(help="Attribution method.")] = "mambalrp",
+    batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch, padding included.")] = 8192,
+    max_tokens: Annotated[int | None, typer.Option(help="Longer rows are not explained.")] = None,
+    window: Annotated[int, typer.Option(help="Rows a process takes at a time.")] = 1024,
+    on_error: Annotated[
+        str | None, typer.Option(help="skip or raise; default: raise on one process, skip on several.")
+    ] = None,
+) -> None:
+    """Explain every row of a file into Parquet; killed, the same command goes on where it was.
+
+    On several GPUs: torchrun --nproc_per_node 2 -m hf_mambalrp.cli explain-dataset DATA --output FOLDER
+    """
+    from accelerate import PartialState
+    from torch.cuda import is_available
+    from transformers.utils import logging
+
+    from hf_mambalrp import explain_dataset
+
+    state = PartialState(cpu=not is_available())
+    loaded = _load(model).to(state.device)
+    logging.enable_progress_bar()
+    run = explain_dataset(
+        loaded,
+        data,
+        output,
+        text_column=text_column,
+        id_column=id_column,
+        target=_id_or_name(target),
+        target_column=target_column,
+        method=method,
+        batch_tokens=batch_tokens,
+        max_tokens=max_tokens,
+        window=window,
+        on_error=on_error,  # type: ignore[arg-type]
+    )
+    if state.is_main_process:
+        print(
+            f"{run.rows} rows in {run.output_dir}: {run.computed} explained now, {run.skipped} skipped, "
+            f"{run.rows - run.computed - run.skipped} there before; {run.seconds:.1f} s on {run.processes} process(es)"
+        )
+    state.destroy_process_group()
+
+
 @app.command()
 def demo(
     html: Annotated[Path, typer.Option(help="Where the HTML page goes.")] = Path("out/demo.html"),

@@ -42,6 +42,7 @@ COMMANDS = {
         "--json",
         "run.json",
     ],
+    "benchmarks/dataset.py": shlex.split("--rows 12 24 --single 2"),
     "benchmarks/gpu.py": shlex.split(
         "--device cpu --slow-hf --models tiny tiny2 --dtypes float32 --lengths 8 16 --batches 2 --batch-lengths 8 "
         "--vocabulary 100 --turns 1 --repeats 1 --seconds-per-row 0 --chunk-sizes 4 --json run.json"
@@ -53,6 +54,16 @@ COMMANDS = {
         "--batches 1 --no-sweep"
     ),
     "benchmarks/plot.py": ["run.json", "--output", "gpu.png"],
+    "distributed/explain_corpus.py": ["rows.jsonl", "explained"],
+    "distributed/measure_scaling.py": shlex.split(
+        "--processes 1 --hidden-size 16 --layers 1 --length 8 --rows 4 --batch-tokens 16 --window 2"
+    ),
+    "evaluation/sentiment.py": shlex.split(
+        "--data rows.jsonl --samples 2 --sanity-samples 2 --randomisations 1 --methods mambalrp random --output report"
+    ),
+    "evaluation/tasks.py": shlex.split(
+        "--models tasks --output tasks.json --methods mambalrp random --sequences 2 --needle-factors 1 2"
+    ),
 }
 PROMISED = {
     "evaluate_model.py": ["Faithfulness on demo, 2 examples", "mambalrp - random: ", "written: evaluation.html"],
@@ -71,6 +82,11 @@ PROMISED = {
     "benchmarks/kernels_gated_scan.py": ["a check of one configuration"],
     "benchmarks/kernels_ssd_scan.py": ["over the bound: nothing"],
     "benchmarks/plot.py": ["written: gpu.png"],
+    "benchmarks/dataset.py": ["| 12 |", "| 24 |"],
+    "distributed/explain_corpus.py": ["2 rows on 1 processes: 2 explained now", "sum of relevance"],
+    "distributed/measure_scaling.py": ["| 1 |", "| 1.00 |"],
+    "evaluation/sentiment.py": ["mambalrp", "written: report/report.html"],
+    "evaluation/tasks.py": ["needle-mamba, length 16", "| random |", "written: tasks.json"],
 }
 GPU_RUN = {
     "date": "2026-11-22",
@@ -102,6 +118,11 @@ def test_example(example, tmp_path):
     MambaLMHeadModel(MambaConfig(d_model=16, n_layer=1, vocab_size=len(tokenizer), ssm_cfg=settings)).save_pretrained(
         tmp_path / "state-spaces"
     )
+    rows = ({"id": str(i), "text": text} for i, text in enumerate(["A dull film.", "A lovely and quiet film."]))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = tmp_path / "tasks" / "needle-mamba"
+    random_model(num_layers=1, vocab_size=12, dtype=torch.float32).save_pretrained(task)
+    (task / "training.json").write_text('{"largest size": 8}')
     if example == "benchmarks/plot.py":
         (tmp_path / "run.json").write_text(json.dumps(GPU_RUN))
     result = subprocess.run(

@@ -37,7 +37,9 @@ def vader_ratings() -> dict[str, Rating]:
     """
     found = find_spec("vaderSentiment")
     if found is None or not found.submodule_search_locations:
-        raise MissingExtraError("vader_ratings needs the lexicon of vaderSentiment: pip install 'hf_mambalrp[evaluation]'")
+        raise MissingExtraError(
+            "vader_ratings needs the lexicon of vaderSentiment: pip install 'hf_mambalrp[evaluation]'"
+        )
     lexicon = Path(next(iter(found.submodule_search_locations))) / "vader_lexicon.txt"
     lines = (line.split("\t") for line in lexicon.read_text(encoding="utf-8").splitlines())
     return {fields[0]: Rating(float(fields[1]), float(fields[2])) for fields in lines if len(fields) >= 3}

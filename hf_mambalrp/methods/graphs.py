@@ -20,6 +20,7 @@ from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.methods.propagate import Forward, Problem, Relevance, Run, by_chunks, kept, padding, run_blocks
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.linear import is_plain
+from hf_mambalrp.rules.quantised import is_quantised
 
 SHARE = 1 / 8
 """Of a GPU's memory that the recordings of a model may hold on to; the one used longest ago goes first.
@@ -146,8 +147,8 @@ def forget() -> None:
 
 
 def _is_recordable(model: nn.Module) -> bool:
-    """Whether its blocks are nothing but its weights: no hooks, adapters or offloaded layers, which Python runs."""
+    """Whether its blocks are nothing but its weights: no hooks, adapters, quantised or offloaded layers."""
     linear = (module for module in model.modules() if isinstance(module, nn.Linear))
     return not hasattr(model, "_hf_hook") and all(
-        is_plain(module) and not hasattr(module, "_hf_hook") for module in linear
+        is_plain(module) and not is_quantised(module) and not hasattr(module, "_hf_hook") for module in linear
     )

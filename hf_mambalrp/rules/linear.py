@@ -5,7 +5,7 @@ ledger records. Weights are used in the dtype of the activations (float32 for a 
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,32 +16,48 @@ from torch.nn import functional as F
 
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.constant import constant
+from hf_mambalrp.rules.quantised import dequantised, is_quantised
 
 _evaluation_lock = threading.RLock()
 
 
+Weight = Callable[[torch.dtype], Tensor]
+"""A constant weight (F_out, F_in) as a function of the dtype it is needed in."""
+
+
 class _LinearMap(torch.autograd.Function):
-    """x W^T with constant W: keeps the parameter itself, neither the input nor a cast copy of the weight."""
+    """x W^T with constant W: keeps neither the input nor a cast or dequantised copy of the weight."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.weight = weight.detach()
-        return F.linear(x, weight.to(x.dtype))
+    def forward(ctx: Any, x: Tensor, weight: Weight) -> Tensor:
+        ctx.weight = weight
+        return F.linear(x, weight(x.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad @ ctx.weight.to(grad.dtype), None
+        return grad @ ctx.weight(grad.dtype), None
+
+
+def _weights(module: nn.Module, sizes: Sequence[int] | None = None) -> list[Weight]:
+    """The weight of a plain or quantised layer, whole or by groups of ``sizes`` rows."""
+    if is_quantised(module):
+        if sizes is None:
+            return [lambda dtype: dequantised(module, dtype)]
+        return [lambda dtype, i=i: dequantised(module, dtype).split(sizes)[i] for i in range(len(sizes))]  # type: ignore[misc]
+    weight: Tensor = module.weight.detach()  # type: ignore[operator]
+    return [rows.to for rows in ([weight] if sizes is None else weight.split(sizes))]
 
 
 def linear(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
     """LRP-0 through a linear layer. Shape: (B, L, F_in) -> (B, L, F_out).
 
-    A plain ``nn.Linear`` is applied by its weight. Anything else in its place (LoRA, a quantised layer, a layer with
-    hooks) is called as it is, in evaluation mode, so that the model's own forward is what is explained.
+    A plain ``nn.Linear`` is applied by its weight, a layer of bitsandbytes by the weight that it stands for. Anything
+    else in its place (LoRA, a layer with hooks) is called as it is, in evaluation mode, so that the model's own forward
+    is what is explained.
     """
     if isinstance(module, nn.Linear) and is_plain(module):
         with align_module_device(module):
-            y: Tensor = _LinearMap.apply(x, module.weight)
+            y: Tensor = _LinearMap.apply(x, *_weights(module))
             return y if module.bias is None else y + ledger.enter(module.bias, x.dtype)
     bias, weight = getattr(module, "bias", None), getattr(module, "weight", None)
     dtype = weight.dtype if isinstance(weight, Tensor) and weight.is_floating_point() else x.dtype
@@ -62,7 +78,7 @@ def linear_parts(module: nn.Module, x: Tensor, sizes: Sequence[int], ledger: Bia
     if not (isinstance(module, nn.Linear) and is_plain(module)):
         return list(linear(module, x, ledger).split(sizes, -1))
     with align_module_device(module):
-        outputs = [_LinearMap.apply(x, rows) for rows in module.weight.split(sizes)]
+        outputs = [_LinearMap.apply(x, rows) for rows in _weights(module, sizes)]
         if module.bias is None:
             return outputs
         biases = module.bias.split(sizes)
@@ -70,9 +86,11 @@ def linear_parts(module: nn.Module, x: Tensor, sizes: Sequence[int], ledger: Bia
 
 
 def is_plain(module: nn.Linear) -> bool:
-    """Whether its forward is nobody's but ``nn.Linear``'s own, or accelerate's, which only moves weights."""
+    """Whether its forward is the product with its weight, or accelerate's, which only moves weights."""
     replaced = "forward" in vars(module) and not hasattr(module, "_hf_hook")
-    return type(module) is nn.Linear and not (module._forward_hooks or module._forward_pre_hooks or replaced)
+    return (type(module) is nn.Linear or is_quantised(module)) and not (
+        module._forward_hooks or module._forward_pre_hooks or replaced
+    )
 
 
 @contextmanager

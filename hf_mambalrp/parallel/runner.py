@@ -1,0 +1,337 @@
+"""``explain_dataset``: windows of rows over processes, batches in a window, everything finished kept at once."""
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import nn
+from transformers.utils import logging
+
+from hf_mambalrp.errors import InputError, MambaLRPError, NonFiniteRelevanceError, OptionError, TargetError
+from hf_mambalrp.explaining import model_id, versions
+from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.inputs import TokenizerSource
+from hf_mambalrp.methods.memory import out_of_memory
+from hf_mambalrp.parallel.arrow import Record, parquet, to_records
+from hf_mambalrp.parallel.plan import batches, windows
+from hf_mambalrp.parallel.sources import Columns, Row, count, rows
+from hf_mambalrp.parallel.store import Store
+
+OnError = Literal["raise", "skip"]
+ROW_ERRORS = (InputError, TargetError, NonFiniteRelevanceError)
+"""Errors that are of a row, not of the model or of the call."""
+
+
+ONLY_ROUNDING = {"backend", "chunk_size", "check_forward"}
+"""Options that a run may go on with other values of, as it may with another ``batch_tokens``."""
+
+
+@dataclass(frozen=True)
+class DatasetRun:
+    """What a run did; the same on every process."""
+
+    output_dir: Path
+    rows: int
+    """Of the dataset."""
+    skipped: int
+    """Of these, not explained; their reasons are in column ``error`` and in the manifest."""
+    computed: int
+    """Explained by this call; the others were there from an earlier one."""
+    seconds: float
+    processes: int
+
+
+def explain_dataset(
+    model: Any,
+    dataset: Any,
+    output_dir: str | Path,
+    *,
+    tokenizer: Any = None,
+    text_column: str = "text",
+    id_column: str | None = None,
+    target: Any = None,
+    contrast: Any = None,
+    target_column: str | None = None,
+    contrast_column: str | None = None,
+    method: str = "mambalrp",
+    batch_tokens: int = 8192,
+    max_tokens: int | None = None,
+    window: int = 1024,
+    on_error: OnError | None = None,
+    progress: bool = True,
+    **explain_options: Any,
+) -> DatasetRun:
+    """Explain every row of a dataset into Parquet files, on as many processes as were launched.
+
+    The stream of rows is cut into windows, which the processes take in turn; in a window rows of similar length make
+    batches. Rows that are done are kept at once. The same call after a kill, on any number of processes, goes on where
+    it was, computes no finished row again, and ends with the rows of an undisturbed run in the order of the input.
+    It may have another ``batch_tokens``, ``chunk_size`` or ``backend``, which change nothing but rounding.
+    The rows are read by :func:`load_explanations`, or as a table by ``datasets.load_dataset("parquet", ...)``.
+
+    Args:
+        model: an explainable model (or one that :func:`make_explainable` knows), on this process's device.
+        dataset: a ``datasets.Dataset``, an iterable of texts or of mappings, which must give the same rows each time,
+            or the path of a ``.jsonl``, ``.csv``, ``.parquet`` or ``.txt`` file (one text a line). It is streamed.
+        output_dir: a new folder, or that of the run to go on with.
+        tokenizer: by default the one beside the model.
+        text_column, id_column: columns of a row; the id is by default column ``id`` where there is one, or the number.
+        target, contrast: for all rows, as in :meth:`MambaLRPMixin.explain`.
+        target_column, contrast_column: or one a row, from these columns.
+        method: the attribution method.
+        batch_tokens: tokens of a batch, padding included; halved where memory runs out.
+        max_tokens: a longer row is not explained; None is no bound.
+        window: rows a process takes at a time.
+        on_error: "skip" records a row that cannot be explained with its reason; "raise" stops. Default: "raise" on one
+            process, "skip" on several.
+        progress: show a bar on the main process.
+        **explain_options: ``position``, ``chunk_size``, ``backend``, ``check_forward`` and options of the method.
+
+    Raises:
+        InputError: a dataset that cannot be read, an output folder of another run, or with "raise" a bad row.
+        OptionError: an option with a value that is not allowed.
+        MissingExtraError: pyarrow is not installed.
+    """
+    from hf_mambalrp.auto import make_explainable
+
+    parquet()
+    state = PartialState(cpu=not torch.cuda.is_available())
+    _check_launch(state)
+    on_error = _checked_on_error(on_error, state)
+    for name, value in (("batch_tokens", batch_tokens), ("window", window), ("max_tokens", max_tokens)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise OptionError(f"{name}={value!r} is not allowed; give a whole number of at least 1.")
+    if (target is not None and target_column) or (contrast is not None and contrast_column):
+        raise OptionError("Give target and contrast for all rows, or the columns that hold them, not both.")
+    model = make_explainable(model)
+    network = Network(model, FAMILIES)
+    settings = {
+        "model": model_id(network),
+        "versions": versions(),
+        "method": method,
+        "target": _named(target),
+        "contrast": _named(contrast),
+        "columns": [text_column, id_column, target_column, contrast_column],
+        "max_tokens": max_tokens,
+        "window": window,
+        "options": {name: _named(explain_options[name]) for name in sorted({*explain_options} - ONLY_ROUNDING)},
+    }
+    run = _Run(
+        model=model,
+        tokenizer=TokenizerSource(tokenizer, network).get("to read the texts of a dataset"),
+        store=Store(output_dir),
+        state=state,
+        columns=Columns(text_column, id_column, target_column, contrast_column),
+        fixed={"target": target, "contrast": contrast},
+        options={"method": method, **explain_options},
+        batch_tokens=batch_tokens,
+        max_tokens=max_tokens,
+        on_error=on_error,
+    )
+    return run.through(dataset, settings, window, progress)
+
+
+@dataclass
+class _Run:
+    """One process's part of a run."""
+
+    model: nn.Module
+    tokenizer: Any
+    store: Store
+    state: Any
+    columns: Columns
+    fixed: Mapping[str, Any]
+    options: Mapping[str, Any]
+    batch_tokens: int
+    max_tokens: int | None
+    on_error: OnError
+    computed: int = 0
+    done: int = 0
+    """Rows of this process that are finished, by this call or an earlier one."""
+    bar: Any = None
+
+    def through(self, dataset: Any, settings: Mapping[str, Any], window: int, progress: bool) -> DatasetRun:
+        """Open the folder, explain this process's windows, close the folder."""
+        began = time.monotonic()
+        finished: set[int] = self._on_main(lambda: self.store.open(settings))
+        total = count(dataset) if progress and self.state.is_main_process else None
+        self.bar = logging.tqdm(
+            total=total, unit="row", desc="explain", disable=not (progress and self.state.is_main_process)
+        )
+        error: BaseException | None = None
+        seen = 0
+        try:
+            for number, group in self._own(dataset, window, finished):
+                seen = group[-1].index + 1
+                if number is not None and not self.store.stopped():
+                    self._window(number, group)
+        except Exception as raised:
+            error = raised
+            self.store.stop()
+        self.bar.close()
+        self._agree(error)
+        skipped = self._on_main(lambda: self.store.close(seen))
+        computed = sum(gather_object([self.computed]))
+        return DatasetRun(
+            self.store.folder, seen, skipped, computed, time.monotonic() - began, int(self.state.num_processes)
+        )
+
+    def _own(self, dataset: Any, size: int, finished: set[int]) -> Iterator[tuple[int | None, list[Row]]]:
+        """Every window of the dataset; with its number if it is for this process and not finished."""
+        process, processes = self.state.process_index, self.state.num_processes
+        unfinished = 0
+        for number, group in enumerate(windows(rows(dataset, self.columns), size)):
+            if number in finished:
+                if number % processes == process:
+                    self.store.check(number, group)
+                    self._advance(len(group))
+                yield None, group
+                continue
+            yield number if unfinished % processes == process else None, group
+            unfinished += 1
+
+    def _window(self, number: int, group: list[Row]) -> None:
+        """Explain what is missing of one window, and write its shard."""
+        records = {index: record for index, record in self.store.pieces(number).items() if self._is(record, group)}
+        self._advance(len(records))
+        readable, bad = self._readable(group)
+        missing = [record for record in bad if record["index"] not in records]
+        self._keep(number, missing, records)
+        for batch in batches([length for _, length in readable], self.batch_tokens):
+            if self.store.stopped():
+                return
+            todo = [readable[i][0] for i in batch if readable[i][0].index not in records]
+            for part in self._fitting(todo):
+                self._keep(number, part, records)
+        self.store.finish(number, group, records)
+
+    def _is(self, record: Record, group: list[Row]) -> bool:
+        """Raise where a row that was kept is not the dataset's row of the same number."""
+        row = group[record["index"] - group[0].index]
+        if (record["id"], record["text"]) != (row.id, row.text):
+            raise InputError(
+                f"Row {row.index} of the dataset is not the one that {self.store.folder} was made of. Give the same "
+                "dataset, or another output folder."
+            )
+        return True
+
+    def _readable(self, group: list[Row]) -> tuple[list[tuple[Row, int]], list[Record]]:
+        """Rows with their lengths in tokens; and records of those that cannot be explained."""
+        good, bad = [], []
+        for row in group:
+            length = 0 if row.error else len(self.tokenizer(row.text)["input_ids"])
+            if row.error or not length:
+                reason = row.error or "the text has no tokens"
+            elif self.max_tokens is not None and length > self.max_tokens:
+                reason = f"the text has {length} tokens, more than max_tokens={self.max_tokens}"
+            else:
+                good.append((row, length))
+                continue
+            bad.append(self._skipped(row, InputError(f"{reason[0].upper()}{reason[1:]}.")))
+        return good, bad
+
+    def _skipped(self, row: Row, error: MambaLRPError) -> Record:
+        """The record of a row that is not explained; with on_error="raise" the error."""
+        if self.on_error == "raise":
+            raise type(error)(
+                f"Row {row.index} (id {row.id!r}): {error} on_error='skip' records such rows and goes on."
+            ) from error
+        return {"index": row.index, "id": row.id, "text": row.text, "error": f"{type(error).__name__}: {error}"}
+
+    def _fitting(self, group: list[Row]) -> Iterator[list[Record]]:
+        """Records of a batch; in halves where memory runs out, one by one where a row of it is bad."""
+        if not group:
+            return
+        try:
+            yield self._explained(group)
+            return
+        except ROW_ERRORS as error:
+            if len(group) == 1:
+                yield [self._skipped(group[0], error)]
+                return
+            size = 1
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or len(group) == 1:
+                raise
+            self.batch_tokens = max(1, self.batch_tokens // 2)
+            size = (len(group) + 1) // 2
+        for start in range(0, len(group), size):
+            yield from self._fitting(group[start : start + size])
+
+    def _explained(self, group: list[Row]) -> list[Record]:
+        wanted = dict(self.fixed)
+        if self.columns.target:
+            wanted["target"] = [row.target for row in group]
+        if self.columns.contrast:
+            wanted["contrast"] = [row.contrast for row in group]
+        explanation = self.model.explain(  # type: ignore[operator]
+            [row.text for row in group], tokenizer=self.tokenizer, **wanted, **self.options
+        )
+        self.computed += len(group)
+        own = ({"index": row.index, "id": row.id, "text": row.text, "error": None} for row in group)
+        return [{**names, **record} for names, record in zip(own, to_records(explanation), strict=True)]
+
+    def _keep(self, number: int, found: list[Record], records: dict[int, Record]) -> None:
+        if found:
+            self.store.add_piece(number, found)
+            records.update((record["index"], record) for record in found)
+            self._advance(len(found))
+
+    def _advance(self, amount: int) -> None:
+        """Say how far this process is; the main one shows how far all are."""
+        self.done += amount
+        everywhere = self.store.report(self.state.process_index, self.done)
+        self.bar.update(everywhere - self.bar.n)
+
+    def _on_main(self, action: Callable[[], Any]) -> Any:
+        """The result of ``action``, done on the main process, on every process; its error too."""
+        outcome: list[Any] = [None, None]
+        if self.state.is_main_process:
+            try:
+                outcome[0] = action()
+            except Exception as error:
+                outcome[1] = error
+        outcome = broadcast_object_list(outcome)
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
+
+    def _agree(self, error: BaseException | None) -> None:
+        """Raise on every process if any has failed; each its own error, or else one that names another's."""
+        failed = [problem for problem in gather_object([None if error is None else repr(error)]) if problem]
+        if error is not None:
+            raise error
+        if failed:
+            raise RuntimeError(f"Another process stopped: {failed[0]}")
+
+
+def _check_launch(state: Any) -> None:
+    wanted = int(os.environ.get("WORLD_SIZE", "1"))
+    if wanted != state.num_processes:
+        warnings.warn(
+            f"WORLD_SIZE is {wanted}, but this process sees {state.num_processes}: every process would explain all "
+            "rows. Launch with torchrun, or with accelerate launch --multi_gpu.",
+            stacklevel=3,
+        )
+
+
+def _checked_on_error(on_error: str | None, state: Any) -> Any:
+    if on_error is None:
+        return "raise" if state.num_processes == 1 else "skip"
+    if on_error not in ("raise", "skip"):
+        raise OptionError(f"on_error={on_error!r} is not allowed; use 'raise' or 'skip'.")
+    return on_error
+
+
+def _named(value: Any) -> Any:
+    """A setting as it stands in the manifest: what JSON has, else its name."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return getattr(value, "__name__", None) or repr(value)

@@ -1,0 +1,260 @@
+"""Datasets explained in one process: the rows, bad rows, memory, and runs that are killed and go on."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import datasets
+import pytest
+import torch
+from oracles import random_model
+from parallel_runs import WORDS, assert_same_rows, explained, in_a_child, records_kept, table
+from small import byte_level_tokenizer
+
+from hf_mambalrp import Explanation, load_explanations, make_explainable
+from hf_mambalrp.errors import InputError, NonFiniteRelevanceError, OptionError, TargetError
+from hf_mambalrp.parallel import runner
+from hf_mambalrp.parallel.store import Store
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return byte_level_tokenizer(" ".join(WORDS))
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    return make_explainable(random_model(num_layers=2, vocab_size=len(tokenizer), dtype=torch.float32))
+
+
+@pytest.fixture
+def texts():
+    chosen = random.Random(0)
+    return [" ".join(chosen.choices(WORDS, k=chosen.randint(1, 12))) for _ in range(40)]
+
+
+def test_every_row_is_the_explanation_of_its_text(model, tokenizer, texts, tmp_path):
+    run = explained(model, tokenizer, texts, tmp_path / "out", target=3, contrast=5)
+    assert (run.rows, run.skipped, run.computed, run.processes) == (40, 0, 40, 1)
+    found = list(load_explanations(tmp_path / "out"))
+    assert len(found) == 40
+    for text, explanation in zip(texts, found, strict=True):
+        alone = model.explain(text, tokenizer=tokenizer, target=3, contrast=5)
+        torch.testing.assert_close(explanation.relevance, alone.relevance, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(explanation.score, alone.score, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(explanation.conservation.biases, alone.conservation.biases, rtol=1e-5, atol=1e-6)
+        for name in ("tokens", "target", "target_text", "contrast", "contrast_text", "offsets", "texts", "method"):
+            assert getattr(explanation, name) == getattr(alone, name)
+        for name in ("input_ids", "attention_mask", "position", "special_tokens_mask"):
+            assert torch.equal(getattr(explanation, name), getattr(alone, name))
+        assert [word.text for word in explanation.words()] == [word.text for word in alone.words()]
+    assert not (tmp_path / "out" / "unfinished").exists()
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["complete"]
+    assert [shard["rows"] for shard in manifest["shards"]] == [16, 16, 8]
+
+
+def test_the_shards_are_a_table_for_datasets(model, tokenizer, texts, tmp_path):
+    explained(model, tokenizer, [{"id": f"r{i}", "text": t} for i, t in enumerate(texts)], tmp_path / "out")
+    files = str(tmp_path / "out" / "part-*.parquet")
+    loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded["id"] == [f"r{i}" for i in range(40)]
+    assert loaded[3]["text"] == texts[3]
+    columns = {"id", "text", "tokens", "offsets", "relevance", "target", "score", "conservation", "method", "model"}
+    assert columns | {"versions", "error"} <= set(loaded.column_names)
+    assert [len(r) for r in loaded["relevance"]] == [len(t) for t in loaded["tokens"]]
+
+
+def test_targets_of_each_row(model, tokenizer, texts, tmp_path):
+    rows = [{"text": text, "label": i % 5} for i, text in enumerate(texts)]
+    explained(model, tokenizer, rows, tmp_path / "out", target_column="label")
+    for row, explanation in zip(rows, load_explanations(tmp_path / "out"), strict=True):
+        assert explanation.target == [row["label"]]
+        alone = model.explain(row["text"], tokenizer=tokenizer, target=row["label"])
+        torch.testing.assert_close(explanation.relevance, alone.relevance, rtol=1e-5, atol=1e-6)
+
+
+def test_a_target_of_several_tokens(model, tokenizer, texts, tmp_path):
+    explained(model, tokenizer, texts[:3], tmp_path / "out", target=" lovely film")
+    for text, explanation in zip(texts, load_explanations(tmp_path / "out"), strict=False):
+        alone = model.explain(text, tokenizer=tokenizer, target=" lovely film")
+        assert isinstance(explanation, Explanation)
+        assert explanation.target == alone.target
+        assert explanation.tokens == alone.tokens
+        torch.testing.assert_close(explanation.relevance, alone.relevance, rtol=1e-5, atol=1e-6)
+
+
+BAD = ["", {"text": 7, "label": 1}, {"body": "x", "label": 1}, " ".join(WORDS * 4), {"text": "film", "label": 10**6}]
+
+
+def mixed(texts):
+    """Good rows with each of BAD among them."""
+    rows = [{"text": text, "label": 2} for text in texts[:20]]
+    for place, bad in zip((0, 5, 6, 17, 24), BAD, strict=True):
+        rows.insert(place, bad if isinstance(bad, dict) else {"text": bad, "label": 1})
+    return rows
+
+
+def test_a_bad_row_is_recorded_with_its_reason_and_stops_nothing(model, tokenizer, texts, tmp_path):
+    rows = mixed(texts)
+    options = {"max_tokens": 40, "target_column": "label"}
+    run = explained(model, tokenizer, rows, tmp_path / "out", on_error="skip", **options)
+    assert (run.rows, run.skipped, run.computed) == (25, 5, 20)
+    found = table(tmp_path / "out")
+    assert [r["index"] for r in found if r["error"]] == [0, 5, 6, 17, 24]
+    reasons = [r["error"] for r in found if r["error"]]
+    for reason, words in zip(
+        reasons, ("no tokens", "holds a int", "no ['text'", "more than max_tokens=40", "TargetError"), strict=True
+    ):
+        assert words in reason
+    assert len(list(load_explanations(tmp_path / "out"))) == 20
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [skipped["index"] for skipped in manifest["skipped"]] == [0, 5, 6, 17, 24]
+    good = [row for i, row in enumerate(rows) if i not in (0, 5, 6, 17, 24)]
+    explained(model, tokenizer, good, tmp_path / "good", **options)
+    relevance = [r["relevance"] for r in found if not r["error"]]
+    for one, other in zip(relevance, table(tmp_path / "good"), strict=True):
+        torch.testing.assert_close(torch.tensor(one), torch.tensor(other["relevance"]), rtol=1e-5, atol=1e-6)
+
+
+def test_a_bad_row_stops_one_process_unless_it_is_to_be_skipped(model, tokenizer, texts, tmp_path):
+    with pytest.raises(InputError, match=r"Row 2 \(id '2'\).*no tokens.*on_error='skip'"):
+        explained(model, tokenizer, [*texts[:2], "", *texts[2:]], tmp_path / "out")
+    rows = [{"text": "film", "label": 1}, {"text": "scene", "label": 10**6}]
+    with pytest.raises(TargetError, match=r"Row 1 \(id '1'\)"):
+        explained(model, tokenizer, rows, tmp_path / "other", target_column="label")
+
+
+def test_what_is_not_finite_is_a_bad_row(tokenizer, tmp_path):
+    model = random_model(num_layers=1, vocab_size=len(tokenizer), dtype=torch.float32)
+    word = tokenizer(" lovely")["input_ids"][0]
+    with torch.no_grad():
+        model.backbone.embeddings.weight[word] = float("inf")
+    rows = ["a dull film", "one lovely scene", "the middle of it"]
+    run = explained(make_explainable(model), tokenizer, rows, tmp_path / "out", on_error="skip", check_forward=False)
+    assert run.skipped == 1
+    assert NonFiniteRelevanceError.__name__ in table(tmp_path / "out")[1]["error"]
+
+
+def test_an_error_of_the_call_is_no_bad_row(model, tokenizer, texts, tmp_path):
+    with pytest.raises(OptionError, match="no_such_method"):
+        explained(model, tokenizer, texts, tmp_path / "out", on_error="skip", method="no_such_method")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": 0}, "window=0"),
+        ({"batch_tokens": 1.5}, "batch_tokens=1.5"),
+        ({"max_tokens": True}, "max_tokens=True"),
+        ({"on_error": "ignore"}, "on_error='ignore'.*'raise' or 'skip'"),
+        ({"target": 1, "target_column": "label"}, "not both"),
+    ],
+)
+def test_an_option_that_is_not_allowed(model, tokenizer, texts, tmp_path, options, message):
+    with pytest.raises(OptionError, match=message):
+        explained(model, tokenizer, texts, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_memory_runs_out_a_batch_is_halved(model, tokenizer, texts, tmp_path, monkeypatch):
+    explained(model, tokenizer, texts, tmp_path / "whole")
+    asked, explain = [], runner._Run._explained
+
+    def limited(self, group):
+        asked.append(len(group))
+        if len(group) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return explain(self, group)
+
+    monkeypatch.setattr(runner._Run, "_explained", limited)
+    run = explained(model, tokenizer, texts, tmp_path / "halved")
+    assert max(asked) > 2
+    assert run.computed == 40
+    assert_same_rows(table(tmp_path / "halved"), table(tmp_path / "whole"))
+
+
+def test_where_one_row_does_not_fit_the_error_is_raised(model, tokenizer, texts, tmp_path, monkeypatch):
+    def never(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(runner._Run, "_explained", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        explained(model, tokenizer, texts, tmp_path / "out", on_error="skip")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_run_killed_at_any_point_goes_on_and_computes_nothing_twice(model, tokenizer, texts, tmp_path, seed):
+    folder, chosen = tmp_path / "out", random.Random(seed)
+    explained(model, tokenizer, texts, tmp_path / "undisturbed")
+    child = in_a_child(lambda: explained(model, tokenizer, texts, folder))
+    wanted, deadline = chosen.randint(0, 38), time.monotonic() + 30
+    while len(records_kept(folder)) < wanted and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(chosen.random() * 0.01)
+    os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    kept = len(records_kept(folder))
+    assert os.WIFSIGNALED(status) or kept == 40
+    run = explained(model, tokenizer, texts, folder)
+    assert run.computed == 40 - kept
+    assert_same_rows(table(folder), table(tmp_path / "undisturbed"))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "manifest.json", "part-000000.parquet", "part-000001.parquet", "part-000002.parquet",
+    ]  # fmt: skip
+    assert explained(model, tokenizer, texts, folder).computed == 0
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_dataset_or_other_settings_are_refused(model, tokenizer, texts, tmp_path, finished, monkeypatch):
+    folder = tmp_path / "out"
+    if finished:
+        explained(model, tokenizer, texts, folder)
+    else:  # ends in the middle of the first window
+        monkeypatch.setattr(Store, "finish", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        os.waitpid(in_a_child(lambda: explained(model, tokenizer, texts, folder)), 0)
+        monkeypatch.undo()
+        assert records_kept(folder)
+    with pytest.raises(InputError, match=r"method was 'mambalrp' and is now 'lrp_ln'.*another output folder"):
+        explained(model, tokenizer, texts, folder, method="lrp_ln")
+    with pytest.raises(InputError, match=r"not (those|the one) that"):
+        explained(model, tokenizer, ["another text", *texts[1:]], folder)
+
+
+def test_a_folder_of_something_else_is_left_alone(model, tokenizer, texts, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        explained(model, tokenizer, texts, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(InputError, match="holds no explanations"):
+        load_explanations(tmp_path)
+
+
+def test_rows_are_streamed(model, tokenizer, texts, tmp_path):
+    """At most a window of rows is read ahead of what is kept."""
+    read = []
+
+    def stream():
+        for i in range(200):
+            read.append(i)
+            kept = records_kept(tmp_path / "out")
+            assert i - len(kept) <= 16
+            yield texts[i % 40]
+
+    assert explained(model, tokenizer, stream(), tmp_path / "out").rows == 200
+    assert len(read) == 200
+
+
+def test_progress_is_shown_with_rate_and_total(model, tokenizer, texts, tmp_path, capfd):
+    explained(model, tokenizer, texts, tmp_path / "out", progress=True)
+    shown = capfd.readouterr().err
+    assert "40/40" in shown
+    assert "row/s" in shown
+
+
+def test_processes_that_do_not_see_each_other_are_warned_of(model, tokenizer, texts, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.warns(UserWarning, match="WORLD_SIZE is 2, but this process sees 1"):
+        explained(model, tokenizer, texts[:2], tmp_path / "out")

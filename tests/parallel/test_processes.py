@@ -1,0 +1,118 @@
+"""Datasets explained by several processes, as `examples/distributed/explain_corpus.py` does under torchrun."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from oracles import random_model
+from parallel_runs import WORDS, assert_same_rows, explained, in_a_child, records_kept, table
+from small import byte_level_tokenizer
+
+from hf_mambalrp import AutoMambaLRPForCausalLM
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "distributed" / "explain_corpus.py"
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """A checkpoint, a file of rows, and what one process makes of them."""
+    folder = tmp_path_factory.mktemp("case")
+    tokenizer = byte_level_tokenizer(" ".join(WORDS))
+    random_model(num_layers=2, vocab_size=len(tokenizer), dtype=torch.float32).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    chosen = random.Random(1)
+    rows = [{"id": f"r{i}", "text": " ".join(chosen.choices(WORDS, k=chosen.randint(1, 30)))} for i in range(90)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    here(folder, folder / "alone")
+    return folder
+
+
+def here(case, out):
+    """The same in this process."""
+    model = AutoMambaLRPForCausalLM.from_pretrained(case / "model")
+    return explained(model, None, case / "rows.jsonl", out, window=8, batch_tokens=128)
+
+
+def command(case, out, *options, data="rows.jsonl"):
+    """The script on two processes."""
+    return [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(SCRIPT)),
+        *(str(case / data), str(out), "--model", str(case / "model"), "--language-model"),
+        *("--window", "8", "--batch-tokens", "128", *options),
+    ]
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def test_two_processes_give_the_rows_of_one(case, tmp_path):
+    run = subprocess.run(command(case, tmp_path / "out"), env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "90 rows on 2 processes: 90 explained now, 0 before, 0 skipped" in run.stdout
+    assert "90/90" in run.stderr
+    assert_same_rows(table(tmp_path / "out"), table(case / "alone"))
+
+
+def test_a_run_of_two_processes_that_is_killed_goes_on_with_one(case, tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(case, out),
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while len(records_kept(out)) < 25 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for child in processes_of(out):
+        os.kill(child, signal.SIGKILL)
+    kept = len(records_kept(out))
+    assert kept >= 25
+    assert here(case, out).computed == 90 - kept
+    assert_same_rows(table(out), table(case / "alone"))
+
+
+def processes_of(out):
+    """Workers, which torchrun starts in sessions of their own."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(out) in (folder / "cmdline").read_text().split("\0"):
+                yield int(folder.name)
+        except OSError:
+            continue
+
+
+def test_a_run_of_one_process_that_is_killed_goes_on_with_two(case, tmp_path):
+    out = tmp_path / "out"
+    child = in_a_child(lambda: here(case, out))
+    deadline = time.monotonic() + 60
+    while len(records_kept(out)) < 30 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    kept = len(records_kept(out))
+    run = subprocess.run(command(case, out), env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert f"{90 - kept} explained now, {kept} before" in run.stdout
+    assert_same_rows(table(out), table(case / "alone"))
+
+
+def test_an_error_on_one_process_ends_both(case, tmp_path):
+    lines = (case / "rows.jsonl").read_text().splitlines()
+    lines[12] = json.dumps({"id": "bad", "text": ""})  # in the second window: the second process's
+    (case / "bad.jsonl").write_text("\n".join(lines))
+    bad = command(case, tmp_path / "out", "--on-error", "raise", data="bad.jsonl")
+    run = subprocess.run(bad, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=200)
+    assert run.returncode != 0
+    assert "Row 12 (id 'bad')" in run.stderr
+    assert "Another process stopped" in run.stderr

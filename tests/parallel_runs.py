@@ -1,0 +1,55 @@
+"""Runs of explain_dataset that tests make, kill and compare."""
+
+import os
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from hf_mambalrp import explain_dataset
+
+WORDS = ["a", "dull", "and", "lifeless", "film", "with", "one", "lovely", "scene", "in", "the", "middle", "of", "it"]
+
+
+def explained(model, tokenizer, dataset, folder, **options):
+    options = {"window": 16, "batch_tokens": 64, "progress": False, "backend": "chunked", **options}
+    return explain_dataset(model, dataset, folder, tokenizer=tokenizer, **options)
+
+
+def table(folder):
+    return [record for path in sorted(folder.glob("part-*.parquet")) for record in pq.read_table(path).to_pylist()]
+
+
+def assert_same_rows(found, expected):
+    assert [r["index"] for r in found] == [r["index"] for r in expected]
+    for one, other in zip(found, expected, strict=True):
+        numbers = one.pop("relevance"), other.pop("relevance")
+        torch.testing.assert_close(*map(torch.tensor, numbers), rtol=1e-6, atol=1e-6)
+        for name in ("score", "probability"):
+            assert one.pop(name) == pytest.approx(other.pop(name), rel=1e-6, abs=1e-6)
+        assert one.pop("conservation") == pytest.approx(other.pop("conservation"), rel=1e-5, abs=1e-6)
+        assert one == other
+
+
+def in_a_child(action):
+    """The process id of a fork that runs ``action`` and ends without cleaning up."""
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+        try:
+            action()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return child
+
+
+def records_kept(folder):
+    files = [*folder.glob("unfinished/window-*/piece-*.parquet"), *folder.glob("part-*.parquet")]
+    kept = set()
+    for path in files:
+        try:
+            kept |= set(pq.read_table(path, columns=["index"])["index"].to_pylist())
+        except OSError:  # merged into its shard meanwhile
+            continue
+    return kept
