@@ -87,8 +87,8 @@ def explain_batch(
     if contrast is not None and not method_named(options.method).reads_score:
         able = sorted(name for name, other in METHODS.items() if other.reads_score)
         raise OptionError(
-            f"contrast={contrast!r}: the relevance of method {options.method!r} does not depend on what is explained, so "
-            f"it cannot tell one from another. These can: {able}."
+            f"contrast={contrast!r}: the relevance of method {options.method!r} does not depend on what is explained, "
+            f"so it cannot tell one from another. These can: {able}."
         )
     tokenizers = TokenizerSource(tokenizer, network)
     batch = prepare(network, inputs, input_ids, attention_mask, inputs_embeds, tokenizers)

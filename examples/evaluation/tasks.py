@@ -25,6 +25,8 @@ from hf_mambalrp.evaluation.settings import DEFAULT_METHODS
 from hf_mambalrp.evaluation.statistics import bootstrap
 from hf_mambalrp.evaluation.tasks import TaskBatch, associative_recall, copying, needle
 
+ALSO_ABSOLUTE = ("mambalrp", "gradient_x_input", "attention_rollout")
+"""Methods that are ranked by the size of their relevance too: attention has a sign, but no direction."""
 SEED = 1_000_000
 """Of the sequences: train_tasks.py counts up from its own seed."""
 
@@ -85,9 +87,11 @@ def main() -> None:
             print(f"\n{folder.name}, {what}: {arguments.sequences} sequences, {batch.targets.shape[1]} outputs each")
             print("| method | ROC AUC | average precision | recall at K | hit |\n|---|---|---|---|---|")
             for method in arguments.methods:
-                found[method] = summary(localise(model, batch, method=method))
-                cells = ("{mean:.3f} [{low:.3f}, {high:.3f}]".format(**found[method][name]) for name in METRICS)
-                print(f"| {method} | {' | '.join(cells)} |", flush=True)
+                for absolute in (False, True) if method in ALSO_ABSOLUTE else (False,):
+                    name = f"{method}, size" if absolute else method
+                    found[name] = summary(localise(model, batch, method=method, absolute=absolute))
+                    cells = ("{mean:.3f} [{low:.3f}, {high:.3f}]".format(**found[name][metric]) for metric in METRICS)
+                    print(f"| {name} | {' | '.join(cells)} |", flush=True)
             results["tasks"].setdefault(folder.name, {})[what] = found
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
             arguments.output.write_text(json.dumps(results, indent=1) + "\n")
