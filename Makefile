@@ -14,6 +14,9 @@ WITH_5.16.1 := huggingface_hub==1.31.0 httpx httpcore h11 anyio idna certifi
 MODEL_TESTS := $(addprefix tests/test_,classification.py explain.py families.py models.py oracles.py oracles_mamba2.py parity.py \
 	relevance.py state_spaces.py)
 
+# A process a core; the tests of a file share what it sets up.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+
 export HF_HUB_OFFLINE = 1
 
 .PHONY: demo test test-releases lint format benchmark clean
@@ -22,14 +25,14 @@ demo: $(VENV)/.installed
 	$(BIN)/hf-mambalrp demo --html out/demo.html
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # In folders of their own beside the environment, which keeps the newest. peft has left the older ones behind.
 test-releases: $(RELEASES:%=$(VENV)/.transformers-%)
 	for release in $(RELEASES); do \
 		PYTHONPATH=$(VENV)/transformers-$$release $(BIN)/python -c \
 			"import sys, transformers; sys.exit(transformers.__version__ != '$$release')" && \
-		PYTHONPATH=$(VENV)/transformers-$$release $(BIN)/python -m pytest -k "not peft" $(MODEL_TESTS) || exit 1; \
+		PYTHONPATH=$(VENV)/transformers-$$release $(PYTEST) -k "not peft" $(MODEL_TESTS) || exit 1; \
 	done
 
 lint: $(VENV)/.installed-dev
