@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hf_mambalrp.errors import MambaLRPError
     from hf_mambalrp.explanation import Conservation, Explanation
     from hf_mambalrp.generation_explanation import GenerationExplanation
+    from hf_mambalrp.hub import create_space, push_explanations
     from hf_mambalrp.mixin import MambaLRPMixin
     from hf_mambalrp.models import (
         FalconMambaLRPForCausalLM,
@@ -53,9 +54,11 @@ _MODULES = {
     "MambaLRPForCausalLM": "models",
     "MambaLRPForSequenceClassification": "models",
     "MambaLRPMixin": "mixin",
+    "create_space": "hub",
     "explain_dataset": "parallel",
     "load_explanations": "parallel",
     "make_explainable": "auto",
+    "push_explanations": "hub",
 }
 
 __all__ = [
@@ -77,9 +80,11 @@ __all__ = [
     "MambaLRPForSequenceClassification",
     "MambaLRPMixin",
     "__version__",
+    "create_space",
     "explain_dataset",
     "load_explanations",
     "make_explainable",
+    "push_explanations",
 ]
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "explain_next_token.py": ["The capital of France is", " Paris", " London", "--model", "model", "--new-tokens", "3"],
     "explain_state_spaces_checkpoint.py": ["state-spaces", "--tokenizer", "model", "--save", "converted"],
     "save_and_reload.py": [],
+    "share_on_the_hub.py": ["--dry-run", "shared"],
     "benchmarks/cpu.py": [
         "--hidden-size",
         "32",
@@ -54,6 +55,7 @@ PROMISED = {
     "explain_next_token.py": ["Paris", "London", "sum of relevance"],
     "explain_state_spaces_checkpoint.py": ["capital", "sum of relevance", "a Mamba2ForCausalLM for transformers"],
     "save_and_reload.py": ["mambalrp", "read back exactly: True"],
+    "share_on_the_hub.py": ["written: shared/README.md"],
     "benchmarks/cpu.py": ["| explain() | 16 |", "| HF forward, no gradient | 16 |", "| HF gradient x input | 16 |"],
     "benchmarks/gpu.py": [
         "| tiny | float32 | 2 x 8 | explain() |",
