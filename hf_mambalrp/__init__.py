@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hf_mambalrp.explanation import Conservation, Explanation
     from hf_mambalrp.generation_explanation import GenerationExplanation
     from hf_mambalrp.hidden_attention import HiddenAttention
+    from hf_mambalrp.hub import create_space, push_explanations
     from hf_mambalrp.mixin import MambaLRPMixin
     from hf_mambalrp.models import (
         FalconMambaLRPForCausalLM,
@@ -58,9 +59,11 @@ _MODULES = {
     "MambaLRPForSequenceClassification": "models",
     "MambaLRPMixin": "mixin",
     "evaluate_faithfulness": "evaluation",
+    "create_space": "hub",
     "explain_dataset": "parallel",
     "load_explanations": "parallel",
     "make_explainable": "auto",
+    "push_explanations": "hub",
 }
 
 __all__ = [
@@ -84,10 +87,12 @@ __all__ = [
     "MambaLRPForSequenceClassification",
     "MambaLRPMixin",
     "__version__",
+    "create_space",
     "evaluate_faithfulness",
     "explain_dataset",
     "load_explanations",
     "make_explainable",
+    "push_explanations",
 ]
 
 

@@ -219,6 +219,45 @@ def _say_written(*paths: Path | None) -> None:
             print(f"written: {path}", file=sys.stderr)
 
 
+@app.command()
+def push(
+    repo: Annotated[str, typer.Argument(help="Repository on the Hub, user/name; created if it is not there.")],
+    model: Annotated[str | None, typer.Option(help="Folder or Hub id; default: the packaged sentiment model.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="Explain this in the model's card; may be given several times.")
+    ] = None,
+    evaluation: Annotated[Path | None, typer.Option(help="results.json of an evaluation, for the card.")] = None,
+    explanations: Annotated[
+        Path | None, typer.Option(help="Push this folder of explain_dataset as a dataset, instead of a model.")
+    ] = None,
+    space: Annotated[bool, typer.Option("--space", help="Create a Space for --model, instead.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="If the repository is created.")] = False,
+) -> None:
+    """Push a model with explanations in its card, a dataset of them, or a Space. First log in: `hf auth login`."""
+    from hf_mambalrp.hub import create_space, push_explanations
+
+    visibility = True if private else None
+    if sum([bool(text) or evaluation is not None, explanations is not None, space]) > 1:
+        raise OptionError(
+            "Give --text and --evaluation for a model, or --explanations FOLDER, or --space: one of these."
+        )
+    if space and model is None:
+        raise OptionError("A Space needs --model user/name: what it explains, on the Hub.")
+    if space:
+        address = create_space(repo, model_id=str(model), private=visibility)
+    elif explanations is not None:
+        address = push_explanations(explanations, repo, private=visibility)
+    else:
+        loaded = _load(model)
+        address = loaded.push_to_hub(
+            repo,
+            explanations=loaded.explain(text) if text else None,
+            evaluation=None if evaluation is None else json.loads(evaluation.read_text(encoding="utf-8")),
+            private=visibility,
+        )
+    print(address)
+
+
 def _texts(text: str | None, file: Path | None, lines: bool) -> list[str]:
     if (text is None) == (file is None):
         given = "both" if text is not None else "neither"

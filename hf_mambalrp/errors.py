@@ -51,3 +51,31 @@ class ForwardMismatchError(MambaLRPError, RuntimeError):
 
 class NonFiniteRelevanceError(MambaLRPError, FloatingPointError):
     """A relevance is NaN or infinite; the message names the layer. It is raised, never returned."""
+
+
+class HubError(MambaLRPError, OSError):
+    """The Hub did not do what was asked; nothing was half-written, and the same call may be made again."""
+
+
+class NotLoggedInError(HubError, PermissionError):
+    """The Hub was asked without a token, or with one that it refuses."""
+
+
+class RepositoryAccessError(HubError, PermissionError):
+    """The repository is there, but the token does not allow what was asked."""
+
+
+class MissingRepositoryError(HubError, FileNotFoundError):
+    """There is no such repository, revision or file, or it is private and the token does not reach it."""
+
+
+class OfflineError(HubError, ConnectionError):
+    """``HF_HUB_OFFLINE`` is set, and what was asked is not in the cache."""
+
+
+class HubConnectionError(HubError, ConnectionError):
+    """The connection to the Hub cannot be made, or broke."""
+
+
+class CardError(MambaLRPError, ValueError):
+    """A ``README.md`` that was there cannot be extended: damaged front matter or markers, or not UTF-8."""

@@ -299,6 +299,33 @@ class Explanation(Shown, Rows):
             return layer_map(self, row, level, top, ax)
         return bars(self, row, level, top, ax)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str | None = None,
+    ) -> Any:
+        """Push the rows as a dataset of Parquet that the Hub's viewer shows, without ``layer_relevance``.
+
+        They replace the explanations of an earlier push. ``load_explanations("user/name")`` reads them back, one row
+        each. Arguments, result and errors are those of :func:`hf_mambalrp.push_explanations`.
+        """
+        from hf_mambalrp.hub.datasets import push_rows
+
+        return push_rows(
+            self,
+            repo_id,
+            private=private,
+            token=token,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+        )
+
     def _html(self, level: Level, limit: int | None) -> str:
         from hf_mambalrp.viz.html import explanation_body
 

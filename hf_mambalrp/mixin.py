@@ -1,13 +1,14 @@
 """What a model class, or a loaded model, gets from this package: explanations and hidden attention."""
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from hf_mambalrp.attending import attend
 from hf_mambalrp.attention import Kind, Reduce
-from hf_mambalrp.errors import MissingHeadError
+from hf_mambalrp.errors import MissingHeadError, OptionError
 from hf_mambalrp.explaining import Options, explain_batch
 from hf_mambalrp.explanation import Explanation
 from hf_mambalrp.generation import explain_generated
@@ -16,7 +17,7 @@ from hf_mambalrp.hidden_attention import HiddenAttention
 from hf_mambalrp.state_spaces import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class MambaLRPMixin:
@@ -235,22 +236,115 @@ class MambaLRPMixin:
             raise MissingHeadError(
                 f"{pretrained_model_name_or_path} has no weights that fit {missing[:5]} of {cls.__name__}, so these "
                 "would be random and so would their explanation. Load a checkpoint that was trained with this head; "
-                f"to train one, use {_stock_class(cls).__name__}. Other names are mapped by key_mapping={{...}}."
+                f"to train one, use {stock_class(cls).__name__}. Other names are mapped by key_mapping={{...}}."
             )
         return (model, info) if wants_info else model
 
-    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
-        """Save as the class behind this one: ``architectures`` names that class, and no ``auto_map`` is written."""
-        stock_class = _stock_class(type(self))
-        stock: Any = object.__new__(stock_class)
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        explanations: Any = None,
+        evaluation: Any = None,
+        tokenizer: Any = None,
+        commit_message: str | None = None,
+        commit_description: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        tags: "Sequence[str] | None" = None,
+        **save_options: Any,
+    ) -> Any:
+        """Push the model, as transformers writes it, with a card that says how to explain it and shows explanations.
+
+        A card that is there is extended between two markers and by missing keys of its front matter; the rest stays
+        byte for byte. It is one commit, or none where nothing is new. A push without explanations and evaluation
+        leaves the section of an earlier push as it is.
+
+        Args:
+            repo_id: "user/name", or "name" for one of your own; created if it is not there.
+            explanations: what :meth:`explain` or :meth:`explain_generation` returned, or a list of it; the first 8
+                rows become pictures and tables.
+            evaluation: what ``evaluate_faithfulness`` returned, or its ``results``: a table, and as ``model-index``
+                the figures of the first method.
+            tokenizer: saved with the model; by default, where the repository has none, the one beside the model.
+            commit_message: title of the commit.
+            commit_description: its text.
+            private: visibility of a repository that is created.
+            token: by default the one of ``hf auth login`` or ``HF_TOKEN``.
+            revision: the branch; created if it is not there.
+            create_pr: propose the change instead of making it.
+            tags: more tags for the card.
+            **save_options: passed to ``save_pretrained``, such as ``max_shard_size``.
+
+        Returns:
+            ``CommitInfo`` of huggingface_hub, a str: the address of the commit.
+
+        Raises:
+            InputError: explanations or an evaluation of another kind, a name that no repository can have.
+            MissingExtraError: explanations without matplotlib.
+            NotLoggedInError: no token, or a wrong one.
+            RepositoryAccessError: a token that may not write there.
+            OfflineError, HubConnectionError, HubError: the Hub cannot be reached or refuses; nothing is half-written.
+            CardError: the card that is there cannot be extended.
+        """
+        from hf_mambalrp.hub.model import push_model
+
+        return push_model(
+            self,
+            repo_id,
+            explanations=explanations,
+            evaluation=evaluation,
+            tokenizer=tokenizer,
+            private=private,
+            token=token,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+            commit_description=commit_description,
+            tags=tags,
+            save_options=save_options,
+        )
+
+    def save_pretrained(
+        self,
+        save_directory: Any,
+        *args: Any,
+        explanations: Any = None,
+        evaluation: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Save as the class behind this one: ``architectures`` names that class, and no ``auto_map`` is written.
+
+        With ``explanations`` or ``evaluation`` also the card of :meth:`push_to_hub`, ``README.md``, with its pictures;
+        one that is there is extended. Other arguments are those of transformers.
+
+        Raises:
+            OptionError: these together with ``push_to_hub=True``.
+            InputError, MissingExtraError, CardError: as for :meth:`push_to_hub`.
+        """
+        carded = explanations is not None or evaluation is not None
+        if carded and kwargs.get("push_to_hub"):
+            raise OptionError(
+                "save_pretrained(push_to_hub=True) pushes no explanations: call model.push_to_hub(repo_id, "
+                "explanations=...)."
+            )
+        stock: Any = object.__new__(stock_class(type(self)))
         # The same weights seen as the stock class. The configuration is a copy, because saving writes into it.
         stock.__dict__ = {**vars(self), "config": copy.deepcopy(vars(self)["config"])}
         if hasattr(stock.config, "auto_map"):
             del stock.config.auto_map
-        return stock.save_pretrained(*args, **kwargs)
+        saved = stock.save_pretrained(save_directory, *args, **kwargs)
+        if carded:
+            from hf_mambalrp.hub.model import write_card
+
+            write_card(self, save_directory, Path(save_directory).resolve().name, explanations, evaluation)
+        return saved
 
 
-def _stock_class(cls: type) -> type:
+def stock_class(cls: type) -> type:
+    """The class of transformers behind an explainable one."""
     return next(base for base in cls.__mro__ if not issubclass(base, MambaLRPMixin))
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "benchmarks/attention.py": shlex.split(
         "--hidden-size 32 --layers 2 --vocabulary 100 --length 40 --kind unified --repeats 1 --json run.json"
     ),
+    "share_on_the_hub.py": ["--dry-run", "shared"],
     "benchmarks/cpu.py": [
         "--hidden-size",
         "32",
@@ -73,6 +74,7 @@ PROMISED = {
     "hidden_attention.py": ["written: attention.html", "the last token reads most:", "latim: "],
     "benchmarks/attention.py": ["correct: entries within", "| mean over channels, L x L |", "| the last row |"],
     "save_and_reload.py": ["mambalrp", "read back exactly: True"],
+    "share_on_the_hub.py": ["written: shared/README.md"],
     "benchmarks/cpu.py": ["| explain() | 16 |", "| HF forward, no gradient | 16 |", "| HF gradient x input | 16 |"],
     "benchmarks/gpu.py": [
         "| tiny | float32 | 2 x 8 | explain() |",

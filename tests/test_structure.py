@@ -8,10 +8,12 @@ from pathlib import Path
 import hf_mambalrp
 
 PACKAGE = Path(hf_mambalrp.__file__).parent
-ORDER = ["ops", "rules", "families", "attention", "methods", "mixin", "evaluation", "parallel", "cli"]
+ORDER = ["ops", "rules", "families", "attention", "methods", "mixin", "evaluation", "parallel", "hub", "cli"]
 """Each may import those before it. Modules at the top that are not listed belong to the mixin's level."""
 FREE = {"errors", "viz", "explanation", "generation_explanation", "hidden_attention", "serialization"}
 """Results and errors: imported from anywhere above, and importing none of the layers."""
+SHARED = {"mixin.py", "explanation.py", "parallel/reading.py"}
+"""Their methods hand what a user pushes or fetches up to ``hub``, by an import inside the method."""
 
 
 def layer(name):
@@ -19,7 +21,16 @@ def layer(name):
 
 
 def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    at_the_top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and (node.module or "").startswith("hf_mambalrp.hub.")
+            and path.relative_to(PACKAGE).as_posix() in SHARED
+            and id(node) not in at_the_top
+        ):
+            continue
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("hf_mambalrp."):
             yield node.module.split(".")[1]
         elif isinstance(node, ast.Import):

@@ -156,6 +156,8 @@ class _Run:
     done: int = 0
     """Rows of this process that are finished, by this call or an earlier one."""
     bar: Any = None
+    shown: int = 0
+    """Rows that the bar stands at."""
 
     def through(self, dataset: Any, settings: Mapping[str, Any], window: int, progress: bool) -> DatasetRun:
         """Open the folder, explain this process's windows, close the folder."""
@@ -288,7 +290,8 @@ class _Run:
         """Say how far this process is; the main one shows how far all are."""
         self.done += amount
         everywhere = self.store.report(self.state.process_index, self.done)
-        self.bar.update(everywhere - self.bar.n)
+        self.bar.update(everywhere - self.shown)  # a bar that is switched off counts nothing itself
+        self.shown = everywhere
 
     def _on_main(self, action: Callable[[], Any]) -> Any:
         """The result of ``action``, done on the main process, on every process; its error too."""

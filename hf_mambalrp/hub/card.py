@@ -1,0 +1,117 @@
+"""Extending a ``README.md``: some keys of its front matter, a section between two markers, all else byte for byte."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from hf_mambalrp.errors import CardError
+
+BEGIN, END = "<!-- hf_mambalrp:begin -->", "<!-- hf_mambalrp:end -->"
+FRONT_MATTER = re.compile(r"\A(\ufeff?\s*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|\Z))")
+"""What the Hub takes for front matter."""
+
+
+def decode(content: bytes) -> str:
+    """Text of a card, its line ends as they are. CardError: not UTF-8."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CardError(f"README.md is not UTF-8 ({error}). Save it as UTF-8 and push again.") from error
+
+
+def metadata(card: str) -> dict[str, Any]:
+    """The front matter; {} without one. CardError: not a YAML mapping."""
+    match = FRONT_MATTER.match(card)
+    try:
+        found = yaml.safe_load(match[2]) if match else None
+    except yaml.YAMLError as error:
+        raise CardError(f"The front matter of README.md is not YAML: {error}. Mend it and push again.") from error
+    if found is not None and not isinstance(found, dict):
+        raise CardError(f"The front matter of README.md is a {type(found).__name__}; it must be a YAML mapping.")
+    return found or {}
+
+
+def with_metadata(card: str, values: Mapping[str, Any]) -> str:
+    """The card with these keys of its front matter set; lines of other keys, and of equal ones, stay as they are."""
+    found = metadata(card)
+    changed = {key: value for key, value in values.items() if key not in found or found[key] != value}
+    if not changed:
+        return card
+    newline = _newline(card)
+    match = FRONT_MATTER.match(card)
+    if match is None:
+        rest = newline + card if card else ""
+        return f"---{newline}{_dump(changed, newline)}{newline}---{newline}{rest}"
+    wanted = {**found, **changed}
+    block = _edited(match[2], changed, newline)
+    if not _reads_as(block, wanted):  # anchors, flow style: then the whole is written anew
+        block = _dump(wanted, newline)
+    return match[1] + block + match[3] + card[match.end() :]
+
+
+def _edited(block: str, changed: Mapping[str, Any], newline: str) -> str:
+    nodes = [(key, value) for key, value in getattr(yaml.compose(block), "value", []) if key.value in changed]
+    for key, value in reversed(nodes):  # from the end, so that the marks before stay true
+        text = _dump({key.value: changed[key.value]}, newline)
+        block = block[: key.start_mark.index] + text + block[_last(value).end_mark.index :]
+    added = {name: value for name, value in changed.items() if name not in {key.value for key, _ in nodes}}
+    return newline.join(part for part in (block, _dump(added, newline) if added else "") if part)
+
+
+def with_section(card: str, section: str) -> str:
+    """The card with what stands between the markers replaced, or appended with the markers if there are none.
+
+    CardError: markers that are not one beginning and one end after it.
+    """
+    newline = _newline(card)
+    section = f"{BEGIN}\n{section.strip()}\n{END}".replace("\n", newline)
+    if has_section(card):
+        return card[: card.index(BEGIN)] + section + card[card.index(END) + len(END) :]
+    ended = re.search(r"(\r?\n){0,2}\Z", card)
+    missing = 2 - ended[0].count("\n") if card and ended else 0
+    return card + newline * missing + section + newline
+
+
+def has_section(card: str) -> bool:
+    """Whether the card has the markers. CardError: they do not make one section."""
+    begins, ends = card.count(BEGIN), card.count(END)
+    if (begins, ends) == (0, 0):
+        return False
+    if (begins, ends) != (1, 1) or card.index(END) < card.index(BEGIN):
+        raise CardError(
+            f"README.md has {begins} {BEGIN} and {ends} {END}; there must be one of each in this order, or none. Mend "
+            "it and push again."
+        )
+    return True
+
+
+def joined(there: Any, added: Iterable[str]) -> list[Any]:
+    """A list of tags: those there, then the new ones."""
+    listed = [there] if isinstance(there, str) else list(there or [])
+    return listed + [tag for tag in added if tag not in listed]
+
+
+def _newline(card: str) -> str:
+    return "\r\n" if 2 * card.count("\r\n") > card.count("\n") else "\n"
+
+
+def _dump(values: Mapping[str, Any], newline: str) -> str:
+    text: str = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=10**6)
+    return text.rstrip("\n").replace("\n", newline)
+
+
+def _reads_as(block: str, wanted: Mapping[str, Any]) -> bool:
+    try:
+        return bool(yaml.safe_load(block) == wanted)
+    except yaml.YAMLError:
+        return False
+
+
+def _last(node: Any) -> Any:
+    """The last scalar of a block, whose end is exact; a block itself ends where the next token begins."""
+    children = node.value if isinstance(node.value, list) and not getattr(node, "flow_style", False) else []
+    if not children:
+        return node
+    return _last(children[-1][1] if isinstance(children[-1], tuple) else children[-1])

@@ -1,0 +1,167 @@
+"""Explanations as a dataset repository: shards of Parquet, and a card whose front matter the Hub's viewer reads."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_mambalrp.errors import InputError
+from hf_mambalrp.explanation import Explanation
+from hf_mambalrp.hub.card import decode, joined, metadata, with_metadata, with_section
+from hf_mambalrp.hub.markdown import escaped, literal, table
+from hf_mambalrp.hub.repository import CARD, Repository, Token, hub_api, hub_errors, open_repository
+from hf_mambalrp.parallel.arrow import parquet, to_records
+from hf_mambalrp.parallel.store import SHARDS, Store, write
+
+DATA = f"data/{SHARDS}"
+MANIFEST = "manifest.json"
+TAGS = ("explainability", "mamba", "lrp", "hf_mambalrp")
+CONFIGS = [{"config_name": "default", "data_files": [{"split": "train", "path": DATA}]}]
+COLUMNS = [
+    ("index, id, text", "the row that was explained"),
+    ("tokens, offsets, input_ids, special", "its tokens, their characters in the text, and which are special"),
+    ("relevance", "one number a token, in units of the score"),
+    ("target, target_text, contrast, contrast_text", "what the score is of: ids and texts"),
+    ("score, probability, position", "the score in logits, the target's probability, whose prediction it is"),
+    ("conservation", "sum of relevance, what biases absorbed, and the gap to the score"),
+    ("method, model, versions", "how it was computed"),
+    ("error", "why a row was not explained, else null"),
+]
+
+
+def push_explanations(
+    output_dir: str | Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: Token = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str | None = None,
+) -> Any:
+    """Push what :func:`hf_mambalrp.explain_dataset` wrote as a dataset that the Hub's viewer shows.
+
+    The shards, ``data/part-*.parquet``, replace those of an earlier push; a card that is there is extended between
+    markers. It is one commit. What has been uploaded when a connection breaks is not sent again by the next call, and
+    a call with nothing new makes no commit. :func:`hf_mambalrp.load_explanations` reads the repository back.
+
+    Args:
+        output_dir: the folder of a run that has ended.
+        repo_id: "user/name"; created if it is not there.
+        private: visibility of a repository that is created.
+        token: by default the one of ``hf auth login`` or ``HF_TOKEN``.
+        revision: the branch; created if it is not there.
+        create_pr: propose the change instead of making it.
+        commit_message: title of the commit.
+
+    Returns:
+        ``CommitInfo`` of huggingface_hub, a str: the address of the commit.
+
+    Raises:
+        InputError: no folder of a run, or of one that has not ended.
+        MissingExtraError: pyarrow is not installed.
+        NotLoggedInError, RepositoryAccessError, OfflineError, HubConnectionError, HubError: of the Hub.
+        CardError: the card that is there cannot be extended.
+    """
+    folder = Path(output_dir)
+    shards = _finished(folder)
+    repository = open_repository(repo_id, "dataset", private=private, token=token, revision=revision)
+    extra = {MANIFEST: folder / MANIFEST}
+    return _push(repository, shards, extra, commit_message, create_pr)
+
+
+def push_rows(
+    explanation: Explanation,
+    repo_id: str,
+    *,
+    private: bool | None,
+    token: Token,
+    revision: str | None,
+    create_pr: bool,
+    commit_message: str | None,
+) -> Any:
+    """Push an explanation; :meth:`hf_mambalrp.Explanation.push_to_hub` documents the arguments."""
+    texts: Sequence[str | None] = explanation.texts or [None] * len(explanation)
+    records = [
+        {"index": row, "id": str(row), "text": texts[row], "error": None, **record}
+        for row, record in enumerate(to_records(explanation))
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        shard = Store(folder).shard(0)
+        write(shard, records)
+        repository = open_repository(repo_id, "dataset", private=private, token=token, revision=revision)
+        return _push(repository, [shard], {}, commit_message, create_pr)
+
+
+def fetch_explanations(repo_id: str, *, revision: str | None, token: Token) -> Path:
+    """Download the shards of a dataset repository, those of one commit; returns their folder.
+
+    Raises:
+        MissingRepositoryError: no such repository, or a private one that the token does not reach.
+        InputError: a repository without explanations.
+        OfflineError, HubConnectionError, HubError: of the Hub.
+    """
+    with hub_errors(repo_id, "dataset"):
+        found = hub_api(token).snapshot_download(repo_id, repo_type="dataset", revision=revision, allow_patterns=[DATA])
+    folder = Path(found) / Path(DATA).parent
+    if not any(folder.glob(SHARDS)):
+        raise InputError(f"The dataset repository {repo_id!r} holds no explanations: it has no {DATA}.")
+    return folder
+
+
+def _finished(folder: Path) -> list[Path]:
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise InputError(f"{str(folder)!r} holds no run; give the output_dir of explain_dataset.")
+    contents = json.loads(manifest.read_text(encoding="utf-8"))
+    if not contents["complete"]:
+        raise InputError(
+            f"The run in {str(folder)!r} has not ended; call explain_dataset again, which goes on with it."
+        )
+    return [folder / shard["file"] for shard in contents["shards"]]
+
+
+def _push(
+    repository: Repository, shards: list[Path], extra: Mapping[str, Path], message: str | None, create_pr: bool
+) -> Any:
+    card = _card(decode(repository.read(CARD) or b""), repository.repo_id, shards)
+    files: dict[str, bytes | Path] = {CARD: card.encode(), **extra}
+    files |= {(Path(DATA).parent / shard.name).as_posix(): shard for shard in shards}
+    stale = [DATA, *({MANIFEST} - {*extra})]
+    return repository.commit(
+        files, message or "Upload explanations with hf_mambalrp", replaced=stale, create_pr=create_pr
+    )
+
+
+def _card(there: str, repo_id: str, shards: list[Path]) -> str:
+    name = repo_id.rpartition("/")[2]
+    card = there or f"# {escaped(name)}\n\nExplanations of a Mamba model, token by token.\n"
+    found = metadata(card)
+    values = {"tags": joined(found.get("tags"), TAGS), "configs": found.get("configs") or CONFIGS}
+    return with_section(with_metadata(card, values), "\n\n".join(_section(repo_id, shards)))
+
+
+def _section(repo_id: str, shards: list[Path]) -> Iterator[str]:
+    rows, skipped, methods, models = 0, 0, set(), set()
+    for shard in shards:
+        for batch in parquet().ParquetFile(shard).iter_batches(columns=["method", "model", "error"]):
+            records = batch.to_pylist()
+            rows += len(records)
+            skipped += sum(record["error"] is not None for record in records)
+            methods |= {record["method"] for record in records if record["method"]}
+            models |= {record["model"] for record in records if record["model"]}
+    yield "## Explanations"
+    yield table(
+        ["Rows", "Not explained", "Method", "Model"],
+        [[str(rows), str(skipped), *(escaped(", ".join(sorted(names))) or "-" for names in (methods, models))]],
+    )
+    yield (
+        "```python\nfrom hf_mambalrp import load_explanations\n\n"
+        f"for explanation in load_explanations({literal(repo_id)}):\n    print(explanation)\n```"
+    )
+    yield (
+        f'As a table: `datasets.load_dataset("{repo_id}")`. A positive relevance speaks for the target, a negative one '
+        "against it; relevance, biases and gap of a row add up to its score."
+    )
+    yield table(["Columns", "What they hold"], [[names, meaning] for names, meaning in COLUMNS]).replace("---:", "---")

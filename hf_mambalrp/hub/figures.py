@@ -1,0 +1,79 @@
+"""Faithfulness figures in a card: a table of every method, and ``model-index`` results of the first."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hf_mambalrp.errors import InputError
+from hf_mambalrp.hub.markdown import escaped, table
+
+METRICS = {
+    "delta_flip": "ΔA flipping",
+    "delta_insert": "ΔA insertion",
+    "comprehensiveness": "Comprehensiveness",
+    "sufficiency": "Sufficiency",
+}
+"""Of an evaluation, with what they are called in a card."""
+
+
+def evaluation_section(results: Mapping[str, Any]) -> str:
+    """Markdown of the faithfulness figures of every method."""
+    settings = results["settings"]
+    lines = []
+    for method, found in results["methods"].items():
+        stats = [found[metric] for metric in METRICS]
+        numbers = (f"{_number(stat['mean'])} [{_number(stat['low'])}, {_number(stat['high'])}]" for stat in stats)
+        lines.append([escaped(method), *numbers])
+    return "\n\n".join(
+        [
+            "### Faithfulness",
+            f"Perturbation tests on {len(results['examples'])} texts, taken of the {escaped(settings['output'])}: what "
+            "the model does as tokens go and come in the order of their relevance. Higher is better, for sufficiency "
+            f"lower. In brackets the {settings['confidence']:.0%} confidence interval over the texts.",
+            table(["Method", *METRICS.values()], lines),
+        ]
+    )
+
+
+def model_index(results: Mapping[str, Any], name: str, there: Any) -> list[dict[str, Any]]:
+    """The figures of the first method as ``model-index``, in place of earlier ones of ours, beside others' results."""
+    method = next(iter(results["methods"]))
+    task = {"type": "explanation-faithfulness", "name": "Explanation faithfulness"}
+    result = {
+        "task": task,
+        "dataset": {"type": "custom", "name": f"{len(results['examples'])} texts"},
+        "metrics": [
+            {
+                "type": metric,
+                "value": round(results["methods"][method][metric]["mean"], 6),
+                "name": f"{title}, {method}",
+            }
+            for metric, title in METRICS.items()
+        ],
+    }
+    first: Any
+    first, *others = there if isinstance(there, list) and there else [{"name": name}]
+    kept = [one for one in first.get("results") or [] if one.get("task") != task]
+    return [{**first, "results": [*kept, result]}, *others]
+
+
+def checked_results(evaluation: Any) -> Mapping[str, Any]:
+    """The results of an evaluation, or of an object that has them. InputError: they lack what a card shows."""
+    results = getattr(evaluation, "results", evaluation)
+    try:
+        for found in results["methods"].values():
+            for metric in METRICS:
+                float(found[metric]["mean"]), float(found[metric]["low"]), float(found[metric]["high"])
+        lacking = not results["methods"] or not {"output", "confidence"} <= {*results["settings"]}
+        lacking = lacking or not results["examples"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"evaluation is not what evaluate_faithfulness returns: {error!r} in it.") from error
+    if lacking:
+        raise InputError(
+            "evaluation is not what evaluate_faithfulness returns: it lacks methods, examples or settings."
+        )
+    found_results: Mapping[str, Any] = results
+    return found_results
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}"

@@ -1,0 +1,122 @@
+"""From a question to its answer: checked, computed within the time limit, and kept for the next view of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from explorer.catalog import LOADED
+from explorer.limits import LIMITS, Deadline, RefusedError
+from explorer.question import WHOLE_GRADIENT, Question
+from hf_mambalrp import MambaLRPError
+
+try:
+    import spaces
+except ImportError:
+    spaces = None
+
+KEPT = 64
+"""Answers in memory; one of the longest document takes about a megabyte."""
+LIKELY = 5
+"""Next tokens shown with their probabilities."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result of the library, and the probabilities of the model's outputs, most likely first."""
+
+    result: Any
+    chances: list[tuple[str, float]]
+
+
+def answer(question: Question) -> Answer:
+    """Answer a question. RefusedError: it is not allowed, not possible, or takes too long."""
+    if not question.text.strip():
+        raise RefusedError("There is no text yet. Type a sentence, or pick an example.")
+    most = LIMITS.document_characters if question.kind == "document" else LIMITS.characters
+    if len(question.text) > most:
+        raise RefusedError(f"The text has {len(question.text):,} characters, and at most {most:,} are read here.")
+    return _answered(replace(question, level="word", view="words", compared=(), layer=0))
+
+
+@lru_cache(maxsize=KEPT)
+def _answered(question: Question) -> Answer:
+    _, tokenizer = LOADED.get(question.entry)
+    length = len(tokenizer(question.text)["input_ids"])
+    most = {"document": LIMITS.document_tokens, "attention": LIMITS.attention_tokens}.get(question.kind, LIMITS.tokens)
+    if length > most:
+        raise RefusedError(f"The text has {length:,} tokens, and at most {most:,} are read here. Shorten it a little.")
+    try:
+        return _computed(question)
+    except MambaLRPError as error:
+        raise RefusedError(str(error)) from error
+
+
+def _compute(question: Question) -> Answer:
+    model, tokenizer = LOADED.get(question.entry)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    with Deadline(LIMITS.seconds):
+        return COMPUTE[question.kind](question, model, tokenizer)
+
+
+def _explain(question: Question, model: Any, tokenizer: Any) -> Answer:
+    result = model.explain(
+        question.text,
+        tokenizer=tokenizer,
+        target=question.target or None,
+        contrast=question.contrast or None,
+        method=question.method,
+        layers=question.method in WHOLE_GRADIENT and question.kind != "document",
+    )
+    return Answer(result, [] if question.kind == "document" else _chances(question, model, tokenizer))
+
+
+def _generate(question: Question, model: Any, tokenizer: Any) -> Answer:
+    result = model.explain_generation(
+        question.text, tokenizer=tokenizer, max_new_tokens=question.tokens, method=question.method
+    )
+    return Answer(result, [])
+
+
+def _attend(question: Question, model: Any, tokenizer: Any) -> Answer:
+    return Answer(model.hidden_attention(question.text, tokenizer=tokenizer, kind=question.attention), [])
+
+
+def _chances(question: Question, model: Any, tokenizer: Any) -> list[tuple[str, float]]:
+    """What the model says by itself: all classes, or the likeliest next tokens."""
+    with torch.inference_mode():
+        encoded = tokenizer(question.text, return_tensors="pt").to(model.device)
+        logits = model(encoded["input_ids"], attention_mask=encoded["attention_mask"]).logits[0].float()
+    if question.kind == "next":
+        top = logits[-1].softmax(-1).topk(min(LIKELY, logits.shape[-1]))
+        return [(tokenizer.decode([i]), p) for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
+    if model.config.problem_type == "regression":
+        return []
+    independent = model.config.problem_type == "multi_label_classification"
+    chances = (logits.sigmoid() if independent else logits.softmax(-1)).tolist()
+    named = [(str(model.config.id2label[i]), p) for i, p in enumerate(chances)]
+    return sorted(named, key=lambda pair: -pair[1])[:LIKELY]
+
+
+COMPUTE: dict[str, Callable[[Question, Any, Any], Answer]] = {
+    "sentence": _explain,
+    "next": _explain,
+    "document": _explain,
+    "generation": _generate,
+    "attention": _attend,
+}
+
+_computed = _compute if spaces is None else spaces.GPU(duration=LIMITS.seconds)(_compute)
+
+
+def warm_up() -> None:
+    """Load the packaged model and let the kernels of short and long texts compile, before the first visitor comes."""
+    for kind, text in (("sentence", "A warm film."), ("document", "A warm film. " * 400)):
+        _compute_without_limit(Question.asked(kind=kind, text=text))
+
+
+def _compute_without_limit(question: Question) -> None:
+    model, tokenizer = LOADED.get(question.entry)
+    COMPUTE[question.kind](question, model, tokenizer)

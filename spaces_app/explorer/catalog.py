@@ -1,0 +1,94 @@
+"""The models a visitor can choose from: an allow-list, loaded on demand, at most two in memory."""
+
+import json
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+
+from explorer.limits import RefusedError
+from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, MambaLRPError
+
+CLASSES = {
+    "text-classification": AutoMambaLRPForSequenceClassification,
+    "text-generation": AutoMambaLRPForCausalLM,
+}
+IN_MEMORY = 2
+"""The packaged model is small; of the others one is in use and one may be on its way."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the allow-list."""
+
+    id: str
+    title: str
+    task: str
+
+
+PACKAGED = Entry(DEMO_MODEL, "Film reviews: positive or negative", "text-classification")
+
+
+def listed() -> list[Entry]:
+    """Read the allow-list; the packaged model stands behind its classifiers. ValueError: an entry that is not one."""
+    path = Path(os.environ.get("SPACE_MODELS") or Path(__file__).parent.parent / "models.json")
+    entries = []
+    for line in json.loads(path.read_text(encoding="utf-8")):
+        if not isinstance(line, dict) or set(line) != {"id", "title", "task"} or line["task"] not in CLASSES:
+            raise ValueError(f"{path}: {line!r} is no model; give an id, a title and a task, one of {list(CLASSES)}.")
+        entries.append(Entry(**line))
+    return sorted([*entries, PACKAGED], key=lambda listed: listed.task != PACKAGED.task)
+
+
+ENTRIES = listed()
+
+
+def titles(*tasks: str) -> list[str]:
+    """Titles of the models of these tasks."""
+    return [entry.title for entry in ENTRIES if entry.task in tasks]
+
+
+def entry(title: str) -> Entry:
+    """The model of this title. RefusedError: it is not on the list."""
+    for found in ENTRIES:
+        if found.title == title:
+            return found
+    raise RefusedError("That model is not one of this Space. Choose one from the list.")
+
+
+class Loaded:
+    """Models and tokenizers in memory; the one that was not used for longest makes room."""
+
+    def __init__(self) -> None:
+        self.lock, self.kept = Lock(), OrderedDict[str, tuple[Any, Any]]()
+
+    def get(self, wanted: Entry) -> tuple[Any, Any]:
+        """Model and tokenizer. RefusedError: the model cannot be loaded."""
+        with self.lock:
+            if wanted.id not in self.kept:
+                self.kept[wanted.id] = self._load(wanted)
+            self.kept.move_to_end(wanted.id)
+            while len(self.kept) > IN_MEMORY:
+                self.kept.popitem(last=False)
+            return self.kept[wanted.id]
+
+    @staticmethod
+    def _load(wanted: Entry) -> tuple[Any, Any]:
+        from transformers import AutoTokenizer
+
+        try:
+            model = CLASSES[wanted.task].from_pretrained(wanted.id, dtype=torch.float32).eval()
+            return model, AutoTokenizer.from_pretrained(wanted.id)
+        except (MambaLRPError, OSError, ValueError) as error:
+            print(f"{wanted.id} cannot be loaded: {error}")
+            raise RefusedError(
+                f"The model “{wanted.title}” could not be loaded just now. "
+                "Please choose another one, or try again later."
+            ) from error
+
+
+LOADED = Loaded()

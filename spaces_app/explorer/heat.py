@@ -1,0 +1,41 @@
+"""Heat maps as tables: blue and red as everywhere, a stroke through the negative, and a number in every cell."""
+
+from html import escape
+
+from hf_mambalrp.viz.colors import strength
+from hf_mambalrp.viz.wording import label, shorten, signed, unsigned
+
+SHADES = 20
+NUMBERED = 11
+"""Up to so many columns, the cells show their numbers; a wider table has them for hovering and for screen readers."""
+
+
+def heat_table(
+    values: list[list[float]], rows: list[str], columns: list[str], down: str, across: str, *, triangle: bool = False
+) -> str:
+    """Draw values as a table that scrolls sideways; of a ``triangle`` the part above the diagonal is empty."""
+    peak = max((abs(value) for row in values for value in row), default=0.0)
+    wide = len(columns) > NUMBERED
+    head = "".join(f'<th scope="col"><span><bdi>{_name(column)}</bdi></span></th>' for column in columns)
+    lines = "".join(
+        f'<tr><th scope="row"><bdi>{_name(name)}</bdi></th>'
+        + "".join("<td></td>" if triangle and j > i else _cell(value, peak, wide) for j, value in enumerate(row))
+        + "</tr>"
+        for i, (name, row) in enumerate(zip(rows, values, strict=True))
+    )
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="Heat map, {down} down and {across} across">'
+        f'<table class="heat{" dense" if wide else ""}"><thead><tr><th scope="col">{down} ↓ {across} →</th>{head}</tr>'
+        f'</thead><tbody>{lines}</tbody></table></div><p class="note">Full colour is ±{unsigned(peak)}.</p>'
+    )
+
+
+def _cell(value: float, peak: float, wide: bool) -> str:
+    shade = round(SHADES * strength(value, peak))
+    side = ("p" if value > 0 else "n") if shade else "z"
+    shown = signed(value) if wide else f"{value:+.2f}"
+    return f'<td class="{side}" style="--s:{shade / SHADES:.2f}" title="{signed(value)}"><span>{shown}</span></td>'
+
+
+def _name(text: str) -> str:
+    return escape(shorten(label(text), 16))

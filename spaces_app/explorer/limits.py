@@ -1,0 +1,139 @@
+"""What a visitor may ask for: sizes, rates and times. The page and the API go through the same checks."""
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from threading import Lock
+from typing import Any
+
+from torch.overrides import TorchFunctionMode
+
+
+class RefusedError(Exception):
+    """What a visitor asked for is not done; the message is a sentence for the visitor."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Every limit of the app; README.md says what each one bounds."""
+
+    characters: int = 2000
+    tokens: int = 512
+    document_characters: int = 20_000
+    document_tokens: int = 8192
+    attention_tokens: int = 96
+    new_tokens: int = 24
+    body_bytes: int = 2**19
+    requests_a_minute: int = 60
+    seconds: int = 30
+    at_once: int = 2
+    waiting: int = 96
+
+    @classmethod
+    def from_environment(cls) -> "Limits":
+        """Read ``SPACE_<NAME>`` for every field. ValueError: not a whole number of at least 1."""
+        given = {f.name: os.environ.get(f"SPACE_{f.name.upper()}") for f in fields(cls)}
+        values = {name: int(value) for name, value in given.items() if value is not None}
+        for name, value in values.items():
+            if value < 1:
+                raise ValueError(f"SPACE_{name.upper()}={value} is not allowed; give a whole number of at least 1.")
+        return cls(**values)
+
+
+LIMITS = Limits.from_environment()
+
+
+class Deadline(TorchFunctionMode):
+    """Cancels what runs inside, between two operations of torch, once its time is over."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds, self.end = seconds, time.monotonic() + seconds
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run one operation of torch, if there is time."""
+        if time.monotonic() > self.end:
+            raise RefusedError(
+                f"This took longer than {self.seconds:.0f} seconds and was stopped. "
+                "Try a shorter text, fewer generated tokens, or the method mambalrp."
+            )
+        return function(*args, **(kwargs or {}))
+
+
+class RateLimit:
+    """At most so many requests a minute from each client, refilled evenly; it remembers a bounded number of clients."""
+
+    CLIENTS = 10_000
+
+    def __init__(self, a_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.a_minute, self.clock, self.lock = a_minute, clock, Lock()
+        self.left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, client: str) -> None:
+        """Count one request. RefusedError: the client has none left."""
+        now, a_second = self.clock(), self.a_minute / 60
+        with self.lock:
+            left, before = self.left.pop(client, (float(self.a_minute), now))
+            left = min(self.a_minute, left + (now - before) * a_second)
+            self.left[client] = (left - 1 if left >= 1 else left, now)
+            if len(self.left) > self.CLIENTS:
+                self.left.popitem(last=False)
+        if left < 1:
+            raise RefusedError(
+                f"That is more than {self.a_minute} requests a minute. "
+                f"Please try again in {(1 - left) / a_second:.0f} seconds."
+            )
+
+
+class BodyLimit:
+    """ASGI middleware: an HTTP request with a longer body gets 413, whether or not it declares its length."""
+
+    IGNORED = 2**26
+    """Bytes that are read and dropped, so that the client gets to read the answer; behind them the connection ends."""
+
+    def __init__(self, app: Any, most: int) -> None:
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Read the body, and pass it on if it is short enough."""
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self.app(scope, receive, send)
+            return
+        body, size, more = bytearray(), 0, True
+        while more and size <= self.IGNORED:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            part = message.get("body", b"")
+            size += len(part)
+            if size <= self.most:
+                body += part
+            more = message.get("more_body", False)
+        if size > self.most:
+            await self.refuse(send)
+            return
+        unread = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def replay() -> Any:
+            return unread.pop() if unread else await receive()
+
+        await self.app(scope, replay, send)
+
+    async def refuse(self, send: Any) -> None:
+        """Answer 413 with a sentence."""
+        detail = f'{{"detail": "The request is larger than {self.most} bytes. Send a shorter text."}}'.encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(detail)).encode())]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.body", "body": detail})
+
+
+def client_of(request: Any) -> str:
+    """Address that a request is counted under. On a Space the connection is the proxy's, and its header says whose."""
+    if request is None or request.client is None:
+        return "local"
+    forwarded = request.headers.get("x-forwarded-for", "") if os.environ.get("SPACE_ID") else ""
+    return forwarded.split(",")[0].strip()[:64] or str(request.client.host)

@@ -1,0 +1,140 @@
+"""What a visitor asks, as one value: it makes the answer, the link that shares it and the Python that repeats it."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import urlencode
+
+from explorer.catalog import CLASSES, Entry, entry, titles
+from explorer.limits import LIMITS, RefusedError
+from hf_mambalrp import DEMO_MODEL
+from hf_mambalrp.explanation import Level
+from hf_mambalrp.methods import METHODS
+
+TASKS = {
+    "sentence": ("text-classification",),
+    "next": ("text-generation",),
+    "generation": ("text-generation",),
+    "attention": ("text-classification", "text-generation"),
+    "document": ("text-classification",),
+}
+"""Every kind of question, and the tasks of the models that can answer it."""
+CHOICES = {
+    "kind": tuple(TASKS),
+    "method": tuple(METHODS),
+    "level": ("word", "token"),
+    "view": ("words", "layers", "methods"),
+    "attention": ("raw", "unified"),
+}
+TARGET = 100
+"""Characters of a target or contrast."""
+WHOLE_GRADIENT = tuple(name for name, method in METHODS.items() if method.rules is not None)
+"""Methods that are one modified gradient: they have relevance of layers and of generated tokens."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question; the names are those of the link's query string."""
+
+    kind: str = "sentence"
+    model: str = ""
+    text: str = ""
+    target: str = ""
+    contrast: str = ""
+    method: str = "mambalrp"
+    level: Level = "word"
+    view: str = "words"
+    compared: tuple[str, ...] = ("mambalrp", "gradient_x_input")
+    tokens: int = 8
+    layer: int = 0
+    attention: str = "raw"
+
+    @classmethod
+    def asked(cls, **values: Any) -> "Question":
+        """Build a question from what a page, a link or an API call sent. RefusedError: a value that is not allowed."""
+        given = {name: _plain(name, value) for name, value in values.items()}
+        for name, allowed in CHOICES.items():
+            if given.get(name, allowed[0]) not in allowed:
+                raise RefusedError(f"“{name}” can be {', '.join(allowed)}.")
+        unknown = set(given.get("compared", ())) - set(METHODS)
+        if unknown:
+            raise RefusedError(f"The methods that can be compared are {', '.join(METHODS)}.")
+        question = cls(**given)
+        if max(len(question.target), len(question.contrast)) > TARGET:
+            raise RefusedError(f"What to explain, and rather than what, can have up to {TARGET} characters each.")
+        choices = titles(*TASKS[question.kind])
+        if not choices:
+            raise RefusedError("No language model is configured for this Space, so there is nothing to generate with.")
+        if not question.model:
+            return cls(**{**given, "model": choices[0]})
+        if question.model not in choices:
+            entry(question.model)  # says so if it is on no list at all
+            raise RefusedError(f"That model cannot answer this. Choose one of: {', '.join(choices)}.")
+        return question
+
+    @property
+    def entry(self) -> Entry:
+        """The model that is asked."""
+        return entry(self.model)
+
+    def query(self) -> str:
+        """Return the query string that asks this again; what is as usual is left out."""
+        usual = Question(model=titles(*TASKS[self.kind])[0])
+        values = {
+            f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != getattr(usual, f.name)
+        }
+        if "compared" in values:
+            values["compared"] = ",".join(self.compared)
+        return urlencode(values)
+
+    def python(self) -> str:
+        """Return Python that computes what is on the screen."""
+        found = self.entry
+        cls = CLASSES[found.task].__name__
+        packaged = found.id == DEMO_MODEL
+        imports = f"from hf_mambalrp import {'DEMO_MODEL, ' if packaged else ''}{cls}"
+        source = "DEMO_MODEL" if packaged else repr(found.id)
+        options = "".join(f"    {name}={value!r},\n" for name, value in self._arguments().items())
+        show = "print(result)"
+        if self.kind not in ("generation", "attention"):
+            show = f"print(result.to_text(level={self.level!r}))"
+        return (
+            f"{imports}\n\nmodel = {cls}.from_pretrained({source})\n"
+            f"result = model.{self._call()}(\n    {self.text!r},\n{options})\n{show}\n"
+        )
+
+    def _call(self) -> str:
+        return {"generation": "explain_generation", "attention": "hidden_attention"}.get(self.kind, "explain")
+
+    def _arguments(self) -> dict[str, Any]:
+        if self.kind == "attention":
+            return {"kind": self.attention}
+        if self.kind == "generation":
+            return {"max_new_tokens": self.tokens, "method": self.method}
+        sides = {"target": self.target or None, "contrast": self.contrast or None}
+        arguments = {**{name: side for name, side in sides.items() if side}, "method": self.method}
+        return {**arguments, "layers": True} if self.view == "layers" else arguments
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Bring a value into the type of its field; text without lone surrogates, which no tokenizer and no JSON takes."""
+    if name == "compared":
+        parts = value if isinstance(value, (list, tuple)) else [part for part in _text(value).split(",") if part]
+        return tuple(dict.fromkeys(map(_text, parts)))
+    if name in ("tokens", "layer"):
+        least, most = {"tokens": (1, LIMITS.new_tokens), "layer": (0, 999)}[name]
+        try:
+            number = int(value)
+        except (TypeError, ValueError, OverflowError):
+            number = -1
+        if not least <= number <= most:
+            raise RefusedError(f"“{name}” can be a whole number from {least} to {most}.")
+        return number
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise RefusedError("Please send text.")
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

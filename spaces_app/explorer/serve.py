@@ -1,0 +1,75 @@
+"""What the page and the API both call: one function from raw values to an answer, under the rate limit."""
+
+import base64
+import json
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import gradio as gr
+
+from explorer.answer import answer
+from explorer.limits import LIMITS, RateLimit, RefusedError, client_of
+from explorer.question import Question
+from explorer.views import notice, view
+
+RATE = RateLimit(LIMITS.requests_a_minute)
+FILES = {"html": "text/html", "json": "application/json", "png": "image/png"}
+
+
+def asked(request: Any, **values: Any) -> Question:
+    """Count a request and read its question. RefusedError: too many, or a value that is not allowed."""
+    RATE.take(client_of(request))
+    return Question.asked(**values)
+
+
+def shown(request: Any, **values: Any) -> tuple[str, str, str]:
+    """Return HTML, query string and Python for the page; what is refused is said in the HTML."""
+    try:
+        return answered(asked(request, **values))
+    except RefusedError as error:
+        return notice(str(error)), "", ""
+
+
+def answered(question: Question) -> tuple[str, str, str]:
+    """As :func:`shown`, for a question that was read."""
+    try:
+        return view(question), question.query(), question.python()
+    except RefusedError as error:
+        return notice(str(error)), "", ""
+
+
+def downloaded(request: Any, form: str, **values: Any) -> str:
+    """Return name, type and base64 content of the answer as a file, in JSON. gr.Error: what is refused."""
+    question = _or_gradio_error(lambda: asked(request, **values))
+    result = _or_gradio_error(lambda: answer(question)).result
+    if form == "png":
+        drawn = BytesIO()
+        result.plot(**_drawing(question)).savefig(drawn, format="png", dpi=150, bbox_inches="tight")
+        content = drawn.getvalue()
+    elif form == "json":
+        content = result.to_json(indent=1).encode()
+    else:
+        content = result.to_html().encode()
+    return json.dumps([f"explanation.{form}", FILES[form], base64.b64encode(content).decode()])
+
+
+def _drawing(question: Question) -> dict[str, Any]:
+    if question.kind == "attention":
+        return {"layer": question.layer}
+    layers = {"layers": True} if question.kind in ("sentence", "next") and question.view == "layers" else {}
+    return {"level": question.level, **layers}
+
+
+def described(request: Any, **values: Any) -> dict[str, Any]:
+    """Return the numbers of an answer for the API. gr.Error: what is refused."""
+    question = _or_gradio_error(lambda: asked(request, **values))
+    found = _or_gradio_error(lambda: answer(question))
+    return {"model": question.model, "probabilities": dict(found.chances), "result": found.result.to_dict()}
+
+
+def _or_gradio_error(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except RefusedError as error:
+        raise gr.Error(str(error), print_exception=False) from error

@@ -1,0 +1,275 @@
+"""Answers as HTML. Every text of a visitor, a model or a vocabulary goes through ``visible`` and ``escape``."""
+
+from dataclasses import replace
+from html import escape
+from typing import Any
+
+from explorer.answer import Answer, answer
+from explorer.heat import heat_table
+from explorer.limits import RefusedError
+from explorer.passages import Passage, passages
+from explorer.question import WHOLE_GRADIENT, Question
+from hf_mambalrp import Explanation
+from hf_mambalrp.explanation import Level
+from hf_mambalrp.methods import METHODS
+from hf_mambalrp.viz.colors import MAX_ALPHA, strength
+from hf_mambalrp.viz.wording import label, reading, shorten, signed, speaks, unsigned, visible
+from hf_mambalrp.viz.wording import question as heading
+from hf_mambalrp.viz.words import Word, layout
+
+TITLES = {"mambalrp": "MambaLRP", "lrp_ln": "LRP with the LN rule", "gradient_x_input": "Gradient × input"}
+STRONG = 0.25
+"""From this share of the strongest word on, a word carries its sign."""
+MOST_WORDS = 40
+"""Rows of a table of numbers, and columns of a heat map."""
+MOST_PASSAGES = 5
+LINES = "\n"
+
+
+def view(asked: Question) -> str:
+    """Answer a question as HTML for the page. RefusedError: see :func:`explorer.answer.answer`."""
+    body = {"generation": _generation, "attention": _attention, "document": _document}.get(asked.kind, _explained)(
+        asked
+    )
+    return f'<div class="hfm answer">{body}</div>'
+
+
+def notice(message: str) -> str:
+    """Say in a sentence why there is no answer."""
+    return f'<div class="hfm answer"><p class="notice" role="alert">{_safe(shorten(message, 400))}</p></div>'
+
+
+def method_title(name: str) -> str:
+    """A method's name as a visitor reads it."""
+    return TITLES.get(name, name.replace("_", " ").capitalize())
+
+
+def _explained(asked: Question) -> str:
+    found = answer(asked)
+    body = {"words": _words, "layers": _layers, "methods": _methods}[asked.view](asked, found)
+    return _chances(found, asked) + body + _origin(found.result)
+
+
+def _words(asked: Question, found: Answer) -> str:
+    ex = found.result
+    return f"<h3>{_safe(heading(ex, 0))}</h3>{_text(ex, asked.level)}{_how(ex)}{_numbers(ex, asked.level)}"
+
+
+def _layers(asked: Question, found: Answer) -> str:
+    ex = found.result
+    if ex.layer_relevance is None:
+        names = ", ".join(method_title(name) for name in WHOLE_GRADIENT)
+        raise RefusedError(f"{method_title(asked.method)} has no relevance of layers. These methods have it: {names}.")
+    words = _strongest(ex, asked.level)
+    rows = ["embedding", *(f"block {number}" for number in range(1, len(ex.layer_relevance)))]
+    values = [[sum(layer[i] for i in word.tokens) for word in words] for layer in ex.layer_relevance[:, 0].tolist()]
+    return (
+        f"<h3>{_safe(heading(ex, 0))} Layer by layer</h3>"
+        "<p class='how'>Read from the bottom up: where the relevance sits after the embedding and after each block. "
+        "Every row sums to the score, less what the biases above it took.</p>"
+        f"{heat_table(values[::-1], rows[::-1], [word.text for word in words], 'after', asked.level)}"
+        f"{_left_out(ex, asked.level)}{_how(ex)}"
+    )
+
+
+def _methods(asked: Question, found: Answer) -> str:
+    if not asked.compared:
+        raise RefusedError("Choose at least one method to compare.")
+    answers = {name: answer(replace(asked, method=name)).result for name in asked.compared}
+    panels = "".join(
+        f"<section><h4>{_safe(method_title(name))}</h4><p class='source'>{_safe(METHODS[name].source)}</p>"
+        f"{_text(ex, asked.level)}{_sum(ex)}</section>"
+        for name, ex in answers.items()
+    )
+    listed = {name: ex.words(level=asked.level) for name, ex in answers.items()}
+    first = next(iter(listed.values()))
+    kept = [number for number, word in enumerate(first)][:MOST_WORDS]
+    head = "".join(f'<th scope="col" class="num">{_safe(method_title(name))}</th>' for name in listed)
+    lines = "".join(
+        f'<tr><th scope="row"><bdi>{_name(first[i])}</bdi></th>'
+        + "".join(_number(words[i].relevance) for words in listed.values())
+        + "</tr>"
+        for i in kept
+    )
+    return (
+        f"<h3>{_safe(heading(found.result, 0))} {len(answers)} methods</h3><div class='panels'>{panels}</div>"
+        f"{_legend(found.result)}"
+        f"<div class='wide' tabindex='0' role='region' aria-label='Numbers of every method'><table><caption>"
+        f"{asked.level.capitalize()}s and methods</caption><thead><tr><th scope='col'>{asked.level.capitalize()}</th>"
+        f"{head}</tr></thead><tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _generation(asked: Question) -> str:
+    ex = answer(asked).result
+    steps = ex.generated(0)
+    last = ex.step(steps[-1])
+    words = _strongest(last, asked.level)
+    values = [[sum(row[i] for i in word.tokens) for word in words] for row in ex.relevance[0, steps].tolist()]
+    names = [ex.tokens[0][ex.prompt_length + t] for t in steps]
+    text = "".join(names)
+    chances = [f"{label(name)} {p:.0%}" for name, p in zip(names, ex.probability[0, steps].tolist(), strict=True)]
+    gap = ex.conservation.gap[0].abs().max().item()
+    return (
+        f"<h3>What speaks for each generated token?</h3>"
+        f"<p class='text'><span class='muted'>{_safe(asked.text, keep=LINES)}</span>"
+        f"<mark>{_safe(text, keep=LINES)}</mark></p>"
+        f"{heat_table(values, names, [word.text for word in words], 'generated', asked.level)}"
+        f"{_left_out(last, asked.level)}"
+        f"<p class='note'>Probability of each: {_safe(', '.join(chances))}.</p>"
+        "<p class='how'>Each row explains one generated token: blue words (+) raised its logit, red words (−) "
+        f"lowered it. A row sums to that logit, up to the biases; the largest gap here is {unsigned(gap)}.</p>"
+        f"{_origin(ex)}"
+    )
+
+
+def _attention(asked: Question) -> str:
+    ex = answer(asked).result
+    layer = min(asked.layer, len(ex.layers) - 1)
+    names = ex.tokens[0]
+    return (
+        f"<h3>Which position reads which? Layer {layer} of {len(ex.layers)}</h3>"
+        f"{heat_table(ex.map(layer).tolist(), names, names, 'reads', 'is read', triangle=True)}"
+        "<p class='how'>Each row is a token that reads, each column a token that is read: blue (+) is taken up with "
+        "its sign, red (−, dashed or struck) with the sign turned. These weights of the mixer are averaged over its "
+        f"channels. They are no relevance and sum to nothing in particular.</p>{_origin(ex)}"
+    )
+
+
+def _document(asked: Question) -> str:
+    ex = answer(asked).result
+    found = passages(ex, asked.text)
+    peak = max((abs(passage.relevance) for passage in found), default=0.0)
+    top = sorted(found, key=lambda passage: -abs(passage.relevance))[:MOST_PASSAGES]
+    score = f"{label(ex.target_text[0])} {ex.probability[0].item():.1%}" if ex.probability is not None else ""
+    strongest = max((abs(word.relevance) for word in ex.words()), default=0.0)
+    listed = "".join(f"<li>{_passage(ex, passage, strongest)}</li>" for passage in top)
+    tinted = "".join(
+        f'<span class="w {_side(p.relevance)}" style="{_tint(p.relevance, peak)}" title="{signed(p.relevance)}">'
+        f"{_safe(p.text, keep=LINES)}</span> "
+        for p in found
+    )
+    return (
+        f"<p class='prediction'>The model says <b>{_safe(score)}</b></p>"
+        f"<h3>{len(top)} of {len(found)} passages mattered most</h3><ol class='passages'>{listed}</ol>{_how(ex)}"
+        f"<details><summary>The whole document, {len(ex.words())} words, tinted by passage</summary>"
+        f"<p class='text long' lang='' dir='auto'>{tinted}</p></details>{_origin(ex)}"
+    )
+
+
+def _passage(ex: Explanation, passage: Passage, peak: float) -> str:
+    says = speaks(ex, 0)
+    marks = (
+        _safe(before, keep=LINES) + _mark(word, shown, peak, says, reachable=number == 0)
+        for number, (before, shown, word) in enumerate(layout(passage.words, None, "word"))
+    )
+    return f'<b class="{_side(passage.relevance)}-text">{signed(passage.relevance)}</b> <span>{"".join(marks)}</span>'
+
+
+def _chances(found: Answer, asked: Question) -> str:
+    if not found.chances:
+        return ""
+    bars = "".join(
+        f'<li><span class="class"><bdi>{_safe(shorten(visible(name), 32))}</bdi></span>'
+        f'<span class="track" aria-hidden="true"><i style="width:{100 * p:.1f}%"></i></span><b>{p:.1%}</b></li>'
+        for name, p in found.chances
+    )
+    what = "The model continues with" if asked.kind == "next" else "The model says"
+    return f"<p class='prediction'>{what}</p><ul class='chances'>{bars}</ul>"
+
+
+def _text(ex: Explanation, level: Level) -> str:
+    words = ex.words(level=level)
+    peak = max((abs(word.relevance) for word in words), default=0.0)
+    says = speaks(ex, 0)
+    marks = "".join(
+        escape(before) + _mark(word, shown, peak, says, reachable=number == 0)
+        for number, (before, shown, word) in enumerate(layout(words, None if ex.texts is None else ex.texts[0], level))
+    )
+    return f'<div class="text" role="group" aria-label="The text, coloured by relevance" dir="auto">{marks}</div>'
+
+
+def _mark(word: Word, shown: str, peak: float, says: tuple[str, str], *, reachable: bool = False) -> str:
+    """A word that says its number on hover and on focus; the arrow keys go on from the one reachable by Tab."""
+    side, part = _side(word.relevance), strength(word.relevance, peak)
+    what = {"pos": says[0], "neg": says[1], "": "no relevance"}[side]
+    sign = f'<sup aria-hidden="true">{"+" if side == "pos" else "−"}</sup>' if part >= STRONG else ""
+    name = _safe(f"{shown}: {signed(word.relevance)}, {what}")
+    return (
+        f'<span class="w {side}" style="{_tint(word.relevance, peak)}" role="img" aria-label="{name}" '
+        f'tabindex="{-1 + reachable}" data-tip="{signed(word.relevance)}">{escape(shown)}{sign}</span>'
+    )
+
+
+def _tint(relevance: float, peak: float) -> str:
+    part = strength(relevance, peak)
+    return f"--a:{MAX_ALPHA * part:.3f};--u:{min(1.5 * part, 1):.2f}"
+
+
+def _how(ex: Explanation) -> str:
+    return (
+        f"{_legend(ex)}{_sum(ex)}<p class='how'>{reading(ex, 0)} A word can be hovered, or reached by Tab and ← →.</p>"
+    )
+
+
+def _legend(ex: Explanation) -> str:
+    ends = f"--a:{MAX_ALPHA};--u:1"
+    positive, negative = speaks(ex, 0)
+    return (
+        f'<p class="key"><span><span class="w pos" style="{ends}">word<sup>+</sup></span> blue, solid line: '
+        f'{_safe(positive)}</span><span><span class="w neg" style="{ends}">word<sup>−</sup></span> red, dashed line: '
+        f"{_safe(negative)}</span></p>"
+    )
+
+
+def _sum(ex: Explanation) -> str:
+    return f"<p class='sum'>{escape(str(ex.conservation[0]))}</p>"
+
+
+def _numbers(ex: Explanation, level: Level) -> str:
+    words = ex.top(MOST_WORDS, level=level)
+    total = sum(abs(word.relevance) for word in ex.words(level=level)) or 1.0
+    lines = "".join(
+        f'<tr><th scope="row"><bdi>{_name(word)}</bdi></th>{_number(word.relevance)}'
+        f'<td class="num">{abs(word.relevance) / total:.1%}</td></tr>'
+        for word in words
+    )
+    return (
+        f"<details><summary>The numbers, strongest {level}s first</summary><table><thead><tr>"
+        f"<th scope='col'>{level.capitalize()}</th><th scope='col' class='num'>Relevance</th>"
+        f"<th scope='col' class='num'>Share of all |R|</th></tr></thead><tbody>{lines}</tbody></table></details>"
+    )
+
+
+def _number(value: float) -> str:
+    return f'<td class="num {_side(value)}-text">{signed(value)}</td>'
+
+
+def _strongest(ex: Explanation, level: Level) -> list[Word]:
+    """At most :data:`MOST_WORDS` words, in reading order."""
+    kept = {word.tokens for word in ex.top(MOST_WORDS, level=level)}
+    return [word for word in ex.words(level=level) if word.tokens in kept]
+
+
+def _left_out(ex: Explanation, level: Level) -> str:
+    count = len(ex.words(level=level))
+    return f"<p class='note'>Shown: the {MOST_WORDS} strongest of {count} {level}s.</p>" if count > MOST_WORDS else ""
+
+
+def _origin(ex: Any) -> str:
+    parts = [getattr(ex, "method", "hidden attention"), getattr(ex, "model_id", None) or ""]
+    parts += [f"{package} {version}" for package, version in ex.versions.items()]
+    return f"<footer>{_safe(' · '.join(part for part in parts if part))}</footer>"
+
+
+def _side(relevance: float) -> str:
+    return "pos" if relevance > 0 else "neg" if relevance < 0 else ""
+
+
+def _name(word: Word) -> str:
+    return escape(shorten(visible(word.text), 40))
+
+
+def _safe(text: str, keep: str = "") -> str:
+    """Escape a text and make what acts in it visible, but for the characters to ``keep``."""
+    return "".join(c if c in keep else escape(visible(c) if c != " " else c) for c in text)

@@ -1,0 +1,133 @@
+"""Explanations as dataset repositories: pushed, shown by the viewer's rules, read back, resumed."""
+
+import fnmatch
+import json
+
+import datasets
+import pytest
+import torch
+import yaml
+from huggingface_hub import snapshot_download
+
+from hf_mambalrp import explain_dataset, load_explanations, push_explanations
+from hf_mambalrp.errors import (
+    HubConnectionError,
+    InputError,
+    MissingRepositoryError,
+    NotLoggedInError,
+    OfflineError,
+    RepositoryAccessError,
+)
+
+TEXTS = ["The capital of France is", "England is", "", "Paris", "The capital of England is London."]
+"""The empty one is skipped."""
+
+
+@pytest.fixture(scope="module")
+def run(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "out"
+    explain_dataset(model, TEXTS, folder, window=2, on_error="skip", progress=False, target=" Paris")
+    return folder
+
+
+def test_a_run_is_read_back_from_the_hub(hub, run):
+    address = push_explanations(run, "me/why", private=True)
+    repository = hub.repositories["dataset", "me/why"]
+    assert address == f"{hub.url}/datasets/me/why/commit/{repository.branches['main']}"
+    assert repository.history() == ["Upload explanations with hf_mambalrp", "initial commit"]
+    shards = [f"data/part-00000{i}.parquet" for i in range(3)]
+    assert sorted(repository.files()) == [".gitattributes", "README.md", *shards, "manifest.json"]
+    here, there = list(load_explanations(run)), list(load_explanations("me/why"))
+    assert [one.texts for one in there] == [[text] for text in TEXTS if text]
+    assert here == there
+    assert list(load_explanations("me/why", revision=repository.branches["main"])) == here
+
+
+def test_the_viewer_finds_the_rows(hub, run):
+    push_explanations(run, "me/why")
+    files = hub.repositories["dataset", "me/why"].files()
+    card = files["README.md"].decode()
+    data = yaml.safe_load(card.split("---")[1])
+    (config,) = data["configs"]
+    (split,) = config["data_files"]
+    assert config["config_name"] == "default"
+    assert len(fnmatch.filter(files, split["path"])) == 3
+    assert "| 5 | 1 | mambalrp | language&#45;model |" in card
+    rows = datasets.load_dataset(snapshot_download("me/why", repo_type="dataset"), split=split["split"])
+    assert rows["text"] == TEXTS
+    assert [error is not None for error in rows["error"]] == [not text for text in TEXTS]
+    explained = next(load_explanations(run))
+    torch.testing.assert_close(torch.tensor(rows[0]["relevance"]), explained.relevance[0], rtol=0, atol=0)
+
+
+def test_a_second_push_changes_nothing_and_a_new_run_replaces(hub, run, model, tmp_path):
+    assert push_explanations(run, "me/why") == push_explanations(run, "me/why")
+    repository = hub.repositories["dataset", "me/why"]
+    assert len(repository.history()) == 2
+    edited = repository.files()["README.md"].replace(b"# why", b"# Why, by hand")
+    repository.commit("main", "theirs", {**repository.files(), "README.md": edited, "notes.txt": b"n"})
+    explain_dataset(model, ["Paris is"], tmp_path / "new", progress=False)
+    push_explanations(tmp_path / "new", "me/why")
+    assert sorted(repository.files()) == [
+        ".gitattributes",
+        "README.md",
+        "data/part-000000.parquet",
+        "manifest.json",
+        "notes.txt",
+    ]
+    assert b"# Why, by hand" in repository.files()["README.md"]
+    assert [one.texts for one in load_explanations("me/why")] == [["Paris is"]]
+
+
+def test_what_has_arrived_is_not_sent_again(hub, run):
+    hub.drop("POST", "/commit/")
+    with pytest.raises(HubConnectionError, match="not sent twice"):
+        push_explanations(run, "me/why")
+    assert hub.count("PUT", "/lfs/") == 3
+    with pytest.raises(InputError, match="holds no explanations"):
+        load_explanations("me/why")
+    push_explanations(run, "me/why")
+    assert hub.count("PUT", "/lfs/") == 3
+    assert len(list(load_explanations("me/why"))) == 4
+
+
+def test_an_explanation_pushes_itself(hub, explanation, model):
+    explanation.push_to_hub("me/two")
+    first, second = load_explanations("me/two")
+    assert first == explanation[0]
+    assert second.tokens == [model.explain("England is").tokens[0]]
+    torch.testing.assert_close(second.relevance[0], model.explain("England is", target=" Paris").relevance[0])
+    assert "manifest.json" not in hub.repositories["dataset", "me/two"].files()
+    ids = model.explain(input_ids=explanation.input_ids[:1])
+    ids.push_to_hub("me/two")
+    (back,) = load_explanations("me/two")
+    assert torch.equal(back.relevance, ids.relevance)
+
+
+def test_errors(hub, run, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="holds no run"):
+        push_explanations(tmp_path, "me/why")
+    (tmp_path / "manifest.json").write_text(json.dumps({"complete": False}))
+    with pytest.raises(InputError, match="has not ended"):
+        push_explanations(tmp_path, "me/why")
+    with pytest.raises(MissingRepositoryError, match="me/none"):
+        load_explanations("me/none")
+    hub.add("other/secret", {"data/part-000000.parquet": b""}, repo_type="dataset", private=True)
+    with pytest.raises(MissingRepositoryError, match="private"):
+        load_explanations("other/secret")
+    with pytest.raises(RepositoryAccessError, match="other/secret"):
+        push_explanations(run, "other/secret")
+    hub.add("other/gated", {"data/part-000000.parquet": b""}, repo_type="dataset").gated = True
+    with pytest.raises(RepositoryAccessError, match="other/gated"):
+        load_explanations("other/gated")
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(MissingRepositoryError, match="other/secret"):
+        load_explanations("other/secret")
+    with pytest.raises(NotLoggedInError, match="hf auth login"):
+        push_explanations(run, "me/why")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OfflineError):
+        push_explanations(run, "me/why")
+    with pytest.raises(OfflineError):
+        load_explanations("me/none")
+    assert {repo for _, repo in hub.repositories} == {"other/secret", "other/gated"}

@@ -1,0 +1,289 @@
+"""Models on a Hub: what is pushed and comes back, cards that were there, what goes wrong and how it is mended."""
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import HfApi, constants
+from server import blob_oid
+from test_card import results
+from transformers import AutoModelForCausalLM, AutoTokenizer, MambaForCausalLM
+
+from hf_mambalrp import AutoMambaLRPForCausalLM
+from hf_mambalrp.errors import (
+    CardError,
+    HubConnectionError,
+    HubError,
+    InputError,
+    MissingRepositoryError,
+    NotLoggedInError,
+    OfflineError,
+    OptionError,
+    RepositoryAccessError,
+)
+from hf_mambalrp.hub.card import BEGIN, END
+from hf_mambalrp.hub.repository import open_repository
+
+THEIRS = b"---\nlicense: mit # ours\ntags: [french]\n---\r\n# By hand\n\n* kept  \n"
+WEIGHTS = "model.safetensors"
+
+
+def card(repository, branch="main"):
+    text = repository.files(branch)["README.md"].decode()
+    return yaml.safe_load(text.split("---")[1]), text
+
+
+def test_what_is_pushed_is_a_model_of_transformers_with_a_card(hub, model, explanation):
+    address = model.push_to_hub("explained", explanations=explanation, tags=["french"])
+    repository = hub.repositories["model", "me/explained"]
+    assert address == f"{hub.url}/me/explained/commit/{repository.branches['main']}"
+    assert repository.history() == ["Upload MambaForCausalLM with hf_mambalrp", "initial commit"]
+
+    plain, info = AutoModelForCausalLM.from_pretrained("me/explained", output_loading_info=True)
+    assert type(plain) is MambaForCausalLM
+    assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    for name, value in model.state_dict().items():
+        assert torch.equal(plain.state_dict()[name], value)
+    tokens = AutoTokenizer.from_pretrained("me/explained")("The capital")["input_ids"]
+    assert tokens == explanation.input_ids[0, :2].tolist()
+
+    data, text = card(repository)
+    assert data == {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["french", "mamba", "explainability", "lrp", "hf_mambalrp"],
+    }
+    pictures = re.findall(r"!\[(.+)\]\((.+)\)", text)
+    assert [path for _, path in pictures] == ["explanations/explanation-1.png", "explanations/explanation-2.png"]
+    for _, path in pictures:
+        assert repository.files()[path].startswith(b"\x89PNG")
+    for row in range(2):
+        assert str(explanation.conservation[row]) in text
+        for word in explanation.words(row):
+            assert f"| {word.text} | {word.relevance:+.3f} |" in text
+
+
+def test_a_second_push_changes_nothing(hub, model, explanation):
+    first = model.push_to_hub("me/explained", explanations=explanation, evaluation=results())
+    sent = hub.count("PUT", "/lfs/")
+    second = model.push_to_hub("me/explained", explanations=explanation, evaluation=results())
+    assert first == second
+    assert len(hub.repositories["model", "me/explained"].history()) == 2
+    assert hub.count("PUT", "/lfs/") == sent == 1
+
+
+def test_a_card_that_was_there_is_extended(hub, model, explanation):
+    repository = hub.add("me/theirs", {"README.md": THEIRS, "notes.txt": b"n", "tokenizer_config.json": b"{}"})
+    model.push_to_hub("me/theirs", explanations=explanation)
+    data, text = card(repository)
+    assert data == {
+        "license": "mit",
+        "tags": ["french", "mamba", "explainability", "lrp", "hf_mambalrp"],
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+    }
+    assert text.startswith("---\nlicense: mit # ours\ntags:")
+    assert text[: text.index(BEGIN)].endswith("---\r\n# By hand\n\n* kept  \n\n")
+    assert repository.files()["notes.txt"] == b"n"
+    assert repository.files()["tokenizer_config.json"] == b"{}"
+
+    edited = text.replace("# By hand", "# By two hands") + "and after\n"
+    repository.commit("main", "theirs", {**repository.files(), "README.md": edited.encode()})
+    model.push_to_hub("me/theirs", explanations=explanation[0])
+    again = card(repository)[1]
+    assert again.split(BEGIN)[0] == edited.split(BEGIN)[0]
+    assert again.split(END)[1] == edited.split(END)[1]
+    assert [path for path in repository.files() if path.endswith(".png")] == ["explanations/explanation-1.png"]
+
+    model.push_to_hub("me/theirs")
+    assert card(repository)[1] == again
+    assert "explanations/explanation-1.png" in repository.files()
+
+
+def test_figures_are_metadata_of_the_card(hub, model):
+    model.push_to_hub("me/explained", evaluation=results())
+    data, text = card(hub.repositories["model", "me/explained"])
+    (entry,) = data["model-index"]
+    assert entry["name"] == "explained"
+    assert {metric["type"]: metric["value"] for metric in entry["results"][0]["metrics"]} == {
+        "delta_flip": 1.0,
+        "delta_insert": 2.0,
+        "comprehensiveness": 3.0,
+        "sufficiency": 4.0,
+    }
+    assert "| random | -1.000 [-1.500, -0.750] |" in text
+    ours = HfApi().model_info("me/explained")
+    assert ours.sha == hub.repositories["model", "me/explained"].branches["main"]
+
+
+def test_the_program_in_the_card_works_as_it_is_written(hub, model, explanation, environment, tmp_path):
+    model.push_to_hub("me/explained", explanations=explanation, private=True)
+    (program,) = re.findall(r"```python\n(.*?)```", card(hub.repositories["model", "me/explained"])[1], re.DOTALL)
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    predicted = model.explain("The capital of France is")
+    assert str(predicted.conservation[0]) in result.stdout
+    assert "capital" in (tmp_path / "explanation.html").read_text()
+
+
+def test_a_generation_and_a_long_list_are_shown(hub, model, explanation):
+    generated = model.explain_generation("The capital of", max_new_tokens=2)
+    model.push_to_hub("me/explained", explanations=[generated, *[explanation] * 4])
+    repository = hub.repositories["model", "me/explained"]
+    text = card(repository)[1]
+    assert "| Generated | Score | Probability | Gap | Strongest words before it |" in text
+    assert text.count("\n### ") == 8
+    assert "1 more explanations are not shown here." in text
+    assert sum(path.endswith(".png") for path in repository.files()) == 8
+
+
+def test_a_branch_and_a_pull_request(hub, model):
+    model.push_to_hub("me/explained", revision="next")
+    repository = hub.repositories["model", "me/explained"]
+    assert WEIGHTS in repository.files("next")
+    assert WEIGHTS not in repository.files("main")
+    hub.add("other/theirs", {"README.md": THEIRS})
+    answer = model.push_to_hub("other/theirs", create_pr=True)
+    assert answer.pr_url.endswith("other/theirs/discussions/1")
+    assert hub.repositories["model", "other/theirs"].files()["README.md"] == THEIRS
+    assert BEGIN in card(hub.repositories["model", "other/theirs"], "refs/pr/1")[1]
+
+
+def test_a_folder_gets_the_same_card(hub, model, explanation, tmp_path):
+    model.save_pretrained(tmp_path / "explained", explanations=explanation)
+    model.push_to_hub("me/explained", explanations=explanation)
+    pushed = hub.repositories["model", "me/explained"].files()
+    written = {
+        path.relative_to(tmp_path / "explained").as_posix(): path.read_bytes()
+        for path in (tmp_path / "explained").rglob("*")
+        if path.is_file()
+    }
+    assert (
+        written["README.md"].replace(b"from_pretrained('explained')", b"from_pretrained('me/explained')")
+        == (pushed["README.md"])
+    )
+    same = {WEIGHTS, "explanations/explanation-1.png", "explanations/explanation-2.png"}
+    assert {blob_oid(written[name]) for name in same} == {blob_oid(pushed[name]) for name in same}
+    model.save_pretrained(tmp_path / "explained", explanations=explanation[1])
+    assert not (tmp_path / "explained" / "explanations" / "explanation-2.png").exists()
+    model.save_pretrained(tmp_path / "plain")
+    assert not (tmp_path / "plain" / "README.md").exists()
+    with pytest.raises(OptionError, match="push_to_hub"):
+        model.save_pretrained(tmp_path / "plain", explanations=explanation, push_to_hub=True)
+
+
+@pytest.mark.parametrize(
+    ("token", "error", "says"),
+    [(None, NotLoggedInError, "hf auth login"), ("hf_wrong", NotLoggedInError, "settings/tokens")],
+)
+def test_without_a_good_token(hub, model, monkeypatch, token, error, says):
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    else:
+        monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(error, match=says):
+        model.push_to_hub("me/explained")
+    assert hub.repositories == {}
+
+
+def test_repositories_of_others(hub, model):
+    hub.add("other/open", {})
+    hub.add("other/closed", {"config.json": b"{}"}, private=True)
+    for name in ("other/open", "other/closed", "other/new"):
+        with pytest.raises(RepositoryAccessError, match="create_pr=True"):
+            model.push_to_hub(name)
+    assert hub.repositories["model", "other/open"].history() == ["theirs", "initial commit"]
+    for name in ("other/closed", "me/none"):
+        with pytest.raises(OSError, match=name):
+            AutoMambaLRPForCausalLM.from_pretrained(name)
+
+
+def test_a_private_model_is_for_its_owner(hub, model):
+    model.push_to_hub("me/secret", private=True)
+    with pytest.raises(OSError, match="me/secret"):
+        AutoMambaLRPForCausalLM.from_pretrained("me/secret", token="hf_other")
+    assert AutoMambaLRPForCausalLM.from_pretrained("me/secret").config.vocab_size == model.config.vocab_size
+
+
+def test_offline(hub, model, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(OfflineError, match=r"HF_HUB_OFFLINE is set.*save_pretrained"):
+        model.push_to_hub("me/explained")
+    assert hub.requests == []
+
+
+def test_no_hub_at_all(hub, model, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(HubConnectionError, match="do the same again"):
+        model.push_to_hub("me/explained")
+
+
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("fragment", ["/repos/create", "/commit/"])
+def test_a_broken_connection_is_mended_by_a_second_push(hub, model, explanation, fragment, applied):
+    """Broken before the request has arrived, or after it took effect and before the answer."""
+    hub.drop("POST", fragment, applied=applied)
+    with pytest.raises(HubConnectionError, match="do the same again"):
+        model.push_to_hub("me/explained", explanations=explanation[0])
+    half = hub.repositories.get(("model", "me/explained"))
+    whole = {WEIGHTS, "README.md", "config.json", "explanations/explanation-1.png"}
+    if half:
+        assert whole & {*half.files()} == (whole if fragment == "/commit/" and applied else set())
+    model.push_to_hub("me/explained", explanations=explanation[0])
+    repository = hub.repositories["model", "me/explained"]
+    assert whole <= {*repository.files()}
+    assert len(repository.history()) == 2
+    assert hub.count("PUT", "/lfs/") == 1
+
+
+@pytest.mark.parametrize("times", [1, 10**6])
+def test_weights_that_break_off_half_way(hub, model, monkeypatch, times):
+    """Once, which huggingface_hub mends itself; and for good, after which a second push begins anew."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    hub.drop("PUT", "/lfs/", times)
+    if times > 1:
+        with pytest.raises(HubConnectionError, match="do the same again"):
+            model.push_to_hub("me/explained")
+        assert hub.repositories["model", "me/explained"].history() == ["initial commit"]
+        hub.faults.clear()
+    model.push_to_hub("me/explained")
+    assert hub.repositories["model", "me/explained"].files()[WEIGHTS] == next(iter(hub.large.values()))
+    assert AutoMambaLRPForCausalLM.from_pretrained("me/explained").config.vocab_size == model.config.vocab_size
+
+
+def test_a_commit_in_the_meantime_is_not_overwritten(hub):
+    repository = open_repository("me/explained", "model")
+    hub.repositories["model", "me/explained"].commit("main", "theirs", {"README.md": THEIRS})
+    with pytest.raises(HubError, match="in the meantime"):
+        repository.commit({"README.md": b"ours"}, "ours")
+    assert hub.repositories["model", "me/explained"].files() == {"README.md": THEIRS}
+
+
+def test_what_is_wrong_is_said_before_anything_is_written(hub, model, explanation):
+    with pytest.raises(InputError, match="explanations holds a str"):
+        model.push_to_hub("me/explained", explanations="text")
+    with pytest.raises(InputError, match="evaluate_faithfulness"):
+        model.push_to_hub("me/explained", evaluation={})
+    with pytest.raises(InputError, match="not the name of a repository"):
+        model.push_to_hub("me//explained")
+    assert hub.repositories == {}
+    for damaged in (b"\xff", b"---\na: [\n---\n", BEGIN.encode()):
+        repository = hub.add("me/damaged", {"README.md": damaged})
+        with pytest.raises(CardError):
+            model.push_to_hub("me/damaged", explanations=explanation)
+        assert repository.history() == ["theirs", "initial commit"]
+    repository = hub.add("me/refused", {"README.md": b"---\nlibrary_name: [a]\n---\n"})
+    with pytest.raises(CardError, match="library_name"):
+        model.push_to_hub("me/refused")
+    assert repository.history() == ["theirs", "initial commit"]
+
+
+def test_a_missing_branch_of_an_open_pull_request(hub, model):
+    with pytest.raises(MissingRepositoryError, match="refs/pr/7"):
+        model.push_to_hub("me/explained", revision="refs/pr/7")

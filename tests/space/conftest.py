@@ -1,0 +1,127 @@
+"""A Space as a visitor meets it: one server, one browser, a tiny language model, and the parts in this process."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = ROOT / "spaces_app"
+SHOTS = ROOT / "out" / "space"
+LANGUAGE_MODEL = "A tiny language model"
+MARKUP = "<img src=x onerror=hacked=1>"
+"""One token of the tiny model's vocabulary."""
+
+sys.path[:0] = [str(APP), str(ROOT / "tests")]
+
+
+@pytest.fixture(scope="session")
+def allow_list(tmp_path_factory):
+    """A file that lists a random language model, of which one token is markup."""
+    import small
+    from transformers import MambaConfig
+
+    from hf_mambalrp import MambaLRPForCausalLM
+
+    folder = tmp_path_factory.mktemp("models")
+    tokenizer = small.byte_level_tokenizer("The capital of France is Paris. One, two, three, four, five. " * 20, 400)
+    tokenizer.add_tokens([MARKUP])
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "time_step_rank": 4}
+    ids = {"pad_token_id": 1, "eos_token_id": 0, "bos_token_id": 0}
+    model = MambaLRPForCausalLM(MambaConfig(vocab_size=len(tokenizer), **sizes, **ids))
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    entry = {"id": str(folder / "model"), "title": LANGUAGE_MODEL, "task": "text-generation"}
+    (folder / "models.json").write_text(json.dumps([entry]))
+    return folder / "models.json"
+
+
+@pytest.fixture(scope="session")
+def environment(allow_list):
+    """Variables of the Space under test."""
+    return {
+        "SPACE_MODELS": str(allow_list),
+        "SPACE_REQUESTS_A_MINUTE": "1000",
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture(scope="session")
+def explorer(environment):
+    """The app's modules in this process, with the limits as they are shipped."""
+    os.environ["SPACE_MODELS"] = environment["SPACE_MODELS"]
+    import explorer.serve
+
+    explorer.serve.RATE.a_minute = 10**9  # tests of the rate make their own
+    return sys.modules["explorer"]
+
+
+class Server:
+    """``python spaces_app/app.py`` on a free port."""
+
+    def __init__(self, environment, log):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/"
+        variables = {**os.environ, **environment, "GRADIO_SERVER_PORT": str(self.port)}
+        self.log = log
+        with log.open("w") as out:
+            # From another folder: nothing may depend on where it is started.
+            self.process = subprocess.Popen(
+                [sys.executable, str(APP / "app.py")], env=variables, cwd=log.parent, stdout=out, stderr=out
+            )
+        for _ in range(600):
+            assert self.process.poll() is None, log.read_text()
+            try:
+                urllib.request.urlopen(self.url, timeout=5).close()
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError(f"the Space did not start:\n{log.read_text()}")
+
+    def peak_memory(self):
+        """The most bytes the process ever held."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def server(environment, tmp_path_factory):
+    pytest.importorskip("gradio", reason='needs pip install "hf_mambalrp[space]"')
+    running = Server(environment, tmp_path_factory.mktemp("server") / "log.txt")
+    yield running
+    running.stop()
+    log = running.log.read_text()
+    assert "spaces_app/explorer" not in log, f"an error that was not expected:\n{log}"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium: where CI is set, one that is missing is a failure."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        message = "these tests need Chromium: apt-get install chromium"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

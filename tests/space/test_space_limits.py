@@ -1,0 +1,319 @@
+"""Abuse: sizes, rates, times, foreign models and files, hostile texts; on the page and on the API alike."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import hostile
+import pytest
+import torch
+from conftest import LANGUAGE_MODEL
+from gradio_client import Client
+
+from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, Explanation
+
+USUAL = ["", "", "mambalrp", ""]
+"""Target, contrast, method and model of the endpoint ``explain``."""
+TEXT = "A warm film with a dull end."
+TAGS = {"div", "section", "p", "span", "sup", "b", "i", "h3", "h4", "ul", "ol", "li", "table", "thead", "tbody", "tr"}
+TAGS |= {"th", "td", "caption", "bdi", "details", "summary", "footer", "mark"}
+ATTRIBUTES = {"class", "style", "role", "title", "tabindex", "data-tip", "dir", "lang", "scope"}
+ATTRIBUTES |= {"aria-label", "aria-hidden"}
+
+
+class OwnMarkup(HTMLParser):
+    """Fails on any tag or attribute that the views do not write themselves."""
+
+    def handle_starttag(self, tag, attrs):
+        assert tag in TAGS, tag
+        assert {name for name, _ in attrs} <= ATTRIBUTES, attrs
+        assert not any("url(" in (value or "") for name, value in attrs if name == "style")
+
+
+def post(server, name, data, timeout=60):
+    """Call the API as plain HTTP does; returns the event and its data, or the status and its text."""
+    body = data if isinstance(data, bytes) else json.dumps({"data": data}).encode()
+    url = f"{server.url}gradio_api/call/{name}"
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            event = json.load(response)["event_id"]
+        with urllib.request.urlopen(f"{url}/{event}", timeout=timeout) as response:
+            lines = response.read().decode().splitlines()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    return lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: "))
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return Client(server.url, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+
+
+def test_the_api_returns_the_same_numbers(client, demo):
+    found = client.predict(TEXT, target="negative", contrast="positive", method="lrp_ln", api_name="/explain")
+    ex = demo.explain(TEXT, target="negative", contrast="positive", method="lrp_ln")
+    assert Explanation.from_dict(found["result"]).relevance.equal(ex.relevance)
+    assert found["probabilities"]["negative"] == pytest.approx(ex.probability.item(), rel=1e-5)
+    assert sum(found["probabilities"].values()) == pytest.approx(1)
+
+
+def test_the_api_offers_no_more_than_the_page(client):
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(named) == {"/explain", "/next_token", "/generate", "/attention", "/document"}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("/explain", {"text": "a " * 1001}, "at most 2,000 are read here"),
+        ("/explain", {"text": "aq" * 900}, "tokens, and at most 512 are read here"),
+        ("/document", {"text": "a " * 10_001}, "at most 20,000 are read here"),
+        ("/generate", {"text": "a", "tokens": 10_000}, "from 1 to 24"),
+        ("/generate", {"text": "a", "tokens": -1}, "from 1 to 24"),
+        ("/attention", {"text": "a " * 97}, "at most 96 are read here"),
+        ("/explain", {"text": "a", "model": "openai-community/gpt2"}, "not one of this Space"),
+        ("/explain", {"text": "a", "model": "/etc"}, "not one of this Space"),
+        ("/explain", {"text": "a", "model": LANGUAGE_MODEL}, "cannot answer this"),
+        ("/explain", {"text": "a", "method": "__class__"}, "can be mambalrp"),
+        ("/explain", {"text": "a", "target": "<b>other</b>"}, "is no class of this model"),
+        ("/next_token", {"text": "a", "target": "b" * 101}, "up to 100 characters"),
+        ("/explain", {"text": ""}, "no text yet"),
+    ],
+)
+def test_the_api_has_the_limits_of_the_page(client, explorer, name, arguments, says):
+    with pytest.raises(Exception, match=says):
+        client.predict(api_name=name, **arguments)
+    kind = {"/explain": "sentence", "/next_token": "next", "/generate": "generation"}.get(name, name[1:])
+    html, query, code = explorer.serve.shown(None, kind=kind, **arguments)
+    assert says in html
+    assert (query, code) == ("", "")
+    OwnMarkup().feed(html)
+
+
+def test_200_hostile_inputs(explorer):
+    given = hostile.inputs()
+    assert len(given) == 200
+    answers, refused = 0, 0
+    for text in given:
+        html, _, _ = explorer.serve.shown(None, kind="sentence", text=text)
+        OwnMarkup().feed(html)
+        html.encode("utf-8")
+        answers += 'class="text"' in html
+        refused += 'role="alert"' in html
+    assert answers + refused == 200
+    assert refused < 60, "most of them are text, and text is explained"
+
+
+@pytest.mark.parametrize("kind", ["generation", "attention", "document", "next"])
+def test_hostile_inputs_in_the_other_tabs(explorer, kind):
+    for text in hostile.inputs()[::12]:
+        html, _, _ = explorer.serve.shown(None, kind=kind, text=text, tokens=2)
+        OwnMarkup().feed(html)
+        html.encode("utf-8")
+
+
+def test_hostile_inputs_over_http(server):
+    for text in hostile.inputs()[::8]:
+        event, data = post(server, "explain", [text, *USUAL])
+        if event == "complete":
+            assert Explanation.from_dict(data[0]["result"]).score.isfinite().all()
+        else:
+            assert event in ("error", 413), (event, data)
+            assert data, "an error says what is wrong"
+
+
+def test_every_other_argument_may_be_hostile_too(explorer):
+    for value in hostile.inputs()[::5]:
+        for name in ("target", "contrast", "method", "model", "level", "view", "compared", "kind", "tokens", "layer"):
+            html, _, _ = explorer.serve.shown(None, **{"text": TEXT, name: value})
+            OwnMarkup().feed(html)
+
+
+def test_a_body_that_is_too_large_is_refused(server):
+    status, said = post(server, "explain", ["x" * 10_000_000])
+    assert status == 413
+    assert "Send a shorter text" in said
+
+    def pieces():
+        for _ in range(64):
+            yield b"x" * 65536
+
+    request = urllib.request.Request(server.url + "gradio_api/upload", pieces(), {"Transfer-Encoding": "chunked"})
+    with pytest.raises(urllib.error.HTTPError, match="413"):
+        urllib.request.urlopen(request, timeout=30)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"data": 7}', b'{"data": [[]]}', b"\xff\xfe\x00"])
+def test_malformed_bodies_are_errors_and_no_crash(server, body):
+    event, _ = post(server, "explain", body)
+    assert event == "error" or 400 <= event <= 500
+    assert post(server, "explain", [TEXT, *USUAL])[0] == "complete"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "app.py",
+        "../app.py",
+        "models.json",
+        "explorer/limits.py",
+        "..%2f..%2fetc%2fpasswd",
+        "https://a.example",
+    ],
+)
+def test_no_file_can_be_read(server, path):
+    for route in ("gradio_api/file=", "file=", "static/", "assets/", "gradio_api/file/", "custom_component/", ""):
+        if route == "" and path.startswith("https"):
+            continue
+        try:
+            with urllib.request.urlopen(server.url + route + path.lstrip("/" * (route == "")), timeout=10) as response:
+                said = response.read()
+        except urllib.error.HTTPError as error:
+            said = error.read()
+        assert b"root:" not in said
+        assert b"text-generation" not in said
+        assert b"RefusedError" not in said
+
+
+def test_a_request_that_runs_too_long_is_cancelled_and_leaves_the_model_as_it_was(explorer, demo, monkeypatch):
+    from explorer.answer import answer
+    from explorer.limits import Deadline, RefusedError
+    from explorer.question import Question
+
+    before = demo.explain(TEXT).relevance
+    begin = time.monotonic()
+    with pytest.raises(RefusedError, match=r"longer than 0 seconds and was stopped"), Deadline(0.01):
+        demo.explain("A long film. " * 600, method="gradient_x_input", chunk_size=8)
+    assert time.monotonic() - begin < 10
+    assert demo.explain(TEXT).relevance.equal(before)
+    assert not any(module._forward_hooks or "forward" in vars(module) for module in demo.modules())
+
+    asked = Question.asked(text="A film that nobody asked about before.")
+    limits = SimpleNamespace(**{**vars(explorer.answer.LIMITS), "seconds": 0})
+    monkeypatch.setattr(explorer.answer, "LIMITS", limits)
+    with pytest.raises(RefusedError, match="was stopped"):
+        answer(asked)
+    monkeypatch.undo()
+    assert answer(asked).result.relevance.isfinite().all(), "a cancelled answer is not kept"
+
+
+def test_the_rate_is_limited_per_client_and_refilled(explorer):
+    from explorer.limits import RateLimit, RefusedError
+
+    now = [0.0]
+    rate = RateLimit(6, clock=lambda: now[0])
+    for _ in range(6):
+        rate.take("a")
+    with pytest.raises(RefusedError, match=r"more than 6 requests a minute. Please try again in 10 seconds"):
+        rate.take("a")
+    rate.take("b")
+    now[0] = 10.0
+    rate.take("a")
+    with pytest.raises(RefusedError):
+        rate.take("a")
+    now[0] = 1e6
+    for _ in range(6):
+        rate.take("a")
+    with pytest.raises(RefusedError):
+        rate.take("a")
+    rate.CLIENTS = 3
+    for name in "cdefgh":
+        rate.take(name)
+    assert len(rate.left) == 3
+
+
+def test_page_and_api_share_the_rate(explorer, monkeypatch):
+    import gradio as gr
+    from explorer.limits import RateLimit
+
+    monkeypatch.setattr(explorer.serve, "RATE", RateLimit(2))
+    request = SimpleNamespace(client=SimpleNamespace(host="192.0.2.1"), headers={})
+    explorer.serve.shown(request, text=TEXT)
+    explorer.serve.described(request, kind="sentence", text=TEXT)
+    assert "more than 2 requests a minute" in explorer.serve.shown(request, text=TEXT)[0]
+    for call in (explorer.serve.described, lambda r, **values: explorer.serve.downloaded(r, "json", **values)):
+        with pytest.raises(gr.Error, match="more than 2 requests a minute"):
+            call(request, kind="sentence", text=TEXT)
+
+
+def test_behind_a_proxy_of_a_space_the_visitor_is_counted(explorer, monkeypatch):
+    from explorer.limits import client_of
+
+    request = SimpleNamespace(
+        client=SimpleNamespace(host="10.0.0.1"), headers={"x-forwarded-for": "192.0.2.7, 10.0.0.9"}
+    )
+    assert client_of(request) == "10.0.0.1", "anyone can write that header where there is no proxy"
+    monkeypatch.setenv("SPACE_ID", "user/space")
+    assert client_of(request) == "192.0.2.7"
+
+
+def test_a_link_asks_what_was_asked(explorer):
+    from urllib.parse import parse_qsl
+
+    from explorer.question import Question
+
+    asked = Question.asked(
+        text='a & b=c "é" 🙂\n+', target="positive", method="lrp_ln", view="methods", compared=["lrp_ln"]
+    )
+    assert Question.asked(**dict(parse_qsl(asked.query()))) == asked
+
+
+def test_passages_sum_to_the_row(explorer, demo):
+    from explorer.passages import passages
+
+    text = "Warm. Dull and long! " + "word " * 200 + "\n\nA last line without an end"
+    ex = demo.explain(text)
+    found = passages(ex, text)
+    assert [passage.text for passage in found[:2]] == ["Warm.", "Dull and long!"]
+    assert found[-1].text == "A last line without an end"
+    assert sum(passage.relevance for passage in found) == pytest.approx(ex.relevance.sum().item(), abs=1e-5)
+    assert max(len(passage.text) for passage in found) <= 400
+
+
+def test_the_packaged_model_stands_behind_the_classifiers_of_the_list(explorer, monkeypatch, tmp_path):
+    from explorer.catalog import listed
+
+    given = [
+        {"id": "a/language", "title": "A", "task": "text-generation"},
+        {"id": "a/classes", "title": "B", "task": "text-classification"},
+    ]
+    (tmp_path / "models.json").write_text(json.dumps(given))
+    monkeypatch.setenv("SPACE_MODELS", str(tmp_path / "models.json"))
+    assert [found.id for found in listed()] == ["a/classes", DEMO_MODEL, "a/language"]
+
+
+@pytest.mark.parametrize("line", [{"id": "a/b"}, {"id": "a/b", "title": "x", "task": "other"}, "a/b"])
+def test_an_allow_list_that_is_none_is_an_error(explorer, monkeypatch, tmp_path, line):
+    from explorer.catalog import listed
+
+    (tmp_path / "models.json").write_text(json.dumps([line]))
+    monkeypatch.setenv("SPACE_MODELS", str(tmp_path / "models.json"))
+    with pytest.raises(ValueError, match="is no model; give an id, a title and a task"):
+        listed()
+
+
+def test_50_visitors_at_once(server):
+    """Each asks something of its own, from an address of its own; the script load.py measures the times."""
+
+    def visitor(number):
+        with urllib.request.urlopen(server.url, timeout=60) as page:
+            assert page.status == 200
+        event, data = post(server, "explain", [f"Visitor {number} saw a fine film.", *USUAL], timeout=120)
+        return event, event == "complete" and Explanation.from_dict(data[0]["result"]).texts[0].split()[1]
+
+    with ThreadPoolExecutor(50) as visitors:
+        answers = list(visitors.map(visitor, range(50)))
+    assert answers == [("complete", str(number)) for number in range(50)]
+    assert server.peak_memory() < 2.5e9
+    assert torch.get_num_threads() == 1

@@ -1,0 +1,349 @@
+"""What a visitor sees and does, in a real browser."""
+
+import json
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import LANGUAGE_MODEL, MARKUP, SHOTS
+
+from hf_mambalrp import (
+    DEMO_MODEL,
+    AutoMambaLRPForCausalLM,
+    AutoMambaLRPForSequenceClassification,
+    Explanation,
+    GenerationExplanation,
+)
+from hf_mambalrp.viz.wording import signed
+
+PRAISE = "The plot is thin, but the cast is warm and the ending is simply wonderful."
+SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+WAIT = 20_000
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+
+
+@pytest.fixture
+def visit(server, browser):
+    """Open the page; afterwards nothing may have been loaded from elsewhere, and no script of a text have run."""
+    pages, foreign, broken = [], [], []
+
+    def opened(query="", size="desktop", kind="sentence", **options):
+        width, height = SIZES[size]
+        page = browser.new_page(viewport={"width": width, "height": height}, accept_downloads=True, **options)
+        page.set_default_timeout(WAIT)
+        page.on(
+            "request", lambda r: None if r.url.startswith((server.url, "data:", "blob:")) else foreign.append(r.url)
+        )
+        page.on("pageerror", lambda error: broken.append(str(error)))
+        page.goto(server.url + query)
+        page.wait_for_selector(f"#{kind}-answer .answer")
+        pages.append(page)
+        return page
+
+    yield opened
+    for page in pages:
+        assert page.evaluate("typeof hacked") == "undefined"
+        page.close()
+    assert foreign == []
+    assert broken == []
+
+
+def panel(page):
+    return page.locator("[role=tabpanel]:visible")
+
+
+def ask(page, text, button="Explain", kind="sentence"):
+    """Type a text, press the button, wait for its answer."""
+    before = page.locator(f"#{kind}-answer").inner_html()
+    panel(page).locator("textarea").first.fill(text)
+    panel(page).get_by_role("button", name=button, exact=True).click()
+    changed(page, before, kind)
+
+
+def changed(page, before, kind="sentence"):
+    page.wait_for_function(
+        "([id, before]) => { const now = document.getElementById(id).innerHTML;"
+        " return now !== before && now.includes('answer') && !document.querySelector('#' + id + ' .wrap:not(.hide)') }",
+        arg=[f"{kind}-answer", before],
+    )
+
+
+def marks(page, kind="sentence"):
+    """Text and number of every word, as a screen reader gets them."""
+    return [
+        tuple(label.rsplit(", ", 1)[0].rsplit(": ", 1))
+        for label in page.locator(f"#{kind}-answer .text .w").evaluate_all("all => all.map(w => w.ariaLabel)")
+    ]
+
+
+def words(ex, level="word"):
+    return [(word.text.strip(), signed(word.relevance)) for word in ex.words(level=level)]
+
+
+def shot(page, name):
+    page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme"), [("desktop", "light"), ("phone", "light"), ("desktop", "dark"), ("phone", "dark")]
+)
+def test_first_screen_shows_an_explanation(visit, demo, size, scheme):
+    page = visit(size=size, color_scheme=scheme)
+    ex = demo.explain(PRAISE)
+    assert page.title() == "Why did the model say that?"
+    assert page.locator("h1").count() == 1
+    assert page.locator(".chances li").first.inner_text().split() == ["positive", f"{ex.probability.item():.1%}"]
+    assert page.locator(".answer .sum").inner_text() == str(ex.conservation)
+    assert marks(page) == words(ex)
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "the page scrolls sideways"
+    assert page.locator(".answer .text").first.bounding_box()["y"] < SIZES[size][1], "the words are below the screen"
+    shot(page, f"sentence-{size}-{scheme}")
+
+
+def test_target_contrast_and_tokens(visit, demo):
+    page = visit()
+    ask(page, "A warm and lovely film with a dull end.")
+    before = page.locator("#sentence-answer").inner_html()
+    panel(page).get_by_label("Explain the score of").click()
+    page.get_by_role("option", name="negative").click()
+    changed(page, before)
+    before = page.locator("#sentence-answer").inner_html()
+    panel(page).get_by_label("rather than").click()
+    page.get_by_role("option", name="positive").click()
+    changed(page, before)
+    assert "What speaks for negative rather than positive?" in page.locator("#sentence-answer").inner_text()
+    before = page.locator("#sentence-answer").inner_html()
+    panel(page).get_by_label("Tokens").check()
+    changed(page, before)
+    ex = demo.explain("A warm and lovely film with a dull end.", target="negative", contrast="positive")
+    assert marks(page) == words(ex, "token")
+
+
+def test_layers_methods_and_another_method(visit, demo):
+    page = visit()
+    text = "Dull, but never boring."
+    ask(page, text)
+    before = page.locator("#sentence-answer").inner_html()
+    panel(page).get_by_label("Layers").check()
+    changed(page, before)
+    ex = demo.explain(text, layers=True)
+    rows = page.locator("table.heat tbody tr").evaluate_all("all => all.map(r => [...r.cells].map(c => c.innerText))")
+    assert [row[0] for row in rows] == ["block 3", "block 2", "block 1", "embedding"]
+    for row, relevance in zip(rows[::-1], ex.layer_relevance[:, 0], strict=True):
+        by_word = [sum(relevance[i].item() for i in word.tokens) for word in ex.words()]
+        assert [float(number) for number in row[1:]] == pytest.approx(by_word, abs=0.0051)
+    shot(page, "layers")
+    before = page.locator("#sentence-answer").inner_html()
+    panel(page).get_by_label("Methods", exact=True).check()
+    changed(page, before)
+    compared = {"MambaLRP": "mambalrp", "Gradient × input": "gradient_x_input"}
+    assert page.locator(".panels h4").all_inner_texts() == list(compared)
+    columns = [[number for _, number in words(demo.explain(text, method=name))] for name in compared.values()]
+    cells = page.locator(".answer .wide tbody tr").evaluate_all(
+        "all => all.map(r => [...r.cells].map(c => c.innerText))"
+    )
+    assert [row[1:] for row in cells] == [list(pair) for pair in zip(*columns, strict=True)]
+    before = page.locator("#sentence-answer").inner_html()
+    panel(page).get_by_label("LRP with the LN rule").check()
+    changed(page, before)
+    assert page.locator(".panels h4").count() == 3
+    shot(page, "methods")
+
+
+def test_keyboard_reaches_every_word_and_shows_its_number(visit):
+    page = visit()
+    box = panel(page).locator("textarea").first
+    box.focus()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.matches('.text .w')"):
+            break
+    shown = marks(page)
+
+    def focused():
+        tip = "getComputedStyle(document.activeElement, '::after').content"
+        return page.evaluate(f"[document.activeElement.ariaLabel.split(':')[0], {tip}]")
+
+    assert focused() == [shown[0][0], f'"{shown[0][1]}"']
+    page.keyboard.press("ArrowRight")
+    assert focused() == [shown[1][0], f'"{shown[1][1]}"']
+    page.keyboard.press("End")
+    assert focused()[0] == shown[-1][0]
+    page.keyboard.press("ArrowLeft")
+    assert focused()[0] == shown[-2][0]
+    page.locator(".text .w").nth(2).hover()
+    assert page.locator(".text .w").nth(2).evaluate("w => getComputedStyle(w, '::after').content") == f'"{shown[2][1]}"'
+
+
+def test_examples(visit, demo):
+    page = visit()
+    before = page.locator("#sentence-answer").inner_html()
+    panel(page).get_by_role("button", name="A pan").click()
+    changed(page, before)
+    assert marks(page) == words(demo.explain("A coarse and stupid gross out."))
+
+
+def test_downloads_python_and_link(visit, demo, server, browser):
+    page = visit()
+    text = 'She said "wow" and it\'s a dull\\boring film.'
+    ask(page, text)
+    page.get_by_text("Take it with you").first.click()
+    ex = demo.explain(text)
+    files = {}
+    for form in ("html", "json", "png"):
+        with page.expect_download() as download:
+            page.locator(f"#sentence-{form}").click()
+        assert download.value.suggested_filename == f"explanation.{form}"
+        files[form] = download.value.path().read_bytes()
+    loaded = Explanation.from_dict(json.loads(files["json"]))
+    assert loaded.texts == [text]
+    assert loaded.relevance.equal(ex.relevance)
+    assert files["html"].startswith(b"<!DOCTYPE html>")
+    assert b"boring" in files["html"]
+    assert files["png"].startswith(b"\x89PNG")
+
+    code = page.locator("#sentence-python textarea").input_value()
+    run = {}
+    exec(code, run)
+    assert run["result"].relevance.equal(ex.relevance)
+
+    link = page.locator("#sentence-link").locator("textarea, input").input_value()
+    assert link == page.url
+    assert link.startswith(server.url)
+    other = visit(link.removeprefix(server.url))
+    assert (
+        other.locator("#sentence-answer .answer").inner_html() == page.locator("#sentence-answer .answer").inner_html()
+    )
+    assert panel(other).locator("textarea").first.input_value() == text
+    shot(page, "take-away")
+
+
+def test_a_link_restores_every_choice(visit):
+    page = visit(
+        "?text=A+dull+film&target=positive&contrast=negative&method=lrp_ln&view=methods&level=token&compared=lrp_ln"
+    )
+    assert "What speaks for positive rather than negative? 1 methods" in page.locator("#sentence-answer").inner_text()
+    assert panel(page).get_by_label("Methods", exact=True).is_checked()
+    assert panel(page).get_by_label("Tokens").is_checked()
+    assert panel(page).get_by_label("LRP with the LN rule").is_checked()
+    assert not panel(page).get_by_label("Gradient × input").is_checked()
+
+
+def test_next_word(visit, allow_list):
+    page = visit("?kind=next&text=The+capital+of+France+is&target=+Paris&contrast=+One", kind="next")
+    model = AutoMambaLRPForCausalLM.from_pretrained(json.loads(allow_list.read_text())[0]["id"])
+    ex = model.explain("The capital of France is", target=" Paris", contrast=" One")
+    assert marks(page, "next") == words(ex)
+    assert "What speaks for Paris rather than One?" in page.locator("#next-answer").inner_text()
+    assert page.locator("#next-answer .chances li").count() == 5
+    shot(page, "next-word")
+
+
+def test_generation_matrix(visit, allow_list):
+    page = visit("?kind=generation&text=The+capital+of&tokens=5&level=token", kind="generation")
+    model = AutoMambaLRPForCausalLM.from_pretrained(json.loads(allow_list.read_text())[0]["id"])
+    ex = model.explain_generation("The capital of", max_new_tokens=5)
+    steps = ex.generated(0)
+    rows = page.locator("table.heat tbody tr").evaluate_all(
+        "all => all.map(r => [...r.cells].slice(1).map(c => c.title))"
+    )
+    shown = [[float(number) for number in row] for row in rows]
+    expected = ex.relevance[0, : len(steps), : ex.prompt_length + steps[-1]].tolist()
+    assert shown == [pytest.approx(row, abs=0.00051) for row in expected]
+    shot(page, "generation")
+    page.get_by_text("Take it with you").locator("visible=true").click()
+    with page.expect_download() as download:
+        page.locator("#generation-json").click()
+    loaded = GenerationExplanation.from_dict(json.loads(download.value.path().read_text()))
+    assert loaded.relevance.equal(ex.relevance)
+
+
+def test_hidden_attention(visit, demo):
+    page = visit("?kind=attention&text=Not+a+bad+film&layer=2", kind="attention")
+    rows = page.locator("table.heat tbody tr").evaluate_all(
+        "all => all.map(r => [...r.cells].slice(1).map(c => c.title))"
+    )
+    expected = demo.hidden_attention("Not a bad film", layers=2).map(2)
+    for i, row in enumerate(rows):
+        assert [float(number) for number in row[: i + 1]] == pytest.approx(expected[i, : i + 1].tolist(), abs=0.00051)
+        assert set(row[i + 1 :]) <= {""}
+    shot(page, "attention")
+
+
+def test_document_shows_the_passages_that_mattered(visit, demo):
+    page = visit()
+    page.get_by_role("tab", name="Document").click()
+    page.get_by_role("button", name="Find what mattered").click()
+    page.wait_for_selector("#document-answer .passages")
+    text = panel(page).locator("textarea").first.input_value()
+    ex = demo.explain(text)
+    total = page.locator("#document-answer details .w").evaluate_all(
+        "all => all.map(w => Number(w.title)).reduce((a, b) => a + b)"
+    )
+    assert total == pytest.approx(ex.relevance.sum().item(), abs=0.01)
+    shown = page.locator("#document-answer .passages li > b").all_inner_texts()
+    sizes = [abs(float(number)) for number in shown]
+    assert len(shown) == 5
+    assert sizes == sorted(sizes, reverse=True)
+    shot(page, "document")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("   ", "There is no text yet"),
+        ("long " * 401, "The text has 2,005 characters, and at most 2,000 are read here"),
+    ],
+)
+def test_what_is_refused_is_said_where_the_answer_would_be(visit, text, says):
+    page = visit()
+    ask(page, text)
+    assert says in page.locator("#sentence-answer [role=alert]").inner_text()
+
+
+def test_text_and_vocabulary_are_never_markup(visit):
+    attack = f"{MARKUP} <script>hacked=1</script> <b onmouseover=hacked=1>fine film</b> \u202eevil"
+    page = visit()
+    ask(page, attack)
+    assert page.locator("#sentence-answer").locator("img, script, b[onmouseover]").count() == 0
+    assert "<script>hacked=1</script>" in page.locator("#sentence-answer .text").inner_text().replace("+", "").replace(
+        "−", ""
+    )
+    shot(page, "hostile")
+    from urllib.parse import urlencode
+
+    for kind in ("next", "generation", "attention"):
+        asked = {"kind": kind, "text": attack, "model": LANGUAGE_MODEL}
+        if kind == "next":
+            asked["target"] = MARKUP
+        other = visit("?" + urlencode(asked), kind=kind)
+        assert other.locator(f"#{kind}-answer").locator("img, script").count() == 0
+        assert "<img" in other.locator(f"#{kind}-answer").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme", "kind"),
+    [
+        *((size, scheme, "sentence") for size in SIZES for scheme in ("light", "dark")),
+        *(("desktop", "light", kind) for kind in ("next", "generation", "attention", "document")),
+        ("desktop", "dark", "generation"),
+        ("desktop", "dark", "document"),
+    ],
+)
+def test_accessibility(visit, size, scheme, kind):
+    page = visit(f"?kind={kind}&text=A+warm+film.+But+a+dull+end.", size, kind, color_scheme=scheme)
+    if kind == "sentence":
+        page.get_by_text("Take it with you").first.click()
+        page.wait_for_selector("#sentence-python textarea")
+    for details in page.locator(".answer details").all():
+        details.evaluate("d => d.open = true")
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (v["id"], [node["html"][:160] + " // " + node["failureSummary"][:200] for node in v["nodes"][:3]])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
