@@ -1,24 +1,13 @@
-"""A Space as a visitor meets it: one server, one browser, a tiny language model, and the parts in this process."""
+"""One server, one browser, a tiny language model, and the parts of the app in this process."""
 
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
-from pathlib import Path
 
 import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parents[2]
-APP = ROOT / "spaces_app"
-SHOTS = ROOT / "out" / "space"
-LANGUAGE_MODEL = "A tiny language model"
-MARKUP = "<img src=x onerror=hacked=1>"
-"""One token of the tiny model's vocabulary."""
+from space_server import APP, LANGUAGE_MODEL, MARKUP, ROOT, SHOTS, Server
 
 sys.path[:0] = [str(APP), str(ROOT / "tests")]
 
@@ -65,40 +54,6 @@ def explorer(environment):
 
     explorer.serve.RATE.a_minute = 10**9  # tests of the rate make their own
     return sys.modules["explorer"]
-
-
-class Server:
-    """``python spaces_app/app.py`` on a free port."""
-
-    def __init__(self, environment, log):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/"
-        variables = {**os.environ, **environment, "GRADIO_SERVER_PORT": str(self.port)}
-        self.log = log
-        with log.open("w") as out:
-            # From another folder: nothing may depend on where it is started.
-            self.process = subprocess.Popen(
-                [sys.executable, str(APP / "app.py")], env=variables, cwd=log.parent, stdout=out, stderr=out
-            )
-        for _ in range(600):
-            assert self.process.poll() is None, log.read_text()
-            try:
-                urllib.request.urlopen(self.url, timeout=5).close()
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError(f"the Space did not start:\n{log.read_text()}")
-
-    def peak_memory(self):
-        """The most bytes the process ever held."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(timeout=20)
 
 
 @pytest.fixture(scope="session")

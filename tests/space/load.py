@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from conftest import Server
+from space_server import Server
 
 VISITORS, ROUNDS, PAINTS = 50, 4, 20
 

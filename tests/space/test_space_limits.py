@@ -10,9 +10,8 @@ from types import SimpleNamespace
 
 import hostile
 import pytest
-import torch
-from conftest import LANGUAGE_MODEL
 from gradio_client import Client
+from space_server import LANGUAGE_MODEL
 
 from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, Explanation
 
@@ -293,6 +292,17 @@ def test_the_packaged_model_stands_behind_the_classifiers_of_the_list(explorer, 
     assert [found.id for found in listed()] == ["a/classes", DEMO_MODEL, "a/language"]
 
 
+def test_without_a_language_model_the_tabs_say_so(explorer, monkeypatch):
+    from explorer.catalog import PACKAGED
+    from explorer.page import build
+
+    monkeypatch.setattr(explorer.catalog, "ENTRIES", [PACKAGED])
+    said = [part["props"].get("value") or "" for part in build().get_config_file()["components"]]
+    assert sum("No language model is configured for this Space" in str(text) for text in said) == 2
+    html, _, _ = explorer.serve.shown(None, kind="next", text=TEXT)
+    assert "No language model is configured for this Space" in html
+
+
 @pytest.mark.parametrize("line", [{"id": "a/b"}, {"id": "a/b", "title": "x", "task": "other"}, "a/b"])
 def test_an_allow_list_that_is_none_is_an_error(explorer, monkeypatch, tmp_path, line):
     from explorer.catalog import listed
@@ -316,4 +326,3 @@ def test_50_visitors_at_once(server):
         answers = list(visitors.map(visitor, range(50)))
     assert answers == [("complete", str(number)) for number in range(50)]
     assert server.peak_memory() < 2.5e9
-    assert torch.get_num_threads() == 1

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import LANGUAGE_MODEL, MARKUP, SHOTS
+from space_server import LANGUAGE_MODEL, MARKUP, SHOTS
 
 from hf_mambalrp import (
     DEMO_MODEL,
