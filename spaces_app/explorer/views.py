@@ -13,7 +13,7 @@ from hf_mambalrp import Explanation
 from hf_mambalrp.explanation import Level
 from hf_mambalrp.methods import METHODS
 from hf_mambalrp.viz.colors import MAX_ALPHA, strength
-from hf_mambalrp.viz.wording import label, reading, shorten, signed, speaks, unsigned, visible
+from hf_mambalrp.viz.wording import balance, label, reading, shorten, signed, speaks, unsigned, visible
 from hf_mambalrp.viz.wording import question as heading
 from hf_mambalrp.viz.words import Word, layout
 
@@ -223,7 +223,7 @@ def _legend(ex: Explanation) -> str:
 
 
 def _sum(ex: Explanation) -> str:
-    return f"<p class='sum'>{escape(str(ex.conservation[0]))}</p>"
+    return f"<p class='sum'>{escape(balance(ex, 0))}</p>"
 
 
 def _numbers(ex: Explanation, level: Level) -> str:
