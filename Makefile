@@ -14,8 +14,8 @@ WITH_5.16.1 := huggingface_hub==1.31.0 httpx httpcore h11 anyio idna certifi
 MODEL_TESTS := $(addprefix tests/test_,classification.py explain.py families.py models.py oracles.py oracles_mamba2.py parity.py \
 	relevance.py state_spaces.py)
 
-# A process a core; the tests of a file share what it sets up.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+# A process a core.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 export HF_HUB_OFFLINE = 1
 

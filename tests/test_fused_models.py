@@ -4,10 +4,10 @@ import sys
 
 import pytest
 import torch
-from conftest import RELATIVE
 from oracles import MAMBALRP, logit_weights, padded_batch, random_model
 from oracles_mamba2 import oracle_of
 from small import KINDS
+from tolerances import RELATIVE
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.errors import BackendError

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conftest import RELATIVE
 from oracles import GRADIENT_X_INPUT, LRP_LN, MAMBALRP, logit_weights, padded_batch, random_model
 from oracles_mamba2 import oracle_of
 from small import KINDS
+from tolerances import RELATIVE
 
 from hf_mambalrp import make_explainable
 
