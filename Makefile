@@ -9,7 +9,7 @@ TORCH  ?= torch==2.13.0
 
 # Older releases of transformers, each with what it needs beside the newest's environment.
 RELEASES    := 4.57.6 5.16.1
-WITH_4.57.6 := huggingface_hub==0.36.0 tokenizers==0.22.1 requests urllib3 charset-normalizer idna certifi
+WITH_4.57.6 := datasets==4.4.1 huggingface_hub==0.36.0 tokenizers==0.22.1 requests urllib3 charset-normalizer idna certifi
 WITH_5.16.1 := huggingface_hub==1.31.0 httpx httpcore h11 anyio idna certifi
 MODEL_TESTS := $(addprefix tests/test_,classification.py explain.py families.py models.py oracles.py oracles_mamba2.py parity.py \
 	relevance.py state_spaces.py)
