@@ -36,11 +36,12 @@ def in_a_child(action):
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)
+        status = 1
         try:
             action()
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
+            status = 0
+        finally:
+            os._exit(status)
     return child
 
 

@@ -11,17 +11,15 @@ import argparse
 import json
 import platform
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
 
-import psutil
 import torch
 import transformers
-from cpu import CONFIGURATIONS, MIB, build, tokens
+from cpu import CONFIGURATIONS, MIB, build, resident_peak, tokens
 from transformers import PreTrainedModel
 
 from hf_mambalrp.families import FAMILIES, Network
@@ -89,20 +87,7 @@ def peak_memory(arguments: argparse.Namespace, name: str) -> int:
         torch.cuda.reset_peak_memory_stats()
         CALLS[name](model, ids, arguments.kind)
         return round((torch.cuda.max_memory_allocated() - before) / MIB)
-    process, done = psutil.Process(), threading.Event()
-    before = peak = process.memory_info().rss
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.002):
-            peak = max(peak, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    CALLS[name](model, ids, arguments.kind)
-    done.set()
-    watcher.join()
-    return round((peak - before) / MIB)
+    return resident_peak(lambda: CALLS[name](model, ids, arguments.kind))
 
 
 def main() -> None:

@@ -76,6 +76,11 @@ def peak_memory(arguments: argparse.Namespace, name: str, length: int) -> int:
     """
     model, ids = build(arguments), tokens(arguments, length)
     model.explain(ids[:, :8], target=7, backend="auto" if arguments.family == "mamba2" else "compiled")
+    return resident_peak(lambda: CALLS[name](model, ids))
+
+
+def resident_peak(call: Callable[[], object]) -> int:
+    """Largest resident memory during a call above that before it, in MiB, sampled every 2 ms."""
     process, done = psutil.Process(), threading.Event()
     before = peak = process.memory_info().rss
 
@@ -86,7 +91,7 @@ def peak_memory(arguments: argparse.Namespace, name: str, length: int) -> int:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    CALLS[name](model, ids)
+    call()
     done.set()
     watcher.join()
     return round((peak - before) / MIB)

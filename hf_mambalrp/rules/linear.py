@@ -7,6 +7,7 @@ ledger records. Weights are used in the dtype of the activations (float32 for a 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,16 +39,6 @@ class _LinearMap(torch.autograd.Function):
         return grad @ ctx.weight(grad.dtype), None
 
 
-def _weights(module: nn.Module, sizes: Sequence[int] | None = None) -> list[Weight]:
-    """The weight of a plain or quantised layer, whole or by groups of ``sizes`` rows."""
-    if is_quantised(module):
-        if sizes is None:
-            return [lambda dtype: dequantised(module, dtype)]
-        return [lambda dtype, i=i: dequantised(module, dtype).split(sizes)[i] for i in range(len(sizes))]  # type: ignore[misc]
-    weight: Tensor = module.weight.detach()  # type: ignore[operator]
-    return [rows.to for rows in ([weight] if sizes is None else weight.split(sizes))]
-
-
 def linear(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
     """LRP-0 through a linear layer. Shape: (B, L, F_in) -> (B, L, F_out).
 
@@ -57,10 +48,11 @@ def linear(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
     """
     if isinstance(module, nn.Linear) and is_plain(module):
         with align_module_device(module):
-            y: Tensor = _LinearMap.apply(x, *_weights(module))
+            weight: Weight = partial(dequantised, module) if is_quantised(module) else module.weight.detach().to
+            y: Tensor = _LinearMap.apply(x, weight)
             return y if module.bias is None else y + ledger.enter(module.bias, x.dtype)
-    bias, weight = getattr(module, "bias", None), getattr(module, "weight", None)
-    dtype = weight.dtype if isinstance(weight, Tensor) and weight.is_floating_point() else x.dtype
+    bias, own = getattr(module, "bias", None), getattr(module, "weight", None)
+    dtype = own.dtype if isinstance(own, Tensor) and own.is_floating_point() else x.dtype
     with evaluating(module):
         y = module(x.to(dtype)).to(x.dtype)
     if isinstance(bias, Tensor):
@@ -75,10 +67,10 @@ def linear_parts(module: nn.Module, x: Tensor, sizes: Sequence[int], ledger: Bia
     By rows of the weight, each signal is a tensor of its own: a slice of the whole output would be read with gaps, its
     gradient would have to be put together again, and a block twice as large as all others fragments the heap.
     """
-    if not (isinstance(module, nn.Linear) and is_plain(module)):
+    if not (isinstance(module, nn.Linear) and is_plain(module)) or is_quantised(module):
         return list(linear(module, x, ledger).split(sizes, -1))
     with align_module_device(module):
-        outputs = [_LinearMap.apply(x, rows) for rows in _weights(module, sizes)]
+        outputs = [_LinearMap.apply(x, rows.to) for rows in module.weight.detach().split(sizes)]
         if module.bias is None:
             return outputs
         biases = module.bias.split(sizes)

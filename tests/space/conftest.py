@@ -58,7 +58,8 @@ def explorer(environment):
 
 @pytest.fixture(scope="session")
 def server(environment, tmp_path_factory):
-    pytest.importorskip("gradio", reason='needs pip install "hf_mambalrp[space]"')
+    if not os.environ.get("CI"):  # where one that is missing is a failure: the Space does not start
+        pytest.importorskip("gradio", reason='needs pip install "hf_mambalrp[space]"')
     running = Server(environment, tmp_path_factory.mktemp("server") / "log.txt")
     yield running
     running.stop()
