@@ -36,6 +36,7 @@ def explain(
     target: Annotated[str | None, typer.Option(help="Label, token text or id; default: the prediction.")] = None,
     contrast: Annotated[str | None, typer.Option(help="Explain target rather than this one.")] = None,
     method: Annotated[str, typer.Option(help="mambalrp or another one; a wrong name lists them.")] = "mambalrp",
+    backend: Annotated[str, typer.Option(help="auto, reference, chunked, compiled, triton or mamba_ssm.")] = "auto",
     level: Annotated[str, typer.Option(help="word or token.")] = "word",
     html: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page here.")] = None,
     json_file: Annotated[
@@ -48,7 +49,7 @@ def explain(
     if png is not None and len(texts) != 1:
         raise InputError(f"--png draws one text, and there are {len(texts)}. Leave out --png or --lines.")
     explanation: Explanation = _load(model).explain(
-        texts, target=_id_or_name(target), contrast=_id_or_name(contrast), method=method
+        texts, target=_id_or_name(target), contrast=_id_or_name(contrast), method=method, backend=backend
     )
     if json_file is None or str(json_file) != "-":
         _print(explanation, level)

@@ -145,3 +145,16 @@ def test_help_names_the_commands():
     assert result.returncode == 0
     assert "explain" in result.stdout
     assert "demo" in result.stdout
+
+
+def test_a_backend_is_chosen_and_one_that_cannot_run_is_named():
+    numbers = [
+        json.loads(run("explain", TEXT, "--backend", backend, "--json", "-").stdout)["relevance"][0]
+        for backend in ("auto", "reference")
+    ]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-4, abs=1e-6)
+    result = run("explain", TEXT, "--backend", "trition")
+    assert result.returncode == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "'trition'" in result.stderr
+    assert "chunked" in result.stderr

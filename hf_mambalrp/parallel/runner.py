@@ -27,8 +27,6 @@ from hf_mambalrp.parallel.store import Store
 OnError = Literal["raise", "skip"]
 ROW_ERRORS = (InputError, TargetError, NonFiniteRelevanceError)
 """Errors that are of a row, not of the model or of the call."""
-
-
 ONLY_ROUNDING = {"backend", "chunk_size", "check_forward"}
 """Options that a run may go on with other values of, as it may with another ``batch_tokens``."""
 
@@ -171,14 +169,20 @@ class _Run:
         seen = 0
         try:
             for number, group in self._own(dataset, window, finished):
+                if self.store.stopped():
+                    break
                 seen = group[-1].index + 1
-                if number is not None and not self.store.stopped():
+                if number is not None:
                     self._window(number, group)
         except Exception as raised:
             error = raised
             self.store.stop()
-        self.bar.close()
-        self._agree(error)
+        try:
+            self._agree(error)
+            if self.state.is_main_process:
+                self._advance(0)  # others may have ended after this process's last rows
+        finally:
+            self.bar.close()
         skipped = self._on_main(lambda: self.store.close(seen))
         computed = sum(gather_object([self.computed]))
         return DatasetRun(
