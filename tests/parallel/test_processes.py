@@ -76,6 +76,8 @@ def test_a_run_of_two_processes_that_is_killed_goes_on_with_one(case, tmp_path):
     process.wait()
     for child in processes_of(out):
         os.kill(child, signal.SIGKILL)
+    while any(processes_of(out)):  # a kill takes a moment, in which a row could still be kept
+        time.sleep(0.01)
     kept = len(records_kept(out))
     assert kept >= 25
     assert here(case, out).computed == 90 - kept
