@@ -1,6 +1,7 @@
 """Checkpoints are interchangeable with transformers' own, in both directions; the Auto classes; make_explainable."""
 
 import copy
+import gc
 import json
 import pickle
 
@@ -206,6 +207,30 @@ def test_an_offloaded_model_gives_the_same_relevance(tmp_path, language_model, o
     assert model.backbone.layers[1].mixer.A_log.is_meta
     torch.testing.assert_close(found.relevance, expected.relevance, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found.score, expected.score, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_on_disk_are_in_memory_only_where_they_are_used(tmp_path):
+    stock = random_model(num_layers=6, hidden_size=24, dtype=torch.float32)
+    stock.save_pretrained(tmp_path / "model")
+    large = {stock.backbone.layers[0].mixer.in_proj.weight.shape, stock.backbone.layers[0].mixer.out_proj.weight.shape}
+    device_map = dict.fromkeys(("backbone.embeddings", "backbone.norm_f", "lm_head"), "cpu")
+    device_map |= {f"backbone.layers.{layer}": "disk" for layer in range(6)}
+    model = MambaLRPForCausalLM.from_pretrained(
+        tmp_path / "model", device_map=device_map, offload_folder=tmp_path / "offload"
+    )
+    model.explain(IDS)  # what libraries keep
+    del stock
+    loaded = []
+
+    def between_forward_and_backward(logits):
+        gc.collect()
+        alive = [value for value in gc.get_objects() if issubclass(type(value), torch.Tensor)]
+        loaded.append(sum(not value.is_meta and value.shape in large for value in alive))
+        return logits[:, 3]
+
+    model.explain(IDS, target=between_forward_and_backward)
+    assert loaded
+    assert max(loaded) == 0
 
 
 def test_every_error_is_a_mambalrp_error():

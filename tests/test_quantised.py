@@ -11,6 +11,7 @@ if sys.platform != "linux":  # where the development extra installs it
 
 import bitsandbytes
 from oracles import padded_batch
+from test_cuda import relative, requires_cuda
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Mamba2Config, MambaConfig
 
 from hf_mambalrp import AutoMambaLRPForCausalLM, make_explainable
@@ -47,19 +48,19 @@ def stands_for(quantised, stock):
     return found
 
 
-def relative(found, expected):
-    return float((found - expected).norm() / expected.norm())
-
-
 @pytest.mark.filterwarnings("ignore:MatMul8bitLt")
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=requires_cuda)])
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("family", CONFIGS)
-def test_a_quantised_model_is_explained_as_what_it_stands_for(tmp_path, family, how):
+def test_a_quantised_model_is_explained_as_what_it_stands_for(tmp_path, family, how, device):
     torch.manual_seed(0)
     stock = AutoModelForCausalLM.from_config(CONFIGS[family])
     stock.save_pretrained(tmp_path)
     quantisation = BitsAndBytesConfig(**HOW[how], llm_int8_skip_modules=UNTOUCHED)
-    model = AutoMambaLRPForCausalLM.from_pretrained(tmp_path, quantization_config=quantisation, dtype=torch.float32)
+    model = AutoMambaLRPForCausalLM.from_pretrained(
+        tmp_path, quantization_config=quantisation, dtype=torch.float32, device_map={"": device}
+    )
+    stock.to(device)
     ids, mask = padded_batch([12, 5], seed=1)
     options = {"attention_mask": mask, "target": [3, 4], "layers": True}
     expected = make_explainable(stands_for(model, stock)).explain(ids, **options)
@@ -73,7 +74,7 @@ def test_a_quantised_model_is_explained_as_what_it_stands_for(tmp_path, family, 
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, (bitsandbytes.nn.Linear4bit, bitsandbytes.nn.Linear8bitLt)):
-                module(torch.ones(1, module.in_features))
+                module(torch.ones(1, module.in_features, device=device))
     again = model.explain(ids, chunk_size=4, check_forward=False, **options)
     assert relative(again.relevance, expected.relevance) < (1e-5 if how == "8 bit" else 2e-2)
     if how == "8 bit":  # the 4-bit layers of bitsandbytes 0.50 are wrong on such CPUs for inputs that are views

@@ -113,9 +113,11 @@ def _recording(problem: Problem, rules: Rules) -> Recording | None:
     if device.type != "cuda" or network.resolved(problem.backend, device, rules) not in FUSED:
         return None
     size, largest = kept(problem, rules) * length, int(SHARE * torch.cuda.get_device_properties(device).total_memory)
-    if int(problem.chunk_size) < length or size > largest or not _is_recordable(network.model):
+    parameters = list(network.model.parameters())
+    on_device = all(p.device == device for p in parameters)  # a graph is of one GPU
+    if int(problem.chunk_size) < length or size > largest or not on_device or not _is_recordable(network.model):
         return None
-    weights = tuple((p.data_ptr(), p.dtype) for p in network.model.parameters())
+    weights = tuple((p.data_ptr(), p.dtype) for p in parameters)
     key = (batch, length, padding(problem) is None, problem.layers, rules, problem.backend, weights)
     with _lock:
         shapes = _seen.setdefault(network.model, OrderedDict())

@@ -50,9 +50,14 @@ def fused_selective_mixer(
         if parameter_norm is not None:
             dt_low, B, C = (parameter_norm(mixer, p.float(), MAMBALRP).to(u.dtype) for p in (dt_low, B, C))
         with align_module_device(mixer.dt_proj):
-            weight, bias = constant(mixer.dt_proj.weight, u.dtype), constant(mixer.dt_proj.bias, torch.float32)
-        delta = F.linear(dt_low, weight)
-    with computed_again(delta, lambda: F.linear(dt_low, weight)):
+            bias = constant(mixer.dt_proj.bias, torch.float32)
+
+        def projected_dt() -> Tensor:
+            with align_module_device(mixer.dt_proj):
+                return F.linear(dt_low, constant(mixer.dt_proj.weight, dt_low.dtype))
+
+        delta = projected_dt()
+    with computed_again(delta, projected_dt):
         p, ssm_state = gated_scan(u, delta, z, A, B, C, D, bias, state.ssm, backend=backend)  # constants, half rule
     return linear(mixer.out_proj, p, ledger), MixerState(conv_state, ssm_state)  # LRP-0
 

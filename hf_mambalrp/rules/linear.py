@@ -7,7 +7,7 @@ ledger records. Weights are used in the dtype of the activations (float32 for a 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ Weight = Callable[[torch.dtype], Tensor]
 
 
 class _LinearMap(torch.autograd.Function):
-    """x W^T with constant W: keeps neither the input nor a cast or dequantised copy of the weight."""
+    """x W^T with constant W: keeps neither the input nor a loaded, cast or dequantised copy of the weight."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Weight) -> Tensor:
@@ -47,10 +47,11 @@ def linear(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
     is what is explained.
     """
     if isinstance(module, nn.Linear) and is_plain(module):
+        y: Tensor = _LinearMap.apply(x, _weight(module))
+        if module.bias is None:
+            return y
         with align_module_device(module):
-            weight: Weight = partial(dequantised, module) if is_quantised(module) else module.weight.detach().to
-            y: Tensor = _LinearMap.apply(x, weight)
-            return y if module.bias is None else y + ledger.enter(module.bias, x.dtype)
+            return y + ledger.enter(module.bias, x.dtype)
     bias, own = getattr(module, "bias", None), getattr(module, "weight", None)
     dtype = own.dtype if isinstance(own, Tensor) and own.is_floating_point() else x.dtype
     with evaluating(module):
@@ -69,12 +70,24 @@ def linear_parts(module: nn.Module, x: Tensor, sizes: Sequence[int], ledger: Bia
     """
     if not (isinstance(module, nn.Linear) and is_plain(module)) or is_quantised(module):
         return list(linear(module, x, ledger).split(sizes, -1))
+    ends = list(accumulate(sizes))
+    rows = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    outputs = [_LinearMap.apply(x, _weight(module, part)) for part in rows]
+    if module.bias is None:
+        return outputs
     with align_module_device(module):
-        outputs = [_LinearMap.apply(x, rows.to) for rows in module.weight.detach().split(sizes)]
-        if module.bias is None:
-            return outputs
         biases = module.bias.split(sizes)
         return [y + ledger.enter(bias, x.dtype) for y, bias in zip(outputs, biases, strict=True)]
+
+
+def _weight(module: nn.Linear, rows: slice = slice(None)) -> Weight:
+    """Rows of the weight, read each time they are used: an offloaded one is on its device no longer than that."""
+
+    def read(dtype: torch.dtype) -> Tensor:
+        with align_module_device(module):
+            return dequantised(module, dtype) if is_quantised(module) else module.weight.detach()[rows].to(dtype)
+
+    return read
 
 
 def is_plain(module: nn.Linear) -> bool:

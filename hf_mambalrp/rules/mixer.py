@@ -165,9 +165,14 @@ def scan_parameters(
     dt_low, B, C = torch.split(projected, [projected.shape[-1] - 2 * state_size, state_size, state_size], -1)
     if parameter_norm is not None:
         dt_low, B, C = (parameter_norm(mixer, parameter, rules) for parameter in (dt_low, B, C))
-    with align_module_device(mixer.dt_proj):
-        weight, bias = constant(mixer.dt_proj.weight, u.dtype), constant(mixer.dt_proj.bias, u.dtype)
-    return (lambda: F.softplus(F.linear(dt_low, weight, bias))), B, C
+    dtype = u.dtype  # the function is kept until the backward, and u need not be
+
+    def step_size() -> Tensor:
+        with align_module_device(mixer.dt_proj):
+            weight, bias = constant(mixer.dt_proj.weight, dtype), constant(mixer.dt_proj.bias, dtype)
+        return F.softplus(F.linear(dt_low, weight, bias))
+
+    return step_size, B, C
 
 
 class Signals(NamedTuple):
