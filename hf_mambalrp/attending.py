@@ -65,7 +65,7 @@ def attend(
         layers=wanted,
         rows=positions,
         attention=kind,
-        tokens=describe(batch.input_ids, mask, batch.texts, tokenizers.find()).tokens,
+        tokens=describe(batch.input_ids, mask, batch, tokenizers.find()).tokens,
         input_ids=batch.input_ids,
         attention_mask=mask,
         model_id=model_id(network),

@@ -110,7 +110,7 @@ def explain_batch(
         relevance, input_ids, mask = _explain_forced(network, batch, wanted, against, last, options)
 
     ids = wanted.resolved(relevance.logits)
-    texts = describe(input_ids, mask, batch.texts, tokenizers.find() if input_ids is not None else None)
+    texts = describe(input_ids, mask, batch, tokenizers.find() if input_ids is not None else None)
     contrast_ids = None if against is None else against.resolved(relevance.logits[-len(batch) :])
     return Explanation(
         relevance=relevance.tokens,

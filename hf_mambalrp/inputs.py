@@ -24,6 +24,8 @@ class Batch:
     masked: bool
     """Whether the caller gave a mask (or texts, which make one)."""
     texts: list[str] | None = None
+    offsets: list[list[tuple[int, int]]] | None = None
+    """Of the tokens of ``texts``, first and last character + 1, where the tokenizer can tell."""
 
     def __len__(self) -> int:
         return len(self.attention_mask)
@@ -126,13 +128,16 @@ def _tokenize(texts: Any, tokenizer: Any, network: Network) -> Batch:
         )
     if not texts:
         raise InputError("The list of texts is empty; give at least one text.")
-    rows = [torch.tensor(tokenizer(text)["input_ids"], dtype=torch.long) for text in texts]
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    encodings = [tokenizer(text, return_offsets_mapping=True) if fast else tokenizer(text) for text in texts]
+    rows = [torch.tensor(encoding["input_ids"], dtype=torch.long) for encoding in encodings]
     for index, row in enumerate(rows):
         if len(row) == 0:
             raise InputError(f"Text {index} ({_brief(texts[index])}) has no tokens; give a text that is not empty.")
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     ids = _checked_ids(pad_right(rows, pad), network)
-    return Batch(ids, None, pad_right([torch.ones_like(row) for row in rows], 0), True, list(texts))
+    offsets = [[(start, end) for start, end in encoding["offset_mapping"]] for encoding in encodings] if fast else None
+    return Batch(ids, None, pad_right([torch.ones_like(row) for row in rows], 0), True, list(texts), offsets)
 
 
 def _checked_ids(input_ids: Any, network: Network) -> Tensor:

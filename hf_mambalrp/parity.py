@@ -58,7 +58,7 @@ def _compare(model: nn.Module, network: Network) -> None:
         if out_of_memory(error):
             raise
         raise _mismatch(network, f"its own raises {error!r}") from error
-    embedded, backend, ledger = network.embed(ids), "auto", BiasLedger(1)
+    embedded, backend, ledger = network.embed(ids), "chunked", BiasLedger(1)
     states = network.initial_states(embedded)
     # What enters each block, and leaves the one before it. The last state is normed, so the logits stand for it.
     streams = [embedded, *(stream.to(network.dtype) for stream in own.hidden_states[: len(network.layers) - 1])]

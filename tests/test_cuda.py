@@ -12,7 +12,7 @@ from small import KINDS
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.errors import BackendError
-from hf_mambalrp.methods import graphs
+from hf_mambalrp.methods import METHODS, graphs
 
 requires_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -35,6 +35,22 @@ def test_a_gpu_gives_the_cpus_relevance(method, chunk_size):
     assert relative(found.layer_relevance, expected.layer_relevance) < 1e-5
     torch.testing.assert_close(found.score, expected.score, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.conservation.biases, expected.conservation.biases, rtol=1e-3, atol=1e-5)
+
+
+@requires_cuda
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("kind", ["mamba", "falcon_mamba", "mamba2"])
+def test_every_method_and_the_attention_on_a_gpu_are_the_cpus(kind, method):
+    model = random_model(**KINDS[kind], num_layers=3, hidden_size=32, dtype=torch.float32, seed=4)
+    ids, mask = padded_batch([20, 13], side="right", seed=4)
+    options = {"attention_mask": mask, "check_forward": False}
+    on_cpu, on_gpu = make_explainable(copy.deepcopy(model)), make_explainable(model.cuda())
+    expected = on_cpu.explain(ids, target=[1, 2], method=method, **options)
+    found = on_gpu.explain(ids, target=[1, 2], method=method, **options)
+    assert relative(found.relevance, expected.relevance) < 1e-5
+    for attention in ("raw", "unified"):
+        on_both = [one.hidden_attention(ids, kind=attention, **options).matrix for one in (on_gpu, on_cpu)]
+        assert relative(*on_both) < 1e-5
 
 
 @requires_cuda

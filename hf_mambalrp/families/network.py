@@ -128,13 +128,15 @@ class Network:
     def resolved(self, backend: str, device: torch.device, rules: Rules) -> str:
         """ "auto" on a GPU where the fused kernels can run is "triton"; other names stay what they are.
 
+        Rules change the backward alone, so without a graph the fused kernels serve every method.
+
         Raises:
             BackendError: fused kernels were asked for and cannot run here.
         """
         if backend != "auto" and backend not in FUSED:
             return backend
         reason = triton_declines(device, self.dtype)
-        if rules != MAMBALRP:
+        if rules != MAMBALRP and torch.is_grad_enabled():
             reason = "its kernels are method='mambalrp'; other methods need backend='chunked'"
         if backend == "auto":
             return "triton" if reason is None and device.type == "cuda" else "auto"
