@@ -216,8 +216,9 @@ class Explanation(Shown, Rows):
     def words(self, row: int = 0, *, level: Level = "word") -> "list[Word]":
         """Return the words of a row in reading order; their relevance sums to the relevance of the row.
 
-        Sub-words are merged while no white space lies between them, so ``"film,"`` is one word; special tokens and
-        tokens of white space stay alone. ``level="token"`` merges nothing. IndexError: no such row.
+        Sub-words are merged while no white space lies between them, so ``"film,"`` is one word; in a script without
+        spaces, such as Chinese or Thai, tokens stay words. Special tokens and tokens of white space stay alone.
+        ``level="token"`` merges nothing. IndexError: no such row.
         """
         from hf_mambalrp.viz.words import merge_words, token_words
 

@@ -46,7 +46,9 @@ def assert_complete(ex):
         ("The film is brilliant, moving.", ["The", "film", "is", "brilliant,", "moving."]),
         ("Don't! (film)", ["Don't!", "(film)"]),
         ("I 🙂 it 👩‍🚀!", ["I", "🙂", "it", "👩‍🚀!"]),
-        ("été 日本 naïve", ["été", "日本", "naïve"]),
+        ("été 日本 naïve", ["été", "日", "本", "naïve"]),
+        ("この映画は、とても好きABC。", [*"この映画", "は、", *"とても好き", "ABC。"]),
+        ("한국 영화", ["한국", "영화"]),
     ],
 )
 def test_byte_level_words(trim, prefix, text, expected):

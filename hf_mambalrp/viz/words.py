@@ -1,6 +1,7 @@
 """Words of a row: tokens merged, and laid out as the text they came from."""
 
 import math
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ Span = tuple[int, int]
 
 MARKERS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 """How byte-level BPE and SentencePiece write white space inside a raw token."""
+
+UNSPACED = ("CJK ", "HIRAGANA ", "KATAKANA", "HALFWIDTH KATAKANA", "THAI ", "LAO ", "KHMER ", "MYANMAR ")
+"""How Unicode's names of the letters begin in scripts that put no space between words."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ def merge_words(
 ) -> list[Word]:
     """Merge tokens into words; only white space separates words, so punctuation stays with its word.
 
+    In a script without spaces, such as Chinese or Thai, every token is a word, with the punctuation behind it.
+
     With offsets, tokens merge while no white space of ``text`` lies between their spans; white space at the ends of a
     span is ignored, and tokens that share one character (an emoji in bytes) merge. Without offsets, a token that
     begins with white space, ``Ġ`` or ``▁`` begins a word, and if none does, nothing merges. Special tokens, tokens
@@ -75,7 +81,8 @@ def _groups_by_span(
         start, end = spans[i]
         alone = special[i] or not text[start:end].strip()
         touches = growing and start >= growing[0] and not any(map(str.isspace, text[growing[1] : start]))
-        if not alone and (touches or start == space_ends):
+        begins = growing and start >= growing[1] and _begins_unspaced(text[start - 1 : start + 1])
+        if not alone and ((touches and not begins) or start == space_ends):
             groups[-1].append(i)
         else:
             groups.append([i])
@@ -83,6 +90,13 @@ def _groups_by_span(
         growing = None if alone else (start, max(end, growing[1] if growing else end))
         space_ends = end if alone and pieces[i] == " " else None
     return groups
+
+
+def _begins_unspaced(around: str) -> bool:
+    """Whether a word begins at the second of two characters without a space: it is a letter (a mark above one is not),
+    and one of the two is of a script without spaces.
+    """
+    return around[1:].isalnum() and any(unicodedata.name(letter, "").startswith(UNSPACED) for letter in around)
 
 
 def _groups_by_marker(pieces: Sequence[str], attended: Sequence[int], special: Sequence[bool]) -> list[list[int]]:
