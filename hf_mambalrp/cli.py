@@ -43,13 +43,18 @@ def explain(
         Path | None, typer.Option("--json", help="Write the numbers here; - is standard output.")
     ] = None,
     png: Annotated[Path | None, typer.Option(help="Write a bar chart here (one text).")] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Every layer too: in --json, and in --png as a heat map.")
+    ] = False,
 ) -> None:
     """Explain a text: coloured in a terminal, readable without colour, optionally as HTML, JSON or PNG."""
     texts = _texts(text, file, lines)
     if png is not None and len(texts) != 1:
         raise InputError(f"--png draws one text, and there are {len(texts)}. Leave out --png or --lines.")
+    if layers and png is None and json_file is None:
+        raise OptionError("--layers adds every layer to --json and --png. Give one of them.")
     explanation: Explanation = _load(model).explain(
-        texts, target=_id_or_name(target), contrast=_id_or_name(contrast), method=method, backend=backend
+        texts, target=_id_or_name(target), contrast=_id_or_name(contrast), method=method, backend=backend, layers=layers
     )
     if json_file is None or str(json_file) != "-":
         _print(explanation, level)
@@ -59,7 +64,7 @@ def explain(
         document = explanation.to_json(indent=1)
         print(document) if str(json_file) == "-" else json_file.write_text(document + "\n", encoding="utf-8")
     if png is not None:
-        explanation.plot(level=level).savefig(png, dpi=150, bbox_inches="tight")  # type: ignore[arg-type]
+        explanation.plot(level=level, layers=layers).savefig(png, dpi=150, bbox_inches="tight")  # type: ignore[arg-type]
     _say_written(html, json_file, png)
 
 

@@ -50,6 +50,19 @@ def test_explain_prints_a_reading_without_colour_in_a_pipe_and_writes_every_form
     assert result.stderr.splitlines() == ["written: out.html", "written: out.json", "written: out.png"]
 
 
+def test_layers_are_drawn_as_a_heat_map(tmp_path):
+    for name, more in (("bars.png", []), ("layers.png", ["--layers"])):
+        assert run("explain", TEXT, "--png", tmp_path / name, *more).returncode == 0
+    bars, layers = ((tmp_path / name).read_bytes() for name in ("bars.png", "layers.png"))
+    assert bars != layers
+    assert layers.startswith(b"\x89PNG")
+    refused = run("explain", TEXT, "--layers")
+    assert refused.returncode == 1
+    assert "--png" in refused.stderr
+    numbers = json.loads(run("explain", TEXT, "--layers", "--json", "-").stdout)
+    assert numbers["layer_relevance"][0] == numbers["relevance"]
+
+
 def test_a_checkpoint_of_mamba_ssm_is_explained(tmp_path):
     tokenizer = byte_level_tokenizer("The capital of France is Paris.")
     model = MambaLMHeadModel(MambaConfig(d_model=16, n_layer=1, vocab_size=len(tokenizer)))
