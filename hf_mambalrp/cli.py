@@ -108,7 +108,8 @@ def explain_dataset_command(
     max_tokens: Annotated[int | None, typer.Option(help="Longer rows are not explained.")] = None,
     window: Annotated[int, typer.Option(help="Rows a process takes at a time.")] = 1024,
     on_error: Annotated[
-        str | None, typer.Option(help="skip or raise; default: raise on one process, skip on several.")
+        str | None,
+        typer.Option(help="skip or raise; default: what the run began with, raise on one process, skip on several."),
     ] = None,
 ) -> None:
     """Explain every row of a file into Parquet; killed, the same command goes on where it was.

@@ -46,7 +46,10 @@ def in_a_child(action):
 
 
 def records_kept(folder):
-    files = [*folder.glob("unfinished/window-*/piece-*.parquet"), *folder.glob("part-*.parquet")]
+    try:
+        files = [*folder.glob("unfinished/window-*/piece-*.parquet"), *folder.glob("part-*.parquet")]
+    except FileNotFoundError:  # a window was finished meanwhile
+        return records_kept(folder)
     kept = set()
     for path in files:
         try:

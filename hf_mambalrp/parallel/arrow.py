@@ -1,11 +1,12 @@
 """Explanations as rows of Parquet. pyarrow is an optional package, imported here when it is first needed."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from hf_mambalrp.errors import MissingExtraError
+from hf_mambalrp.errors import InputError, MissingExtraError
 from hf_mambalrp.explanation import Conservation, Explanation
 
 Record = dict[str, Any]
@@ -18,6 +19,17 @@ def parquet() -> Any:
     except ImportError as error:
         raise MissingExtraError('Datasets need pyarrow: pip install "hf_mambalrp[data]"') from error
     return pyarrow.parquet
+
+
+def parquet_file(path: Path) -> Any:
+    """An open Parquet file. InputError: it is none, or it is damaged."""
+    module = parquet()
+    import pyarrow as pa
+
+    try:
+        return module.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{str(path)!r} is not a Parquet file, or is damaged: {error}") from error
 
 
 def schema() -> Any:
@@ -58,13 +70,14 @@ def to_records(explanation: Explanation) -> list[Record]:
     records = []
     for row in range(len(e)):
         kept = e.attention_mask[row].nonzero().flatten()
+        places = kept.tolist()
         conservation = e.conservation
 
-        def picked(values: Any, row: int = row, kept: Any = kept) -> Any:
+        def picked(values: Any, row: int = row, kept: Any = kept, places: list[int] = places) -> Any:
             """Of a (B, L) tensor or list, this row's entries that are not padding."""
             if values is None:
                 return None
-            return values[row][kept].tolist() if isinstance(values, torch.Tensor) else [values[row][i] for i in kept]
+            return values[row][kept].tolist() if isinstance(values, torch.Tensor) else [values[row][i] for i in places]
 
         records.append(
             {

@@ -1,12 +1,13 @@
 """``explain_dataset``: windows of rows over processes, batches in a window, everything finished kept at once."""
 
 import os
+import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -15,20 +16,29 @@ from torch import nn
 from transformers.utils import logging
 
 from hf_mambalrp.errors import InputError, MambaLRPError, NonFiniteRelevanceError, OptionError, TargetError
+from hf_mambalrp.evaluation.journal import fingerprint
 from hf_mambalrp.explaining import model_id, versions
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.inputs import TokenizerSource
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.parallel.arrow import Record, parquet, to_records
 from hf_mambalrp.parallel.plan import batches, windows
-from hf_mambalrp.parallel.sources import Columns, Row, count, rows
-from hf_mambalrp.parallel.store import Store
+from hf_mambalrp.parallel.sources import Columns, Row, check, count, rows
+from hf_mambalrp.parallel.store import Begun, Store
+from hf_mambalrp.targets import Outputs, resolve_target
 
 OnError = Literal["raise", "skip"]
+Result = TypeVar("Result")
 ROW_ERRORS = (InputError, TargetError, NonFiniteRelevanceError)
 """Errors that are of a row, not of the model or of the call."""
 ONLY_ROUNDING = {"backend", "chunk_size", "check_forward"}
 """Options that a run may go on with other values of, as it may with another ``batch_tokens``."""
+NO_OPTIONS = {"inputs", "input_ids", "attention_mask", "inputs_embeds", "layers"}
+"""Of ``explain``, what a run over texts into rows of one relevance a token has no use for."""
+POLL_S = 0.1
+"""Seconds between looks at whether the other processes have ended."""
+LOG_S = 10.0
+"""Seconds between lines of the bar where it goes to a file."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +97,15 @@ def explain_dataset(
         batch_tokens: tokens of a batch, padding included; halved where memory runs out.
         max_tokens: a longer row is not explained; None is no bound.
         window: rows a process takes at a time.
-        on_error: "skip" records a row that cannot be explained with its reason; "raise" stops. Default: "raise" on one
-            process, "skip" on several.
+        on_error: "skip" records a row that cannot be explained with its reason; "raise" stops. Default: what the run
+            began with, which is "raise" on one process and "skip" on several.
         progress: show a bar on the main process.
         **explain_options: ``position``, ``chunk_size``, ``backend``, ``check_forward`` and options of the method.
 
     Raises:
-        InputError: a dataset that cannot be read, an output folder of another run, or with "raise" a bad row.
+        InputError: a dataset that cannot be read, an output folder of another run or in use by one, or one that not
+            all processes share; with "raise" a bad row.
+        TargetError: a target or contrast for all rows that the model does not have.
         OptionError: an option with a value that is not allowed.
         MissingExtraError: pyarrow is not installed.
     """
@@ -102,14 +114,25 @@ def explain_dataset(
     parquet()
     state = PartialState(cpu=not torch.cuda.is_available())
     _check_launch(state)
-    on_error = _checked_on_error(on_error, state)
+    if on_error not in (None, "raise", "skip"):
+        raise OptionError(f"on_error={on_error!r} is not allowed; use 'raise' or 'skip'.")
     for name, value in (("batch_tokens", batch_tokens), ("window", window), ("max_tokens", max_tokens)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise OptionError(f"{name}={value!r} is not allowed; give a whole number of at least 1.")
     if (target is not None and target_column) or (contrast is not None and contrast_column):
         raise OptionError("Give target and contrast for all rows, or the columns that hold them, not both.")
+    refused = sorted({*explain_options} & NO_OPTIONS)
+    if refused:
+        raise OptionError(f"{refused} cannot be given for a dataset: its texts are the input, its rows hold no layers.")
     model = make_explainable(model)
     network = Network(model, FAMILIES)
+    tokenizers = TokenizerSource(tokenizer, network)
+    for name, value in (("target", target), ("contrast", contrast), ("position", explain_options.get("position"))):
+        several = value.ndim > 0 if isinstance(value, torch.Tensor) else isinstance(value, Sequence)
+        if several and not isinstance(value, str):
+            raise OptionError(f"{name}={value!r}: a batch is not in the order of the dataset; give one for all rows.")
+    for name, value in (("target", target), ("contrast", contrast)):
+        resolve_target(value, name, 1, Outputs(network, tokenizers))
     settings = {
         "model": model_id(network),
         "versions": versions(),
@@ -123,7 +146,7 @@ def explain_dataset(
     }
     run = _Run(
         model=model,
-        tokenizer=TokenizerSource(tokenizer, network).get("to read the texts of a dataset"),
+        tokenizer=tokenizers.get("to read the texts of a dataset"),
         store=Store(output_dir),
         state=state,
         columns=Columns(text_column, id_column, target_column, contrast_column),
@@ -149,7 +172,7 @@ class _Run:
     options: Mapping[str, Any]
     batch_tokens: int
     max_tokens: int | None
-    on_error: OnError
+    on_error: str | None
     computed: int = 0
     done: int = 0
     """Rows of this process that are finished, by this call or an earlier one."""
@@ -160,81 +183,114 @@ class _Run:
     def through(self, dataset: Any, settings: Mapping[str, Any], window: int, progress: bool) -> DatasetRun:
         """Open the folder, explain this process's windows, close the folder."""
         began = time.monotonic()
-        finished: set[int] = self._on_main(lambda: self.store.open(settings))
-        total = count(dataset) if progress and self.state.is_main_process else None
-        self.bar = logging.tqdm(
-            total=total, unit="row", desc="explain", disable=not (progress and self.state.is_main_process)
-        )
-        error: BaseException | None = None
-        seen = 0
+        self._everywhere(lambda: check(dataset, self.columns))
+        default = "raise" if self.state.num_processes == 1 else "skip"
         try:
-            for number, group in self._own(dataset, window, finished):
-                if self.store.stopped():
-                    break
-                seen = group[-1].index + 1
-                if number is not None:
-                    self._window(number, group)
-        except Exception as raised:
-            error = raised
-            self.store.stop()
-        try:
-            self._agree(error)
-            if self.state.is_main_process:
-                self._advance(0)  # others may have ended after this process's last rows
+            begun: Begun = self._on_main(
+                lambda: self.store.open({**settings, "weights": fingerprint(self.model)}, self.on_error, default)
+            )
+            self.on_error = begun.on_error
+            self._everywhere(lambda: self.store.join(begun, self.state.process_index))
+            with self._bar(dataset, progress) as self.bar:
+                seen = self._everywhere(lambda: self._explain(dataset, window, begun))
+                if seen is None:
+                    raise RuntimeError(f"The run was stopped: its files in {self.store.unfinished} were removed.")
+                if self.state.is_main_process:
+                    self._advance(0)  # others may have ended after this process's last rows
+            skipped = self._on_main(lambda: self.store.close(seen))
         finally:
-            self.bar.close()
-        skipped = self._on_main(lambda: self.store.close(seen))
+            self.store.release()
+        if skipped == seen > 0:
+            warnings.warn(f"None of the {seen} rows could be explained; {self.store.manifest} says why.", stacklevel=3)
         computed = sum(gather_object([self.computed]))
         return DatasetRun(
             self.store.folder, seen, skipped, computed, time.monotonic() - began, int(self.state.num_processes)
         )
 
-    def _own(self, dataset: Any, size: int, finished: set[int]) -> Iterator[tuple[int | None, list[Row]]]:
+    def _bar(self, dataset: Any, progress: bool) -> Any:
+        """A progress bar; in a file, such as a cluster's log, it is written now and then only."""
+        shown = progress and self.state.is_main_process
+        live = sys.stderr.isatty() or "ipykernel" in sys.modules
+        return logging.tqdm(
+            total=count(dataset) if shown else None,
+            unit="row",
+            desc="explain",
+            disable=not shown,
+            mininterval=0.1 if live else LOG_S,
+        )
+
+    def _explain(self, dataset: Any, window: int, begun: Begun) -> int | None:
+        """Explain this process's windows, wait for the other processes; returns the dataset's rows, None if stopped."""
+        seen = 0
+        try:
+            for number, group in self._own(dataset, window, begun):
+                if self.store.stopped():
+                    break
+                seen = group[-1].index + 1
+                if number is not None:
+                    self._window(number, group)
+            stopped = self.store.stopped()
+            if not stopped and begun.finished:
+                self._check_rows(seen, max(begun.finished) * window + 1, begun)
+        except Exception:
+            self.store.stop()
+            raise
+        finally:
+            self.store.end(self.state.process_index)
+        while self.store.working():  # not in a collective operation, which gives up after some minutes
+            time.sleep(POLL_S)
+            if self.state.is_main_process:
+                self._advance(0)
+        return None if stopped else seen
+
+    def _own(self, dataset: Any, size: int, begun: Begun) -> Iterator[tuple[int | None, list[Row]]]:
         """Every window of the dataset; with its number if it is for this process and not finished."""
         process, processes = self.state.process_index, self.state.num_processes
         unfinished = 0
         for number, group in enumerate(windows(rows(dataset, self.columns), size)):
-            if number in finished:
+            if number in begun.finished:
                 if number % processes == process:
                     self.store.check(number, group)
                     self._advance(len(group))
                 yield None, group
                 continue
+            if begun.rows is not None:
+                self._check_rows(group[-1].index + 1, 0, begun)
             yield number if unfinished % processes == process else None, group
             unfinished += 1
 
+    def _check_rows(self, seen: int, least: int, begun: Begun) -> None:
+        """Raise where the dataset has not as many rows as an earlier call found."""
+        if seen < least or begun.rows not in (None, seen):
+            earlier = f"at least {least}" if begun.rows is None else begun.rows
+            raise InputError(
+                f"The dataset has {seen} rows or more, and had {earlier} when {self.store.folder} was made of it. "
+                "Give the same dataset, or another output folder."
+            )
+
     def _window(self, number: int, group: list[Row]) -> None:
         """Explain what is missing of one window, and write its shard."""
-        records = {index: record for index, record in self.store.pieces(number).items() if self._is(record, group)}
+        records = self.store.pieces(number, group)
         self._advance(len(records))
         readable, bad = self._readable(group)
         missing = [record for record in bad if record["index"] not in records]
-        self._keep(number, missing, records)
+        self._keep(number, group, missing, records)
         for batch in batches([length for _, length in readable], self.batch_tokens):
-            if self.store.stopped():
-                return
-            todo = [readable[i][0] for i in batch if readable[i][0].index not in records]
-            for part in self._fitting(todo):
-                self._keep(number, part, records)
+            todo = [readable[i] for i in batch if readable[i][0].index not in records]
+            for fitting in batches([length for _, length in todo], self.batch_tokens):  # less where memory has run out
+                if self.store.stopped():
+                    return
+                for part in self._fitting([todo[i] for i in fitting]):
+                    self._keep(number, group, part, records)
         self.store.finish(number, group, records)
-
-    def _is(self, record: Record, group: list[Row]) -> bool:
-        """Raise where a row that was kept is not the dataset's row of the same number."""
-        row = group[record["index"] - group[0].index]
-        if (record["id"], record["text"]) != (row.id, row.text):
-            raise InputError(
-                f"Row {row.index} of the dataset is not the one that {self.store.folder} was made of. Give the same "
-                "dataset, or another output folder."
-            )
-        return True
 
     def _readable(self, group: list[Row]) -> tuple[list[tuple[Row, int]], list[Record]]:
         """Rows with their lengths in tokens; and records of those that cannot be explained."""
         good, bad = [], []
         for row in group:
-            length = 0 if row.error else len(self.tokenizer(row.text)["input_ids"])
-            if row.error or not length:
-                reason = row.error or "the text has no tokens"
+            length = 0 if row.error or not row.text else len(self.tokenizer(row.text)["input_ids"])
+            if not length:
+                reason = row.error or "the text has no tokens of its own"
             elif self.max_tokens is not None and length > self.max_tokens:
                 reason = f"the text has {length} tokens, more than max_tokens={self.max_tokens}"
             else:
@@ -251,22 +307,20 @@ class _Run:
             ) from error
         return {"index": row.index, "id": row.id, "text": row.text, "error": f"{type(error).__name__}: {error}"}
 
-    def _fitting(self, group: list[Row]) -> Iterator[list[Record]]:
-        """Records of a batch; in halves where memory runs out, one by one where a row of it is bad."""
-        if not group:
-            return
+    def _fitting(self, group: list[tuple[Row, int]]) -> Iterator[list[Record]]:
+        """Records of a batch of rows and their lengths; in halves where memory runs out, alone where one is bad."""
         try:
-            yield self._explained(group)
+            yield self._explained([row for row, _ in group])
             return
         except ROW_ERRORS as error:
             if len(group) == 1:
-                yield [self._skipped(group[0], error)]
+                yield [self._skipped(group[0][0], error)]
                 return
             size = 1
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or len(group) == 1:
                 raise
-            self.batch_tokens = max(1, self.batch_tokens // 2)
+            self.batch_tokens = len(group) * max(length for _, length in group) // 2  # of what did not fit
             size = (len(group) + 1) // 2
         for start in range(0, len(group), size):
             yield from self._fitting(group[start : start + size])
@@ -284,18 +338,21 @@ class _Run:
         own = ({"index": row.index, "id": row.id, "text": row.text, "error": None} for row in group)
         return [{**names, **record} for names, record in zip(own, to_records(explanation), strict=True)]
 
-    def _keep(self, number: int, found: list[Record], records: dict[int, Record]) -> None:
+    def _keep(self, number: int, group: list[Row], found: list[Record], records: dict[int, Record]) -> None:
         if found:
-            self.store.add_piece(number, found)
+            self.store.add_piece(number, group, found)
             records.update((record["index"], record) for record in found)
             self._advance(len(found))
 
     def _advance(self, amount: int) -> None:
         """Say how far this process is; the main one shows how far all are."""
         self.done += amount
-        everywhere = self.store.report(self.state.process_index, self.done)
-        self.bar.update(everywhere - self.shown)  # a bar that is switched off counts nothing itself
-        self.shown = everywhere
+        if amount:
+            self.store.report(self.state.process_index, self.done)
+        if self.state.is_main_process:
+            everywhere = self.store.reported()
+            self.bar.update(everywhere - self.shown)  # a bar that is switched off counts nothing itself
+            self.shown = everywhere
 
     def _on_main(self, action: Callable[[], Any]) -> Any:
         """The result of ``action``, done on the main process, on every process; its error too."""
@@ -310,13 +367,19 @@ class _Run:
             raise outcome[1]
         return outcome[0]
 
-    def _agree(self, error: BaseException | None) -> None:
-        """Raise on every process if any has failed; each its own error, or else one that names another's."""
+    def _everywhere(self, action: Callable[[], Result]) -> Result:
+        """The result of ``action``. If it fails on any process all raise: their own error, or one that names it."""
+        error = None
+        try:
+            result = action()
+        except Exception as raised:
+            error = raised
         failed = [problem for problem in gather_object([None if error is None else repr(error)]) if problem]
         if error is not None:
             raise error
         if failed:
             raise RuntimeError(f"Another process stopped: {failed[0]}")
+        return result
 
 
 def _check_launch(state: Any) -> None:
@@ -327,14 +390,6 @@ def _check_launch(state: Any) -> None:
             "rows. Launch with torchrun, or with accelerate launch --multi_gpu.",
             stacklevel=3,
         )
-
-
-def _checked_on_error(on_error: str | None, state: Any) -> Any:
-    if on_error is None:
-        return "raise" if state.num_processes == 1 else "skip"
-    if on_error not in ("raise", "skip"):
-        raise OptionError(f"on_error={on_error!r} is not allowed; use 'raise' or 'skip'.")
-    return on_error
 
 
 def _named(value: Any) -> Any:

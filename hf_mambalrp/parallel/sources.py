@@ -3,12 +3,12 @@
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.parallel.arrow import parquet
+from hf_mambalrp.parallel.arrow import parquet_file
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,44 @@ def rows(dataset: Any, columns: Columns) -> Iterator[Row]:
         yield _row(index, record, columns)
 
 
+def check(dataset: Any, columns: Columns) -> None:
+    """Raise for what no row can be read of, before anything is written.
+
+    Raises:
+        InputError: a path that does not exist or has another ending; something that is no dataset; a damaged Parquet
+            file; a table (Parquet, CSV, a ``datasets.Dataset``) without one of the columns.
+    """
+    _records(dataset)
+    names = _column_names(dataset)
+    wanted = (columns.text, columns.id, columns.target, columns.contrast)
+    missing = [name for name in wanted if name is not None and names is not None and name not in names]
+    if missing:
+        raise InputError(f"The dataset has no {missing}; its columns are {names}.")
+
+
+def _column_names(dataset: Any) -> list[str] | None:
+    """The columns of every row; None where each row has its own, or where there are none."""
+    if not isinstance(dataset, (str, Path)):
+        return getattr(dataset, "column_names", None)
+    path = Path(dataset)
+    if path.suffix.lower() == ".parquet":
+        with parquet_file(path) as file:
+            names: list[str] = file.schema_arrow.names
+            return names
+    if path.suffix.lower() == ".csv":
+        with _opened(path, newline="") as lines:
+            return next(csv.reader(lines), None)
+    return None
+
+
 def count(dataset: Any) -> int | None:
     """Rows of the dataset, for a progress bar; None where only reading it would tell."""
-    if isinstance(dataset, (str, Path)):
-        return sum(1 for _ in _records(dataset))
-    return len(dataset) if hasattr(dataset, "__len__") else None
+    if not isinstance(dataset, (str, Path)):
+        return len(dataset) if hasattr(dataset, "__len__") else None
+    if Path(dataset).suffix.lower() == ".parquet":
+        with parquet_file(Path(dataset)) as file:
+            return int(file.metadata.num_rows)
+    return sum(1 for _ in _records(dataset))
 
 
 def _records(dataset: Any) -> Iterable[Any]:
@@ -71,11 +104,13 @@ def _records(dataset: Any) -> Iterable[Any]:
             problem = f"has the ending {path.suffix!r}" if path.is_file() else "is not a file"
             raise InputError(f"{str(dataset)!r} {problem}. Give a file that ends in {', '.join(READERS)}.")
         return read(path)
-    if isinstance(dataset, Mapping) or not isinstance(dataset, Iterable):
-        names = f" Of a DatasetDict give one split: {sorted(dataset)}." if isinstance(dataset, Mapping) else ""
+    frame = hasattr(dataset, "columns") and hasattr(dataset, "dtypes")  # pandas iterates over the columns' names
+    if frame or isinstance(dataset, Mapping) or not isinstance(dataset, Iterable):
+        hint = " Of a data frame give datasets.Dataset.from_pandas(frame)." if frame else ""
+        hint = f" Of a DatasetDict give one split: {sorted(dataset)}." if isinstance(dataset, Mapping) else hint
         raise InputError(
             f"A {type(dataset).__name__} is no dataset. Give a path, a datasets.Dataset, or an iterable of texts or of "
-            f"mappings.{names}"
+            f"mappings.{hint}"
         )
     return dataset
 
@@ -84,55 +119,58 @@ def _row(index: int, record: Any, columns: Columns) -> Row:
     if isinstance(record, Unreadable):
         return Row(index, str(index), error=record.reason)
     if isinstance(record, str):
-        return _checked(Row(index, str(index), record))
+        record = {columns.text: record}
     if not isinstance(record, Mapping):
         return Row(index, str(index), error=f"the row is a {type(record).__name__}; give a text or a mapping")
     id_column = columns.id or ("id" if "id" in record else None)
     wanted = {"text": columns.text, "target": columns.target, "contrast": columns.contrast}
     missing = [name for name in (columns.id, *wanted.values()) if name is not None and record.get(name) is None]
-    own_id = str(index) if id_column is None or record.get(id_column) is None else str(record[id_column])
+    own_id = str(index) if id_column is None or record.get(id_column) is None else _writable(str(record[id_column]))
     if missing:
         return Row(index, own_id, error=f"the row has no {missing}, only {sorted(map(str, record))}")
     values = {part: record[name] for part, name in wanted.items() if name is not None}
     text = values["text"]
     if not isinstance(text, str):
         return Row(index, own_id, error=f"column {columns.text!r} holds a {type(text).__name__}, not a text")
-    return _checked(Row(index, own_id, **values))
+    written = {part: _writable(value) if isinstance(value, str) else value for part, value in values.items()}
+    bad = [wanted[part] for part in values if written[part] != values[part]]
+    return Row(index, own_id, **written, error=f"{bad} cannot be written as UTF-8" if bad else None)
 
 
-def _checked(row: Row) -> Row:
-    try:
-        row.text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        kept = row.text.encode("utf-8", "replace").decode("utf-8")
-        return replace(row, text=kept, error=f"the text cannot be written as UTF-8: {error.reason}")
-    return row
+def _writable(text: str) -> str:
+    """The text with "?" for lone surrogates: half of an escaped pair, or a byte of a file that was not UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _opened(path: Path, newline: str | None = None) -> TextIO:
+    """A file of text, without the mark that spreadsheets put before it; bytes that are not UTF-8 end up surrogates."""
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
 
 
 def _jsonl(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8") as lines:
+    with _opened(path) as lines:
         for line in lines:
             if line.strip():
                 try:
                     yield json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     yield Unreadable(f"the line is not JSON: {error}")
 
 
 def _csv(path: Path) -> Iterator[Any]:
     csv.field_size_limit(2**31 - 1)  # the module's own limit is shorter than a long document
-    with path.open(encoding="utf-8", newline="") as lines:
+    with _opened(path, newline="") as lines:
         yield from csv.DictReader(lines)
 
 
 def _parquet(path: Path) -> Iterator[Any]:
-    with parquet().ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1024):
+    with parquet_file(path) as file:
+        for batch in file.iter_batches(batch_size=64):
             yield from batch.to_pylist()
 
 
 def _text(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8") as lines:
+    with _opened(path) as lines:
         for line in lines:
             yield line.rstrip("\n")
 

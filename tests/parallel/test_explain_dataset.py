@@ -1,21 +1,27 @@
 """Datasets explained in one process: the rows, bad rows, memory, and runs that are killed and go on."""
 
+import errno
+import io
 import json
 import os
 import random
+import shutil
 import signal
+import sys
 import time
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 import torch
 from oracles import random_model
 from parallel_runs import WORDS, assert_same_rows, explained, in_a_child, records_kept, table
 from small import byte_level_tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from hf_mambalrp import Explanation, load_explanations, make_explainable
 from hf_mambalrp.errors import InputError, NonFiniteRelevanceError, OptionError, TargetError
-from hf_mambalrp.parallel import runner
+from hf_mambalrp.parallel import runner, store
 from hf_mambalrp.parallel.store import Store
 
 
@@ -258,3 +264,236 @@ def test_processes_that_do_not_see_each_other_are_warned_of(model, tokenizer, te
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.warns(UserWarning, match="WORLD_SIZE is 2, but this process sees 1"):
         explained(model, tokenizer, texts[:2], tmp_path / "out")
+
+
+def killed_in(place, action):
+    """Run ``action`` in a child that is killed where it comes to ``Store.place``."""
+
+    def killed(*_, **__):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def run():
+        setattr(Store, place, killed)
+        action()
+
+    assert os.WIFSIGNALED(os.waitpid(in_a_child(run), 0)[1])
+
+
+@pytest.mark.parametrize("place", ["_write_manifest", "join", "add_piece", "finish", "close"])
+def test_a_run_killed_at_a_step_goes_on(model, tokenizer, texts, tmp_path, place):
+    folder = tmp_path / "out"
+    killed_in(place, lambda: explained(model, tokenizer, texts, folder))
+    kept = len(records_kept(folder))
+    assert explained(model, tokenizer, texts, folder).computed == 40 - kept
+    explained(model, tokenizer, texts, tmp_path / "undisturbed")
+    assert_same_rows(table(folder), table(tmp_path / "undisturbed"))
+
+
+def test_a_second_run_into_a_folder_is_refused(model, tokenizer, texts, tmp_path, monkeypatch):
+    folder, go = tmp_path / "out", tmp_path / "go"
+    monkeypatch.setattr(store, "ENDING_S", 0.2)
+
+    def held():
+        yield from texts[:20]
+        while not go.exists():
+            time.sleep(0.01)
+        yield from texts[20:]
+
+    child = in_a_child(lambda: explained(model, tokenizer, held(), folder, window=4))
+    deadline = time.monotonic() + 30
+    while len(records_kept(folder)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(InputError, match="Another run is at work"):
+        explained(model, tokenizer, texts, folder, window=4)
+    go.touch()
+    assert os.waitpid(child, 0)[1] == 0
+    assert [record["text"] for record in table(folder)] == texts
+    assert explained(model, tokenizer, texts, folder, window=4).computed == 0
+
+
+@pytest.mark.parametrize("rows", [32, 36, 48])
+def test_a_dataset_of_another_number_of_rows_is_refused(model, tokenizer, texts, tmp_path, rows):
+    """Also where no window that was finished has changed."""
+    folder = tmp_path / "out"
+    explained(model, tokenizer, texts, folder, window=4)
+    with pytest.raises(InputError, match=f"has {rows if rows < 40 else 44} rows.* had 40"):
+        explained(model, tokenizer, (texts + texts)[:rows], folder, window=4)
+    assert len(table(folder)) == 40
+
+
+def test_other_targets_in_a_column_are_another_dataset(model, tokenizer, texts, tmp_path):
+    rows = [{"text": text, "label": 1} for text in texts[:10]]
+    killed_in("finish", lambda: explained(model, tokenizer, rows, tmp_path / "out", target_column="label"))
+    assert records_kept(tmp_path / "out")
+    others = [{**row, "label": 2} for row in rows]
+    with pytest.raises(InputError, match="are not those that"):
+        explained(model, tokenizer, others, tmp_path / "out", target_column="label")
+
+
+def test_other_weights_are_another_run(tokenizer, texts, tmp_path):
+    model = random_model(num_layers=1, vocab_size=len(tokenizer), dtype=torch.float32)
+    explained(make_explainable(model), tokenizer, texts, tmp_path / "out")
+    with torch.no_grad():
+        model.backbone.layers[0].mixer.D[0] += 1e-3
+    with pytest.raises(InputError, match=r"weights was .* and is now"):
+        explained(make_explainable(model), tokenizer, texts, tmp_path / "out")
+
+
+def test_a_run_goes_on_with_what_it_does_to_bad_rows(model, tokenizer, texts, tmp_path):
+    """Begun under "skip", as on several processes, it does not stop where one process goes on with it."""
+    rows = [*texts[:20], "", *texts[20:]]
+    killed_in("finish", lambda: explained(model, tokenizer, rows, tmp_path / "out", on_error="skip"))
+    run = explained(model, tokenizer, rows, tmp_path / "out")
+    assert (run.rows, run.skipped) == (41, 1)
+
+
+def test_a_call_that_kept_nothing_leaves_the_folder_to_the_next(model, tokenizer, texts, tmp_path):
+    with pytest.raises(OptionError):
+        explained(model, tokenizer, texts, tmp_path / "out", method="no_such_method")
+    assert explained(model, tokenizer, texts, tmp_path / "out").computed == 40
+
+
+@pytest.mark.parametrize("dataset", ["nowhere.jsonl", {"train": ["a film"]}])
+def test_without_a_dataset_nothing_is_written(model, tokenizer, tmp_path, dataset):
+    with pytest.raises(InputError):
+        explained(model, tokenizer, dataset, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"target": 10**6}, TargetError, "out of range"),
+        ({"contrast": 10**6}, TargetError, "out of range"),
+        ({"target": [1, 2]}, OptionError, "target=.*one for all rows"),
+        ({"target": torch.tensor([1, 2])}, OptionError, "target=.*one for all rows"),
+        ({"position": [0, 0]}, OptionError, "position=.*one for all rows"),
+        ({"layers": True}, OptionError, "layers"),
+    ],
+)
+def test_what_no_row_can_have_is_an_error_of_the_call(model, tokenizer, texts, tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        explained(model, tokenizer, texts[:2], tmp_path / "out", on_error="skip", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_no_row_can_be_explained_there_is_a_warning(model, tokenizer, texts, tmp_path):
+    rows = [{"text": text} for text in texts]
+    with pytest.warns(UserWarning, match="None of the 40 rows"):
+        explained(model, tokenizer, rows, tmp_path / "out", on_error="skip", text_column="review")
+
+
+def test_an_empty_text_is_a_bad_row_also_with_a_token_before_every_text(model, texts, tmp_path):
+    tokenizer = byte_level_tokenizer(" ".join(WORDS))
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+    )
+    run = explained(model, tokenizer, [texts[0], "", " "], tmp_path / "out", on_error="skip")
+    assert (run.computed, run.skipped) == (2, 1)
+    assert [record["error"] is None for record in table(tmp_path / "out")] == [True, False, True]
+
+
+def test_names_that_are_not_unicode_are_written_with_question_marks(model, tokenizer, tmp_path):
+    rows = [{"id": "a\ud800", "text": "film"}, {"id": "b", "text": "film", "label": "\ud800"}]
+    run = explained(model, tokenizer, rows[:1], tmp_path / "ids")
+    assert run.computed == 1
+    assert table(tmp_path / "ids")[0]["id"] == "a?"
+    with pytest.warns(UserWarning, match="None of the 1 rows"):
+        explained(model, tokenizer, rows[1:], tmp_path / "targets", target_column="label", on_error="skip")
+    assert "'label'" in table(tmp_path / "targets")[0]["error"]
+
+
+def test_memory_that_runs_out_in_every_batch_is_learnt_once(model, tokenizer, tmp_path, monkeypatch):
+    """64 texts of one token fit, so batches of 100 become batches of 50 and stay that."""
+    texts, asked, explain = ["a"] * 400, [], runner._Run._explained
+    assert len(tokenizer("a")["input_ids"]) == 1
+
+    def limited(self, group):
+        asked.append(len(group))
+        if len(group) > 64:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return explain(self, group)
+
+    monkeypatch.setattr(runner._Run, "_explained", limited)
+    assert explained(model, tokenizer, texts, tmp_path / "out", window=256, batch_tokens=100).computed == 400
+    assert asked == [100, *[50] * 4, *[50, 6], *[50] * 2, 44]  # 256 rows, which begin 100, 100, 56; then 144
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_file(model, tokenizer, texts, tmp_path, monkeypatch):
+    whole = pq.write_table
+    written = []
+
+    def on_a_full_disk(table, path, **options):
+        whole(table, path, **options)
+        written.append(path)
+        if len(written) > 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", on_a_full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        explained(model, tokenizer, texts, tmp_path / "out")
+    assert not list(tmp_path.rglob("*.part"))
+    monkeypatch.undo()
+    kept = len(records_kept(tmp_path / "out"))
+    assert 0 < kept < 40
+    assert explained(model, tokenizer, texts, tmp_path / "out").computed == 40 - kept
+
+
+def test_an_interrupted_run_goes_on(model, tokenizer, texts, tmp_path):
+    def interrupted():
+        yield from texts[:24]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explained(model, tokenizer, interrupted(), tmp_path / "out")
+    assert explained(model, tokenizer, texts, tmp_path / "out").computed == 24
+
+
+def test_a_run_whose_files_are_removed_is_not_complete(model, tokenizer, texts, tmp_path):
+    def removing():
+        for i, text in enumerate(texts):
+            if i == 20:
+                shutil.rmtree(tmp_path / "out" / "unfinished")
+            yield text
+
+    with pytest.raises((RuntimeError, OSError)):
+        explained(model, tokenizer, removing(), tmp_path / "out")
+    assert not json.loads((tmp_path / "out" / "manifest.json").read_text())["complete"]
+
+
+def test_reading_a_run_that_has_not_ended_is_warned_of(model, tokenizer, texts, tmp_path):
+    killed_in("close", lambda: explained(model, tokenizer, texts, tmp_path / "out"))
+    with pytest.warns(UserWarning, match="has not ended"):
+        assert len(list(load_explanations(tmp_path / "out"))) == 40
+
+
+def test_reading_back_is_lazy_and_wants_every_shard(model, tokenizer, texts, tmp_path):
+    folder = tmp_path / "out"
+    explained(model, tokenizer, texts, folder)
+    found = load_explanations(folder)
+    assert next(found).texts == texts[:1]
+    (folder / "part-000001.parquet").write_bytes(b"")  # not opened so far
+    with pytest.raises(InputError, match=r"part-000001\.parquet.*damaged"):
+        list(found)
+    (folder / "part-000001.parquet").unlink()
+    with pytest.raises(InputError, match=r"lacks \['part-000001\.parquet'\]"):
+        load_explanations(folder)
+
+
+def test_an_empty_dataset_is_explained_by_no_rows(model, tokenizer, tmp_path):
+    assert explained(model, tokenizer, [], tmp_path / "out").rows == 0
+    assert list(load_explanations(tmp_path / "out")) == []
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_file_gets_few_lines_of_progress(model, tokenizer, texts, tmp_path, monkeypatch, terminal):
+    class Screen(io.StringIO):
+        def isatty(self):
+            return terminal
+
+    monkeypatch.setattr(sys, "stderr", Screen())
+    dataset = (time.sleep(0.02) or text for text in texts)
+    explained(model, tokenizer, dataset, tmp_path / "out", progress=True, window=2)
+    lines = sys.stderr.getvalue().split("\r")
+    assert "40row" in lines[-1].replace(" ", "")
+    assert len(lines) > 4 if terminal else len(lines) <= 4

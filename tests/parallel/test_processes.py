@@ -118,3 +118,54 @@ def test_an_error_on_one_process_ends_both(case, tmp_path):
     assert run.returncode != 0
     assert "Row 12 (id 'bad')" in run.stderr
     assert "Another process stopped" in run.stderr
+
+
+WORKER = """
+import sys, time
+from datetime import timedelta
+from pathlib import Path
+from accelerate import PartialState
+state = PartialState(cpu=True, timeout=timedelta(seconds=4))
+from hf_mambalrp import AutoMambaLRPForCausalLM, explain_dataset
+from hf_mambalrp.parallel import runner, store
+folder, out, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+store.SHARING_S = 1.0
+second = state.process_index == 1
+explained = runner._Run._explained
+def slow(self, group):
+    time.sleep(8 if second and not self.computed else 0)
+    return explained(self, group)
+if what == "slow":
+    runner._Run._explained = slow
+if what == "apart" and second:
+    out = out.with_name("of its own")
+    out.mkdir()
+model = AutoMambaLRPForCausalLM.from_pretrained(folder / "model")
+run = explain_dataset(model, folder / "rows.jsonl", out, window=8, progress=False, backend="chunked")
+print(f"{run.rows} rows, {run.computed} explained")
+state.destroy_process_group()
+"""
+
+
+def on_two_processes(case, out, what):
+    (out.parent / "worker.py").write_text(WORKER)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    arguments = [str(out.parent / "worker.py"), str(case), str(out), what]
+    return subprocess.run(
+        [*launch, *arguments], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=200
+    )
+
+
+def test_a_process_that_is_done_waits_for_another_without_a_bound(case, tmp_path):
+    """Collective operations give up, here after 4 s (NCCL's: 10 min); the second process needs 8 s more."""
+    run = on_two_processes(case, tmp_path / "out", "slow")
+    assert run.returncode == 0, run.stderr
+    assert "90 rows, 90 explained" in run.stdout
+    assert_same_rows(table(tmp_path / "out"), table(case / "alone"))
+
+
+def test_a_folder_that_the_processes_do_not_share_is_an_error(case, tmp_path):
+    run = on_two_processes(case, tmp_path / "out", "apart")
+    assert run.returncode != 0
+    assert "output folder that all machines share" in run.stderr
+    assert not records_kept(tmp_path / "out")

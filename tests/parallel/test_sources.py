@@ -3,11 +3,14 @@
 import json
 
 import datasets
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.parallel.plan import batches, windows
-from hf_mambalrp.parallel.sources import Columns, Row, count, rows
+from hf_mambalrp.parallel.sources import Columns, Row, check, count, rows
 
 RECORDS = [{"id": "a", "text": "one", "label": 1}, {"id": "b", "text": "two\nlines, é", "label": 0}]
 
@@ -37,6 +40,78 @@ def test_a_text_file_gives_its_lines(tmp_path):
     assert [row.text for row in rows(tmp_path / "rows.txt", Columns())] == ["one", "", "two"]
 
 
+def test_a_text_file_of_windows_gives_its_lines(tmp_path):
+    (tmp_path / "rows.txt").write_bytes(b"one\r\n\r\ntwo")
+    assert [row.text for row in rows(tmp_path / "rows.txt", Columns())] == ["one", "", "two"]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "txt"])
+def test_the_mark_before_a_file_is_no_part_of_it(tmp_path, kind):
+    content = {"jsonl": '{"text": "one"}\n', "csv": "text\none\n", "txt": "one\n"}[kind]
+    (tmp_path / f"rows.{kind}").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    check(tmp_path / f"rows.{kind}", Columns())
+    assert list(rows(tmp_path / f"rows.{kind}", Columns())) == [Row(0, "0", "one")]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "txt"])
+def test_a_row_that_is_not_utf_8_carries_its_reason_and_the_others_are_read(tmp_path, kind):
+    lines = [b"one", b"caf\xe9", b"two"]
+    if kind == "jsonl":
+        lines = [b'{"text": "' + line + b'"}' for line in lines]
+    lines = [b"text", *lines] if kind == "csv" else lines
+    (tmp_path / f"rows.{kind}").write_bytes(b"\n".join(lines))
+    first, bad, last = rows(tmp_path / f"rows.{kind}", Columns())
+    assert (first.text, bad.text, last.text) == ("one", "caf?", "two")
+    assert "UTF-8" in bad.error
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "txt"])
+def test_only_line_ends_end_a_line(tmp_path, kind, separator):
+    text = f"one{separator}two"
+    content = {"jsonl": json.dumps({"text": text}, ensure_ascii=False), "csv": f"text\n{text}", "txt": text}[kind]
+    if kind == "jsonl" and separator < " ":
+        content = content.replace(json.dumps(separator)[1:-1], separator)  # raw, which JSON does not allow
+    (tmp_path / f"rows.{kind}").write_text(f"{content}\n", encoding="utf-8")
+    (row,) = rows(tmp_path / f"rows.{kind}", Columns())
+    assert row.text == text or "not JSON" in row.error
+
+
+def test_a_csv_file_keeps_quotes_and_line_ends_of_a_cell(tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b'id,text\r\na,"one ""quoted"", \r\n two"\r\nb,three')
+    assert [row.text for row in rows(tmp_path / "rows.csv", Columns())] == ['one "quoted", \r\n two', "three"]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_a_parquet_file_of_several_row_groups(tmp_path, kind):
+    texts = [f"text {i}" for i in range(150)]
+    pq.write_table(pa.table({"text": pa.array(texts).cast(kind)}), tmp_path / "rows.parquet", row_group_size=40)
+    assert [row.text for row in rows(tmp_path / "rows.parquet", Columns())] == texts
+    assert count(tmp_path / "rows.parquet") == 150
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "txt"])
+def test_an_empty_file_has_no_rows(tmp_path, kind):
+    (tmp_path / f"rows.{kind}").touch()
+    check(tmp_path / f"rows.{kind}", Columns())
+    assert list(rows(tmp_path / f"rows.{kind}", Columns())) == []
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "dataset"])
+@pytest.mark.parametrize("columns", [Columns("review"), Columns(id="key"), Columns(target="y"), Columns(contrast="y")])
+def test_a_table_without_a_column_is_an_error(tmp_path, kind, columns):
+    dataset = datasets.Dataset.from_list(RECORDS) if kind == "dataset" else write(tmp_path, kind)
+    with pytest.raises(InputError, match=r"has no \['(review|key|y)'\]; its columns are \['id', 'text', 'label'\]"):
+        check(dataset, columns)
+    check(dataset, Columns(id="id", target="label"))
+
+
+def test_a_damaged_parquet_file_is_an_error(tmp_path):
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"rows\.parquet.*damaged"):
+        check(tmp_path / "rows.parquet", Columns())
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_dataset_and_an_iterable(stream):
     dataset = datasets.Dataset.from_list(RECORDS)
@@ -55,6 +130,8 @@ def test_a_dataset_and_an_iterable(stream):
         ({"text": 7}, "holds a int"),
         (7, "is a int"),
         ({"text": "\ud800"}, "UTF-8"),
+        ({"text": ["a"]}, "holds a list"),
+        ({"text": float("nan")}, "holds a float"),
     ],
 )
 def test_a_row_that_cannot_be_read_carries_its_reason(record, reason):
@@ -63,6 +140,23 @@ def test_a_row_that_cannot_be_read_carries_its_reason(record, reason):
     bad, good = rows([record, "x"], Columns())
     assert re.search(reason, bad.error)
     assert good == Row(1, "1", "x")
+
+
+def test_an_id_is_a_text_whatever_it_was():
+    records = [{"id": name, "text": "x"} for name in (7, float("nan"), None, "a", "a", "\ud800")]
+    assert [row.id for row in rows(records, Columns())] == ["7", "nan", "2", "a", "a", "?"]
+
+
+def test_a_text_has_no_other_columns():
+    (row,) = rows(["one"], Columns(target="label"))
+    assert "no ['label']" in row.error
+
+
+def test_a_line_nested_too_deep_carries_its_reason(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("[" * 200_000 + '\n{"text": "b"}\n')
+    bad, good = rows(tmp_path / "rows.jsonl", Columns())
+    assert "not JSON" in bad.error
+    assert good.text == "b"
 
 
 def test_a_line_that_is_not_json_carries_its_reason(tmp_path):
@@ -74,11 +168,18 @@ def test_a_line_that_is_not_json_carries_its_reason(tmp_path):
 
 @pytest.mark.parametrize(
     ("dataset", "message"),
-    [("nowhere.jsonl", "is not a file"), (7, "int is no dataset"), ({"train": []}, r"one split: \['train'\]")],
+    [
+        ("nowhere.jsonl", "is not a file"),
+        (".", "is not a file"),
+        (7, "int is no dataset"),
+        ({"train": []}, r"one split: \['train'\]"),
+        (pd.DataFrame({"text": ["a"]}), "DataFrame is no dataset.*from_pandas"),
+    ],
 )
 def test_what_is_no_dataset_is_an_error(dataset, message):
-    with pytest.raises(InputError, match=message):
-        list(rows(dataset, Columns()))
+    for read in (rows, check):
+        with pytest.raises(InputError, match=message):
+            list(read(dataset, Columns()))
 
 
 def test_a_file_of_another_format_is_an_error(tmp_path):
