@@ -38,7 +38,10 @@ def answer(question: Question) -> Answer:
     most = LIMITS.document_characters if question.kind == "document" else LIMITS.characters
     if len(question.text) > most:
         raise RefusedError(f"The text has {len(question.text):,} characters, and at most {most:,} are read here.")
-    return _answered(replace(question, level="word", view="words", compared=(), layer=0))
+    found = _answered(replace(question, level="word", view="words", compared=(), layer=0))
+    if question.kind == "attention" and question.layer not in found.result.layers:
+        raise RefusedError(f"“layer” can be a whole number from 0 to {len(found.result.layers) - 1} for this model.")
+    return found
 
 
 @lru_cache(maxsize=KEPT)
@@ -48,17 +51,21 @@ def _answered(question: Question) -> Answer:
     most = {"document": LIMITS.document_tokens, "attention": LIMITS.attention_tokens}.get(question.kind, LIMITS.tokens)
     if length > most:
         raise RefusedError(f"The text has {length:,} tokens, and at most {most:,} are read here. Shorten it a little.")
-    try:
-        return _computed(question)
-    except MambaLRPError as error:
-        raise RefusedError(str(error)) from error
+    found = _computed(question)
+    if isinstance(found, RefusedError):
+        raise found
+    return found
 
 
-def _compute(question: Question) -> Answer:
+def _compute(question: Question) -> Answer | RefusedError:
+    """Return the answer, or why there is none: of an exception, ZeroGPU passes on the name of its class only."""
     model, tokenizer = LOADED.get(question.entry)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    with Deadline(LIMITS.seconds):
-        return COMPUTE[question.kind](question, model, tokenizer)
+    try:
+        with Deadline(LIMITS.seconds):
+            return COMPUTE[question.kind](question, model, tokenizer)
+    except (MambaLRPError, RefusedError) as error:
+        return RefusedError(str(error))
 
 
 def _explain(question: Question, model: Any, tokenizer: Any) -> Answer:

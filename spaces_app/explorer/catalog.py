@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -61,20 +61,27 @@ def entry(title: str) -> Entry:
 
 
 class Loaded:
-    """Models and tokenizers in memory; the one that was not used for longest makes room."""
+    """Models and tokenizers in memory; the one that was not used for longest makes room.
+
+    A model is loaded once however many ask for it, and those who ask for another one do not wait for it.
+    """
 
     def __init__(self) -> None:
         self.lock, self.kept = Lock(), OrderedDict[str, tuple[Any, Any]]()
+        self.loading: defaultdict[str, Lock] = defaultdict(Lock)
 
     def get(self, wanted: Entry) -> tuple[Any, Any]:
         """Model and tokenizer. RefusedError: the model cannot be loaded."""
         with self.lock:
-            if wanted.id not in self.kept:
-                self.kept[wanted.id] = self._load(wanted)
-            self.kept.move_to_end(wanted.id)
-            while len(self.kept) > IN_MEMORY:
-                self.kept.popitem(last=False)
-            return self.kept[wanted.id]
+            loading = self.loading[wanted.id]
+        with loading:
+            found = self.kept.get(wanted.id) or self._load(wanted)
+            with self.lock:
+                self.kept[wanted.id] = found
+                self.kept.move_to_end(wanted.id)
+                while len(self.kept) > IN_MEMORY:
+                    self.kept.popitem(last=False)
+        return found
 
     @staticmethod
     def _load(wanted: Entry) -> tuple[Any, Any]:

@@ -19,22 +19,31 @@ def heat_table(
     head = "".join(f'<th scope="col"><span><bdi>{_name(column)}</bdi></span></th>' for column in columns)
     lines = "".join(
         f'<tr><th scope="row"><bdi>{_name(name)}</bdi></th>'
-        + "".join("<td></td>" if triangle and j > i else _cell(value, peak, wide) for j, value in enumerate(row))
+        + "".join(
+            "<td></td>" if triangle and j > i else _cell(value, peak, wide, reachable=i == j == 0)
+            for j, value in enumerate(row)
+        )
         + "</tr>"
         for i, (name, row) in enumerate(zip(rows, values, strict=True))
     )
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="Heat map, {down} down and {across} across">'
         f'<table class="heat{" dense" if wide else ""}"><thead><tr><th scope="col">{down} ↓ {across} →</th>{head}</tr>'
-        f'</thead><tbody>{lines}</tbody></table></div><p class="note">Full colour is ±{unsigned(peak)}.</p>'
+        f'</thead><tbody>{lines}</tbody></table></div><p class="note"><b class="read"></b></p>'
+        f'<p class="note">Blue is above 0, red with a stroke below; full colour is ±{unsigned(peak)}. '
+        "Hover or tap a cell for its number, or go by Tab and the arrow keys.</p>"
     )
 
 
-def _cell(value: float, peak: float, wide: bool) -> str:
+def _cell(value: float, peak: float, wide: bool, *, reachable: bool) -> str:
+    """A cell that says its number on hover and on focus; the arrow keys go on from the one reachable by Tab."""
     shade = round(SHADES * strength(value, peak))
     side = ("p" if value > 0 else "n") if shade else "z"
     shown = signed(value) if wide else f"{value:+.2f}"
-    return f'<td class="{side}" style="--s:{shade / SHADES:.2f}" title="{signed(value)}"><span>{shown}</span></td>'
+    return (
+        f'<td class="{side}" style="--s:{shade / SHADES:.2f}" title="{signed(value)}" tabindex="{-1 + reachable}">'
+        f"<span>{shown}</span></td>"
+    )
 
 
 def _name(text: str) -> str:

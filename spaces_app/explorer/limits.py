@@ -1,10 +1,13 @@
 """What a visitor may ask for: sizes, rates and times. The page and the API go through the same checks."""
 
+import json
+import math
 import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from threading import Lock
 from typing import Any
 
@@ -83,14 +86,18 @@ class RateLimit:
             if len(self.left) > self.CLIENTS:
                 self.left.popitem(last=False)
         if left < 1:
+            seconds = math.ceil((1 - left) / a_second)
             raise RefusedError(
                 f"That is more than {self.a_minute} requests a minute. "
-                f"Please try again in {(1 - left) / a_second:.0f} seconds."
+                f"Please try again in {seconds} second{'s' * (seconds > 1)}."
             )
 
 
 class BodyLimit:
-    """ASGI middleware: an HTTP request with a longer body gets 413, whether or not it declares its length."""
+    """ASGI middleware: an HTTP request with a longer body gets 413, whether or not it declares its length.
+
+    Gradio's route for uploads gets 403: nothing here takes a file, and what it stores is neither counted nor deleted.
+    """
 
     IGNORED = 2**26
     """Bytes that are read and dropped, so that the client gets to read the answer; behind them the connection ends."""
@@ -114,7 +121,10 @@ class BodyLimit:
                 body += part
             more = message.get("more_body", False)
         if size > self.most:
-            await self.refuse(send)
+            await self.refuse(send, 413, f"The request is larger than {self.most} bytes. Send a shorter text.")
+            return
+        if scope["path"].rstrip("/").endswith("/upload"):
+            await self.refuse(send, 403, "Files cannot be uploaded here. Send text.")
             return
         unread = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
@@ -123,17 +133,28 @@ class BodyLimit:
 
         await self.app(scope, replay, send)
 
-    async def refuse(self, send: Any) -> None:
-        """Answer 413 with a sentence."""
-        detail = f'{{"detail": "The request is larger than {self.most} bytes. Send a shorter text."}}'.encode()
+    async def refuse(self, send: Any, status: int, sentence: str) -> None:
+        """Answer with a sentence."""
+        detail = json.dumps({"detail": sentence}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(detail)).encode())]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": detail})
 
 
 def client_of(request: Any) -> str:
-    """Address that a request is counted under. On a Space the connection is the proxy's, and its header says whose."""
+    """Address that a request is counted under. On a Space the connection is the proxy's, and its header says whose.
+
+    Every proxy writes the address it was called from behind what it was given, so the last public one is the client's;
+    what stands before it was sent by the client and may be anything.
+    """
     if request is None or request.client is None:
         return "local"
     forwarded = request.headers.get("x-forwarded-for", "") if os.environ.get("SPACE_ID") else ""
-    return forwarded.split(",")[0].strip()[:64] or str(request.client.host)
+    return next(filter(_public, map(str.strip, reversed(forwarded.split(",")))), str(request.client.host))
+
+
+def _public(address: str) -> bool:
+    try:
+        return ip_address(address).is_global
+    except ValueError:
+        return False

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import gradio as gr
 
 from explorer import api, serve
 from explorer.catalog import LOADED, entry, titles
+from explorer.examples import DOCUMENT, EXAMPLES, PROMPTS
 from explorer.limits import LIMITS, RefusedError
 from explorer.question import TARGET, TASKS, WHOLE_GRADIENT, Question
 from explorer.views import method_title, notice
@@ -32,23 +34,16 @@ THEME = gr.themes.Default(primary_hue="slate", neutral_hue="slate", font=["syste
     button_primary_text_color_dark="*neutral_900",
 )
 MODEL: Any = {"concurrency_id": "model", "concurrency_limit": LIMITS.at_once}
-EXAMPLES = {
-    "Praise": "The plot is thin, but the cast is warm and the ending is simply wonderful.",
-    "A pan": "A coarse and stupid gross out.",
-    "Negation": "Not a bad film.",
-    "Torn": "Bright, intelligent and beautifully shot, yet in the end a hollow, tedious mess.",
-}
-PROMPTS = {"A capital": "The capital of France is", "A list": "One, two, three, four,"}
-DOCUMENT = (
-    "We arrived late and the hall was already dark. The first act is slow and rather dull, and nobody seems to know "
-    "what to do with the enormous set. Then the second act begins.\n\nThe young lead is wonderful: funny, warm and "
-    "completely honest. Her scene at the window is the best thing I have seen this year. The music helps. "
-    "It is never loud.\n\n"
-    "The ending is a mess. Three subplots are dropped, and the last speech is boring and far too long. Still, I left "
-    "the theatre happy, and I would go again tomorrow."
-)
 NOTHING = {"target": "what it says", "contrast": "nothing"}
 """The first choice of a menu of classes."""
+SHOWS = {
+    "sentence": "what the model says, and which words speak for and against it",
+    "next": "how the model goes on, and which words made it do so",
+    "generation": "what the model writes, and which words led to each part of it",
+    "attention": "from which words every word takes something up, layer by layer",
+    "document": "what the model says, and the passages that mattered most",
+}
+"""What an answer will be, in the place where it will be."""
 NO_MODEL = (
     "No language model is configured for this Space. Its owner can list one in `models.json`, "
     'with the task `"text-generation"`.'
@@ -63,7 +58,8 @@ class Panel:
 
     def answer_here(self) -> None:
         """Place the components of the answer."""
-        self.html = gr.HTML(elem_id=f"{self.kind}-answer", min_height=160, apply_default_css=False)
+        hint = f"<div class='hfm'><p class='how'>Press “{self.button.value}” to see {SHOWS[self.kind]}.</p></div>"
+        self.html = gr.HTML(hint, elem_id=f"{self.kind}-answer", min_height=160, apply_default_css=False)
         with gr.Accordion("Take it with you: Python, link, files", open=False, elem_id=f"{self.kind}-more"):
             self.code = self._copied("The Python that reproduces this", "python", lines=9)
             self.link = self._copied("Link to what is on the screen", "link", lines=1)
@@ -80,8 +76,8 @@ class Panel:
         copy: Any = {"buttons": ["copy"], "interactive": False, "elem_classes": "code"}
         return gr.Textbox(label=label, lines=lines, max_lines=lines + 9, elem_id=f"{self.kind}-{name}", **copy)
 
-    def wire(self, *, text: gr.Textbox, live: tuple[str, ...] = ()) -> None:
-        """Connect the button, Enter in the text, and every live field."""
+    def wire(self, *, live: tuple[str, ...] = ()) -> None:
+        """Connect the button, Enter in every text, and every live field."""
         names, inputs = list(self.fields), list(self.fields.values())
 
         def show(request: gr.Request, *values: Any) -> tuple[str, str, str]:
@@ -95,7 +91,8 @@ class Panel:
 
         self.show: Any = {"fn": show, "inputs": inputs, "outputs": [self.html, self.query, self.code], **MODEL}
         self.show |= {"api_visibility": "private", "show_progress_on": self.html}
-        triggers = [self.button.click, text.submit, *(self.fields[name].input for name in live)]
+        entered = [field.submit for field in inputs if isinstance(field, gr.Textbox)]
+        triggers = [self.button.click, *entered, *(self.fields[name].input for name in live)]
         gr.on(triggers, trigger_mode="always_last", **self.show)
         self.query.change(None, self.query, self.link, js="(query) => query ? explorer.link(query) : ''")
         for form, button in self.files.items():
@@ -122,7 +119,8 @@ def build() -> gr.Blocks:
             ]
         _open_link(page, tabs, panels)
         api.endpoints()
-    page.queue(max_size=LIMITS.waiting, default_concurrency_limit=LIMITS.at_once)
+    # Without api_open=False, gradio has routes that pass by the queue.
+    page.queue(max_size=LIMITS.waiting, default_concurrency_limit=LIMITS.at_once, api_open=False)
     return page
 
 
@@ -154,7 +152,7 @@ def _sentence() -> Panel:
             panel = Panel("sentence", {**fields, "level": level, "view": view, "compared": compared}, button)
             panel.answer_here()
     live = ("target", "contrast", "method", "level", "view", "compared")
-    panel.wire(live=live, text=text)
+    panel.wire(live=live)
     view.change(lambda v: gr.update(visible=v == "methods"), view, compared, api_visibility="private", queue=False)
     _on_example(chips, text, panel)
     if len(models) > 1:
@@ -199,7 +197,7 @@ def _next(kind: str) -> Panel | None:
                     fields["level"] = _level()
                 panel = Panel(kind, fields, button)
                 panel.answer_here()
-        panel.wire(live=("level",) if generation else ("method", "level", "view"), text=text)
+        panel.wire(live=("model", "level") if generation else ("model", "method", "level", "view"))
         _on_example(chips, text, panel)
     return panel
 
@@ -212,16 +210,16 @@ def _attention() -> Panel:
             button = gr.Button("Show attention", variant="primary")
             with gr.Column(elem_classes="options"):
                 model = _model(models)
-                layer = gr.Slider(0, _layers(models[0]) - 1, value=0, step=1, label="Layer")
+                layer = gr.Slider(0, _last_layer(models[0]), value=0, step=1, label="Layer")
                 kinds = [("Selective scan", "raw"), ("Whole mixer", "unified")]
                 attention = gr.Radio(kinds, value="raw", label="Attention of")
         with gr.Column(scale=6, min_width=300):
             fields = {"model": model, "text": text, "layer": layer, "attention": attention}
             panel = Panel("attention", fields, button)
             panel.answer_here()
-    panel.wire(live=("attention",), text=text)
+    panel.wire(live=("attention",))
     layer.release(**panel.show)
-    model.input(_slider, model, layer, api_visibility="private", **MODEL)
+    model.input(_slider, model, layer, api_visibility="private", **MODEL).then(**panel.show)
     return panel
 
 
@@ -234,7 +232,7 @@ def _document() -> Panel:
         with gr.Column(scale=6, min_width=300):
             panel = Panel("document", {"model": model, "text": text}, button)
             panel.answer_here()
-    panel.wire(text=text)
+    panel.wire(live=("model",))
     return panel
 
 
@@ -272,31 +270,30 @@ def _classes(name: str, label: str, title: str) -> gr.Dropdown:
 
 
 def _labels(nothing: str, title: str) -> list[tuple[str, str]]:
-    names = _configuration(title).id2label
+    names = getattr(_configuration(title), "id2label", {})
     return [(nothing, ""), *((name, name) for _, name in sorted(names.items()))]
 
 
 def _choices(name: str, title: str, value: str = "") -> Any:
     """The target's or the contrast's choices for a model."""
-    try:
-        return gr.update(choices=_labels(NOTHING[name], title), value=value)
-    except RefusedError:
-        return gr.skip()  # the answer says that the model could not be loaded
+    return gr.update(choices=_labels(NOTHING[name], title), value=value)
 
 
-def _layers(title: str) -> int:
-    return int(_configuration(title).num_hidden_layers)
+def _last_layer(title: str) -> int:
+    layers = getattr(_configuration(title), "num_hidden_layers", 1)
+    return max(layers - 1, 1)  # a slider needs two ends
 
 
 def _slider(title: str, value: int = 0) -> Any:
-    try:
-        return gr.update(maximum=_layers(title) - 1, value=min(value, _layers(title) - 1))
-    except RefusedError:
-        return gr.skip()
+    return gr.update(maximum=_last_layer(title), value=min(value, _last_layer(title)))
 
 
 def _configuration(title: str) -> Any:
-    return LOADED.get(entry(title))[0].config
+    """A model's configuration; None if it cannot be loaded now, which the answer will say."""
+    try:
+        return LOADED.get(entry(title))[0].config
+    except RefusedError:
+        return None
 
 
 def _filled(name: str, question: Question) -> Any:
@@ -310,28 +307,30 @@ def _filled(name: str, question: Question) -> Any:
 
 
 def _open_link(page: gr.Blocks, tabs: gr.Tabs, panels: list[Panel]) -> None:
-    """Fill the page from the query string when it opens, and answer what it asks."""
+    """Fill the page from its link when it opens, and answer what it asks."""
     outputs: list[Any] = [tabs]
     for panel in panels:
         outputs += [*panel.fields.values(), panel.html, panel.query, panel.code]
 
-    def opened(request: gr.Request) -> list[Any]:
-        given = {name: value for name, value in request.query_params.items() if name in Question.__dataclass_fields__}
+    def opened(link: str, request: gr.Request) -> list[Any]:
+        fields = Question.__dataclass_fields__
+        given = {name: value for name, value in parse_qsl(link, keep_blank_values=True) if name in fields}
         text = EXAMPLES["Praise"] if "kind" not in given else ""
         refused = ""
         try:
             question = serve.asked(request, **{"text": text, **given})
         except RefusedError as error:
-            question, refused = Question(text=text), notice(str(error))
+            kind = given.get("kind", "")
+            question, refused = Question(kind=kind if kind in TASKS else "sentence"), notice(str(error))
         updates: list[Any] = [gr.update(selected=question.kind)]
         for panel in panels:
             if panel.kind != question.kind:
                 updates += [gr.skip()] * (len(panel.fields) + 3)
                 continue
             html, query, code = (refused, "", "") if refused else serve.answered(question)
-            filled = [_filled(name, question) for name in panel.fields] if given and not refused else []
-            updates += filled or [gr.skip()] * len(panel.fields)
-            updates += [html, query if given else "", code]
+            filled = [gr.skip() if refused else _filled(name, question) for name in panel.fields]
+            updates += [*filled, html, query, code]
         return updates
 
-    page.load(opened, None, outputs, api_visibility="private", **MODEL)
+    link = gr.Textbox(visible="hidden", label="Link")
+    page.load(opened, link, outputs, js="() => explorer.asked()", api_visibility="private", **MODEL)

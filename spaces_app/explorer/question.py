@@ -1,6 +1,7 @@
 """What a visitor asks, as one value: it makes the answer, the link that shares it and the Python that repeats it."""
 
 from dataclasses import dataclass, fields
+from textwrap import indent
 from typing import Any
 from urllib.parse import urlencode
 
@@ -25,6 +26,8 @@ CHOICES = {
     "view": ("words", "layers", "methods"),
     "attention": ("raw", "unified"),
 }
+SENTENCES = ("sentence", "next")
+"""The kinds that have views."""
 TARGET = 100
 """Characters of a target or contrast."""
 WHOLE_GRADIENT = tuple(name for name, method in METHODS.items() if method.rules is not None)
@@ -94,13 +97,25 @@ class Question:
         imports = f"from hf_mambalrp import {'DEMO_MODEL, ' if packaged else ''}{cls}"
         source = "DEMO_MODEL" if packaged else repr(found.id)
         options = "".join(f"    {name}={value!r},\n" for name, value in self._arguments().items())
-        show = "print(result)"
-        if self.kind not in ("generation", "attention"):
-            show = f"print(result.to_text(level={self.level!r}))"
-        return (
-            f"{imports}\n\nmodel = {cls}.from_pretrained({source})\n"
-            f"result = model.{self._call()}(\n    {self.text!r},\n{options})\n{show}\n"
-        )
+        call = f"result = model.{self._call()}(\n    {self.text!r},\n{options})\n{self._shown()}\n"
+        if self.kind in SENTENCES and self.view == "methods":
+            call = call.replace(f"    method={self.method!r},\n", "    method=method,\n")
+            call = f"for method in {list(self.compared)}:\n" + indent(call, "    ")
+        return f"{imports}\n\nmodel = {cls}.from_pretrained({source})\n{call}"
+
+    def _shown(self) -> str:
+        """Python that prints a result as the page shows it."""
+        level = f"level={self.level!r}"
+        if self.kind == "attention":
+            return f"print(result.map({self.layer}))"
+        if self.kind == "generation":
+            return f"for step in result.generated(0):\n    print(result.step(step).to_text({level}))"
+        if self.kind in SENTENCES and self.view == "layers":
+            return (
+                f"for word in result.words({level}):\n"
+                "    print(word.text, result.layer_relevance[:, 0, list(word.tokens)].sum(-1).tolist())"
+            )
+        return f"print(result.to_text({level}))"
 
     def _call(self) -> str:
         return {"generation": "explain_generation", "attention": "hidden_attention"}.get(self.kind, "explain")
@@ -112,7 +127,7 @@ class Question:
             return {"max_new_tokens": self.tokens, "method": self.method}
         sides = {"target": self.target or None, "contrast": self.contrast or None}
         arguments = {**{name: side for name, side in sides.items() if side}, "method": self.method}
-        return {**arguments, "layers": True} if self.view == "layers" else arguments
+        return {**arguments, "layers": True} if self.kind in SENTENCES and self.view == "layers" else arguments
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from explorer.answer import answer
 from explorer.limits import LIMITS, RateLimit, RefusedError, client_of
-from explorer.question import Question
+from explorer.question import SENTENCES, Question
 from explorer.views import notice, view
 
 RATE = RateLimit(LIMITS.requests_a_minute)
@@ -37,6 +37,8 @@ def answered(question: Question) -> tuple[str, str, str]:
         return view(question), question.query(), question.python()
     except RefusedError as error:
         return notice(str(error)), "", ""
+    except gr.Error as error:  # of ZeroGPU: a visitor's time on the GPU is used up, or there is none
+        return notice(error.message), "", ""
 
 
 def downloaded(request: Any, form: str, **values: Any) -> str:
@@ -50,14 +52,14 @@ def downloaded(request: Any, form: str, **values: Any) -> str:
     elif form == "json":
         content = result.to_json(indent=1).encode()
     else:
-        content = result.to_html().encode()
+        content = result.to_html(**({} if question.kind == "attention" else {"level": question.level})).encode()
     return json.dumps([f"explanation.{form}", FILES[form], base64.b64encode(content).decode()])
 
 
 def _drawing(question: Question) -> dict[str, Any]:
     if question.kind == "attention":
         return {"layer": question.layer}
-    layers = {"layers": True} if question.kind in ("sentence", "next") and question.view == "layers" else {}
+    layers = {"layers": True} if question.kind in SENTENCES and question.view == "layers" else {}
     return {"level": question.level, **layers}
 
 

@@ -5,8 +5,9 @@ from html import escape
 from typing import Any
 
 from explorer.answer import Answer, answer
+from explorer.catalog import LOADED
 from explorer.heat import heat_table
-from explorer.limits import RefusedError
+from explorer.limits import LIMITS, Deadline, RefusedError
 from explorer.passages import Passage, passages
 from explorer.question import WHOLE_GRADIENT, Question
 from hf_mambalrp import Explanation
@@ -28,9 +29,10 @@ LINES = "\n"
 
 def view(asked: Question) -> str:
     """Answer a question as HTML for the page. RefusedError: see :func:`explorer.answer.answer`."""
-    body = {"generation": _generation, "attention": _attention, "document": _document}.get(asked.kind, _explained)(
-        asked
-    )
+    write = {"generation": _generation, "attention": _attention, "document": _document}.get(asked.kind, _explained)
+    LOADED.get(asked.entry)  # what loads for the first time takes its time, and is not counted
+    with Deadline(LIMITS.seconds):
+        body = write(asked)
     return f'<div class="hfm answer">{body}</div>'
 
 
@@ -60,15 +62,16 @@ def _layers(asked: Question, found: Answer) -> str:
     if ex.layer_relevance is None:
         names = ", ".join(method_title(name) for name in WHOLE_GRADIENT)
         raise RefusedError(f"{method_title(asked.method)} has no relevance of layers. These methods have it: {names}.")
-    words = _strongest(ex, asked.level)
+    words, (for_, against) = _strongest(ex, asked.level), speaks(ex, 0)
     rows = ["embedding", *(f"block {number}" for number in range(1, len(ex.layer_relevance)))]
     values = [[sum(layer[i] for i in word.tokens) for word in words] for layer in ex.layer_relevance[:, 0].tolist()]
     return (
         f"<h3>{_safe(heading(ex, 0))} Layer by layer</h3>"
         "<p class='how'>Read from the bottom up: where the relevance sits after the embedding and after each block. "
-        "Every row sums to the score, less what the biases above it took.</p>"
+        "Every row sums to the score, less what the biases above it took. "
+        f"Blue {_safe(for_)}, red {_safe(against)}.</p>"
         f"{heat_table(values[::-1], rows[::-1], [word.text for word in words], 'after', asked.level)}"
-        f"{_left_out(ex, asked.level)}{_how(ex)}"
+        f"{_left_out(ex, asked.level)}{_sum(ex)}<p class='how'>{reading(ex, 0)}</p>"
     )
 
 
@@ -83,7 +86,7 @@ def _methods(asked: Question, found: Answer) -> str:
     )
     listed = {name: ex.words(level=asked.level) for name, ex in answers.items()}
     first = next(iter(listed.values()))
-    kept = [number for number, word in enumerate(first)][:MOST_WORDS]
+    kept = range(len(first))[:MOST_WORDS]
     head = "".join(f'<th scope="col" class="num">{_safe(method_title(name))}</th>' for name in listed)
     lines = "".join(
         f'<tr><th scope="row"><bdi>{_name(first[i])}</bdi></th>'
@@ -97,6 +100,7 @@ def _methods(asked: Question, found: Answer) -> str:
         f"<div class='wide' tabindex='0' role='region' aria-label='Numbers of every method'><table><caption>"
         f"{asked.level.capitalize()}s and methods</caption><thead><tr><th scope='col'>{asked.level.capitalize()}</th>"
         f"{head}</tr></thead><tbody>{lines}</tbody></table></div>"
+        + (f"<p class='note'>Shown: the first {MOST_WORDS} of {len(first)}.</p>" if len(first) > MOST_WORDS else "")
     )
 
 
@@ -108,7 +112,7 @@ def _generation(asked: Question) -> str:
     values = [[sum(row[i] for i in word.tokens) for word in words] for row in ex.relevance[0, steps].tolist()]
     names = [ex.tokens[0][ex.prompt_length + t] for t in steps]
     text = "".join(names)
-    chances = [f"{label(name)} {p:.0%}" for name, p in zip(names, ex.probability[0, steps].tolist(), strict=True)]
+    chances = [f"“{label(name)}” {p:.0%}" for name, p in zip(names, ex.probability[0, steps].tolist(), strict=True)]
     gap = ex.conservation.gap[0].abs().max().item()
     return (
         f"<h3>What speaks for each generated token?</h3>"
@@ -125,13 +129,13 @@ def _generation(asked: Question) -> str:
 
 def _attention(asked: Question) -> str:
     ex = answer(asked).result
-    layer = min(asked.layer, len(ex.layers) - 1)
+    layer = asked.layer
     names = ex.tokens[0]
     return (
-        f"<h3>Which position reads which? Layer {layer} of {len(ex.layers)}</h3>"
+        f"<h3>Which position reads which? Layer {layer}, of 0 to {len(ex.layers) - 1}</h3>"
         f"{heat_table(ex.map(layer).tolist(), names, names, 'reads', 'is read', triangle=True)}"
-        "<p class='how'>Each row is a token that reads, each column a token that is read: blue (+) is taken up with "
-        "its sign, red (−, dashed or struck) with the sign turned. These weights of the mixer are averaged over its "
+        "<p class='how'>Each row is a token that reads, each column a token that is read: blue is taken up with "
+        "its sign, red with the sign turned. These weights of the mixer are averaged over its "
         f"channels. They are no relevance and sum to nothing in particular.</p>{_origin(ex)}"
     )
 
@@ -207,9 +211,8 @@ def _tint(relevance: float, peak: float) -> str:
 
 
 def _how(ex: Explanation) -> str:
-    return (
-        f"{_legend(ex)}{_sum(ex)}<p class='how'>{reading(ex, 0)} A word can be hovered, or reached by Tab and ← →.</p>"
-    )
+    where = "Hover or tap a word for its number, or go by Tab and ← →."
+    return f"{_legend(ex)}{_sum(ex)}<p class='how'>{reading(ex, 0)} {where}</p>"
 
 
 def _legend(ex: Explanation) -> str:

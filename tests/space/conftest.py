@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from screen import SIZES, WAIT
 from space_server import APP, LANGUAGE_MODEL, MARKUP, ROOT, SHOTS, Server
 
 sys.path[:0] = [str(APP), str(ROOT / "tests")]
@@ -81,3 +82,36 @@ def browser():
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def demo():
+    from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+
+    return AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+
+
+@pytest.fixture
+def visit(server, browser):
+    """Open the page; afterwards nothing may have been loaded from elsewhere, and no script of a text have run."""
+    pages, foreign, broken = [], [], []
+
+    def opened(query="", size="desktop", kind="sentence", **options):
+        width, height = SIZES[size]
+        page = browser.new_page(viewport={"width": width, "height": height}, accept_downloads=True, **options)
+        page.set_default_timeout(WAIT)
+        page.on(
+            "request", lambda r: None if r.url.startswith((server.url, "data:", "blob:")) else foreign.append(r.url)
+        )
+        page.on("pageerror", lambda error: broken.append(str(error)))
+        page.goto(server.url + query)
+        page.wait_for_selector(f"#{kind}-answer .answer")
+        pages.append(page)
+        return page
+
+    yield opened
+    for page in pages:
+        assert page.evaluate("typeof hacked") == "undefined"
+        page.close()
+    assert foreign == []
+    assert broken == []

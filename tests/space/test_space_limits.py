@@ -13,7 +13,7 @@ import pytest
 from gradio_client import Client
 from space_server import LANGUAGE_MODEL
 
-from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, Explanation
+from hf_mambalrp import DEMO_MODEL, Explanation
 
 USUAL = ["", "", "mambalrp", ""]
 """Target, contrast, method and model of the endpoint ``explain``."""
@@ -51,11 +51,6 @@ def post(server, name, data, timeout=60):
 @pytest.fixture(scope="module")
 def client(server):
     return Client(server.url, verbose=False)
-
-
-@pytest.fixture(scope="module")
-def demo():
-    return AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
 
 
 def test_the_api_returns_the_same_numbers(client, demo):
@@ -147,9 +142,27 @@ def test_a_body_that_is_too_large_is_refused(server):
         for _ in range(64):
             yield b"x" * 65536
 
-    request = urllib.request.Request(server.url + "gradio_api/upload", pieces(), {"Transfer-Encoding": "chunked"})
-    with pytest.raises(urllib.error.HTTPError, match="413"):
-        urllib.request.urlopen(request, timeout=30)
+    for route in ("call/explain", "upload"):
+        request = urllib.request.Request(server.url + f"gradio_api/{route}", pieces(), {"Transfer-Encoding": "chunked"})
+        with pytest.raises(urllib.error.HTTPError, match="413"):
+            urllib.request.urlopen(request, timeout=30)
+
+
+@pytest.mark.parametrize("route", ["gradio_api/upload", "gradio_api/upload/", "upload"])
+def test_no_file_can_be_left(server, route):
+    body = b'--X\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\na\r\n--X--\r\n'
+    request = urllib.request.Request(server.url + route, body, {"Content-Type": "multipart/form-data; boundary=X"})
+    with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+        urllib.request.urlopen(request, timeout=10)
+    assert "Files cannot be uploaded here" in json.load(refused.value)["detail"]
+
+
+@pytest.mark.parametrize("route", ["run/explain", "api/explain", "run/predict"])
+def test_no_route_passes_by_the_queue(server, route):
+    body = json.dumps({"data": [TEXT, *USUAL], "fn_index": 0}).encode()
+    url = f"{server.url}gradio_api/{route}"
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"}), timeout=20)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"data": 7}', b'{"data": [[]]}', b"\xff\xfe\x00"])
@@ -217,6 +230,9 @@ def test_the_rate_is_limited_per_client_and_refilled(explorer):
     with pytest.raises(RefusedError, match=r"more than 6 requests a minute. Please try again in 10 seconds"):
         rate.take("a")
     rate.take("b")
+    now[0] = 9.9
+    with pytest.raises(RefusedError, match=r"Please try again in 1 second\."):
+        rate.take("a")
     now[0] = 10.0
     rate.take("a")
     with pytest.raises(RefusedError):
@@ -249,12 +265,16 @@ def test_page_and_api_share_the_rate(explorer, monkeypatch):
 def test_behind_a_proxy_of_a_space_the_visitor_is_counted(explorer, monkeypatch):
     from explorer.limits import client_of
 
-    request = SimpleNamespace(
-        client=SimpleNamespace(host="10.0.0.1"), headers={"x-forwarded-for": "192.0.2.7, 10.0.0.9"}
-    )
-    assert client_of(request) == "10.0.0.1", "anyone can write that header where there is no proxy"
+    def client(forwarded):
+        headers = {"x-forwarded-for": forwarded} if forwarded else {}
+        return client_of(SimpleNamespace(client=SimpleNamespace(host="10.0.0.1"), headers=headers))
+
+    assert client("9.9.9.9, 10.0.0.9") == "10.0.0.1", "anyone can write that header where there is no proxy"
     monkeypatch.setenv("SPACE_ID", "user/space")
-    assert client_of(request) == "192.0.2.7"
+    assert client("9.9.9.9, 10.0.0.9") == "9.9.9.9"
+    assert client("1.1.1.1, nonsense, 9.9.9.9, 10.0.0.9") == "9.9.9.9", "what the visitor wrote there does not count"
+    assert client("2606:4700:4700::1111") == "2606:4700:4700::1111"
+    assert client("") == client("10.0.0.9") == client("nonsense") == "10.0.0.1"
 
 
 def test_a_link_asks_what_was_asked(explorer):

@@ -4,87 +4,14 @@ import json
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from space_server import LANGUAGE_MODEL, MARKUP, SHOTS
+from screen import PRAISE, SIZES, ask, changed, marks, panel, shot, words
+from space_server import LANGUAGE_MODEL, MARKUP
 
 from hf_mambalrp import (
-    DEMO_MODEL,
     AutoMambaLRPForCausalLM,
-    AutoMambaLRPForSequenceClassification,
     Explanation,
     GenerationExplanation,
 )
-from hf_mambalrp.viz.wording import signed
-
-PRAISE = "The plot is thin, but the cast is warm and the ending is simply wonderful."
-SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
-WAIT = 20_000
-
-
-@pytest.fixture(scope="module")
-def demo():
-    return AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
-
-
-@pytest.fixture
-def visit(server, browser):
-    """Open the page; afterwards nothing may have been loaded from elsewhere, and no script of a text have run."""
-    pages, foreign, broken = [], [], []
-
-    def opened(query="", size="desktop", kind="sentence", **options):
-        width, height = SIZES[size]
-        page = browser.new_page(viewport={"width": width, "height": height}, accept_downloads=True, **options)
-        page.set_default_timeout(WAIT)
-        page.on(
-            "request", lambda r: None if r.url.startswith((server.url, "data:", "blob:")) else foreign.append(r.url)
-        )
-        page.on("pageerror", lambda error: broken.append(str(error)))
-        page.goto(server.url + query)
-        page.wait_for_selector(f"#{kind}-answer .answer")
-        pages.append(page)
-        return page
-
-    yield opened
-    for page in pages:
-        assert page.evaluate("typeof hacked") == "undefined"
-        page.close()
-    assert foreign == []
-    assert broken == []
-
-
-def panel(page):
-    return page.locator("[role=tabpanel]:visible")
-
-
-def ask(page, text, button="Explain", kind="sentence"):
-    """Type a text, press the button, wait for its answer."""
-    before = page.locator(f"#{kind}-answer").inner_html()
-    panel(page).locator("textarea").first.fill(text)
-    panel(page).get_by_role("button", name=button, exact=True).click()
-    changed(page, before, kind)
-
-
-def changed(page, before, kind="sentence"):
-    page.wait_for_function(
-        "([id, before]) => { const now = document.getElementById(id).innerHTML;"
-        " return now !== before && now.includes('answer') && !document.querySelector('#' + id + ' .wrap:not(.hide)') }",
-        arg=[f"{kind}-answer", before],
-    )
-
-
-def marks(page, kind="sentence"):
-    """Text and number of every word, as a screen reader gets them."""
-    return [
-        tuple(label.rsplit(", ", 1)[0].rsplit(": ", 1))
-        for label in page.locator(f"#{kind}-answer .text .w").evaluate_all("all => all.map(w => w.ariaLabel)")
-    ]
-
-
-def words(ex, level="word"):
-    return [(word.text.strip(), signed(word.relevance)) for word in ex.words(level=level)]
-
-
-def shot(page, name):
-    page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +150,7 @@ def test_downloads_python_and_link(visit, demo, server, browser):
 
 def test_a_link_restores_every_choice(visit):
     page = visit(
-        "?text=A+dull+film&target=positive&contrast=negative&method=lrp_ln&view=methods&level=token&compared=lrp_ln"
+        "#text=A+dull+film&target=positive&contrast=negative&method=lrp_ln&view=methods&level=token&compared=lrp_ln"
     )
     assert "What speaks for positive rather than negative? 1 methods" in page.locator("#sentence-answer").inner_text()
     assert panel(page).get_by_label("Methods", exact=True).is_checked()
@@ -233,7 +160,7 @@ def test_a_link_restores_every_choice(visit):
 
 
 def test_next_word(visit, allow_list):
-    page = visit("?kind=next&text=The+capital+of+France+is&target=+Paris&contrast=+One", kind="next")
+    page = visit("#kind=next&text=The+capital+of+France+is&target=+Paris&contrast=+One", kind="next")
     model = AutoMambaLRPForCausalLM.from_pretrained(json.loads(allow_list.read_text())[0]["id"])
     ex = model.explain("The capital of France is", target=" Paris", contrast=" One")
     assert marks(page, "next") == words(ex)
@@ -243,7 +170,7 @@ def test_next_word(visit, allow_list):
 
 
 def test_generation_matrix(visit, allow_list):
-    page = visit("?kind=generation&text=The+capital+of&tokens=5&level=token", kind="generation")
+    page = visit("#kind=generation&text=The+capital+of&tokens=5&level=token", kind="generation")
     model = AutoMambaLRPForCausalLM.from_pretrained(json.loads(allow_list.read_text())[0]["id"])
     ex = model.explain_generation("The capital of", max_new_tokens=5)
     steps = ex.generated(0)
@@ -262,7 +189,7 @@ def test_generation_matrix(visit, allow_list):
 
 
 def test_hidden_attention(visit, demo):
-    page = visit("?kind=attention&text=Not+a+bad+film&layer=2", kind="attention")
+    page = visit("#kind=attention&text=Not+a+bad+film&layer=2", kind="attention")
     rows = page.locator("table.heat tbody tr").evaluate_all(
         "all => all.map(r => [...r.cells].slice(1).map(c => c.title))"
     )
@@ -319,7 +246,7 @@ def test_text_and_vocabulary_are_never_markup(visit):
         asked = {"kind": kind, "text": attack, "model": LANGUAGE_MODEL}
         if kind == "next":
             asked["target"] = MARKUP
-        other = visit("?" + urlencode(asked), kind=kind)
+        other = visit("#" + urlencode(asked), kind=kind)
         assert other.locator(f"#{kind}-answer").locator("img, script").count() == 0
         assert "<img" in other.locator(f"#{kind}-answer").inner_text()
 
@@ -334,7 +261,7 @@ def test_text_and_vocabulary_are_never_markup(visit):
     ],
 )
 def test_accessibility(visit, size, scheme, kind):
-    page = visit(f"?kind={kind}&text=A+warm+film.+But+a+dull+end.", size, kind, color_scheme=scheme)
+    page = visit(f"#kind={kind}&text=A+warm+film.+But+a+dull+end.", size, kind, color_scheme=scheme)
     if kind == "sentence":
         page.get_by_text("Take it with you").first.click()
         page.wait_for_selector("#sentence-python textarea")

@@ -1,0 +1,45 @@
+"""What the tests of the page share: how it is asked, and how its answer is read."""
+
+from space_server import SHOTS
+
+from hf_mambalrp.viz.wording import signed
+
+PRAISE = "The plot is thin, but the cast is warm and the ending is simply wonderful."
+SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+WAIT = 20_000
+
+
+def panel(page):
+    return page.locator("[role=tabpanel]:visible")
+
+
+def ask(page, text, button="Explain", kind="sentence"):
+    """Type a text, press the button, wait for its answer."""
+    before = page.locator(f"#{kind}-answer").inner_html()
+    panel(page).locator("textarea").first.fill(text)
+    panel(page).get_by_role("button", name=button, exact=True).click()
+    changed(page, before, kind)
+
+
+def changed(page, before, kind="sentence"):
+    page.wait_for_function(
+        "([id, before]) => { const now = document.getElementById(id).innerHTML;"
+        " return now !== before && now.includes('answer') && !document.querySelector('#' + id + ' .wrap:not(.hide)') }",
+        arg=[f"{kind}-answer", before],
+    )
+
+
+def marks(page, kind="sentence"):
+    """Text and number of every word, as a screen reader gets them."""
+    return [
+        tuple(label.rsplit(", ", 1)[0].rsplit(": ", 1))
+        for label in page.locator(f"#{kind}-answer .text .w").evaluate_all("all => all.map(w => w.ariaLabel)")
+    ]
+
+
+def words(ex, level="word"):
+    return [(word.text.strip(), signed(word.relevance)) for word in ex.words(level=level)]
+
+
+def shot(page, name):
+    page.screenshot(path=SHOTS / f"{name}.png", full_page=True)

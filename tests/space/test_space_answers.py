@@ -1,0 +1,191 @@
+"""How an answer is computed, shown, copied and kept: models, time, ZeroGPU, Python, files."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+from space_server import APP
+
+TEXT = "A warm film with a dull end."
+
+
+def test_a_model_that_loads_holds_up_nobody_else(explorer, monkeypatch):
+    """Visitors of one model do not wait for another; the model is loaded once for all who ask for it."""
+    from threading import Event
+
+    from explorer.catalog import Entry, Loaded
+
+    may_end, loaded = Event(), []
+
+    def load(wanted):
+        loaded.append(wanted.id)
+        if wanted.id == "slow":
+            assert may_end.wait(30)
+        return wanted.id, None
+
+    monkeypatch.setattr(Loaded, "_load", staticmethod(load))
+    models, slow, fast = Loaded(), *(Entry(name, name, "text-generation") for name in ("slow", "fast"))
+    with ThreadPoolExecutor(4) as visitors:
+        waiting = [visitors.submit(models.get, slow) for _ in range(2)]
+        try:
+            assert visitors.submit(models.get, fast).result(timeout=10) == ("fast", None)
+        finally:
+            may_end.set()
+        assert [visit.result(timeout=10) for visit in waiting] == [("slow", None)] * 2
+    assert sorted(loaded) == ["fast", "slow"]
+
+
+def test_the_space_starts_without_its_first_model(explorer, monkeypatch):
+    """A model that cannot be loaded for now is missing for as long, and the rest of the page is there."""
+    from explorer.catalog import PACKAGED, Entry
+    from explorer.page import build
+
+    missing = Entry("/nowhere/at/all", "Missing", "text-classification")
+    monkeypatch.setattr(explorer.catalog, "ENTRIES", [missing, PACKAGED])
+    build()
+    html, _, _ = explorer.serve.shown(None, text=TEXT)
+    assert "The model “Missing” could not be loaded just now" in html
+    html, _, _ = explorer.serve.shown(None, text=TEXT, model=PACKAGED.title)
+    assert 'class="text"' in html
+
+
+def test_all_methods_together_have_the_time_of_one_request(explorer, monkeypatch):
+    from explorer.question import METHODS
+
+    monkeypatch.setattr(explorer.views, "LIMITS", SimpleNamespace(**{**vars(explorer.views.LIMITS), "seconds": 1}))
+    begin = time.monotonic()
+    html, _, _ = explorer.serve.shown(None, text="one " * 400, view="methods", compared=list(METHODS))
+    assert "longer than 1 seconds and was stopped" in html
+    assert time.monotonic() - begin < 15
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"target": "other"}, "is no class of this model"),
+        ({"text": "a " * 700}, "at most 512 are read here"),
+        ({"text": TEXT}, 'class="text"'),
+    ],
+)
+def test_on_zerogpu_visitors_read_the_same_sentences(explorer, monkeypatch, values, says):
+    """`spaces` runs the function in another process: of an exception only the name of its class comes back."""
+    import pickle
+
+    import gradio as gr
+
+    compute = explorer.answer._compute
+
+    def on_gpu(question):
+        try:
+            return pickle.loads(pickle.dumps(compute(pickle.loads(pickle.dumps(question)))))
+        except Exception as error:
+            raise gr.Error(type(error).__name__, title="ZeroGPU worker error") from None
+
+    monkeypatch.setattr(explorer.answer, "_computed", on_gpu)
+    explorer.answer._answered.cache_clear()
+    assert says in explorer.serve.shown(None, **{"text": "A film.", **values})[0]
+
+
+def test_on_zerogpu_a_used_up_quota_is_said_where_the_answer_would_be(explorer, monkeypatch):
+    import gradio as gr
+
+    def on_gpu(question):
+        raise gr.Error("You have exceeded your GPU quota. <b>Try again</b> in 1:00:00.", title="ZeroGPU quota exceeded")
+
+    monkeypatch.setattr(explorer.answer, "_computed", on_gpu)
+    explorer.answer._answered.cache_clear()
+    html, query, code = explorer.serve.shown(None, text=TEXT)
+    assert "exceeded your GPU quota. &lt;b&gt;Try again" in html
+    assert (query, code) == ("", "")
+
+
+def test_the_function_for_the_gpu_is_decorated_where_spaces_is_installed(environment, tmp_path):
+    (tmp_path / "spaces.py").write_text(
+        "def GPU(duration):\n"
+        "    def decorate(function):\n"
+        "        def on_gpu(*values):\n"
+        "            print('on the GPU for', duration, flush=True)\n"
+        "            return function(*values)\n"
+        "        return on_gpu\n"
+        "    return decorate\n"
+    )
+    code = (
+        "from explorer.serve import shown\n"
+        "assert 'class=\"text\"' in shown(None, text='A warm film.')[0]\n"
+        "assert 'is no class' in shown(None, text='A warm film.', target='x')[0]\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(APP), os.environ.get("PYTHONPATH", "")])
+    variables = {**os.environ, **environment, "PYTHONPATH": paths}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines().count("on the GPU for 30") == 2
+
+
+def test_the_python_gives_what_is_on_the_screen(explorer, demo, allow_list, capsys):
+    import re
+
+    from hf_mambalrp import AutoMambaLRPForCausalLM
+
+    def printed(**values):
+        html, _, code = explorer.serve.shown(None, **values)
+        capsys.readouterr()
+        run = {}
+        exec(code, run)
+        return html, run["result"], capsys.readouterr().out
+
+    methods = ["lrp_ln", "gradient_x_input"]
+    html, result, out = printed(text=TEXT, view="methods", compared=methods, target="negative")
+    assert result.method == "gradient_x_input"
+    for name in methods:
+        ex = demo.explain(TEXT, method=name, target="negative")
+        assert str(ex.conservation) in html
+        assert ex.to_text() in out
+
+    html, result, out = printed(text=TEXT, view="layers", level="token")
+    titles = re.findall(r'title="([^"]+)"', html)
+    numbers = [[float(n) for n in line.split("[")[1].rstrip("]").split(", ")] for line in out.splitlines()]
+    columns = [list(map(float, titles[i :: len(numbers)])) for i in range(len(numbers))]
+    assert [line[::-1] for line in numbers] == [pytest.approx(column, abs=0.00051) for column in columns]
+
+    html, result, out = printed(kind="attention", text="Not bad", layer=1)
+    assert out.strip() == str(demo.hidden_attention("Not bad").map(1))
+
+    html, result, out = printed(kind="generation", text="The capital of", tokens=3)
+    model = AutoMambaLRPForCausalLM.from_pretrained(json.loads(allow_list.read_text())[0]["id"])
+    ex = model.explain_generation("The capital of", max_new_tokens=3)
+    assert all(ex.step(step).to_text() in out for step in ex.generated(0))
+
+
+def test_files_hold_what_is_on_the_screen(explorer, demo):
+    import base64
+
+    def file(form, **values):
+        return base64.b64decode(json.loads(explorer.serve.downloaded(None, form, **values))[2]).decode()
+
+    for level in ("word", "token"):
+        assert file("html", text=TEXT, level=level) == demo.explain(TEXT, layers=True).to_html(level=level)
+    assert "Hidden attention" in file("html", kind="attention", text="Not bad")
+
+
+def test_the_front_matter_is_what_spaces_needs():
+    import gradio
+    import transformers
+    from huggingface_hub import RepoCard
+    from packaging.requirements import Requirement
+
+    card = RepoCard.load(APP / "README.md").data
+    assert (card.sdk, card.app_file, card.python_version) == ("gradio", "app.py", "3.12")
+    assert card.sdk_version == gradio.__version__, "the release that these tests ran with"
+    assert len(card.short_description) <= 60
+    lines = (APP / "requirements.txt").read_text().splitlines()
+    required = {one.name: one.specifier for one in (Requirement(line.partition("#")[0]) for line in lines)}
+    assert set(required) == {"hf_mambalrp", "torch", "transformers"}, "sdk_version installs gradio"
+    assert [v for v in ("2.7.1", "2.8.0", "2.11.0", "2.12.0") if v in required["torch"]] == ["2.8.0", "2.11.0"]
+    assert transformers.__version__ in required["transformers"]
