@@ -33,6 +33,16 @@ def metadata(card: str) -> dict[str, Any]:
     return found or {}
 
 
+def listed(found: Mapping[str, Any], key: str) -> list[Any]:
+    """What front matter lists under a key: [] without it, one text as a list of it. CardError: something else."""
+    value = found.get(key)
+    if isinstance(value, str):
+        return [value]
+    if value is not None and not isinstance(value, list):
+        raise CardError(f"{key} in the front matter of README.md is a {type(value).__name__}; it must be a list.")
+    return value or []
+
+
 def with_metadata(card: str, values: Mapping[str, Any]) -> str:
     """The card with these keys of its front matter set; lines of other keys, and of equal ones, stay as they are."""
     found = metadata(card)
@@ -42,7 +52,7 @@ def with_metadata(card: str, values: Mapping[str, Any]) -> str:
     newline = _newline(card)
     match = FRONT_MATTER.match(card)
     if match is None:
-        rest = newline + card if card else ""
+        rest = newline + card.removeprefix("\ufeff") if card else ""  # inside a text the mark would be a character
         return f"---{newline}{_dump(changed, newline)}{newline}---{newline}{rest}"
     wanted = {**found, **changed}
     block = _edited(match[2], changed, newline)
@@ -67,30 +77,39 @@ def with_section(card: str, section: str) -> str:
     """
     newline = _newline(card)
     section = f"{BEGIN}\n{section.strip()}\n{END}".replace("\n", newline)
-    if has_section(card):
-        return card[: card.index(BEGIN)] + section + card[card.index(END) + len(END) :]
+    place = _place(card)
+    if place is not None:
+        return card[: place.start - len(BEGIN)] + section + card[place.stop + len(END) :]
     ended = re.search(r"(\r?\n){0,2}\Z", card)
     missing = 2 - ended[0].count("\n") if card and ended else 0
     return card + newline * missing + section + newline
 
 
-def has_section(card: str) -> bool:
-    """Whether the card has the markers. CardError: they do not make one section."""
-    begins, ends = card.count(BEGIN), card.count(END)
+def section_of(card: str) -> str | None:
+    r"""What stands between the markers, its lines ended by ``\n``; None without them. CardError: as above."""
+    place = _place(card)
+    return None if place is None else card[place.start : place.stop].replace("\r\n", "\n").strip()
+
+
+def _place(card: str) -> slice | None:
+    """Where the section is. Markers in the front matter, such as in a name there, are none."""
+    front = FRONT_MATTER.match(card)
+    body = front.end() if front else 0
+    begins, ends = card.count(BEGIN, body), card.count(END, body)
     if (begins, ends) == (0, 0):
-        return False
-    if (begins, ends) != (1, 1) or card.index(END) < card.index(BEGIN):
+        return None
+    place = slice(card.find(BEGIN, body) + len(BEGIN), card.find(END, body))
+    if (begins, ends) != (1, 1) or place.stop < place.start:
         raise CardError(
             f"README.md has {begins} {BEGIN} and {ends} {END}; there must be one of each in this order, or none. Mend "
             "it and push again."
         )
-    return True
+    return place
 
 
-def joined(there: Any, added: Iterable[str]) -> list[Any]:
+def joined(there: list[Any], added: Iterable[str]) -> list[Any]:
     """A list of tags: those there, then the new ones."""
-    listed = [there] if isinstance(there, str) else list(there or [])
-    return listed + [tag for tag in added if tag not in listed]
+    return there + [tag for tag in added if tag not in there]
 
 
 def _newline(card: str) -> str:

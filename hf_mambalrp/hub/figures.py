@@ -1,9 +1,10 @@
 """Faithfulness figures in a card: a table of every method, and ``model-index`` results of the first."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
-from hf_mambalrp.errors import InputError
+from hf_mambalrp.errors import CardError, InputError
 from hf_mambalrp.hub.markdown import escaped, table
 
 METRICS = {
@@ -13,6 +14,8 @@ METRICS = {
     "sufficiency": "Sufficiency",
 }
 """Of an evaluation, with what they are called in a card."""
+HEADING = "### Faithfulness"
+"""A line of its own; explained texts, which are escaped, cannot be one."""
 
 
 def evaluation_section(results: Mapping[str, Any]) -> str:
@@ -25,7 +28,7 @@ def evaluation_section(results: Mapping[str, Any]) -> str:
         lines.append([escaped(method), *numbers])
     return "\n\n".join(
         [
-            "### Faithfulness",
+            HEADING,
             f"Perturbation tests on {len(results['examples'])} texts, taken of the {escaped(settings['output'])}: what "
             "the model does as tokens go and come in the order of their relevance. Higher is better, for sufficiency "
             f"lower. In brackets the {settings['confidence']:.0%} confidence interval over the texts.",
@@ -34,8 +37,11 @@ def evaluation_section(results: Mapping[str, Any]) -> str:
     )
 
 
-def model_index(results: Mapping[str, Any], name: str, there: Any) -> list[dict[str, Any]]:
-    """The figures of the first method as ``model-index``, in place of earlier ones of ours, beside others' results."""
+def model_index(results: Mapping[str, Any], name: str, there: list[Any]) -> list[dict[str, Any]]:
+    """The figures of the first method as ``model-index``, in place of earlier ones of ours, beside others' results.
+
+    CardError: ``there`` is no ``model-index``.
+    """
     method = next(iter(results["methods"]))
     task = {"type": "explanation-faithfulness", "name": "Explanation faithfulness"}
     result = {
@@ -51,8 +57,13 @@ def model_index(results: Mapping[str, Any], name: str, there: Any) -> list[dict[
         ],
     }
     first: Any
-    first, *others = there if isinstance(there, list) and there else [{"name": name}]
-    kept = [one for one in first.get("results") or [] if one.get("task") != task]
+    first, *others = there or [{"name": name}]
+    try:
+        kept = [one for one in first.get("results") or [] if one.get("task") != task]
+    except AttributeError as error:
+        raise CardError(
+            "model-index in the front matter of README.md must be a list of models, each with a list of results."
+        ) from error
     return [{**first, "results": [*kept, result]}, *others]
 
 
@@ -62,15 +73,14 @@ def checked_results(evaluation: Any) -> Mapping[str, Any]:
     try:
         for found in results["methods"].values():
             for metric in METRICS:
-                float(found[metric]["mean"]), float(found[metric]["low"]), float(found[metric]["high"])
-        lacking = not results["methods"] or not {"output", "confidence"} <= {*results["settings"]}
-        lacking = lacking or not results["examples"]
+                if not all(isfinite(found[metric][name]) for name in ("mean", "low", "high")):
+                    raise ValueError(f"{metric} is not finite")
+        str(results["settings"]["output"]), float(results["settings"]["confidence"])
+        lacking = not results["methods"] or not results["examples"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"evaluation is not what evaluate_faithfulness returns: {error!r} in it.") from error
     if lacking:
-        raise InputError(
-            "evaluation is not what evaluate_faithfulness returns: it lacks methods, examples or settings."
-        )
+        raise InputError("evaluation is not what evaluate_faithfulness returns: it lacks methods or examples.")
     found_results: Mapping[str, Any] = results
     return found_results
 

@@ -148,9 +148,9 @@ def hub_errors(repo_id: str, repo_type: RepoType) -> Iterator[None]:
         if isinstance(error, ValueError) and not isinstance(error, HfHubHTTPError):  # such as a card that is refused
             raise
         for cause in _causes(error):  # an upload's error comes wrapped in a RuntimeError
-            if isinstance(cause, HfHubHTTPError):
+            if isinstance(cause, HfHubHTTPError) and not isinstance(cause, LocalEntryNotFoundError):
                 raise _refused(cause, where) from error
-            if isinstance(cause, (ConnectionError, TimeoutError)) or _is_transport(cause):
+            if isinstance(cause, (LocalEntryNotFoundError, ConnectionError, TimeoutError)) or _is_transport(cause):
                 raise _unreachable(where, cause) from error
         raise
 
@@ -158,10 +158,13 @@ def hub_errors(repo_id: str, repo_type: RepoType) -> Iterator[None]:
 def _refused(error: Any, where: str) -> HubError:
     status = getattr(error.response, "status_code", None)
     said = (getattr(error, "server_message", None) or " ".join(str(error).split())).rstrip(".") + "."
-    if isinstance(error, GatedRepoError) or status == 403:  # the first is also a RepositoryNotFoundError
+    if isinstance(error, GatedRepoError):  # which is also a RepositoryNotFoundError
+        return RepositoryAccessError(f"The {where} is gated: {said} Ask for access on its page on the Hub.")
+    if status == 403:
+        proposal = "" if where.startswith("space") else ", or create_pr=True to propose the change to its owner"
         return RepositoryAccessError(
-            f"The token does not allow this on {where}: {said} Give a repository of your own (your-name/...), a token "
-            "that may write, or create_pr=True to propose the change to its owner."
+            f"The token does not allow this on {where}: {said} Give a repository of your own (your-name/...), or a "
+            f"token that may write{proposal}."
         )
     if isinstance(error, RepositoryNotFoundError) or status == 404:
         return MissingRepositoryError(
@@ -175,7 +178,10 @@ def _refused(error: Any, where: str) -> HubError:
         )
     if status in (409, 412):
         return HubError(f"Someone else has changed {where} in the meantime; nothing was written. Do the same again.")
-    return HubError(f"The Hub answered for {where}: {said} Nothing was committed; the same call may be made again.")
+    return HubError(
+        f"The Hub answered for {where}: {said} A commit takes effect as a whole or not at all; the same call may be "
+        "made again."
+    )
 
 
 def _offline(where: str) -> OfflineError:

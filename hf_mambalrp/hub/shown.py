@@ -10,10 +10,10 @@ from hf_mambalrp.generation_explanation import GenerationExplanation
 from hf_mambalrp.hub.markdown import escaped, table
 from hf_mambalrp.viz.wording import balance, facts, label, question, reading, shorten, signed, speaks, unsigned, visible
 
-PICTURES = "explanations/explanation-*.png"
-"""Where a card's pictures are in its repository; * is their number."""
 SHOWN = 8
 """Rows in a card."""
+PICTURES = [f"explanations/explanation-{number}.png" for number in range(1, SHOWN + 1)]
+"""Where a card's pictures are in its repository."""
 TABLE_WORDS = 10
 STEP_WORDS = 4
 TEXT = 600
@@ -38,8 +38,7 @@ def explanations_section(shown: Sequence[tuple[AnyExplanation, int]]) -> tuple[s
     """Markdown of the first ``SHOWN`` rows, and the pictures that it links to, by their path beside the card."""
     pictures: dict[str, bytes] = {}
     parts = []
-    for number, (one, row) in enumerate(shown[:SHOWN], start=1):
-        path = PICTURES.replace("*", str(number))
+    for path, (one, row) in zip(PICTURES, shown, strict=False):
         pictures[path] = _picture(one, row)
         part = _generation(one, row, path) if isinstance(one, GenerationExplanation) else _explanation(one, row, path)
         parts.append("\n\n".join(part))

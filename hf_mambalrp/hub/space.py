@@ -1,20 +1,28 @@
 """A Gradio Space that explains one model: a working copy of the app that comes with this package."""
 
 import json
+import re
 import shutil
 import tempfile
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
 from hf_mambalrp.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, configuration
-from hf_mambalrp.errors import InputError, MissingExtraError
-from hf_mambalrp.hub.card import decode, with_metadata
+from hf_mambalrp.errors import InputError, MambaLRPError, MissingExtraError
+from hf_mambalrp.hub.card import decode, metadata, with_metadata
 from hf_mambalrp.hub.repository import CARD, Token, hub_api, hub_errors, open_repository
 
 TEMPLATE = Path(__file__).parent / "space_template"
 """In the source tree a link to ``spaces_app/``; in an installed package a copy of it."""
+PACKAGE = Path(__file__).parents[1]
+REQUIREMENTS = "requirements.txt"
+EXTRA = re.compile(r"""extra == ["'](\w+)["']""")
 MODELS = "models.json"
 """The app's list of the models that it may load."""
+APP = "app.py"
+RUNS = ("sdk", "sdk_version", "python_version", "app_file", "models")
+"""Front matter that goes with the app; the rest is how the Space looks, which its owner may change."""
 LEFT_OUT = ("__pycache__", ".*", "*.pyc")
 TASKS = {
     "ForSequenceClassification": ("text-classification", AutoMambaLRPForSequenceClassification.classes),
@@ -28,13 +36,15 @@ def create_space(
 ) -> Any:
     """Create a Space on the Hub, or renew one, in which people explain predictions of a model.
 
-    It is a copy of this package's app whose list of models holds ``model_id``. A model in a private repository needs
-    a secret ``HF_TOKEN`` in the Space's settings. A call with nothing new makes no commit.
+    It is a copy of this package's app whose list of models holds ``model_id``, with the package itself beside it, so
+    that it runs what is installed here whether or not an index has it. A model in a private repository needs a secret
+    ``HF_TOKEN`` in the Space's settings. A call with nothing new makes no commit. Where the app is there, its
+    files are renewed; its ``README.md`` stays but for the front matter that the app and ``title`` need.
 
     Args:
         repo_id: "user/name" of the Space.
         model_id: a Mamba model on the Hub.
-        title: of the Space; by default names the model.
+        title: of the Space; by default names the model, and one that is there stays.
         private: visibility of a Space that is created.
         token: by default the one of ``hf auth login`` or ``HF_TOKEN``.
 
@@ -43,7 +53,7 @@ def create_space(
 
     Raises:
         MissingRepositoryError: no such model, or a private one that the token does not reach.
-        InputError: a model of another family, or without a head that is explained.
+        InputError: a model of another family, or without a head that is explained; a Space with another app.
         NotLoggedInError, RepositoryAccessError, OfflineError, HubConnectionError, HubError: of the Hub.
     """
     with hub_errors(model_id, "model"):
@@ -55,6 +65,11 @@ def create_space(
         files: dict[str, bytes | Path] = {
             path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
         }
+        if MODELS in repository.files:
+            card = _renewed(decode(repository.read(CARD) or b""), decode((folder / CARD).read_bytes()), title)
+            files[CARD] = card.encode()
+        elif APP in repository.files:
+            raise InputError(f"The Space {repository.repo_id!r} holds another app. Give the name of a new one.")
         return repository.commit(files, f"Explain {model_id} with hf_mambalrp")
 
 
@@ -66,6 +81,8 @@ def write_space(folder: Path, model_id: str, *, title: str | None = None, token:
     if not (template / MODELS).is_file():
         raise MissingExtraError("This installation lacks the Space's files; install hf_mambalrp again from a wheel.")
     shutil.copytree(template, folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns(*LEFT_OUT, TEMPLATE.name))
+    (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in _requirements()), encoding="utf-8")
     models = [{"id": model_id, "title": name, "task": task}]
     (folder / MODELS).write_text(json.dumps(models, indent=1) + "\n", encoding="utf-8")
     card = decode((folder / CARD).read_bytes())
@@ -73,8 +90,34 @@ def write_space(folder: Path, model_id: str, *, title: str | None = None, token:
     (folder / CARD).write_bytes(with_metadata(card, values).encode())
 
 
+def _requirements() -> list[str]:
+    """What the package needs on the Space, pictures included; gradio comes from the Space's ``sdk_version``."""
+    try:
+        found = [(text, EXTRA.search(text)) for text in requires(PACKAGE.name) or []]
+    except PackageNotFoundError as error:
+        raise MissingExtraError(
+            "What a Space needs is known from the installed package: pip install . in its folder."
+        ) from error
+    always = [text for text, extra in found if extra is None]
+    return always + [text.partition(";")[0] for text, extra in found if extra is not None and extra[1] == "plot"]
+
+
+def _renewed(there: str, template: str, title: str | None) -> str:
+    wanted, found = metadata(template), metadata(there)
+    needed = {*RUNS, *(("title",) if title else ())}
+    values = {key: value for key, value in wanted.items() if key in needed or key not in found}
+    return with_metadata(there, values) if there else template
+
+
 def _task(model_id: str, token: Token) -> str:
-    config = configuration(model_id, token=token)
+    try:
+        with hub_errors(model_id, "model"):
+            config = configuration(model_id, token=token)
+    except MambaLRPError:
+        raise
+    except (OSError, ValueError) as error:  # of transformers
+        said = " ".join(str(error).split())
+        raise InputError(f"{model_id!r} has no configuration that transformers can read: {said}") from error
     named = config.architectures or ["ForCausalLM"]  # mamba_ssm's own checkpoints name none
     for ending, (task, classes) in TASKS.items():
         if config.model_type in classes and any(name.endswith(ending) for name in named):

@@ -16,7 +16,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
-USERS = {"hf_me": "me", "hf_other": "other"}
+USERS = {"hf_me": "me", "hf_other": "other", "hf_read": "me"}
+READERS = {"hf_read"}
+"""Tokens that may not write."""
 LARGE = (".safetensors", ".parquet")
 """Endings that a new repository's .gitattributes gives to LFS."""
 FRONT_MATTER = re.compile(r"^\s*---\n([\S\s]*?)\n---[ \t]*(\n|$)")
@@ -67,7 +69,9 @@ class Fault:
     fragment: str
     times: int
     applied: bool
-    """Whether the request still takes effect; the answer is lost in any case."""
+    """Whether the request still takes effect."""
+    status: int | None = None
+    """Of the answer; without one the connection breaks."""
 
 
 class Hub(ThreadingHTTPServer):
@@ -95,6 +99,10 @@ class Hub(ThreadingHTTPServer):
     def drop(self, method, fragment, times=1, *, applied=False):
         """Break the connection at the next requests whose path holds ``fragment``."""
         self.faults.append(Fault(method, fragment, times, applied))
+
+    def refuse(self, method, fragment, status):
+        """Answer the next such request with an error, as a proxy does, though it took effect."""
+        self.faults.append(Fault(method, fragment, 1, True, status))
 
     def count(self, method, fragment):
         return sum(1 for m, path in self.requests if m == method and fragment in path)
@@ -150,7 +158,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._hang_up()
         self.body = self._read()
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        self.user = USERS.get(token)
+        self.user, self.reads = USERS.get(token), token in READERS
         try:
             if token and self.user is None:
                 raise RefusedError(401, "", "Invalid credentials in Authorization header")
@@ -159,8 +167,10 @@ class Handler(BaseHTTPRequestHandler):
         except RefusedError as refused:
             status, content = refused.status, json.dumps({"error": refused.message}).encode()
             headers = {"X-Error-Message": refused.message, **({"X-Error-Code": refused.code} if refused.code else {})}
-        if fault:
+        if fault and fault.status is None:
             return self._hang_up()
+        if fault:
+            status, headers, content = fault.status, {}, b"{}"
         self.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
@@ -201,7 +211,7 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(403, "GatedRepo", f"Access to {repo} is restricted and you are not in the list")
         if write and self.user is None:
             raise RefusedError(401, "", "Invalid username or password.")
-        if write and self.user != repository.owner and "create_pr" not in self.query:
+        if write and (self.reads or (self.user != repository.owner and "create_pr" not in self.query)):
             raise RefusedError(403, "", f"You don't have the rights to write to {repo}")
         return repository
 
@@ -223,7 +233,7 @@ class Handler(BaseHTTPRequestHandler):
         owner = asked.get("organization") or self.user
         repo_id, repo_type = f"{owner}/{asked['name']}", asked.get("type", "model")
         url = f"{self.server.url}/{'' if repo_type == 'model' else repo_type + 's/'}{repo_id}"
-        if owner != self.user:
+        if owner != self.user or self.reads:
             raise RefusedError(
                 403, "", f"You don't have the rights to create a {repo_type} under the namespace {owner!r}"
             )

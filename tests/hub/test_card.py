@@ -9,7 +9,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from hf_mambalrp.errors import CardError, InputError
-from hf_mambalrp.hub.card import BEGIN, END, decode, metadata, with_metadata, with_section
+from hf_mambalrp.hub.card import BEGIN, END, decode, listed, metadata, section_of, with_metadata, with_section
 from hf_mambalrp.hub.figures import checked_results, evaluation_section, model_index
 from hf_mambalrp.hub.markdown import escaped, literal
 from hf_mambalrp.viz.wording import visible
@@ -87,6 +87,7 @@ def test_keys_are_set_and_every_other_byte_stays():
         "---\n# nothing\n---\nend",
         "\ufeff---\r\nx: 1\r\ntags:\r\n- a\r\n---\r\nbody\r\n",
         "no front matter\n\n\n",
+        f"---\nx: '{BEGIN}'\n---\ntext\n",
         "",
     ],
 )
@@ -112,6 +113,31 @@ def test_a_section_is_appended_once_and_then_replaced():
 def test_markers_that_make_no_section_are_refused(card):
     with pytest.raises(CardError, match="there must be one of each"):
         with_section(card, "ours")
+
+
+def test_a_byte_order_mark_does_not_come_to_stand_inside_the_text():
+    assert with_metadata("\ufeff# Title\n", {"license": "mit"}) == "---\nlicense: mit\n---\n\n# Title\n"
+
+
+def test_markers_in_the_front_matter_are_none_of_the_text():
+    card = f"---\nx: '{END} {BEGIN}'\n---\ntext\n"
+    once = with_section(card, "ours")
+    assert once == f"{card}\n{BEGIN}\nours\n{END}\n"
+    assert with_section(once, "new") == f"{card}\n{BEGIN}\nnew\n{END}\n"
+
+
+def test_a_section_is_read_back():
+    assert section_of(CARD) is None
+    assert section_of(with_section(CARD, "a\n\nb")) == "a\n\nb"
+    assert section_of(with_section("a\r\n", "a\n\nb")) == "a\n\nb"
+
+
+def test_what_front_matter_lists():
+    assert listed({"tags": ["a", 1]}, "tags") == ["a", 1]
+    assert listed({"tags": "a"}, "tags") == ["a"]
+    assert listed({"tags": None}, "tags") == listed({}, "tags") == []
+    with pytest.raises(CardError, match=r"tags in the front matter.*is a dict; it must be a list"):
+        listed({"tags": {"a": 1}}, "tags")
 
 
 @pytest.mark.parametrize("card", ["---\na: [\n---\n", "---\n- a\n---\n"])
@@ -165,8 +191,14 @@ def test_figures_become_model_index_beside_the_results_of_others():
     }
     assert found == [{"name": "theirs", "results": [theirs, ours]}, {"name": "second", "results": []}]
     assert model_index(results(), "mine", found) == found
-    assert model_index(results(), "mine", None) == [{"name": "mine", "results": [ours]}]
+    assert model_index(results(), "mine", []) == [{"name": "mine", "results": [ours]}]
     assert yaml.safe_load(yaml.safe_dump(found)) == found
+
+
+@pytest.mark.parametrize("there", [["a"], [{"name": "a", "results": "b"}]])
+def test_a_model_index_that_is_none_is_refused(there):
+    with pytest.raises(CardError, match="model-index"):
+        model_index(results(), "mine", there)
 
 
 def test_every_method_has_a_line_of_figures():
@@ -177,10 +209,19 @@ def test_every_method_has_a_line_of_figures():
     assert "| random | -1.000 [-1.500, -0.750] |" in section
 
 
+def without_number(value):
+    found = results()
+    found["methods"]["random"]["sufficiency"]["low"] = value
+    return found
+
+
 @pytest.mark.parametrize(
     "broken",
     [
         {},
+        without_number(float("nan")),
+        without_number("1"),
+        {**results(), "settings": {"output": "logit", "confidence": "high"}},
         {"methods": {}, "settings": {"output": "logit", "confidence": 0.95}, "examples": [1]},
         {"methods": {"a": {}}},
         {**results(), "settings": {}},

@@ -1,9 +1,15 @@
 """Explanations as dataset repositories: pushed, shown by the viewer's rules, read back, resumed."""
 
+import ast
 import fnmatch
+import io
 import json
+import re
+import shutil
+import time
 
 import datasets
+import pyarrow.parquet
 import pytest
 import torch
 import yaml
@@ -21,6 +27,15 @@ from hf_mambalrp.errors import (
 
 TEXTS = ["The capital of France is", "England is", "", "Paris", "The capital of England is London."]
 """The empty one is skipped."""
+
+
+def parquet(columns):
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), content)
+    return content.getvalue()
+
+
+FOREIGN = parquet({"a": [1]})
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +119,75 @@ def test_an_explanation_pushes_itself(hub, explanation, model):
     assert torch.equal(back.relevance, ids.relevance)
 
 
+def test_data_of_others_in_the_repository_stays(hub, run):
+    """Spark, too, writes data/part-*.parquet; and a card may describe configurations of its own."""
+    configs = [{"config_name": "reviews", "data_files": "reviews.parquet"}]
+    card = f"---\nlicense: mit\n{yaml.safe_dump({'configs': configs})}---\n# Ours\n"
+    spark = "data/part-00000-3c1d.c000.snappy.parquet"
+    theirs = {"README.md": card.encode(), "reviews.parquet": FOREIGN, spark: b"PAR1"}
+    repository = hub.add("me/reviews", theirs, repo_type="dataset")
+    push_explanations(run, "me/reviews")
+    pushed = repository.files()
+    assert pushed[spark] == b"PAR1"
+    text = pushed["README.md"].decode()
+    data = yaml.safe_load(text.split("---")[1])
+    assert data["license"] == "mit"
+    assert data["configs"][:1] == configs
+    assert len(data["configs"]) == 2
+    repository.commit("main", "theirs", {path: content for path, content in pushed.items() if path != spark})
+    folder = snapshot_download("me/reviews", repo_type="dataset")
+    asked = re.search(r"`datasets.load_dataset\('me/reviews', (.+?)\)`", text)[1]
+    assert datasets.load_dataset(folder, ast.literal_eval(asked), split="train")["text"] == TEXTS
+    assert datasets.load_dataset(folder, "reviews", split="train")["a"] == [1]
+    push_explanations(run, "me/reviews")
+    assert repository.files()["README.md"].decode() == text
+
+
+def test_a_folder_that_is_damaged_is_refused_before_anything_is_created(hub, run, tmp_path):
+    shard = "part-000000.parquet"
+
+    def copy(name, damage):
+        damage(shutil.copytree(run, tmp_path / name))
+        return tmp_path / name
+
+    for folder, says in (
+        (copy("text", lambda to: (to / "manifest.json").write_text("{")), "not the manifest of a run"),
+        (copy("list", lambda to: (to / "manifest.json").write_text("[]")), "not the manifest of a run"),
+        (copy("page", lambda to: (to / "manifest.json").write_text('{"name": "a"}')), "not the manifest of a run"),
+        (copy("lacks", lambda to: (to / shard).unlink()), "lacks.*part-000000"),
+        (copy("short", lambda to: (to / shard).write_bytes(b"PAR1")), "damaged"),
+        (copy("foreign", lambda to: (to / shard).write_bytes(FOREIGN)), "does not hold explanations"),
+    ):
+        with pytest.raises(InputError, match=says):
+            push_explanations(folder, "me/why")
+    assert hub.requests == []
+
+
+def test_a_repository_of_other_data(hub):
+    hub.add("me/foreign", {"data/part-000000.parquet": FOREIGN}, repo_type="dataset")
+    hub.add("me/damaged", {"data/part-000000.parquet": b"PAR1"}, repo_type="dataset")
+    with pytest.raises(InputError, match="'me/foreign' does not hold explanations"):
+        load_explanations("me/foreign")
+    with pytest.raises(InputError, match="damaged"):
+        load_explanations("me/damaged")
+
+
+def test_a_revision_a_token_and_a_download_that_breaks(hub, run, monkeypatch):
+    push_explanations(run, "me/why", private=True)
+    with pytest.raises(MissingRepositoryError, match="no-such-branch"):
+        load_explanations("me/why", revision="no-such-branch")
+    with pytest.raises(NotLoggedInError, match="hf auth login"):
+        load_explanations("me/why", token="hf_wrong")
+    with pytest.raises(MissingRepositoryError, match="me/why"):
+        load_explanations("me/why", token="hf_other")
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    hub.drop("GET", "part-000001.parquet", 10**6)
+    with pytest.raises(HubConnectionError, match="do the same again"):
+        load_explanations("me/why")
+    hub.faults.clear()
+    assert len(list(load_explanations("me/why"))) == 4
+
+
 def test_errors(hub, run, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="holds no run"):
         push_explanations(tmp_path, "me/why")
@@ -118,7 +202,7 @@ def test_errors(hub, run, tmp_path, monkeypatch):
     with pytest.raises(RepositoryAccessError, match="other/secret"):
         push_explanations(run, "other/secret")
     hub.add("other/gated", {"data/part-000000.parquet": b""}, repo_type="dataset").gated = True
-    with pytest.raises(RepositoryAccessError, match="other/gated"):
+    with pytest.raises(RepositoryAccessError, match=r"'other/gated' is gated.*Ask for access"):
         load_explanations("other/gated")
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(MissingRepositoryError, match="other/secret"):

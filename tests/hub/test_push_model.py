@@ -1,5 +1,6 @@
 """Models on a Hub: what is pushed and comes back, cards that were there, what goes wrong and how it is mended."""
 
+import copy
 import re
 import subprocess
 import sys
@@ -9,16 +10,18 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import HfApi, constants
+from oracles import random_model
 from server import blob_oid
 from test_card import results
 from transformers import AutoModelForCausalLM, AutoTokenizer, MambaForCausalLM
 
-from hf_mambalrp import AutoMambaLRPForCausalLM
+from hf_mambalrp import AutoMambaLRPForCausalLM, MambaLRPForCausalLM
 from hf_mambalrp.errors import (
     CardError,
     HubConnectionError,
     HubError,
     InputError,
+    MissingExtraError,
     MissingRepositoryError,
     NotLoggedInError,
     OfflineError,
@@ -104,6 +107,59 @@ def test_a_card_that_was_there_is_extended(hub, model, explanation):
     assert "explanations/explanation-1.png" in repository.files()
 
 
+def test_what_is_not_given_stays_as_an_earlier_push_left_it(hub, model, explanation):
+    model.push_to_hub("me/explained", explanations=explanation)
+    repository = hub.repositories["model", "me/explained"]
+    explained = card(repository)[1]
+    model.push_to_hub("me/explained", evaluation=results())
+    both = card(repository)[1]
+    shown = explained[explained.index(BEGIN) : explained.index(END)].strip()
+    assert f"{shown}\n\n### Faithfulness\n" in both
+    assert {f"explanations/explanation-{i}.png" for i in (1, 2)} < {*repository.files()}
+    model.push_to_hub("me/explained", explanations=explanation[0])
+    figures = both[both.index("### Faithfulness") : both.index(END)]
+    assert card(repository)[1].endswith(f"\n\n{figures}{END}\n")
+    assert card(repository)[0]["model-index"]
+    assert card(repository)[1].count("![") == 1
+    model.push_to_hub("me/explained", explanations=[])
+    assert "![" not in card(repository)[1]
+    assert not [path for path in repository.files() if path.endswith(".png")]
+    assert figures in card(repository)[1]
+
+
+def test_pictures_of_the_owner_stay(hub, model, explanation, tmp_path):
+    theirs = "explanations/explanation-of-the-data.png"
+    repository = hub.add("me/theirs", {theirs: b"data", "explanations/explanation-2.png": b"an earlier push's"})
+    (tmp_path / "explanations").mkdir()
+    (tmp_path / theirs).write_bytes(b"data")
+    model.push_to_hub("me/theirs", explanations=explanation[0])
+    model.save_pretrained(tmp_path, explanations=explanation[0])
+    assert repository.files()[theirs] == (tmp_path / theirs).read_bytes() == b"data"
+    assert "explanations/explanation-2.png" not in repository.files()
+
+
+@pytest.mark.parametrize("shards_first", [False, True])
+def test_weights_of_an_earlier_push_are_not_left_beside_the_new_ones(hub, model, shards_first):
+    """transformers reads model.safetensors before shards, whichever is older."""
+    sizes = [{"max_shard_size": "20KB"}, {}] if shards_first else [{}, {"max_shard_size": "20KB"}]
+    model.push_to_hub("me/explained", **sizes[0])
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        changed.backbone.norm_f.weight.mul_(2)
+    changed.push_to_hub("me/explained", **sizes[1])
+    found = AutoModelForCausalLM.from_pretrained("me/explained")
+    assert torch.equal(found.backbone.norm_f.weight, changed.backbone.norm_f.weight)
+    names = {path for path in hub.repositories["model", "me/explained"].files() if ".safetensors" in path}
+    assert (names == {WEIGHTS}) == shards_first
+    assert (WEIGHTS in names) == shards_first
+
+
+def test_a_variant_is_beside_the_other_weights(hub, model):
+    model.push_to_hub("me/explained")
+    model.push_to_hub("me/explained", variant="fp32")
+    assert {WEIGHTS, "model.fp32.safetensors"} < {*hub.repositories["model", "me/explained"].files()}
+
+
 def test_figures_are_metadata_of_the_card(hub, model):
     model.push_to_hub("me/explained", evaluation=results())
     data, text = card(hub.repositories["model", "me/explained"])
@@ -130,6 +186,31 @@ def test_the_program_in_the_card_works_as_it_is_written(hub, model, explanation,
     predicted = model.explain("The capital of France is")
     assert str(predicted.conservation[0]) in result.stdout
     assert "capital" in (tmp_path / "explanation.html").read_text()
+
+
+def test_the_program_of_a_saved_folder_works_beside_it(model, explanation, environment, tmp_path):
+    model.save_pretrained(tmp_path / "explained", explanations=explanation)
+    (program,) = re.findall(r"```python\n(.*?)```", (tmp_path / "explained" / "README.md").read_text(), re.DOTALL)
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert str(model.explain("The capital of France is").conservation[0]) in result.stdout
+
+
+def test_the_program_of_a_model_without_a_tokenizer_gives_ids(hub, environment, tmp_path):
+    random_model(num_layers=1, vocab_size=12, dtype=torch.float32).save_pretrained(tmp_path / "bare")
+    bare = MambaLRPForCausalLM.from_pretrained(tmp_path / "bare")
+    bare.push_to_hub("me/bare", explanations=bare.explain(input_ids=torch.tensor([[7, 3, 5]])))
+    repository = hub.repositories["model", "me/bare"]
+    assert not [path for path in repository.files() if "token" in path]
+    (program,) = re.findall(r"```python\n(.*?)```", card(repository)[1], re.DOTALL)
+    assert "input_ids=torch.tensor([[7, 3, 5]])" in program
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert str(bare.explain(input_ids=torch.tensor([[7, 3, 5]])).conservation[0]) in result.stdout
 
 
 def test_a_generation_and_a_long_list_are_shown(hub, model, explanation):
@@ -211,6 +292,18 @@ def test_a_private_model_is_for_its_owner(hub, model):
     assert AutoMambaLRPForCausalLM.from_pretrained("me/secret").config.vocab_size == model.config.vocab_size
 
 
+def test_a_token_that_may_only_read(hub, model, explanation):
+    hub.add("me/there", {})
+    hub.add("me/there", {}, repo_type="dataset")
+    for name in ("me/there", "me/new"):
+        with pytest.raises(RepositoryAccessError, match="a token that may write"):
+            model.push_to_hub(name, token="hf_read")
+        with pytest.raises(RepositoryAccessError, match="a token that may write"):
+            explanation.push_to_hub(name, token="hf_read", revision="next")
+    assert {repo for _, repo in hub.repositories} == {"me/there"}
+    assert all(repository.history() == ["theirs", "initial commit"] for repository in hub.repositories.values())
+
+
 def test_offline(hub, model, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(OfflineError, match=r"HF_HUB_OFFLINE is set.*save_pretrained"):
@@ -242,6 +335,39 @@ def test_a_broken_connection_is_mended_by_a_second_push(hub, model, explanation,
     assert hub.count("PUT", "/lfs/") == 1
 
 
+@pytest.mark.parametrize("applied", [False, True])
+def test_whichever_request_breaks_a_second_push_mends_it(hub, model, explanation, monkeypatch, tmp_path, applied):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    def push(place):
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / str(place)))
+        model.push_to_hub("me/theirs", explanations=explanation[0], revision="next")
+
+    def begin():
+        hub.reset()
+        return hub.add("me/theirs", {"README.md": THEIRS})
+
+    whole = begin()
+    push("clean")
+    requests = list(dict.fromkeys(request for request in hub.requests if "me/theirs" in request[1]))
+    assert len(requests) > 6
+    for number, (method, path) in enumerate(requests):
+        repository = begin()
+        hub.drop(method, path, 10**6, applied=applied)
+        with pytest.raises(HubConnectionError, match="do the same again"):
+            push(number)
+        assert hub.count(method, path)
+        assert repository.files("main") == whole.files("main")
+        assert repository.files("next" if "next" in repository.branches else "main") in (
+            whole.files("main"),
+            whole.files("next"),
+        )
+        hub.faults.clear()
+        push(f"{number}-again")
+        assert repository.files("next") == whole.files("next")
+        assert len(repository.history("next")) == 3
+
+
 @pytest.mark.parametrize("times", [1, 10**6])
 def test_weights_that_break_off_half_way(hub, model, monkeypatch, times):
     """Once, which huggingface_hub mends itself; and for good, after which a second push begins anew."""
@@ -265,7 +391,17 @@ def test_a_commit_in_the_meantime_is_not_overwritten(hub):
     assert hub.repositories["model", "me/explained"].files() == {"README.md": THEIRS}
 
 
-def test_what_is_wrong_is_said_before_anything_is_written(hub, model, explanation):
+@pytest.mark.parametrize("status", [429, 500, 504])
+def test_an_answer_that_is_an_error_promises_nothing_about_the_commit(hub, model, monkeypatch, status):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    hub.refuse("POST", "/commit/", status)
+    with pytest.raises(HubError, match="as a whole or not at all"):
+        model.push_to_hub("me/explained")
+    model.push_to_hub("me/explained")
+    assert len(hub.repositories["model", "me/explained"].history()) == 2
+
+
+def test_what_is_wrong_is_said_before_anything_is_written(hub, model, explanation, monkeypatch):
     with pytest.raises(InputError, match="explanations holds a str"):
         model.push_to_hub("me/explained", explanations="text")
     with pytest.raises(InputError, match="evaluate_faithfulness"):
@@ -273,7 +409,12 @@ def test_what_is_wrong_is_said_before_anything_is_written(hub, model, explanatio
     with pytest.raises(InputError, match="not the name of a repository"):
         model.push_to_hub("me//explained")
     assert hub.repositories == {}
-    for damaged in (b"\xff", b"---\na: [\n---\n", BEGIN.encode()):
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "matplotlib", None)
+        with pytest.raises(MissingExtraError, match="matplotlib"):
+            model.push_to_hub("me/explained", explanations=explanation)
+    assert hub.repositories == {}
+    for damaged in (b"\xff", b"---\na: [\n---\n", BEGIN.encode(), b"---\ntags: {a: 1}\n---\n"):
         repository = hub.add("me/damaged", {"README.md": damaged})
         with pytest.raises(CardError):
             model.push_to_hub("me/damaged", explanations=explanation)

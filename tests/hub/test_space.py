@@ -3,10 +3,14 @@
 import json
 import re
 import runpy
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from server import blob_oid
 from test_card import results
@@ -15,10 +19,18 @@ from typer.testing import CliRunner
 
 from hf_mambalrp import DEMO_MODEL, create_space, load_explanations
 from hf_mambalrp.cli import app
-from hf_mambalrp.errors import InputError, MissingRepositoryError, NotLoggedInError, OptionError, RepositoryAccessError
+from hf_mambalrp.errors import (
+    HubConnectionError,
+    InputError,
+    MissingRepositoryError,
+    NotLoggedInError,
+    OptionError,
+    RepositoryAccessError,
+)
 from hf_mambalrp.hub import space
 
 SOURCE = Path(__file__).parents[2] / "spaces_app"
+PACKAGE = Path(__file__).parents[2] / "hf_mambalrp"
 
 
 def files(folder):
@@ -45,8 +57,14 @@ def test_a_space_is_the_app_with_the_model_on_its_list(hub, model):
     repository = hub.repositories["space", "me/why"]
     assert (repository.sdk, repository.private) == ("gradio", True)
     pushed, source = repository.files(), files(SOURCE)
-    assert {*pushed} == {*source, ".gitattributes"}
-    assert {name for name in source if pushed[name] != source[name]} == {"models.json", "README.md"}
+    package = {f"hf_mambalrp/{name}": content for name, content in files(PACKAGE).items() if "template" not in name}
+    assert {*pushed} == {*source, *package, ".gitattributes"}
+    assert all(pushed[name] == package[name] for name in package)
+    changed = {name for name in source if pushed[name] != source[name]}
+    assert changed == {"models.json", "README.md", "requirements.txt"}
+    required = {re.match(r"[\w-]+", line)[0] for line in pushed["requirements.txt"].decode().splitlines()}
+    assert {"torch", "transformers", "accelerate", "safetensors", "numba", "matplotlib"} <= required
+    assert not {"hf_mambalrp", "gradio", "pytest", "pyarrow"} & required
     assert json.loads(pushed["models.json"]) == [
         {"id": "me/language-model", "title": "language-model", "task": "text-generation"}
     ]
@@ -55,6 +73,69 @@ def test_a_space_is_the_app_with_the_model_on_its_list(hub, model):
     assert pushed["README.md"].split(b"---", 2)[2] == source["README.md"].split(b"---", 2)[2]
     create_space("me/why", model_id="me/language-model", title="Why?")
     assert len(repository.history()) == 2
+
+
+def test_what_the_owner_of_a_space_wrote_stays(hub, model):
+    model.push_to_hub("me/language-model")
+    create_space("me/why", model_id="me/language-model")
+    repository = hub.repositories["space", "me/why"]
+    card = repository.files()["README.md"].replace(b"license: apache-2.0", b"license: mit\npinned: true")
+    theirs = re.sub(rb"(?m)^(title|sdk_version): .*", rb"\1: 1.0", card) + b"\nBy hand.\n"
+    repository.commit("main", "theirs", {**repository.files(), "README.md": theirs, "app.py": b"old", "notes": b"n"})
+    create_space("me/why", model_id="me/language-model")
+    source = yaml.safe_load(files(SOURCE)["README.md"].split(b"---")[1])
+    version = f"sdk_version: {source['sdk_version']}".encode()
+    assert repository.files()["README.md"] == theirs.replace(b"sdk_version: 1.0", version)
+    assert repository.files()["app.py"] == files(SOURCE)["app.py"]
+    assert repository.files()["notes"] == b"n"
+    create_space("me/why", model_id="me/language-model", title="Why?")
+    assert b"\ntitle: Why?\n" in repository.files()["README.md"]
+
+
+def test_another_app_is_not_overwritten(hub, model):
+    model.push_to_hub("me/language-model")
+    repository = hub.add("me/other", {"app.py": b"print()", "README.md": b"# Mine"}, repo_type="space")
+    with pytest.raises(InputError, match="'me/other' holds another app"):
+        create_space("me/other", model_id="me/language-model")
+    assert repository.history() == ["theirs", "initial commit"]
+
+
+def test_the_written_space_starts_and_explains_its_model(hub, model, environment, tmp_path):
+    """The files of the Space in a folder of their own, with the package that is among them."""
+    gradio_client = pytest.importorskip("gradio_client", reason='needs pip install "hf_mambalrp[space]"')
+    model.push_to_hub("me/language-model", private=True)
+    create_space("me/why", model_id="me/language-model")
+    for name, content in hub.repositories["space", "me/why"].files().items():
+        (tmp_path / "why" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "why" / name).write_bytes(content)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {"GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False", "OMP_NUM_THREADS": "1"}
+    variables = {**environment, **own}
+    where = subprocess.run(
+        [sys.executable, "-c", "import hf_mambalrp; print(hf_mambalrp.__file__)"],
+        cwd=tmp_path / "why", env=variables, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert Path(where.stdout.strip()) == tmp_path / "why" / "hf_mambalrp" / "__init__.py"
+    log = tmp_path / "log.txt"
+    with log.open("w") as out:
+        app = subprocess.Popen([sys.executable, "app.py"], cwd=tmp_path / "why", env=variables, stdout=out, stderr=out)
+    try:
+        for _ in range(600):
+            assert app.poll() is None, log.read_text()
+            if socket.socket().connect_ex(("127.0.0.1", port)) == 0:
+                break
+            time.sleep(0.2)
+        client = gradio_client.Client(f"http://127.0.0.1:{port}/", verbose=False)
+        answer = client.predict("The capital of France is", api_name="/next_token")
+    finally:
+        app.terminate()
+        app.wait(timeout=20)
+    expected = model.explain("The capital of France is")
+    assert answer["result"]["model_id"] == "me/language-model"
+    relevance = torch.tensor(answer["result"]["relevance"])
+    torch.testing.assert_close(relevance, expected.relevance, rtol=1e-4, atol=1e-5)
 
 
 def test_a_folder_of_a_space_without_a_hub(tmp_path):
@@ -73,11 +154,20 @@ def test_models_that_no_space_can_explain(hub, monkeypatch):
         create_space("me/why", model_id="me/none")
     hub.add("me/bert", {"config.json": b'{"model_type": "bert", "architectures": ["BertForSequenceClassification"]}'})
     hub.add("me/body", {"config.json": b'{"model_type": "mamba", "architectures": ["MambaModel"]}'})
+    hub.add("me/empty", {"README.md": b""})
+    hub.add("me/new", {"config.json": b'{"model_type": "of-tomorrow"}'})
+    hub.add("me/damaged", {"config.json": b"{"})
+    for name in ("me/empty", "me/new", "me/damaged"):
+        with pytest.raises(InputError, match=f"{name}' has no configuration that transformers can read"):
+            create_space("me/why", model_id=name)
     for name in ("me/bert", "me/body"):
         with pytest.raises(InputError, match="Mamba classifiers and language models"):
             create_space("me/why", model_id=name)
     hub.add("me/mamba", {"config.json": b'{"model_type": "mamba", "architectures": ["MambaForCausalLM"]}'})
-    with pytest.raises(RepositoryAccessError, match="other/why"):
+    hub.drop("HEAD", "config.json")
+    with pytest.raises(HubConnectionError, match="do the same again"):
+        create_space("me/why", model_id="me/mamba")
+    with pytest.raises(RepositoryAccessError, match=r"other/why.*a token that may write\.$"):
         create_space("other/why", model_id="me/mamba")
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(NotLoggedInError, match="hf auth login"):
