@@ -10,6 +10,9 @@ import torch
 
 from hf_mambalrp.errors import InputError
 
+TABLES = {".csv", ".tsv", ".json", ".parquet"}
+"""Endings of files that are not a text a line, and would be explained line by line as if they were."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -25,12 +28,12 @@ def read_examples(dataset: "str | Path | Iterable[Any]", samples: int | None, se
 
     Args:
         dataset: texts; mappings with a "text" and perhaps an "id" (a ``datasets.Dataset`` too); or a path of a .jsonl
-            file of such mappings, or of any other file with a text a line.
+            file of such mappings, or of a text file with a text a line, in UTF-8.
         samples: how many; None, or more than there are, is all.
         seed: of the draw.
 
     Raises:
-        InputError: a missing file, no rows, a row without text; says which.
+        InputError: a missing file, a table, another encoding, no rows, a row without text; says which.
     """
     rows = _read_file(Path(dataset)) if isinstance(dataset, (str, Path)) else list(dataset)
     if not rows:
@@ -45,7 +48,15 @@ def read_examples(dataset: "str | Path | Iterable[Any]", samples: int | None, se
 def _read_file(path: Path) -> list[Any]:
     if not path.is_file():
         raise InputError(f"There is no file {str(path)!r}. Give a .jsonl file with a 'text' a row, or a text a line.")
-    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    if path.suffix.lower() in TABLES:
+        raise InputError(
+            f"{path.name} is a table; give a .jsonl file with a 'text' a row, or a file with a text a line."
+        )
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name} is no UTF-8 text: {error}.") from error
+    lines = [line for line in content.split("\n") if line.strip()]
     if path.suffix != ".jsonl":
         return lines
     rows = []

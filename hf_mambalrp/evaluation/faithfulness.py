@@ -88,6 +88,7 @@ def evaluate_faithfulness(
         OptionError: an unknown method or option, a value that is not allowed.
         TargetError: a target of several tokens, or a function.
         UnknownArchitectureError: a regression model, or a model without rules.
+        WorkerError: one of several processes was killed, or could not begin.
     """
     for option, value in (("batch_size", batch_size), ("processes", processes)):
         if value is not None and value < 1:

@@ -36,7 +36,7 @@ class Journal:
         except ValueError as error:
             raise InputError(f"{self.path} is damaged: {error}. Use another folder, or restart.") from error
         header = json.loads(json.dumps(header))
-        if lines:
+        if len(lines) > 1:  # a header without records binds nobody
             self._check(lines[0], header)
             self.records = lines[1:]
             with self.path.open("r+b") as file:

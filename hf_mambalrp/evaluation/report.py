@@ -193,7 +193,7 @@ def _conservation(results: Results) -> Section:
         panels.append(
             Panel(method_name(name), f"median gap {gap}", "score", "sum", plots.scatter(kept["score"], sums, limits))
         )
-    head = ("Method", "Median gap", "Largest gap", "Median ratio\nrelevance to score", "Median share\nof the biases")
+    head = ("Method", "Median gap", "Largest gap", "Median ratio\nrelevance to score", "Median amount\nof the biases")
     reading = (
         "One point per example: the sum of the relevance and of what the biases took, against the score. A method that "
         "conserves the score lies on the dashed diagonal; the gap is the distance from it, in units of the score."

@@ -1,41 +1,125 @@
 """Examples examined by several processes of one machine, in the order of the examples."""
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+import pickle
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from traceback import format_exc
 from typing import Any
 
 import torch
-from torch import multiprocessing
 
+from hf_mambalrp.errors import MambaLRPError
 from hf_mambalrp.evaluation.dataset import Example
 from hf_mambalrp.evaluation.evaluator import Evaluator
 
-_evaluator: Evaluator | None = None
-"""Of a worker process."""
+Workers = dict[Connection, SpawnProcess]
+Reply = tuple[dict[str, Any], Exception | None, str]
+"""A record; or an example's error, and where it was raised."""
+
+PATIENCE = 10
+"""Seconds in which a process that is told to end does, unless it is stuck."""
+
+
+class WorkerError(MambaLRPError, RuntimeError):
+    """A process ended before its work was done: killed, out of memory, or never begun."""
 
 
 @contextmanager
-def examined(evaluator: Evaluator, examples: Iterable[Example], processes: int) -> Iterator[Iterator[dict[str, Any]]]:
-    """The records of the examples, in order. Each process has a copy of the model and one thread."""
+def examined(evaluator: Evaluator, examples: Sequence[Example], processes: int) -> Iterator[Iterator[dict[str, Any]]]:
+    """The records of the examples, in order. Each process has a copy of the model and one thread.
+
+    No process outlives the block or this process, and none that dies is waited for: each has a pipe of its own, which
+    ends with it.
+
+    Raises:
+        WorkerError: a process ended; from the iterator, as every error of an example.
+    """
     if processes == 1:
         yield map(evaluator.examine, examples)
         return
-    # spawn, not fork: a copy of a process whose threads have run can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(evaluator,)) as pool:
-        try:
-            yield pool.map(_examine, examples)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    workers: Workers = {}
+    try:
+        # spawn, not fork: a copy of a process whose threads have run can hang.
+        context = get_context("spawn")
+        for _ in range(min(processes, len(examples))):
+            here, there = context.Pipe()
+            worker = context.Process(target=_work, args=(there,), daemon=True)
+            workers[here] = worker
+            worker.start()
+            there.close()  # the worker's alone, so that the pipe ends with it
+        yield _in_order(workers, evaluator, examples)
+    finally:
+        for worker in workers.values():
+            if worker.pid is not None:
+                worker.terminate()
+                worker.join(PATIENCE)
+                worker.kill()
+                worker.join()
 
 
-def _begin(evaluator: Evaluator) -> None:
-    global _evaluator  # noqa: PLW0603 - what a pool's processes keep
+def _in_order(workers: Workers, evaluator: Evaluator, examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
+    # Not an argument of the process: start() would wait for ever for one that dies before it has read all of it. And
+    # bytes of our own: multiprocessing moves tensors, the caller's own weights, into shared memory, which can be small.
+    copy = pickle.dumps(evaluator)
+    for connection in workers:
+        with _watched(workers, connection):
+            connection.send_bytes(copy)
+    del copy
+    waiting = enumerate(examples)
+    busy: dict[Connection, int] = {}
+    early: dict[int, Reply] = {}
+    idle, following = list(workers), 0
+    while idle:
+        for connection, (number, example) in zip(idle, waiting, strict=False):
+            with _watched(workers, connection):
+                connection.send(example)
+            busy[connection] = number
+        ready = wait(list(busy)) if busy else []
+        idle = [connection for connection in busy if connection in ready]
+        for connection in idle:
+            with _watched(workers, connection):
+                early[busy.pop(connection)] = connection.recv()
+        while following in early:
+            record, error, trace = early.pop(following)
+            if error is not None:
+                raise error from WorkerError(f"in a worker process:\n{trace}")
+            yield record
+            following += 1
+
+
+@contextmanager
+def _watched(workers: Workers, connection: Connection) -> Iterator[None]:
+    """Say what happened where the other end of a pipe is gone."""
+    try:
+        yield
+    except (EOFError, ConnectionError) as error:
+        worker = workers[connection]
+        worker.join()
+        raise WorkerError(
+            f"A worker process ended with exit code {worker.exitcode} before its work was done (-9: it was killed, "
+            "perhaps for want of memory; then ask for fewer processes). Finished examples are kept where `out` was "
+            "given, and the same call goes on from them. A script that asks for several processes needs "
+            "`if __name__ == '__main__':` around what it runs."
+        ) from error
+
+
+def _work(connection: Connection) -> None:
+    """Examine what comes until nothing more can come."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one ends us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that semaphores are given back
     torch.set_num_threads(1)
-    _evaluator = evaluator
-
-
-def _examine(example: Example) -> dict[str, Any]:
-    assert _evaluator is not None
-    return _evaluator.examine(example)
+    with suppress(EOFError, ConnectionError):
+        evaluator: Evaluator = pickle.loads(connection.recv_bytes())
+        while True:
+            example = connection.recv()
+            reply: Reply
+            try:
+                reply = evaluator.examine(example), None, ""
+            except Exception as error:
+                reply = {}, error, format_exc()
+            connection.send(reply)

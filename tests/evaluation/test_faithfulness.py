@@ -261,6 +261,27 @@ def test_a_line_that_is_no_json_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("rows.csv", b"id,text\n1,a b\n", "rows.csv is a table"),
+        ("rows.JSON", b'[{"text": "a"}]', "rows.JSON is a table"),
+        ("rows.txt", b"caf\xe9\n", "rows.txt is no UTF-8"),
+        ("rows.jsonl", b'{"text": "caf\xe9"}\n', "rows.jsonl is no UTF-8"),
+    ],
+)
+def test_files_that_are_not_texts_are_named(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        evaluate(language_model(), tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "line"), [("rows.txt", "a b"), ("rows.jsonl", '{"text": "a b"}')])
+def test_a_byte_order_mark_is_no_text(tmp_path, name, line):
+    (tmp_path / name).write_text(f"{line}\n", encoding="utf-8-sig")
+    assert [example.text for example in read_examples(tmp_path / name, None, 0)[0]] == ["a b"]
+
+
+@pytest.mark.parametrize(
     ("options", "error", "words"),
     [
         ({"methods": []}, OptionError, "methods"),

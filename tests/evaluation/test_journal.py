@@ -10,7 +10,7 @@ from small import word_tokenizer
 from torch import nn
 
 from hf_mambalrp import evaluate_faithfulness
-from hf_mambalrp.errors import InputError
+from hf_mambalrp.errors import InputError, TargetError
 from hf_mambalrp.evaluation.evaluator import Evaluator
 from hf_mambalrp.evaluation.journal import Journal, fingerprint, write_atomically
 
@@ -101,6 +101,14 @@ def test_another_evaluation_in_the_folder_is_an_error_that_says_what_differs(tmp
     assert (tmp_path / "progress.jsonl").read_bytes() == before
     restarted = evaluate(tmp_path, restart=True, **changed)
     assert json.loads((tmp_path / "results.json").read_text()) == restarted.results
+
+
+def test_a_run_that_finished_nothing_does_not_bind_the_folder(tmp_path):
+    with pytest.raises(TargetError):
+        evaluate(tmp_path, target="nonsense of several")
+    found = evaluate(tmp_path, target="b")
+    assert {example["target"] for example in found.results["examples"]} == {"b"}
+    assert json.loads((tmp_path / "progress.jsonl").read_text().splitlines()[0])["settings"]["target"] == "b"
 
 
 def test_a_damaged_line_in_the_middle_is_an_error(tmp_path):

@@ -1,0 +1,243 @@
+"""The published run: the README's numbers are those of the committed results, and the reports are what these give."""
+
+import json
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from hf_mambalrp import Evaluation
+
+FOLDER = Path(__file__).parents[2] / "examples" / "evaluation"
+README = (FOLDER / "README.md").read_text(encoding="utf-8")
+TEXT = " ".join(README.split())
+SENTIMENT, ZERO = (
+    json.loads((FOLDER / "results" / name / "results.json").read_text()) for name in ("sentiment", "zero_embedding")
+)
+TASKS = json.loads((FOLDER / "results" / "tasks.json").read_text())
+COLUMNS = {
+    "copying, Mamba-1": TASKS["tasks"]["copying-mamba"]["12 tokens"],
+    "copying, Mamba-2": TASKS["tasks"]["copying-mamba2"]["12 tokens"],
+    "recall, Mamba-2": TASKS["tasks"]["recall-mamba2"]["8 pairs"],
+    "needle, Mamba-1": TASKS["tasks"]["needle-mamba"]["length 96"],
+    "needle, Mamba-2": TASKS["tasks"]["needle-mamba2"]["length 96"],
+}
+HEADINGS = {
+    "delta_flip": "ΔA^F ↑",
+    "delta_insert": "ΔA^I ↑",
+    "comprehensiveness": "comprehensiveness ↑",
+    "sufficiency": "sufficiency ↓",
+}
+
+
+def table(column):
+    """Cells by method and column of the table that has this column, without their emphasis."""
+    lines = README.replace("**", "").splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("| method |") and column in line)
+    end = next(number for number in range(start, len(lines)) if not lines[number].startswith("|"))
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:end])
+    return {row[0].split(" ")[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+
+
+def stat(found, digits=3, turned=False):
+    """mean [low, high] as the README writes it; ``turned`` is the other method's lead."""
+    values = [found[key] for key in ("mean", "low", "high")]
+    mean, low, high = [-values[0], -values[2], -values[1]] if turned else values
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def test_the_table_of_faithfulness_is_that_of_the_results():
+    found = table("ΔA^F")
+    assert set(found) == set(SENTIMENT["methods"])
+    for name, cells in found.items():
+        assert cells == {title: stat(SENTIMENT["methods"][name][key]) for key, title in HEADINGS.items()}
+    means = [SENTIMENT["methods"][name]["delta_flip"]["mean"] for name in found]
+    assert means == sorted(means, reverse=True)
+
+
+def test_the_table_of_known_evidence_is_that_of_the_results():
+    found = table("copying")
+    for name, cells in found.items():
+        for column, methods in COLUMNS.items():
+            auc, hit = map(float, cells[column].split(", "))
+            assert auc == pytest.approx(methods[name]["roc_auc"]["mean"], abs=0.0005 + 1e-9)
+            assert hit == pytest.approx(methods[name]["hit"]["mean"], abs=0.005 + 1e-9)
+    assert set(found) == {name for name in COLUMNS["copying, Mamba-2"] if not name.endswith(", size")}
+
+
+def test_what_is_bold_is_the_best():
+    for line in README.splitlines():
+        if line.startswith("| smoothgrad (25"):
+            assert line.count("**") == 8
+    for key in HEADINGS:
+        best = (min if key == "sufficiency" else max)(
+            SENTIMENT["methods"], key=lambda name: SENTIMENT["methods"][name][key]["mean"]
+        )
+        assert best == "smoothgrad"
+    for place, methods in enumerate(COLUMNS.values()):
+        for number, metric in enumerate(("roc_auc", "hit")):
+            best = max((n for n in methods if not n.endswith(", size")), key=lambda n: methods[n][metric]["mean"])
+            bold = [
+                line.split("|")[1].split()[0]
+                for line in README.splitlines()
+                if line.startswith("| ")
+                and line.count("|") == 7
+                and "0." in line
+                and line.split("|")[place + 2].split(", ")[number].strip().startswith("**")
+            ]
+            assert bold == [best]
+
+
+def sentiment_claims():
+    differences, over = SENTIMENT["differences"], ZERO["differences"]["delta_flip"]
+    flip, ratio = differences["delta_flip"], {name: values["delta_flip"]["mean"] for name, values in methods().items()}
+    share = (ratio["lrp_ln"] - ratio["gradient_x_input"]) / (ratio["mambalrp"] - ratio["gradient_x_input"])
+    kept = {name: values["conservation"] for name, values in methods().items()}
+    gaps = {
+        name: [abs(s - r - b) for s, r, b in zip(v["score"], v["relevance"], v["biases"], strict=True)]
+        for name, v in kept.items()
+    }
+    assert max(gaps["mambalrp"]) < 1e-5
+    others = sorted(median(gap) for name, gap in gaps.items() if name != "mambalrp")
+    taken = median(b / s for b, s in zip(kept["mambalrp"]["biases"], kept["mambalrp"]["score"], strict=True))
+    agreement = dict(zip(SENTIMENT["agreement"]["methods"], SENTIMENT["agreement"]["spearman"][0], strict=True))
+    return [
+        f"by {stat(flip['integrated_gradients'])} over integrated gradients",
+        f"{stat(flip['latim'])} over LaTIM, {flip['lrp_ln']['mean']:.3f} over LRP with the norm rule alone, "
+        f"{flip['gradient_x_input']['mean']:.3f} over gradient x input",
+        f"gives {share:.0%}".replace("%", " %"),
+        f"by {stat(flip['smoothgrad'], turned=True)} in ΔA^F, "
+        f"{stat(differences['delta_insert']['smoothgrad'], turned=True)} in ΔA^I",
+        f"also to LaTIM, by {-differences['comprehensiveness']['latim']['mean']:.3f}",
+        f"ΔA^F: {stat(ZERO['methods']['mambalrp']['delta_flip'])}, by {stat(over['lrp_ln'])} over LRP with the norm "
+        f"rule and {stat(over['smoothgrad'])} over SmoothGrad",
+        f"({ZERO['methods']['smoothgrad']['delta_insert']['mean']:.3f} against "
+        f"{ZERO['methods']['mambalrp']['delta_insert']['mean']:.3f})",
+        f"rollout is above zero, {stat(methods()['attention_rollout']['delta_flip'])}, and Mamba-Attribution below it, "
+        f"{stat(methods()['mamba_attribution']['delta_flip'])}",
+        f"(the biases take {100 * taken:.1f} % of the score at the median)",
+        f"miss it by {others[0]:.1f} to {others[-1]:.0f} at the median",
+        f"with LRP (norm rule) is {agreement['lrp_ln']:.2f}, with SmoothGrad {agreement['smoothgrad']:.2f}, LaTIM "
+        f"{agreement['latim']:.2f}, gradient x input {agreement['gradient_x_input']:.2f}, integrated gradients "
+        f"{agreement['integrated_gradients']:.2f}",
+    ]  # fmt: skip
+
+
+def methods():
+    return SENTIMENT["methods"]
+
+
+def sanity_claims():
+    sanity = SENTIMENT["sanity"]
+    draws = [found for name, found in sanity.items() if name.startswith("randomisation")]
+
+    def left(*names):
+        ends = sorted(draw[name]["embeddings"] for draw in draws for name in names)
+        return f"by {ends[0]:.2f} to {ends[-1]:.2f}"
+
+    changed = {
+        name: f"{found['relative change']:.0%}".replace("%", " %") for name, found in sanity["input_invariance"].items()
+    }
+    unchanged = ("attention_rollout", "mamba_attribution", "integrated_gradients")
+    assert max(sanity["input_invariance"][name]["relative change"] for name in unchanged) < 1e-6
+    deviations = [
+        found[key] for found in sanity["determinism"].values() for key in ("alone", "padded_left", "padded_right")
+    ]
+    assert all(found["repeated"] for found in sanity["determinism"].values())
+    rated = {name: found["pooled"] for name, found in SENTIMENT["plausibility"].items()}
+    words = {
+        "smoothgrad": "SmoothGrad",
+        "mambalrp": "MambaLRP",
+        "gradient_x_input": "gradient x input",
+        "integrated_gradients": "integrated gradients",
+        "lrp_ln": "LRP (norm rule)",
+        "latim": "LaTIM",
+        "attention_rollout": "attention rollout",
+        "mamba_attribution": "Mamba-Attribution",
+        "random": "random",
+    }
+    assert list(words) == sorted(rated, key=lambda name: -rated[name]["spearman"])
+    return [
+        f"({sanity['texts']} snippets, two draws",
+        f"MambaLRP still correlates {left('mambalrp')} with the original",
+        f"LRP (norm rule) {left('lrp_ln')}, Mamba-Attribution {left('mamba_attribution')}, gradient x input, "
+        f"integrated gradients and SmoothGrad {left('gradient_x_input', 'integrated_gradients', 'smoothgrad')}, "
+        f"attention rollout and LaTIM {left('attention_rollout', 'latim')}. Random relevance has {left('random')[3:]},",
+        f"MambaLRP changes by {changed['mambalrp']}, LRP (norm rule) by {changed['lrp_ln']}, LaTIM by "
+        f"{changed['latim']}, gradient x input by {changed['gradient_x_input']}, the two attention methods and "
+        f"integrated gradients not at "
+        f"all. SmoothGrad's {changed['smoothgrad']}",
+        f"change at most {max(deviations):.1e}".replace("e-06", "e-6"),
+        f"of {rated['mambalrp']['rated']:,} words".replace(",", " "),
+        "rank correlation " + ", ".join(f"{word} {rated[name]['spearman']:.2f}" for name, word in words.items()),
+    ]
+
+
+def task_claims():
+    one, two = COLUMNS["copying, Mamba-1"], COLUMNS["copying, Mamba-2"]
+    needles = TASKS["tasks"]["needle-mamba"]
+    longer = [needles[f"length {length}"] for length in (192, 384)]
+    sized = sorted(
+        found["attention_rollout, size"]["roc_auc"]["mean"]
+        for name in ("needle-mamba", "needle-mamba2")
+        for found in TASKS["tasks"][name].values()
+        if "attention_rollout, size" in found
+    )
+    lowest = {name: min(found[name]["roc_auc"]["mean"] for found in COLUMNS.values()) for name in table("copying")}
+    assert {name for name, value in lowest.items() if value >= 0.97} == {"mambalrp", "smoothgrad"}
+    hit = two["mambalrp"]["hit"]["mean"]
+    assert two["mambalrp"]["average_precision"]["mean"] == pytest.approx((1 + hit) / 2)  # always first or second
+    weakest = sorted(found["gradient_x_input"]["roc_auc"]["mean"] for found in COLUMNS.values())
+    assert min(quarter["roc_auc"] for found in longer for quarter in found["mambalrp"]["by_distance"]) > 0.99
+    assert COLUMNS["needle, Mamba-1"]["smoothgrad"]["hit"]["mean"] == 0
+    accuracies = sorted(model["accuracy"] for model in TASKS["models"].values())
+    return [
+        f"({100 * accuracies[0]:.1f} to {100 * accuracies[-1]:.0f} % of held-out output tokens), "
+        f"{TASKS['settings']['sequences']} held-out",
+        f"{stat(one['smoothgrad']['roc_auc'])} for the latter",
+        f"{stat(one['mambalrp']['roc_auc'])} on Mamba-1, {stat(two['mambalrp']['roc_auc'])} on Mamba-2",
+        f"{stat(one['mambalrp']['roc_auc'])} on Mamba-1 and {stat(two['mambalrp']['roc_auc'])} on Mamba-2 |",
+        f"{stat(one['latim']['roc_auc'])} and {stat(two['latim']['roc_auc'])}; both intervals",
+        f"has {one['latim']['roc_auc']['mean']:.3f} and {two['latim']['roc_auc']['mean']:.3f} where its authors",
+        f"SmoothGrad's lowest is {lowest['smoothgrad']:.3f}, MambaLRP's {lowest['mambalrp']:.3f}",
+        f"between {weakest[0]:.2f} and {weakest[3]:.2f} on four models",
+        f"{stat(two['mambalrp']['roc_auc'])} against SmoothGrad's {stat(two['smoothgrad']['roc_auc'])}, integrated "
+        f"gradients' {stat(two['integrated_gradients']['roc_auc'])} and LRP with the norm rule alone, "
+        f"{stat(two['lrp_ln']['roc_auc'])}.",
+        f"in {100 * hit:.0f} % only, against SmoothGrad's {100 * two['smoothgrad']['hit']['mean']:.0f} %",
+        f"(1 + {hit:.3f}) / 2 = {two['mambalrp']['average_precision']['mean']:.3f}",
+        f"{sized[0]:.2f} to {sized[-1]:.2f} on the needle at 192 and 384 columns, and "
+        f"{one['attention_rollout, size']['roc_auc']['mean']:.2f} on copying with Mamba-1",
+        "stays at {:.3f} and {:.3f} (Mamba-1)".format(*(found["mambalrp"]["roc_auc"]["mean"] for found in longer)),
+        f"right in {100 * longer[1]['mambalrp']['accuracy']:.0f} %",
+        f"did not learn recall with these settings ({100 * TASKS['not learned']['recall-mamba']['accuracy']:.0f} %)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("claims", [sentiment_claims, sanity_claims, task_claims])
+def test_the_numbers_in_sentences_are_those_of_the_results(claims):
+    plain = TEXT.replace("**", "")
+    missing = [claim for claim in claims() if claim not in plain]
+    assert missing == []
+
+
+def test_where_a_method_is_said_to_be_above_another_the_interval_leaves_zero_out():
+    for metric in ("delta_flip", "delta_insert"):
+        above = {name for name, found in SENTIMENT["differences"][metric].items() if found["low"] > 0}
+        assert above == set(methods()) - {"mambalrp", "smoothgrad"}
+        assert SENTIMENT["differences"][metric]["smoothgrad"]["high"] < 0
+    assert min(found["low"] for found in ZERO["differences"]["delta_flip"].values()) > 0
+    assert ZERO["differences"]["delta_insert"]["smoothgrad"]["high"] < 0
+    two = COLUMNS["copying, Mamba-2"]
+    for name in ("smoothgrad", "integrated_gradients", "lrp_ln"):
+        assert two[name]["roc_auc"]["low"] > two["mambalrp"]["roc_auc"]["high"]
+    for column, claimed in (("copying, Mamba-1", 0.86), ("copying, Mamba-2", 0.98)):
+        latim = COLUMNS[column]["latim"]["roc_auc"]
+        assert not latim["low"] <= claimed <= latim["high"]
+        assert min(COLUMNS[column][name]["roc_auc"]["low"] for name in ("mambalrp", "smoothgrad")) > latim["high"]
+
+
+@pytest.mark.parametrize("name", ["sentiment", "zero_embedding"])
+def test_the_committed_reports_are_those_of_the_committed_results(name):
+    folder = FOLDER / "results" / name
+    assert Evaluation.load(folder / "results.json").to_markdown() == (folder / "report.md").read_text(encoding="utf-8")

@@ -1,0 +1,210 @@
+"""Several processes: the same records as one, and an end whatever ends first, a worker, the caller or the user."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import active_children
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import torch
+from oracles import random_model
+from small import WORDS, word_tokenizer
+
+from hf_mambalrp import evaluate_faithfulness
+from hf_mambalrp.errors import InputError
+from hf_mambalrp.evaluation import WorkerError
+from hf_mambalrp.evaluation.evaluator import Evaluator
+from hf_mambalrp.evaluation.settings import Settings
+from hf_mambalrp.evaluation.workers import examined
+
+TEXTS = ["a b c d", "f g a", "h", "k a a i n", "b b"]
+LONG = [" ".join(WORDS[2 + place % 16] for place in range(20_000))] * 8
+"""More than a pipe holds."""
+MODEL = random_model(num_layers=1, dtype=torch.float32)
+LIMIT = 120
+"""Seconds after which something waits for ever."""
+
+
+def evaluate(texts, **options):
+    defaults = {"methods": ["mambalrp", "latim"], "tokenizer": word_tokenizer(), "resamples": 20, "progress": False}
+    return evaluate_faithfulness(MODEL, texts, **{**defaults, **options})
+
+
+def evaluator(texts):
+    settings = Settings(
+        methods=["mambalrp"],
+        method_options={},
+        output="logit",
+        replacement="auto",
+        insertion="remove",
+        step="auto",
+        target=None,
+        samples=None,
+        confidence=0.95,
+        resamples=20,
+        seed=0,
+    )
+    return Evaluator(MODEL, texts, settings, word_tokenizer(), None)
+
+
+def ended(call):
+    """What the call raised, which has to come within the limit."""
+    raised = []
+
+    def run():
+        try:
+            call()
+        except Exception as error:
+            raised.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(LIMIT)
+    assert not thread.is_alive(), "it waits for ever"
+    return raised[0] if raised else None
+
+
+def test_several_processes_write_the_same_bytes_as_one_and_leave_the_model_alone(tmp_path):
+    for name, processes in (("one", 1), ("two", 2)):
+        evaluate(TEXTS, out=tmp_path / name, processes=processes)
+    for name in ("progress.jsonl", "results.json", "report.html", "report.md"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert not any(parameter.is_shared() for parameter in MODEL.parameters())
+    assert active_children() == []
+
+
+def test_no_more_processes_are_begun_than_there_are_examples():
+    one = evaluator(TEXTS[2:3])
+    with examined(one, one.examples, 4) as records:
+        assert len(active_children()) == 1
+        assert list(records) == [one.examine(one.examples[0])]
+    with examined(one, [], 4) as records:
+        assert active_children() == []
+        assert list(records) == []
+
+
+def test_an_error_of_a_worker_is_the_caller_s_and_what_was_finished_is_kept(tmp_path):
+    with pytest.raises(InputError, match="Row 2") as raised:
+        evaluate(["a b", "c", "<eos>", "d"], out=tmp_path, processes=2)
+    assert "examine" in str(raised.value.__cause__), "where it was raised"
+    assert len((tmp_path / "progress.jsonl").read_bytes().splitlines()) == 3
+    assert active_children() == []
+
+
+@pytest.mark.parametrize("texts", [TEXTS, LONG], ids=["short", "long"])
+def test_a_worker_that_is_killed_before_it_begins_is_not_waited_for(texts):
+    some = evaluator(texts)
+
+    def call():
+        with examined(some, some.examples, 2) as records:
+            list(records)
+
+    def kill():
+        while not active_children():
+            time.sleep(0.01)
+        active_children()[0].kill()
+
+    Thread(target=kill, daemon=True).start()
+    error = ended(call)
+    assert isinstance(error, WorkerError)
+    assert "exit code -9" in str(error)
+    assert active_children() == []
+
+
+def test_a_worker_that_is_killed_at_work_is_not_waited_for_and_the_run_goes_on_later(tmp_path, monkeypatch):
+    evaluate(TEXTS, out=tmp_path / "whole")
+
+    class Deadly(list):
+        def __iter__(self):
+            for number, example in enumerate(super().__iter__()):
+                if number == 3:  # two are at work
+                    for child in active_children():
+                        child.kill()
+                yield example
+
+    module = "hf_mambalrp.evaluation.faithfulness.examined"
+    monkeypatch.setattr(module, lambda some, examples, processes: examined(some, Deadly(examples), processes))
+    assert isinstance(ended(lambda: evaluate(TEXTS, out=tmp_path / "cut", processes=2)), WorkerError)
+    monkeypatch.undo()
+    assert len((tmp_path / "cut" / "progress.jsonl").read_bytes().splitlines()) <= 1 + 3
+    evaluate(TEXTS, out=tmp_path / "cut")
+    assert (tmp_path / "cut" / "results.json").read_bytes() == (tmp_path / "whole" / "results.json").read_bytes()
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+from oracles import random_model
+from small import word_tokenizer
+from hf_mambalrp import evaluate_faithfulness
+
+def main():
+    texts = ["a b c d e f g h i j k l m n o p"] * 500
+    evaluate_faithfulness(random_model(dtype=torch.float32), texts, methods=["mambalrp", "latim"],
+                          tokenizer=word_tokenizer(), processes=2, progress=False, out="out")
+"""
+GUARD = 'if __name__ == "__main__":\n    main()\n'
+
+
+def started(folder, ending):
+    """The script in a session of its own, as a terminal starts it."""
+    (folder / "script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent.parent)) + ending)
+    return subprocess.Popen(
+        [sys.executable, "script.py"], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def members(session):
+    """Processes of a session that have not ended."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, its = stat.read_text().rsplit(")", 1)[1].split()[:4]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(its) == session and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def until(condition):
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are counted in /proc")
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_no_process_outlives_the_caller(tmp_path, ending):
+    caller = started(tmp_path, GUARD)
+    journal = tmp_path / "out" / "progress.jsonl"
+    try:
+        until(lambda: journal.is_file() and journal.read_bytes().count(b"\n") > 3)
+        assert len(members(caller.pid)) >= 3
+        if ending == signal.SIGINT:
+            os.killpg(caller.pid, ending)  # a terminal's Ctrl-C reaches them all
+        else:
+            os.kill(caller.pid, ending)
+        errors = caller.communicate(timeout=LIMIT)[1]
+        until(lambda: not members(caller.pid))
+        if ending == signal.SIGINT:
+            assert errors.rstrip().endswith("KeyboardInterrupt")
+            assert errors.count("Traceback") == 1, "the workers say nothing"
+            assert "leaked" not in errors
+    finally:
+        for member in members(caller.pid):
+            os.kill(member, signal.SIGKILL)
+
+
+def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path):
+    caller = started(tmp_path, "main()\n")
+    errors = caller.communicate(timeout=LIMIT)[1]
+    assert caller.returncode == 1
+    assert "WorkerError" in errors.splitlines()[-1]
+    assert "if __name__ == '__main__':" in errors.splitlines()[-1]
