@@ -49,6 +49,7 @@ def attend(
 
     computed = positions.unique()  # sorted; a row of the batch may want others than its partners
     pick = torch.searchsorted(computed, positions)
+    alike = len(computed) == positions.shape[1] and bool((computed == positions).all())  # in every row of the batch
     matrices: dict[int, Tensor] = {}
     with torch.no_grad():
         for layer, hidden in residual_streams(network, batch.input_ids, mask, max(wanted)):
@@ -58,8 +59,10 @@ def attend(
             mixer_mask = padding_of(mask, s.x)
             parts = [attention_matrix(s, mixer_mask, run, reduce, kind).float().cpu() for run in runs(computed)]
             found = torch.cat(parts, -2)
-            index = pick.view(len(pick), *[1] * (found.dim() - 3), -1, 1)
-            matrices[layer] = found.gather(-2, index.expand(*found.shape[:-2], -1, found.shape[-1]))
+            if not alike:
+                index = pick.view(len(pick), *[1] * (found.dim() - 3), -1, 1)
+                found = found.gather(-2, index.expand(*found.shape[:-2], -1, found.shape[-1]))
+            matrices[layer] = found
     return HiddenAttention(
         matrix=torch.stack([matrices[layer] for layer in wanted]),
         layers=wanted,

@@ -128,15 +128,20 @@ def _tokenize(texts: Any, tokenizer: Any, network: Network) -> Batch:
         )
     if not texts:
         raise InputError("The list of texts is empty; give at least one text.")
+    for index, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(f"Text {index} ({_brief(text)}) is not Unicode: {error.reason}.") from error
     fast = bool(getattr(tokenizer, "is_fast", False))
-    encodings = [tokenizer(text, return_offsets_mapping=True) if fast else tokenizer(text) for text in texts]
-    rows = [torch.tensor(encoding["input_ids"], dtype=torch.long) for encoding in encodings]
+    encoded = tokenizer(list(texts), return_offsets_mapping=True) if fast else tokenizer(list(texts))
+    rows = [torch.tensor(ids, dtype=torch.long) for ids in encoded["input_ids"]]
     for index, row in enumerate(rows):
         if len(row) == 0:
             raise InputError(f"Text {index} ({_brief(texts[index])}) has no tokens; give a text that is not empty.")
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     ids = _checked_ids(pad_right(rows, pad), network)
-    offsets = [[(start, end) for start, end in encoding["offset_mapping"]] for encoding in encodings] if fast else None
+    offsets = [[(start, end) for start, end in spans] for spans in encoded["offset_mapping"]] if fast else None
     return Batch(ids, None, pad_right([torch.ones_like(row) for row in rows], 0), True, list(texts), offsets)
 
 

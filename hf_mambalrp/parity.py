@@ -69,7 +69,8 @@ def _compare(model: nn.Module, network: Network) -> None:
     for layer, stream in enumerate(streams):
         found, _ = network.block(layer, stream, None, states[layer], NO_RULES, ledger, backend)
         if layer + 1 < len(streams):
-            _same(found - stream, streams[layer + 1] - stream, stream, f"layer {layer} (counted from 0)", network)
+            before, after = stream.to(found), streams[layer + 1].to(found)  # a model may be spread over devices
+            _same(found - before, after - before, before, f"layer {layer} (counted from 0)", network)
     logits = network.logits(found, NO_RULES, ledger)
     expected = own.logits.to(logits)
     _same(logits if network.is_language_model else logits[:, -1], expected, expected, "the logits", network)

@@ -1,7 +1,7 @@
 """Rows a second of explain_dataset on 1, 2, ... processes, one GPU each, and how much of the ideal rate that is.
 
-The model has random weights and the rows have all the same length. Every process explains one batch before the clock
-starts, so that nothing is compiled while it runs.
+The model has random weights and the rows have all the same length. Every process explains some rows before the clock
+starts, so that nothing is imported or compiled while it runs.
 
     python examples/distributed/measure_scaling.py --processes 1 2 --json scaling.json     # 130M shape, 4096 tokens
     python examples/distributed/measure_scaling.py --processes 1 2 --layers 2 --hidden-size 32 --length 32 --rows 8
@@ -24,6 +24,7 @@ from accelerate import PartialState
 from transformers import AutoTokenizer, MambaConfig
 
 from hf_mambalrp import DEMO_MODEL, MambaLRPForCausalLM, explain_dataset
+from hf_mambalrp.parallel import DatasetRun
 
 
 def texts(tokenizer: Any, rows: int, length: int) -> list[str]:
@@ -48,18 +49,15 @@ def worker(arguments: argparse.Namespace) -> None:
     lengths = {len(tokenizer(text)["input_ids"]) for text in data}
     assert lengths == {arguments.length}, lengths
     batch = max(1, arguments.batch_tokens // arguments.length)
-    for _ in range(3):  # compiles; the second of a shape is recorded as CUDA graphs
-        model.explain(data[:batch], tokenizer=tokenizer)
+
+    def explained(rows: list[str], output: str) -> DatasetRun:
+        options = {"batch_tokens": arguments.batch_tokens, "window": arguments.window, "progress": False}
+        return explain_dataset(model, rows, output, tokenizer=tokenizer, **options)
+
+    # Imports and compiles; the second batch of a shape is recorded as CUDA graphs, the third replayed.
+    explained(data[: 3 * batch * state.num_processes], arguments.output + "-before")
     state.wait_for_everyone()
-    run = explain_dataset(
-        model,
-        data,
-        arguments.output,
-        tokenizer=tokenizer,
-        batch_tokens=arguments.batch_tokens,
-        window=arguments.window,
-        progress=False,
-    )
+    run = explained(data, arguments.output)
     if state.is_main_process:
         found = {"processes": run.processes, "rows": run.rows, "seconds": run.seconds}
         Path(arguments.result).write_text(json.dumps(found))
@@ -86,7 +84,7 @@ def main() -> None:
     parser.add_argument("--hidden-size", type=int, default=768)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--length", type=int, default=4096, help="tokens a row")
-    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--rows", type=int, default=1536)
     parser.add_argument("--batch-tokens", type=int, default=16384)
     parser.add_argument("--window", type=int, default=32)
     parser.add_argument("--json", type=Path, help="write the numbers of this run here")
