@@ -15,6 +15,7 @@ from test_cuda import relative, requires_cuda
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Mamba2Config, MambaConfig
 
 from hf_mambalrp import AutoMambaLRPForCausalLM, make_explainable
+from hf_mambalrp.errors import ForwardMismatchError
 
 # transformers reads dt_proj's weight without calling it, so that one has to stay as it is. On a CPU the widths of
 # 4-bit layers are multiples of 32.
@@ -77,5 +78,9 @@ def test_a_quantised_model_is_explained_as_what_it_stands_for(tmp_path, family, 
                 module(torch.ones(1, module.in_features, device=device))
     again = model.explain(ids, chunk_size=4, check_forward=False, **options)
     assert relative(again.relevance, expected.relevance) < (1e-5 if how == "8 bit" else 2e-2)
-    if how == "8 bit":  # the 4-bit layers of bitsandbytes 0.50 are wrong on such CPUs for inputs that are views
+    if (family, how, device) == ("mamba", "8 bit", "cuda"):
+        # The 8-bit layers of bitsandbytes 0.50 are wrong on a GPU for inputs that are views, as that of x_proj is.
+        with pytest.raises(ForwardMismatchError, match="layer 0"):
+            model.explain(ids, chunk_size=4, **options)
+    elif how == "8 bit":  # so are its 4-bit layers on some CPUs
         assert torch.equal(model.explain(ids, chunk_size=4, **options).relevance, again.relevance)
