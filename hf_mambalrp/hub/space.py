@@ -82,7 +82,8 @@ def write_space(folder: Path, model_id: str, *, title: str | None = None, token:
         raise MissingExtraError("This installation lacks the Space's files; install hf_mambalrp again from a wheel.")
     shutil.copytree(template, folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns(*LEFT_OUT, TEMPLATE.name))
-    (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in _requirements()), encoding="utf-8")
+    listed = (template / REQUIREMENTS).read_text(encoding="utf-8").splitlines()
+    (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in _requirements(listed)), encoding="utf-8")
     models = [{"id": model_id, "title": name, "task": task}]
     (folder / MODELS).write_text(json.dumps(models, indent=1) + "\n", encoding="utf-8")
     card = decode((folder / CARD).read_bytes())
@@ -90,16 +91,25 @@ def write_space(folder: Path, model_id: str, *, title: str | None = None, token:
     (folder / CARD).write_bytes(with_metadata(card, values).encode())
 
 
-def _requirements() -> list[str]:
-    """What the package needs on the Space, pictures included; gradio comes from the Space's ``sdk_version``."""
+def _requirements(listed: list[str]) -> list[str]:
+    """The app's requirements, in the place of the package what it needs, pictures included, where the app says nothing.
+
+    gradio comes from the Space's ``sdk_version``.
+    """
     try:
         found = [(text, EXTRA.search(text)) for text in requires(PACKAGE.name) or []]
     except PackageNotFoundError as error:
         raise MissingExtraError(
             "What a Space needs is known from the installed package: pip install . in its folder."
         ) from error
-    always = [text for text, extra in found if extra is None]
-    return always + [text.partition(";")[0] for text, extra in found if extra is not None and extra[1] == "plot"]
+    needed = [text for text, extra in found if extra is None]
+    needed += [text.partition(";")[0] for text, extra in found if extra is not None and extra[1] == "plot"]
+    own = [line for line in listed if _named(line) != PACKAGE.name]
+    return own + [text for text in needed if _named(text) not in set(map(_named, own))]
+
+
+def _named(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
 
 
 def _renewed(there: str, template: str, title: str | None) -> str:

@@ -62,6 +62,8 @@ def test_a_space_is_the_app_with_the_model_on_its_list(hub, model):
     assert all(pushed[name] == package[name] for name in package)
     changed = {name for name in source if pushed[name] != source[name]}
     assert changed == {"models.json", "README.md", "requirements.txt"}
+    pins = [line for line in (SOURCE / "requirements.txt").read_text().splitlines() if "mambalrp" not in line]
+    assert pushed["requirements.txt"].decode().splitlines()[: len(pins)] == pins
     required = {re.match(r"[\w-]+", line)[0] for line in pushed["requirements.txt"].decode().splitlines()}
     assert {"torch", "transformers", "accelerate", "safetensors", "numba", "matplotlib"} <= required
     assert not {"hf_mambalrp", "gradio", "pytest", "pyarrow"} & required
