@@ -1,6 +1,6 @@
 """From a call of ``hidden_attention`` to its result: read the input, run layer by layer, join the matrices."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from hf_mambalrp.errors import OptionError
 from hf_mambalrp.explaining import model_id, own_gradient_mode, versions
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.hidden_attention import HiddenAttention
-from hf_mambalrp.inputs import TokenizerSource, prepare
+from hf_mambalrp.inputs import TOKENIZER_EXTRAS, TokenizerSource, brief, integers, prepare
 from hf_mambalrp.parity import check_forward as check_own_forward
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.rules.biases import BiasLedger
@@ -34,8 +34,11 @@ def attend(
     kind: Kind,
     rows: Rows,
     check_forward: bool,
+    extras: Mapping[str, Any],
 ) -> HiddenAttention:
     """Hidden attention of one batch; :meth:`hf_mambalrp.MambaLRPMixin.hidden_attention` documents the arguments."""
+    if unknown := sorted(extras.keys() - TOKENIZER_EXTRAS):
+        raise OptionError(f"hidden_attention() got {unknown}, which it does not know.")
     network = Network(model, FAMILIES)
     reduce, kind = checked_reduce(reduce), checked_kind(kind)
     wanted = checked_layers(layers, len(network.layers))
@@ -111,24 +114,33 @@ def query_positions(rows: Rows, mask: Tensor) -> Tensor:
     """
     batch, length = mask.shape
     if rows is None or isinstance(rows, slice):
-        positions = torch.arange(length)[slice(None) if rows is None else rows].expand(batch, -1)
+        try:
+            positions = torch.arange(length)[slice(None) if rows is None else rows].expand(batch, -1)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"rows={rows!r} is not allowed: {error}.") from error
     else:
-        wanted = torch.as_tensor(rows)
-        if wanted.is_floating_point() or wanted.dtype == torch.bool or wanted.dim() > 1:
-            raise OptionError(f"rows={rows!r} is not allowed. Give an int, a list of ints, a slice or None for all.")
+        wanted = integers(rows)
+        if wanted is None or wanted.dim() > 1:
+            raise OptionError(
+                f"rows={brief(rows)} is not allowed. Give an int, a list of ints, a slice or None for all."
+            )
         wanted = wanted.reshape(1, -1).expand(batch, -1)
         positions = torch.where(wanted < 0, last_attended(mask)[:, None] + 1 + wanted, wanted)
     if positions.numel() == 0 or bool(((positions < 0) | (positions >= length)).any()):
         raise OptionError(
-            f"rows={rows!r} is not allowed for an input of {length} positions (row of the batch by row, "
-            f"{mask.sum(1).tolist()} tokens). Give positions from 0, or negative ones counted from the last token."
+            f"rows={brief(rows)} is not allowed for an input of {length} positions (row of the batch by row, "
+            f"{brief(mask.sum(1).tolist())} tokens). Give positions from 0, or negative ones from the last token."
         )
     return positions.contiguous()
 
 
 def checked_layers(layers: int | list[int] | None, number: int) -> list[int]:
     """Numbers of the layers, negative ones counted from the last. OptionError: none, or one that is not there."""
-    wanted = list(range(number)) if layers is None else [layers] if isinstance(layers, int) else list(layers)
-    if not wanted or any(isinstance(w, bool) or not isinstance(w, int) or not -number <= w < number for w in wanted):
-        raise OptionError(f"layers={layers!r} is not allowed; this model has layers 0..{number - 1}. None is all.")
-    return [layer % number for layer in wanted]
+    wanted = torch.arange(number) if layers is None else integers(layers)
+    found = [] if wanted is None or wanted.dim() > 1 else wanted.flatten().tolist()
+    if not found or not -number <= min(found) <= max(found) < number:
+        raise OptionError(
+            f"layers={brief(layers)} is not allowed; this model has layers 0..{number - 1}. Give an int, a list of "
+            "ints or None for all."
+        )
+    return [layer % number for layer in found]

@@ -1,12 +1,14 @@
 """Choose the explainable class by ``config.model_type``, or make a loaded model explainable."""
 
+from collections.abc import Callable
 from functools import partial, update_wrapper
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedModel
 
-from hf_mambalrp.errors import UnknownArchitectureError
+from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.families.network import uncompiled
 from hf_mambalrp.mixin import MambaLRPMixin
 from hf_mambalrp.models import (
     FalconMambaLRPForCausalLM,
@@ -80,17 +82,43 @@ class AutoMambaLRPForSequenceClassification(_AutoClass):
 def make_explainable(model: Any) -> Any:
     """Give a loaded model (fine-tuned, PEFT-wrapped, quantised) the methods of :class:`MambaLRPMixin`; returns it.
 
-    Its class, weights and forward stay what they are. A live ``MambaLMHeadModel`` of the package mamba_ssm is explained
-    through a model of transformers that shares its parameters; see :func:`hf_mambalrp.state_spaces.twin`.
+    Its class, weights and forward stay what they are. Of what ``torch.compile`` returned, the model inside is explained
+    and not changed. A live ``MambaLMHeadModel`` of the package mamba_ssm is explained through a model of transformers
+    that shares its parameters; see :func:`hf_mambalrp.state_spaces.twin`. A model in a PEFT wrapper is saved and pushed
+    by PEFT, without a card of explanations.
 
     Raises:
         UnknownArchitectureError: no rules for this model.
     """
-    explained = twin(model) if is_live(model) else model
+    own = uncompiled(model)
+    explained = twin(own) if is_live(own) else own
     Network(explained, FAMILIES)
     if not isinstance(model, MambaLRPMixin):
         for method in (MambaLRPMixin.explain, MambaLRPMixin.explain_generation, MambaLRPMixin.hidden_attention):
             # A partial, unlike a bound method in an instance, survives pickling; a copy explains the copy.
-            bound = partial(method, model) if explained is model else partial(through_twin, method, model, explained)
-            setattr(model, method.__name__, update_wrapper(bound, method))
+            bound = partial(method, own) if explained is own else partial(through_twin, method, own, explained)
+            _give(model, bound, method)
+        for saver in (MambaLRPMixin.save_pretrained, MambaLRPMixin.push_to_hub):
+            if isinstance(own, PreTrainedModel):
+                _give(model, partial(saver, own), saver)
+            elif hasattr(own, "get_base_model"):
+                theirs = getattr(type(own), saver.__name__)
+                _give(model, partial(_without_card, theirs, own), theirs)
     return model
+
+
+def _give(model: Any, bound: Callable[..., Any], method: Callable[..., Any]) -> None:
+    """Set the method in ``model`` itself: setattr on what ``torch.compile`` returned would reach the model inside."""
+    vars(model)[method.__name__] = update_wrapper(bound, method)
+
+
+def _without_card(
+    method: Callable[..., Any], model: Any, *args: Any, explanations: Any = None, evaluation: Any = None, **options: Any
+) -> Any:
+    """PEFT's own ``save_pretrained`` or ``push_to_hub``, of the adapters alone."""
+    if explanations is not None or evaluation is not None:
+        raise OptionError(
+            f"{method.__name__} of a PEFT model saves adapters alone, without a card of explanations. Merge them "
+            f"first: make_explainable(model.merge_and_unload()).{method.__name__}(..., explanations=...)."
+        )
+    return method(model, *args, **options)

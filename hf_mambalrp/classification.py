@@ -105,6 +105,7 @@ class SequenceClassification(_Base):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         token_type_ids: Tensor | None = None,
+        output_attentions: bool | None = None,
     ) -> tuple[Tensor, ...] | SequenceClassifierOutput:
         """Classify each row by its rightmost attended token.
 
@@ -117,6 +118,7 @@ class SequenceClassification(_Base):
             output_hidden_states: also return the residual stream after every block.
             return_dict: False returns a tuple.
             token_type_ids: not read; some tokenizers return it and pipelines pass it on.
+            output_attentions: not read; PEFT passes it on.
 
         Returns:
             ``SequenceClassifierOutput`` with ``logits`` (B, num_labels), and ``loss`` where labels were given. No cache

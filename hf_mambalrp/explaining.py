@@ -1,11 +1,14 @@
 """From a call of ``explain`` to its result: read the input, name the target, run the method, join the result."""
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from inspect import signature
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -16,7 +19,7 @@ from hf_mambalrp.errors import InputError, OptionError, TargetError, UnknownArch
 from hf_mambalrp.explanation import Conservation, Explanation
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.forcing import Forced, force, merge_sides, stack
-from hf_mambalrp.inputs import Batch, TokenizerSource, prepare
+from hf_mambalrp.inputs import TOKENIZER_EXTRAS, Batch, TokenizerSource, brief, integers, prepare
 from hf_mambalrp.methods import METHODS, Problem, Relevance, method_named, predict
 from hf_mambalrp.parity import check_forward
 from hf_mambalrp.rules.constant import constant
@@ -25,8 +28,8 @@ from hf_mambalrp.tokens import describe
 
 Score = Callable[[Tensor], Tensor]
 
-TOKENIZER_EXTRAS = {"token_type_ids", "special_tokens_mask", "offset_mapping", "length"}
-"""What ``**tokenizer(texts)`` may carry besides ids and mask; Mamba reads none of it."""
+REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
+"""A name on the Hub; anything else that a model was loaded from is a path."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,10 @@ class Options:
         """Raise for an unknown method or method option; drop what a tokenizer's output brings along."""
         wanted = {name: value for name, value in self.method_options.items() if name not in TOKENIZER_EXTRAS}
         method = method_named(self.method)
-        method.check_options(wanted)
+        try:
+            method.check_options(wanted)
+        except OptionError as error:
+            raise OptionError(f"{error}{_meant(wanted)}") from None
         if self.layers and not method.has_layers:
             able = sorted(name for name, other in METHODS.items() if other.has_layers)
             raise OptionError(f"layers=True: method {self.method!r} has no relevance of layers. These have it: {able}.")
@@ -57,6 +63,14 @@ class Options:
     def explain(self, problem: Problem) -> Relevance:
         """Run the method."""
         return method_named(self.method).explain(problem, **self.method_options)
+
+
+def _meant(names: Iterable[str]) -> str:
+    """The arguments of ``explain`` that are spelt almost like these."""
+    known = {*signature(explain_batch).parameters, *(field.name for field in fields(Options))}
+    arguments = sorted(known - {"model", "options", "method_options"})
+    close = [match for name in names for match in get_close_matches(name, arguments, 1)]
+    return f" Did you mean {', '.join(close)}?" if close else ""
 
 
 @contextmanager
@@ -146,7 +160,9 @@ def explained_positions(network: Network, batch: Batch, position: Any) -> Tensor
     if network.is_language_model:
         return _language_model_positions(batch, position)
     if position is not None:
-        raise InputError(f"position={position!r} was given, but a classifier has one prediction a row; leave it out.")
+        raise InputError(
+            f"position={brief(position)} was given, but a classifier has one prediction a row; leave it out."
+        )
     if not isinstance(network.model, SequenceClassification):
         raise UnknownArchitectureError(
             f"{type(network.model).__name__} is not a classifier of this package, so the position that it pools is not "
@@ -164,10 +180,10 @@ def _language_model_positions(batch: Batch, position: Any) -> Tensor:
     last = last_attended(batch.attention_mask)
     if position is None:
         return last
-    positions = torch.as_tensor(position)
-    if positions.is_floating_point() or positions.dtype == torch.bool or positions.shape not in ((), (len(batch),)):
+    positions = integers(position)
+    if positions is None or positions.shape not in ((), (len(batch),)):
         raise InputError(
-            f"position={position!r} is not allowed. Give an integer, or one a row ({len(batch)} here); negative "
+            f"position={brief(position)} is not allowed. Give an integer, or one a row ({len(batch)} here); negative "
             "numbers count from the last real token."
         )
     positions = positions.expand(len(batch))
@@ -176,7 +192,7 @@ def _language_model_positions(batch: Batch, position: Any) -> Tensor:
     for row, column in enumerate(positions.tolist()):
         if not 0 <= column < length or not batch.attention_mask[row, column]:
             raise InputError(
-                f"position={position!r} is outside row {row} or on its padding; its real tokens are at "
+                f"position={brief(position)} is outside row {row} or on its padding; its real tokens are at "
                 f"{batch.attention_mask[row].nonzero().flatten().tolist()[:: max(1, int(last[row]))]} (first and last)."
             )
     return positions
@@ -282,7 +298,9 @@ def _texts(target: Target, ids: list[tuple[int, ...] | None], outputs: Outputs) 
 def model_id(network: Network) -> str:
     """Repository the model was loaded from, or its folder's name (a path says too much to share), or its class."""
     source = str(getattr(network.config, "_name_or_path", "") or type(network.model).__name__)
-    return Path(source).resolve().name if Path(source).is_dir() else source
+    if Path(source).is_dir():
+        return Path(source).resolve().name
+    return source if REPOSITORY.fullmatch(source) else PureWindowsPath(source).name
 
 
 def versions() -> dict[str, str]:

@@ -145,7 +145,8 @@ class Explanation(Shown, Rows):
         position: (B,) int64, whose prediction is explained; None for a classifier.
         layer_relevance: (num_layers + 1, B, L) float32, the relevance after the embedding and after every block.
         offsets: per row L character spans in ``texts``; (0, 0) is no span.
-        texts: per row the text that was tokenized.
+        texts: per row the text that was tokenized or that the ids decode to, and behind it the tokens of a target or
+            contrast of several that were fed back.
         special_tokens_mask: (B, L) bool.
         model_id: repository or folder of the model.
         versions: package name to version.
@@ -224,12 +225,14 @@ class Explanation(Shown, Rows):
 
         row = row_indices(row, len(self))[0]
         relevance, attended = self.relevance[row].tolist(), self.attention_mask[row].nonzero().flatten().tolist()
+        text = None if self.texts is None else self.texts[row]
         offsets = None if self.offsets is None else self.offsets[row]
+        if offsets and text is not None and max(end for _, end in offsets) > len(text):
+            offsets = None  # of a dataset, whose text is the input alone: tokens that were fed back are not in it
         if _checked_level(level) == "token":
             return token_words(self.tokens[row], relevance, attended, offsets)
         mask = self.special_tokens_mask
         special = [False] * len(relevance) if mask is None else mask[row].tolist()
-        text = None if self.texts is None else self.texts[row]
         return merge_words(self.tokens[row], relevance, attended, special=special, offsets=offsets, text=text)
 
     def top(

@@ -10,7 +10,7 @@ from hf_mambalrp.explaining import Options, model_id, own_gradient_mode, version
 from hf_mambalrp.explanation import Conservation
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.generation_explanation import GenerationExplanation
-from hf_mambalrp.inputs import Batch, TokenizerSource, prepare
+from hf_mambalrp.inputs import TOKENIZER_EXTRAS, Batch, TokenizerSource, prepare
 from hf_mambalrp.methods import Forward, Problem, Relevance, by_chunks, method_named
 from hf_mambalrp.parity import check_forward
 from hf_mambalrp.tokens import describe
@@ -48,7 +48,8 @@ def explain_generated(
     prompt_length = ids.shape[1]
 
     device = network.embeddings.weight.device
-    settings = {"do_sample": False, **generate_options, "max_new_tokens": max_new_tokens}
+    wanted = {name: value for name, value in generate_options.items() if name not in TOKENIZER_EXTRAS}
+    settings = {"do_sample": False, **wanted, "max_new_tokens": max_new_tokens}
     sequences = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), **settings)
     if not isinstance(sequences, Tensor) or len(sequences) != len(ids):
         raise InputError(

@@ -77,6 +77,12 @@ class HiddenAttention(Rows):
         shape = ", ".join(map(str, self.matrix.shape))
         return f"HiddenAttention({self.kind}, layers {self.layers}, matrix ({shape}), model {self.model_id})"
 
+    def __str__(self) -> str:
+        """Return a few plain lines: what the last position, or each that was asked for, reads most strongly."""
+        from hf_mambalrp.viz.attention import summary
+
+        return summary(self)
+
     def map(self, layer: int | None = None, row: int = 0) -> Tensor:
         """Return one layer's matrix (R, L) of one row of the batch; channels, where there are any, are averaged.
 

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from hf_mambalrp.errors import InputError, MissingTokenizerError
 from hf_mambalrp.families import Network
+
+TOKENIZER_EXTRAS = {"token_type_ids", "special_tokens_mask", "offset_mapping", "length"}
+"""What ``**tokenizer(texts)`` may carry besides ids and mask; Mamba reads none of it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class TokenizerSource:
     """The tokenizer that was passed, or else the one beside the model, loaded when first needed."""
 
     def __init__(self, tokenizer: Any, network: Network) -> None:
+        if tokenizer is not None and not callable(tokenizer):
+            raise InputError(
+                f"tokenizer={brief(tokenizer)} is a {type(tokenizer).__name__}, not a tokenizer. Pass "
+                "tokenizer=AutoTokenizer.from_pretrained(...)."
+            )
         self._tokenizer = tokenizer
         self._path = str(getattr(network.config, "_name_or_path", "") or "")
 
@@ -62,9 +71,11 @@ class TokenizerSource:
 @lru_cache(maxsize=16)
 def _load_tokenizer(path: str) -> Any | None:
     try:
-        return AutoTokenizer.from_pretrained(path)
+        found = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError, ImportError):
         return None
+    # Where there are no files of one, transformers 5 makes one up, of special tokens only.
+    return None if len(found) <= len(found.all_special_ids) else found
 
 
 def prepare(
@@ -91,25 +102,27 @@ def prepare(
             f"explain() got {' and '.join(given) or 'no input'}; give exactly one of a text, a list of texts, "
             "token ids (B, L), a tokenizer's output, input_ids=..., inputs_embeds=...."
         )
-    if isinstance(inputs, Mapping) or hasattr(inputs, "keys"):
+    if isinstance(inputs, Mapping):
         if "input_ids" not in inputs:
             raise InputError(
-                f"The mapping has no 'input_ids', only {sorted(inputs)}. Pass tokenizer(texts)'s own output."
+                f"The mapping has no 'input_ids', only {brief(list(inputs))}. Pass tokenizer(texts)'s own output."
             )
         input_ids = inputs["input_ids"]
         attention_mask = inputs.get("attention_mask") if attention_mask is None else attention_mask
-    elif isinstance(inputs, Tensor):
+    elif _holds_ids(inputs):
         input_ids = inputs
     elif inputs is not None:
+        texts = _checked_texts(inputs)
         if attention_mask is not None:
             raise InputError("attention_mask goes with token ids or embeddings; texts get one of their own.")
-        return _tokenize(inputs, tokenizers.get("to read text"), network)
+        return _tokenize(texts, tokenizers.get("to read text"), network)
 
     if inputs_embeds is not None:
         embeds = _checked_embeddings(inputs_embeds, network)
         mask = _checked_mask(attention_mask, embeds.shape[:2])
         return Batch(None, embeds, mask, attention_mask is not None)
-    ids = _checked_ids(input_ids, network)
+    ids = _checked_ids(_in_rows(input_ids), network)
+    attention_mask = _in_rows(attention_mask)
     return Batch(ids, None, _checked_mask(attention_mask, ids.shape), attention_mask is not None)
 
 
@@ -119,30 +132,66 @@ def pad_right(rows: Sequence[Tensor], value: int, length: int = 0) -> Tensor:
     return torch.stack([nn.functional.pad(row, (0, length - len(row)), value=value) for row in rows])
 
 
-def _tokenize(texts: Any, tokenizer: Any, network: Network) -> Batch:
-    texts = [texts] if isinstance(texts, str) else texts
+def integers(value: Any) -> Tensor | None:
+    """A tensor of the integers in ``value``; None where it holds something else."""
+    if isinstance(value, Sequence) and any(isinstance(one, bool) for one in value):
+        return None  # torch would read True as 1
+    try:
+        found = torch.as_tensor(value).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return None if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool else found
+
+
+def brief(value: Any, limit: int = 60) -> str:
+    """``repr`` on one line of at most ``limit`` characters, for messages."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _holds_ids(inputs: Any) -> bool:
+    """Whether these are token ids: a tensor, an array of numbers, integers or rows of them in a list."""
+    if isinstance(inputs, np.ndarray):
+        return inputs.dtype.kind in "biufc"
+    first = inputs[0] if isinstance(inputs, Sequence) and inputs else None
+    in_list = isinstance(first, int) or (isinstance(first, Sequence) and not isinstance(first, str))
+    return isinstance(inputs, Tensor) or (in_list and not isinstance(inputs, bytes | bytearray))
+
+
+def _in_rows(value: Any) -> Any:
+    """``value``, with the list that a tokenizer makes of one text as the one row of a batch."""
+    return [value] if isinstance(value, list) and value and isinstance(value[0], int) else value
+
+
+def _checked_texts(inputs: Any) -> list[str]:
+    texts = [inputs] if isinstance(inputs, str) else inputs
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        remedy = ' Of a table or column give df["text"].tolist().' if hasattr(texts, "iloc") else ""
         raise InputError(
-            f"Cannot explain {type(texts).__name__} {_brief(texts)}. Give a text, a list of texts, a (B, L) tensor of "
-            "token ids or a tokenizer's output."
+            f"Cannot explain {type(texts).__name__} {brief(texts)}. Give a text, a list of texts, a (B, L) tensor of "
+            f"token ids or a tokenizer's output.{remedy}"
         )
     if not texts:
         raise InputError("The list of texts is empty; give at least one text.")
+    return list(texts)
+
+
+def _tokenize(texts: list[str], tokenizer: Any, network: Network) -> Batch:
     for index, text in enumerate(texts):
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise InputError(f"Text {index} ({_brief(text)}) is not Unicode: {error.reason}.") from error
+            raise InputError(f"Text {index} ({brief(text)}) is not Unicode: {error.reason}.") from error
     fast = bool(getattr(tokenizer, "is_fast", False))
-    encoded = tokenizer(list(texts), return_offsets_mapping=True) if fast else tokenizer(list(texts))
+    encoded = tokenizer(texts, return_offsets_mapping=True) if fast else tokenizer(texts)
     rows = [torch.tensor(ids, dtype=torch.long) for ids in encoded["input_ids"]]
     for index, row in enumerate(rows):
         if len(row) == 0:
-            raise InputError(f"Text {index} ({_brief(texts[index])}) has no tokens; give a text that is not empty.")
+            raise InputError(f"Text {index} ({brief(texts[index])}) has no tokens; give a text that is not empty.")
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     ids = _checked_ids(pad_right(rows, pad), network)
     offsets = [[(start, end) for start, end in spans] for spans in encoded["offset_mapping"]] if fast else None
-    return Batch(ids, None, pad_right([torch.ones_like(row) for row in rows], 0), True, list(texts), offsets)
+    return Batch(ids, None, pad_right([torch.ones_like(row) for row in rows], 0), True, texts, offsets)
 
 
 def _checked_ids(input_ids: Any, network: Network) -> Tensor:
@@ -150,8 +199,8 @@ def _checked_ids(input_ids: Any, network: Network) -> Tensor:
         ids = torch.as_tensor(input_ids)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"input_ids {_brief(input_ids)} is not a rectangular array of token ids ({error}). Call the tokenizer with "
-            "padding=True, return_tensors='pt'."
+            f"input_ids {brief(input_ids)} is not a rectangular array of token ids ({error}). Rows of different "
+            "lengths need padding: call the tokenizer with padding=True, return_tensors='pt'."
         ) from error
     if ids.is_floating_point() or ids.dtype == torch.bool or ids.is_complex():
         raise InputError(f"input_ids has dtype {ids.dtype}; token ids are integers. Floats go in as inputs_embeds=....")
@@ -171,9 +220,7 @@ def _checked_ids(input_ids: Any, network: Network) -> Tensor:
 def _checked_embeddings(inputs_embeds: Any, network: Network) -> Tensor:
     hidden = network.embeddings.embedding_dim
     if not isinstance(inputs_embeds, Tensor) or not inputs_embeds.is_floating_point():
-        raise InputError(
-            f"inputs_embeds is {_brief(inputs_embeds)}; expected a float tensor of shape (B, L, {hidden})."
-        )
+        raise InputError(f"inputs_embeds is {brief(inputs_embeds)}; expected a float tensor of shape (B, L, {hidden}).")
     if inputs_embeds.ndim != 3 or inputs_embeds.shape[-1] != hidden or 0 in inputs_embeds.shape:
         raise InputError(
             f"inputs_embeds has shape {tuple(inputs_embeds.shape)}; expected (B, L, {hidden}), none of them 0."
@@ -187,7 +234,7 @@ def _checked_mask(attention_mask: Any, shape: torch.Size) -> Tensor:
     try:
         mask = torch.as_tensor(attention_mask).cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"attention_mask {_brief(attention_mask)} is not a rectangular array ({error}).") from error
+        raise InputError(f"attention_mask {brief(attention_mask)} is not a rectangular array ({error}).") from error
     if mask.shape != shape:
         raise InputError(
             f"attention_mask has shape {tuple(mask.shape)}, the input {tuple(shape)}; both are (B, L) of one batch."
@@ -196,10 +243,5 @@ def _checked_mask(attention_mask: Any, shape: torch.Size) -> Tensor:
         raise InputError("attention_mask holds values other than 0 (padding) and 1 (token).")
     empty = (mask == 0).all(1).nonzero().flatten().tolist()
     if empty:
-        raise InputError(f"Row(s) {empty} are all padding, there is nothing to explain. Leave these rows out.")
+        raise InputError(f"Row(s) {brief(empty)} are all padding, there is nothing to explain. Leave these rows out.")
     return mask.long()
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, PretrainedConfig
 
 from hf_mambalrp.attending import attend
 from hf_mambalrp.attention import Kind, Reduce
-from hf_mambalrp.errors import MissingHeadError, OptionError
+from hf_mambalrp.errors import MissingHeadError, OptionError, UnknownArchitectureError
 from hf_mambalrp.explaining import Options, explain_batch
 from hf_mambalrp.explanation import Explanation
+from hf_mambalrp.families import FAMILIES
 from hf_mambalrp.generation import explain_generated
 from hf_mambalrp.generation_explanation import GenerationExplanation
 from hf_mambalrp.hidden_attention import HiddenAttention
-from hf_mambalrp.state_spaces import load
+from hf_mambalrp.state_spaces import HUB_OPTIONS, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -167,6 +169,7 @@ class MambaLRPMixin:
         kind: Kind = "raw",
         rows: int | list[int] | slice | None = None,
         check_forward: bool = True,
+        **tokenizer_extras: Any,
     ) -> HiddenAttention:
         """Read off how much every position reads of every earlier one, layer by layer, exactly by the formula.
 
@@ -192,6 +195,8 @@ class MambaLRPMixin:
             kind: "raw" or "unified".
             rows: positions of the queries, negative from the last real token; None is all.
             check_forward: as for :meth:`explain`.
+            **tokenizer_extras: what ``**tokenizer(texts)`` may carry besides ids and mask, such as ``token_type_ids``;
+                not read.
 
         Returns:
             A :class:`HiddenAttention`: ``matrix`` (layers, B, R, L), or (layers, B, E, R, L), float32 on the CPU.
@@ -212,6 +217,7 @@ class MambaLRPMixin:
             kind=kind,
             rows=rows,
             check_forward=check_forward,
+            extras=tokenizer_extras,
         )
 
     @classmethod
@@ -222,15 +228,24 @@ class MambaLRPMixin:
 
         Raises:
             MissingHeadError: the checkpoint lacks weights, most often the head: its explanations would be of random
-                numbers.
-            UnknownArchitectureError: a checkpoint in mamba_ssm's format that transformers' class cannot express.
+                numbers. Or it is a classifier's, and this class is a language model.
+            UnknownArchitectureError: a checkpoint of another ``model_type``, or in mamba_ssm's format one that
+                transformers' class cannot express.
             CheckpointError: a checkpoint in mamba_ssm's format without weights, or with a damaged or unsafe file.
         """
         wants_info = kwargs.pop("output_loading_info", False)
+        saved_by = _check_family(cls, pretrained_model_name_or_path, kwargs)
         loader: Any = super()
         model, info = load(loader.from_pretrained, cls, pretrained_model_name_or_path, *args, **kwargs) or (
             loader.from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         )
+        language_model = stock_class(cls).__name__.endswith("ForCausalLM")
+        if language_model and (saved_by.endswith("Classification") or "score.weight" in info["unexpected_keys"]):
+            right = stock_class(cls).__name__.replace("ForCausalLM", "LRPForSequenceClassification")
+            raise MissingHeadError(
+                f"{pretrained_model_name_or_path} is a classifier's checkpoint; it has no head for {cls.__name__}, a "
+                f"language model. Load it with {right} or AutoMambaLRPForSequenceClassification."
+            )
         missing = sorted([*map(str, info["missing_keys"]), *(str(key) for key in info["mismatched_keys"])])
         if missing:
             raise MissingHeadError(
@@ -259,8 +274,8 @@ class MambaLRPMixin:
         """Push the model, as transformers writes it, with a card that says how to explain it and shows explanations.
 
         A card that is there is extended between two markers and by missing keys of its front matter; the rest stays
-        byte for byte. It is one commit, or none where nothing is new. A push without explanations and evaluation
-        leaves the section of an earlier push as it is.
+        byte for byte. It is one commit, or none where nothing is new. Explanations or an evaluation that are not given
+        stay as an earlier push left them.
 
         Args:
             repo_id: "user/name", or "name" for one of your own; created if it is not there.
@@ -318,7 +333,8 @@ class MambaLRPMixin:
         """Save as the class behind this one: ``architectures`` names that class, and no ``auto_map`` is written.
 
         With ``explanations`` or ``evaluation`` also the card of :meth:`push_to_hub`, ``README.md``, with its pictures;
-        one that is there is extended. Other arguments are those of transformers.
+        one that is there is extended. The tokenizer is saved too where the folder has none. Other arguments are those
+        of transformers.
 
         Raises:
             OptionError: these together with ``push_to_hub=True``.
@@ -330,22 +346,44 @@ class MambaLRPMixin:
                 "save_pretrained(push_to_hub=True) pushes no explanations: call model.push_to_hub(repo_id, "
                 "explanations=...)."
             )
+        if carded:  # first, because it checks what was given before it writes
+            from hf_mambalrp.hub.model import write_card
+
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+            write_card(self, save_directory, Path(save_directory).resolve().name, explanations, evaluation)
         stock: Any = object.__new__(stock_class(type(self)))
         # The same weights seen as the stock class. The configuration is a copy, because saving writes into it.
         stock.__dict__ = {**vars(self), "config": copy.deepcopy(vars(self)["config"])}
         if hasattr(stock.config, "auto_map"):
             del stock.config.auto_map
-        saved = stock.save_pretrained(save_directory, *args, **kwargs)
-        if carded:
-            from hf_mambalrp.hub.model import write_card
-
-            write_card(self, save_directory, Path(save_directory).resolve().name, explanations, evaluation)
-        return saved
+        return type(stock).save_pretrained(stock, save_directory, *args, **kwargs)
 
 
 def stock_class(cls: type) -> type:
     """The class of transformers behind an explainable one."""
     return next(base for base in cls.__mro__ if not issubclass(base, MambaLRPMixin))
+
+
+def _check_family(cls: type, source: Any, options: "Mapping[str, Any]") -> str:
+    """Name of the class that saved the checkpoint, where its configuration says it.
+
+    Raises:
+        UnknownArchitectureError: a checkpoint of another family than the class's.
+    """
+    try:
+        config, _ = PretrainedConfig.get_config_dict(source, **{k: options[k] for k in HUB_OPTIONS if k in options})
+    except (OSError, ValueError, TypeError):
+        return ""  # transformers meets the same and says so in its own words
+    stock: Any = stock_class(cls)
+    family, own = config.get("model_type"), stock.config_class.model_type
+    if family in FAMILIES and family != own:
+        task = stock.__name__.partition("For")[2]
+        right = CONFIG_MAPPING[family].__name__.replace("Config", f"LRPFor{task}")
+        raise UnknownArchitectureError(
+            f"{source} is a {family!r} checkpoint, {cls.__name__} is for {own!r}. Load it with {right} or "
+            f"AutoMambaLRPFor{task}."
+        )
+    return str((config.get("architectures") or [""])[0])
 
 
 def _module(model: Any) -> nn.Module:

@@ -1,5 +1,6 @@
 """What is explained: class, next token, several tokens or any function of the logits, minus the same of a contrast."""
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from hf_mambalrp.errors import TargetError
 from hf_mambalrp.families import Network
-from hf_mambalrp.inputs import TokenizerSource
+from hf_mambalrp.inputs import TokenizerSource, brief
 
 LogitFunction = Callable[[Tensor], Tensor]
 
@@ -34,16 +35,17 @@ class Outputs:
         """
         if isinstance(value, Tensor) and value.ndim == 0:
             value = value.item()
-        if isinstance(value, int) and not isinstance(value, bool):
-            if not 0 <= value < self.size:
+        number = _index(value)
+        if number is not None:
+            if not 0 <= number < self.size:
                 raise TargetError(
-                    f"{name}={value} is out of range: this model's {self.kind} ids are 0..{self.size - 1}."
+                    f"{name}={number} is out of range: this model's {self.kind} ids are 0..{self.size - 1}."
                 )
-            return (value,)
+            return (number,)
         if isinstance(value, str):
             return self._token_ids(value, name) if self.network.is_language_model else (self._label_id(value, name),)
         raise TargetError(
-            f"{name}={value!r} is a {type(value).__name__}. Allowed: None, an id, a "
+            f"{name}={brief(value)} is a {type(value).__name__}. Allowed: None, an id, a "
             f"{'token text' if self.network.is_language_model else 'label name'}, a list or (B,) tensor, one a row, "
             "or a function of the logits."
         )
@@ -65,7 +67,9 @@ class Outputs:
         if len(found) == 1:
             return found[0]
         problem = "is the name of several classes" if found else "is no class of this model"
-        raise TargetError(f"{name}={text!r} {problem}. Its classes are {labels}; give a name or an id.")
+        raise TargetError(
+            f"{name}={brief(text)} {problem}. Its classes are {brief(labels, 300)}; give a name or an id."
+        )
 
     def _token_ids(self, text: str, name: str) -> tuple[int, ...]:
         tokenizer = self.tokenizers.get(f"for {name}={text!r}")
@@ -75,6 +79,14 @@ class Outputs:
                 f"{name}={text!r} has no tokens; give a text such as ' Paris', the leading space included."
             )
         return ids
+
+
+def _index(value: Any) -> int | None:
+    """An integer, of numpy too, as Python's; None for anything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -139,7 +151,9 @@ def resolve_target(value: Any, name: str, batch_size: int, outputs: Outputs) -> 
                 f"a row: ({batch_size},)."
             )
         value = value.tolist()
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    elif hasattr(value, "tolist"):  # of numpy or pandas
+        value = value.tolist()
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
         if len(value) != batch_size:
             raise TargetError(f"{name} has {len(value)} entries for a batch of {batch_size} rows; give one per row.")
         return Target([outputs.ids_of(entry, f"{name}[{row}]") for row, entry in enumerate(value)])

@@ -1,5 +1,6 @@
 """Names and places of tokens, for results that a person reads."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,13 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.inputs import Batch
+
+Span = tuple[int, int]
+
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+"""What a tokenizer decodes a part of a character to."""
+UTF8_BYTES = 4
+"""Bytes of a character, at most."""
 
 
 @dataclass(frozen=True)
@@ -33,30 +41,52 @@ def describe(input_ids: Tensor | None, attention_mask: Tensor, batch: Batch | No
     names = [str(tokenizer.decode([i])) for i in ids.tolist()]
     tokens = [[names[i] for i in row] for row in which.tolist()]
     special = torch.isin(input_ids, torch.tensor(sorted(tokenizer.all_special_ids), dtype=torch.long))
-    texts, spans = None if batch is None else batch.texts, None if batch is None else batch.offsets
-    real = (attention_mask != 0).tolist()
-    if spans is None or [len(row) for row in spans] != [sum(row) for row in real]:  # more where a target was fed back
-        texts, spans = _place(input_ids, attention_mask, texts, tokenizer)
-    if spans is None:
-        return TokenText(tokens, None, texts, special)
-    places = [iter(row) for row in spans]
-    offsets = [[next(place) if is_real else (0, 0) for is_real in row] for place, row in zip(places, real, strict=True)]
-    return TokenText(tokens, offsets, texts, special)
-
-
-def _place(
-    input_ids: Tensor, attention_mask: Tensor, texts: list[str] | None, tokenizer: Any
-) -> tuple[list[str] | None, list[list[tuple[int, int]]] | None]:
-    """Texts and character spans of attended tokens, if for every row some text is known to give exactly its tokens."""
+    texts = None if batch is None else batch.texts
     if not getattr(tokenizer, "is_fast", False):
-        return texts, None
-    found, spans = [], []
-    for row, (ids, mask) in enumerate(zip(input_ids, attention_mask != 0, strict=True)):
-        attended = ids[mask].tolist()
-        text = tokenizer.decode(attended) if texts is None else texts[row]
-        encoding = tokenizer(text, return_offsets_mapping=True)
-        if list(encoding["input_ids"]) != attended:
-            return texts, None
+        return TokenText(tokens, None, texts, special)
+    known = None if batch is None else batch.offsets
+    found, offsets = [], []
+    for row, mask in enumerate(attention_mask != 0):
+        text, spans = _place(
+            input_ids[row, mask].tolist(),
+            None if texts is None else texts[row],
+            [] if known is None else known[row],
+            tokenizer,
+        )
         found.append(text)
-        spans.append([(start, end) for start, end in encoding["offset_mapping"]])
-    return found, spans
+        places = iter(spans)
+        offsets.append([next(places) if is_real else (0, 0) for is_real in mask.tolist()])
+    return TokenText(tokens, offsets, found, special)
+
+
+def _place(ids: list[int], text: str | None, spans: list[Span], tokenizer: Any) -> tuple[str, list[Span]]:
+    """The text of attended tokens and the span of each: ``text`` and its ``spans``, and behind it what was fed back.
+
+    Ids without a text are placed in the one they decode to: by the tokenizer where that gives them back, else by name.
+    """
+    if text is None:
+        decoded = str(tokenizer.decode(ids))
+        encoding = tokenizer(decoded, return_offsets_mapping=True)
+        if list(encoding["input_ids"]) == ids:
+            return decoded, [(start, end) for start, end in encoding["offset_mapping"]]
+        text = ""
+    spans = list(spans)
+    for piece, count in _spell(ids, len(spans), tokenizer):
+        spans += [(len(text), len(text) + len(piece))] * count
+        text += piece
+    return text, spans
+
+
+def _spell(ids: list[int], start: int, tokenizer: Any) -> Iterator[tuple[str, int]]:
+    """Yield what the tokens from ``start`` on add to the text before them, and of how many tokens it is.
+
+    It is one, or up to four that share a character. Decoded alone a token could lose the space before it, hence the
+    tokens before.
+    """
+    before, done = max(start - 1, 0), start
+    for end in range(start + 1, len(ids) + 1):
+        both = str(tokenizer.decode(ids[before:end]))
+        if both.endswith(INCOMPLETE) and end < len(ids) and end - done < UTF8_BYTES:
+            continue
+        yield both[len(str(tokenizer.decode(ids[before:done]))) :], end - done
+        before, done = done, end

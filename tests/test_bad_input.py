@@ -1,9 +1,12 @@
 """Every bad input: the type of the error, and that its message names the value and the remedy."""
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from oracles import padded_batch, random_model
 from small import word_tokenizer
+from transformers import pipeline
 
 from hf_mambalrp import MambaForSequenceClassification, make_explainable
 from hf_mambalrp.errors import (
@@ -68,6 +71,14 @@ BAD_CALLS = {
     "mapping without ids": ({"inputs": {"attention_mask": IDS}}, InputError, ["attention_mask", "tokenizer"]),
     "number": ({"inputs": 3, "tokenizer": word_tokenizer()}, InputError, ["int 3", "list of texts"]),
     "list of numbers": ({"inputs": ["a", 3], "tokenizer": word_tokenizer()}, InputError, ["['a', 3]"]),
+    "tokenizer's name": ({"inputs": "a", "tokenizer": "gpt2"}, InputError, ["'gpt2' is a str", "AutoTokenizer"]),
+    "column": ({"inputs": pd.Series(["a"] * 5000)}, InputError, ["Series", 'df["text"].tolist()']),
+    "column with a gap": ({"inputs": pd.Series(["a", None])}, InputError, ["Series", 'df["text"].tolist()']),
+    "table": ({"inputs": pd.DataFrame({"text": ["a"]})}, InputError, ["DataFrame", 'df["text"].tolist()']),
+    "mapping of other things": ({"inputs": {i: i for i in range(5000)}}, InputError, ["'input_ids'", "only [0, 1"]),
+    "list of gaps": ({"inputs": ["a", None]}, InputError, ["['a', None]", "list of texts"]),
+    "array of floats": ({"inputs": np.ones((2, 3))}, InputError, ["float64", "inputs_embeds"]),
+    "array of texts": ({"inputs": np.array(["a", "b"])}, InputError, ["ndarray", "list of texts"]),
     "empty list": ({"inputs": [], "tokenizer": word_tokenizer()}, InputError, ["empty", "at least one text"]),
     "empty text": ({"inputs": ["a b", ""], "tokenizer": word_tokenizer()}, InputError, ["Text 1", "''", "not empty"]),
     "no tokenizer": ({"inputs": "some text"}, MissingTokenizerError, ["tokenizer=", "token ids"]),
@@ -79,12 +90,23 @@ BAD_CALLS = {
     "one-dimensional": ({"input_ids": IDS[0]}, InputError, ["(3,)", "(B, L)"]),
     "no tokens": ({"input_ids": IDS[:, :0]}, InputError, ["(2, 0)", "at least one"]),
     "ragged": ({"input_ids": [[1, 2], [3]]}, InputError, ["[[1, 2], [3]]", "padding=True"]),
+    "ragged list": ({"inputs": [[1, 2], [3]]}, InputError, ["[[1, 2], [3]]", "different lengths", "padding=True"]),
+    "ragged output of a tokenizer": (
+        {"inputs": {"input_ids": [[1, 2], [3]], "attention_mask": [[1, 1], [1]]}},
+        InputError,
+        ["different lengths", "padding=True"],
+    ),
     "float ids": ({"input_ids": IDS.float()}, InputError, ["float32", "inputs_embeds"]),
     "boolean ids": ({"input_ids": IDS > 2}, InputError, ["bool", "integers"]),
     "id too large": ({"input_ids": torch.tensor([[1, 99]])}, InputError, ["[0, 1]", "99", "0..18"]),
     "negative id": ({"input_ids": torch.tensor([[-1, 2]])}, InputError, ["-1", "0..18"]),
     "mask of another length": ({"input_ids": IDS, "attention_mask": IDS[:, :2]}, InputError, ["(2, 2)", "(2, 3)"]),
     "mask of other values": ({"input_ids": IDS, "attention_mask": IDS}, InputError, ["0 (padding)", "1 (token)"]),
+    "many rows of padding": (
+        {"input_ids": IDS.repeat(500, 1), "attention_mask": torch.zeros(1000, 3)},
+        InputError,
+        ["[0, 1, 2", "Leave"],
+    ),
     "all padding": (
         {"input_ids": IDS, "attention_mask": torch.tensor([[1, 1, 0], [0, 0, 0]])},
         InputError,
@@ -97,6 +119,9 @@ BAD_CALLS = {
     "contrast out of range": ({"input_ids": IDS, "contrast": [1, 50]}, TargetError, ["contrast[1]=50", "0..18"]),
     "float target": ({"input_ids": IDS, "target": 1.5}, TargetError, ["1.5", "float", "Allowed"]),
     "boolean target": ({"input_ids": IDS, "target": True}, TargetError, ["True", "bool"]),
+    "boolean target of numpy": ({"input_ids": IDS, "target": np.array([True, False])}, TargetError, ["True", "bool"]),
+    "bytes as a target": ({"input_ids": IDS[:1], "target": b"\x01"}, TargetError, ["b'\\x01'", "bytes", "an id"]),
+    "bytes as targets": ({"input_ids": IDS, "target": bytearray(b"\1\2")}, TargetError, ["bytearray", "an id"]),
     "targets for other rows": ({"input_ids": IDS, "target": [1, 2, 3]}, TargetError, ["3 entries", "2 rows"]),
     "target tensor of another shape": ({"input_ids": IDS, "target": IDS}, TargetError, ["(2, 3)", "(2,)"]),
     "float target tensor": ({"input_ids": IDS, "target": torch.ones(2)}, TargetError, ["float32", "integer"]),
@@ -129,8 +154,12 @@ BAD_CALLS = {
         ["position=0", "row 0", "padding"],
     ),
     "positions for other rows": ({"input_ids": IDS, "position": [1, 2, 1]}, InputError, ["[1, 2, 1]", "2 here"]),
+    "position in a text": ({"input_ids": IDS, "position": "1"}, InputError, ["position='1'", "an integer"]),
+    "no position": ({"input_ids": IDS, "position": [None, 1]}, InputError, ["[None, 1]", "an integer"]),
+    "complex position": ({"input_ids": IDS, "position": 1j}, InputError, ["1j", "an integer"]),
     "float position": ({"input_ids": IDS, "position": 1.5}, InputError, ["1.5", "integer"]),
     "unknown method": ({"input_ids": IDS, "method": "lime"}, OptionError, ["'lime'", "gradient_x_input", "mambalrp"]),
+    "misspelt argument": ({"input_ids": IDS, "targets": 1}, OptionError, ["['targets']", "Did you mean target?"]),
     "unknown method option": ({"input_ids": IDS, "steps": 3}, OptionError, ["steps", "mambalrp", "no options"]),
     "chunk size 0": ({"input_ids": IDS, "chunk_size": 0}, OptionError, ["chunk_size=0", "auto"]),
     "chunk size of another type": ({"input_ids": IDS, "chunk_size": "big"}, OptionError, ["'big'", "auto"]),
@@ -147,7 +176,25 @@ def test_bad_call(model, case):
     assert isinstance(raised.value, MambaLRPError)
     for word in words:
         assert word in str(raised.value), str(raised.value)
+    assert len(str(raised.value)) < 500
     assert_untouched(model, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rows": "x"}, ["rows='x'", "a slice"]),
+        ({"rows": [None]}, ["rows=[None]", "a slice"]),
+        ({"rows": slice("a")}, ["slice(None, 'a'", "integers"]),
+        ({"layers": slice(0, 2)}, ["layers=slice(0, 2", "0..1", "a list of ints"]),
+        ({"layers": 1.5}, ["layers=1.5", "a list of ints"]),
+    ],
+)
+def test_rows_and_layers_of_another_type(model, options, words):
+    with pytest.raises(OptionError) as raised:
+        model.hidden_attention(IDS, **options)
+    for word in words:
+        assert word in str(raised.value)
 
 
 def test_position_of_a_classifier():
@@ -186,7 +233,7 @@ def test_architectures_without_rules_list_the_known_ones():
     gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=9))
     with pytest.raises(UnknownArchitectureError, match=r"GPT2LMHeadModel.*gpt2.*mamba"):
         make_explainable(gpt2)
-    with pytest.raises(UnknownArchitectureError, match=r"MambaModel.*head"):
+    with pytest.raises(UnknownArchitectureError, match=r"MambaModel has no head.*ForSequenceClassification"):
         make_explainable(MambaModel(random_model(num_layers=1).config))
     with pytest.raises(UnknownArchitectureError, match=r"Linear.*mamba"):
         make_explainable(torch.nn.Linear(2, 2))
@@ -194,6 +241,18 @@ def test_architectures_without_rules_list_the_known_ones():
     relu.config.hidden_act = "relu"
     with pytest.raises(UnknownArchitectureError, match="relu"):
         make_explainable(relu)
+
+
+def test_what_holds_a_model_or_is_none_says_what_to_pass():
+    model = random_model(num_layers=1, dtype=torch.float32)
+    for given, words in (
+        (torch.nn.DataParallel(model), r"DataParallel.*\.module"),
+        (pipeline("text-generation", model=model, tokenizer=word_tokenizer()), r"TextGenerationPipeline.*\.model"),
+        ("state-spaces/mamba-130m-hf", r"a str.*from_pretrained"),
+        (None, r"NoneType.*from_pretrained"),
+    ):
+        with pytest.raises(UnknownArchitectureError, match=words):
+            make_explainable(given)
 
 
 @pytest.mark.parametrize("layer", [0, 2])

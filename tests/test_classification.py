@@ -97,6 +97,12 @@ def test_tuples_and_hidden_states():
     assert set(output) == {"loss", "logits", "hidden_states"}
 
 
+def test_arguments_that_libraries_pass_on_change_nothing():
+    model, ids = classifier(), torch.tensor([[3, 4, 5]])
+    extra = {"output_attentions": None, "token_type_ids": torch.zeros_like(ids)}
+    assert torch.equal(model(ids, **extra).logits, model(ids).logits)
+
+
 def test_auto_model_finds_the_class_and_the_labels(tmp_path):
     model = classifier(id2label={0: "bad", 1: "fair", 2: "good"}, label2id={"bad": 0, "fair": 1, "good": 2})
     model.save_pretrained(tmp_path)

@@ -135,6 +135,7 @@ def test_example(example, tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stderr
+    assert "⟨empty⟩" not in result.stdout
     for words in PROMISED[example]:
         assert words in result.stdout
     if example == "explain_review.py":

@@ -1,11 +1,13 @@
 """Every input form and target form of ``explain``, and what the result says about them."""
 
+import numpy as np
 import pytest
 import torch
 from oracles import HFFloat64, logit_weights, mambalrp_explicit, random_model
 from small import byte_level_tokenizer, word_tokenizer
 
 from hf_mambalrp import MambaForSequenceClassification, MambaLRPForCausalLM, make_explainable
+from hf_mambalrp.errors import MissingTokenizerError, OptionError
 
 SENTENCE = "The capital of France is Paris, and the capital of Germany is Berlin."
 
@@ -93,7 +95,20 @@ def test_the_prediction_is_explained_by_default(model):
 
 
 @pytest.mark.parametrize(
-    "target", [5, "d", [5, 5], ["d", 5], torch.tensor([5, 5]), torch.tensor(5), lambda logits: logits[:, 5]]
+    "target",
+    [
+        5,
+        "d",
+        [5, 5],
+        ["d", 5],
+        torch.tensor([5, 5]),
+        torch.tensor(5),
+        np.int64(5),
+        [np.int64(5), np.uint8(5)],
+        np.array([5, 5]),
+        np.array(["d", "d"]),
+        lambda logits: logits[:, 5],
+    ],
 )
 def test_every_target_form_names_the_same_logit(model, tokenizer, target):
     ids = torch.tensor([[3, 4, 5], [6, 7, 8]])
@@ -170,6 +185,68 @@ def test_the_tokenizer_is_found_beside_the_model(tmp_path):
     found = model.explain("a b c", target="d")
     assert found.tokens == [["a", "b", "c"]]
     assert found.model_id == tmp_path.name
+
+
+def test_a_folder_without_a_tokenizer_has_none(tmp_path):
+    random_model(num_layers=1, dtype=torch.float32).save_pretrained(tmp_path)
+    model = MambaLRPForCausalLM.from_pretrained(tmp_path)
+    with pytest.raises(MissingTokenizerError, match="none could be loaded"):
+        model.explain("hello world")
+    found = model.explain(torch.tensor([[3, 14]]), target=5)
+    assert found.tokens == [["#3", "#14"]]
+    assert found.target_text == ["#5"]
+
+
+@pytest.mark.parametrize("one_text", [False, True])
+def test_token_ids_in_every_container_are_the_same_input(model, tokenizer, one_text):
+    texts = "a b c d" if one_text else ["a b c d", "e f"]
+    encoded = tokenizer(texts, padding=True)  # lists; of one text they have one dimension
+    ids, mask = torch.tensor([[2, 3, 4, 5], [6, 7, 0, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    if one_text:
+        ids, mask = ids[:1], mask[:1]
+    expected = model.explain(ids, attention_mask=mask)
+    for found in (
+        model.explain(encoded),
+        model.explain(dict(encoded)),
+        model.explain(**encoded),
+        model.explain(ids.tolist(), attention_mask=mask.tolist()),
+        model.explain(ids.numpy(), attention_mask=mask.numpy()),
+        model.explain(tuple(map(tuple, ids.tolist())), attention_mask=mask),
+    ):
+        assert torch.equal(found.input_ids, ids)
+        assert torch.equal(found.relevance, expected.relevance)
+
+
+def test_what_a_tokenizer_adds_is_not_read(model, tokenizer):
+    encoded = tokenizer(["a b c d", "e f"], padding=True, return_tensors="pt")
+    extras = {"token_type_ids": torch.zeros_like(encoded["input_ids"]), "length": [4, 2]}
+    for name, options in {"explain": {}, "hidden_attention": {}, "explain_generation": {"max_new_tokens": 2}}.items():
+        call = getattr(model, name)
+        found, expected = call(**encoded, **extras, **options), call(**encoded, **options)
+        value = "matrix" if name == "hidden_attention" else "relevance"
+        assert torch.equal(getattr(found, value), getattr(expected, value))
+    with pytest.raises(OptionError, match="colour"):
+        model.hidden_attention(**encoded, colour=1)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/home/somebody/models/mine", "mine"),
+        ("C:\\Users\\somebody\\mine", "mine"),
+        ("D:/Users/somebody/mine/", "mine"),
+        ("~/models/mine", "mine"),
+        ("../models/mine", "mine"),
+        ("runs/somebody/mine", "mine"),
+        ("somebody/mine", "somebody/mine"),
+        ("mamba-130m.v2", "mamba-130m.v2"),
+        ("", "MambaForCausalLM"),
+    ],
+)
+def test_a_model_is_called_by_its_repository_and_never_by_a_path_that_is_gone(path, name):
+    model = make_explainable(random_model(num_layers=1, dtype=torch.float32))
+    model.config._name_or_path = path
+    assert model.explain(torch.tensor([[3, 4]])).model_id == name
 
 
 @pytest.mark.parametrize(

@@ -319,8 +319,9 @@ def test_pandas_is_optional(monkeypatch):
 def test_repr():
     assert repr(capital()) == (
         "Explanation of 1 row: mambalrp on me/mamba\n"
-        "[0] speaks for Paris rather than London\n"
-        "    score (logit of Paris minus London) 11.250, probability of Paris 75.0%, prediction after position 4\n"
+        "[0] speaks for “Paris” rather than “London”\n"
+        "    score (logit of “Paris” minus “London”) 11.250, probability of “Paris” 75.0%, "
+        "prediction after position 4\n"
         "    top words: France +8.000, capital +3.000, is +0.500, The +0.250, of -0.250\n"
         "    sum of relevance +11.500 + biases -0.250 = 11.250 of score 11.250 (gap 0.000)"
     )

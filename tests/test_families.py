@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 
 import hf_mambalrp
 from hf_mambalrp import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, families, make_explainable
-from hf_mambalrp.errors import MissingHeadError, UnknownArchitectureError
+from hf_mambalrp.errors import CheckpointError, MissingHeadError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES, Family
 from hf_mambalrp.rules.norm import rms_norm
 
@@ -131,6 +131,39 @@ def test_a_checkpoint_without_a_head_is_an_error(tmp_path, model_type):
 
 
 @every_family
+def test_a_classifiers_checkpoint_is_no_language_model(tmp_path, model_type):
+    """With a tied head nothing is missing in it, and nothing was trained to predict tokens."""
+    classifier(model_type, tie_word_embeddings=True).save_pretrained(tmp_path)
+    for loader in (classes(model_type)[1], AutoMambaLRPForCausalLM):
+        with pytest.raises(MissingHeadError, match=rf"{PREFIX[model_type]}LRPForSequenceClassification"):
+            loader.from_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": None}))
+    with pytest.raises(MissingHeadError, match=f"{PREFIX[model_type]}LRPForSequenceClassification"):
+        AutoMambaLRPForCausalLM.from_pretrained(tmp_path)  # its weights tell
+
+
+@every_family
+def test_a_checkpoint_of_another_family_names_the_right_class(tmp_path, model_type):
+    language_model(model_type).save_pretrained(tmp_path / "language-model")
+    classifier(model_type).save_pretrained(tmp_path / "classifier")
+    for other in PREFIX.keys() - {model_type}:
+        _, language, _, our_classifier = classes(other)
+        with pytest.raises(UnknownArchitectureError, match=rf"with {PREFIX[model_type]}LRPForCausalLM or Auto"):
+            language.from_pretrained(tmp_path / "language-model")
+        with pytest.raises(UnknownArchitectureError, match=rf"with {PREFIX[model_type]}LRPForSequenceClassification"):
+            our_classifier.from_pretrained(tmp_path / "classifier")
+
+
+@every_family
+def test_a_model_without_weights_says_so(model_type):
+    model = make_explainable(language_model(model_type)).to("meta")
+    for call in (model.explain, model.hidden_attention, model.explain_generation):
+        with pytest.raises(CheckpointError, match=r"meta device.*from_pretrained"):
+            call(IDS)
+
+
+@every_family
 def test_generation_is_explained_token_by_token(model_type):
     model = make_explainable(language_model(model_type))
     found = model.explain_generation(IDS, attention_mask=MASK, max_new_tokens=3, eos_token_id=None)
@@ -160,6 +193,26 @@ def test_an_adapter_peft_puts_in_is_part_of_what_is_explained(model_type, traini
     torch.testing.assert_close(found.relevance, expected.relevance, rtol=1e-4, atol=1e-5)
     plain = make_explainable(stock).explain(IDS, attention_mask=MASK, target=3)
     assert not torch.allclose(found.relevance, plain.relevance, atol=1e-3)
+
+
+@every_family
+def test_a_classifier_is_trained_and_explained_with_adapters(model_type):
+    import peft
+
+    config = peft.LoraConfig(target_modules=["in_proj"], task_type="SEQ_CLS", init_lora_weights=False)
+    torch.manual_seed(1)
+    model = peft.get_peft_model(classifier(model_type), config)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    loss = model.train()(input_ids=IDS, attention_mask=MASK, labels=torch.tensor([2, 0])).loss
+    loss.backward()
+    optimizer.step()
+    again = model(input_ids=IDS, attention_mask=MASK, labels=torch.tensor([2, 0])).loss
+    assert again < loss
+    found = make_explainable(model.eval()).explain(IDS, attention_mask=MASK, target=1)
+    merged = make_explainable(copy.deepcopy(model).merge_and_unload())
+    expected = merged.explain(IDS, attention_mask=MASK, target=1)
+    torch.testing.assert_close(found.relevance, expected.relevance, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.score, logits(merged)[:, 1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("model_type", ["falcon_mamba", "mamba2"])

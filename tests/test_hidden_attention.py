@@ -271,6 +271,58 @@ def test_a_long_input_is_drawn_in_groups_by_their_strongest_value():
     assert "3 x 3" in long.to_html()
 
 
-def test_show_prints_a_summary_outside_of_a_notebook(capsys):
-    result().show()
-    assert "HiddenAttention(raw, layers [0, 1]" in capsys.readouterr().out
+def by_hand(matrix, positions, **fields):
+    """Attention of the tokens of "a b a ..." with these numbers: (layers, B, R, L)."""
+    batch, length = matrix.shape[1], matrix.shape[-1]
+    tokens = [[" b" if i % 2 else " a" for i in range(length)]] * batch
+    ones = torch.ones(batch, length, dtype=torch.long)
+    defaults = {
+        "layers": list(range(len(matrix))),
+        "rows": torch.tensor([positions] * batch),
+        "attention": "raw",
+        "tokens": tokens,
+        "input_ids": ones,
+        "attention_mask": ones,
+        "model_id": "me/mamba",
+    }
+    return HiddenAttention(matrix, **{**defaults, **fields})
+
+
+def test_printed_it_says_what_the_last_position_reads_most(capsys):
+    matrix = torch.zeros(2, 1, 3, 3)
+    matrix[0, 0, 2], matrix[0, 0, 1] = torch.tensor([0.25, -2.0, 1.0]), torch.tensor([9.0, 9.0, 0.0])
+    found = by_hand(matrix, [0, 1, 2])
+    expected = [
+        "HiddenAttention of 1 row: raw attention, model me/mamba",
+        "[0] what a position reads most strongly",
+        "    layer 0, position 2 “a”: “b” -2.000, “a” +1.000, “a” +0.250",
+        "    layer 1, position 2 “a”: nothing",
+    ]
+    assert str(found).splitlines() == expected
+    found.show()
+    assert capsys.readouterr().out.splitlines() == expected
+    assert repr(found) == "HiddenAttention(raw, layers [0, 1], matrix (2, 1, 3, 3), model me/mamba)"
+
+
+def test_printed_it_lists_the_positions_asked_for_and_leaves_padding_out():
+    matrix = torch.arange(1.0, 9.0).view(1, 1, 2, 4).expand(-1, 2, -1, -1)
+    mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
+    lines = str(by_hand(matrix, [1, 3], attention_mask=mask)).splitlines()
+    assert lines[2:4] == [
+        "    layer 0, position 1 “b”: “b” +4.000, “a” +3.000, “b” +2.000, “a” +1.000",
+        "    layer 0, position 3 “b”: “b” +8.000, “a” +7.000, “b” +6.000, “a” +5.000",
+    ]
+    assert lines[5:] == ["    layer 0, position 3 “b”: “b” +8.000, “a” +7.000"], "position 1 of row 1 is padding"
+
+
+def test_printed_it_stays_short_and_safe():
+    matrix = torch.rand(30, 9, 8, 20)
+    long = by_hand(matrix, list(range(12, 20)), tokens=[["\x1b[31m\u202e"] * 20] * 9)
+    text = str(long)
+    assert len(text.splitlines()) == 2 + 3 * (1 + 4 * 3)
+    assert "of 30 layers the last 4" in text
+    assert "layer 25," not in text
+    assert text.endswith("... and 6 more rows")
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert text.count(" +0.") == 3 * 4 * 3 * 5, "the 5 strongest keys of each"

@@ -20,7 +20,7 @@ from hf_mambalrp import (
     MambaLRPMixin,
     make_explainable,
 )
-from hf_mambalrp.errors import MambaLRPError, MissingHeadError, UnknownArchitectureError
+from hf_mambalrp.errors import MambaLRPError, MissingHeadError, OptionError, UnknownArchitectureError
 
 IDS, MASK = padded_batch([7, 4])
 
@@ -166,6 +166,31 @@ def test_make_explainable_of_an_explainable_model_is_the_model(language_model):
     assert "explain" not in vars(ours)
 
 
+@pytest.mark.parametrize("which", ["language_model", "classifier"])
+def test_what_torch_compile_returned_is_explained_and_the_model_inside_untouched(request, which):
+    stock = request.getfixturevalue(which).eval()
+    expected = make_explainable(copy.deepcopy(stock)).explain(IDS, attention_mask=MASK)
+    compiled = torch.compile(stock)
+    before = dict(vars(stock))
+    assert make_explainable(compiled) is compiled
+    assert vars(stock) == before
+    found = compiled.explain(IDS, attention_mask=MASK)
+    assert torch.equal(found.relevance, expected.relevance)
+    assert vars(stock) == before
+    assert torch.equal(make_explainable(stock).explain(IDS, attention_mask=MASK).relevance, expected.relevance)
+
+
+def test_a_compiled_model_with_adapters(language_model):
+    import peft
+
+    config = peft.LoraConfig(r=2, target_modules=["in_proj"], init_lora_weights=False)
+    model = peft.get_peft_model(language_model, config)
+    expected = make_explainable(copy.deepcopy(model)).explain(IDS, attention_mask=MASK)
+    found = make_explainable(torch.compile(model)).explain(IDS, attention_mask=MASK)
+    assert torch.equal(found.relevance, expected.relevance)
+    assert "explain" not in vars(model)
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_a_peft_wrapped_model_is_explained_with_its_adapters(language_model, training):
     import peft
@@ -239,3 +264,27 @@ def test_every_error_is_a_mambalrp_error():
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     assert len(classes) > 5
     assert all(issubclass(cls, MambaLRPError) for cls in classes)
+
+
+def test_a_model_made_explainable_is_saved_with_its_explanations(tmp_path, language_model):
+    model = make_explainable(language_model)
+    explanation = model.explain(IDS, attention_mask=MASK)
+    model.save_pretrained(tmp_path, explanations=explanation)
+    card = (tmp_path / "README.md").read_text()
+    assert str(explanation.conservation[0]) in card
+    assert torch.equal(logits(MambaForCausalLM.from_pretrained(tmp_path)), logits(model))
+
+
+def test_peft_saves_adapters_and_refuses_explanations(tmp_path, language_model):
+    import peft
+
+    model = make_explainable(peft.get_peft_model(language_model, peft.LoraConfig(r=2, target_modules=["in_proj"])))
+    explanation = model.explain(IDS, attention_mask=MASK)
+    with pytest.raises(OptionError, match=r"merge_and_unload\(\)\)\.save_pretrained"):
+        model.save_pretrained(tmp_path, explanations=explanation)
+    with pytest.raises(OptionError, match=r"merge_and_unload\(\)\)\.push_to_hub"):
+        model.push_to_hub("me/adapters", explanations=explanation)
+    assert not any(tmp_path.iterdir())
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "adapter_config.json").is_file()
+    assert not (tmp_path / "model.safetensors").exists()

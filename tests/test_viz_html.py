@@ -69,13 +69,13 @@ def test_document_is_complete():
     page = Page(capital().to_html())
     assert capital().to_html().startswith("<!DOCTYPE html>")
     for part in (
-        "What speaks for Paris rather than London?",
-        "Score (logit of Paris minus London)", "11.250",
-        "Probability of Paris", "75.0%",
+        "What speaks for “Paris” rather than “London”?",
+        "Score (logit of “Paris” minus “London”)", "11.250",
+        "Probability of “Paris”", "75.0%",
         "Prediction after position",
         "The capital of France is",
-        "blue, solid underline: speaks for Paris rather than London",
-        "red, dashed underline: speaks for London rather than Paris",
+        "blue, solid underline: speaks for “Paris” rather than “London”",
+        "red, dashed underline: speaks for “London” rather than “Paris”",
         "-8.000", "+8.000",
         "sum of relevance +11.500 + biases -0.250 = 11.250 of score 11.250 (gap 0.000)",
         "Each number is a part of the score",
@@ -84,11 +84,11 @@ def test_document_is_complete():
     ):  # fmt: skip
         assert part in page.text, part
     assert [attrs["aria-label"] for attrs in page.words()] == [
-        "The: +0.250 (speaks for Paris rather than London)",
-        "capital: +3.000 (speaks for Paris rather than London)",
-        "of: -0.250 (speaks for London rather than Paris)",
-        "France: +8.000 (speaks for Paris rather than London)",
-        "is: +0.500 (speaks for Paris rather than London)",
+        "The: +0.250 (speaks for “Paris” rather than “London”)",
+        "capital: +3.000 (speaks for “Paris” rather than “London”)",
+        "of: -0.250 (speaks for “London” rather than “Paris”)",
+        "France: +8.000 (speaks for “Paris” rather than “London”)",
+        "is: +0.500 (speaks for “Paris” rather than “London”)",
     ]
     assert [attrs["class"] for attrs in page.words()] == ["w pos", "w pos", "w neg", "w pos", "w pos"]
     assert all(attrs["title"] == attrs["aria-label"] for attrs in page.words())
@@ -246,7 +246,7 @@ def test_generation_document():
     ):  # fmt: skip
         assert part in page.text, part
     assert len([tag for tag, _ in page.elements if tag == "details"]) == 5
-    assert "cat: -1.000 (speaks against down)" in [attrs["title"] for attrs in page.words()]
+    assert "cat: -1.000 (speaks against “down”)" in [attrs["title"] for attrs in page.words()]
 
 
 def test_show_in_a_notebook(monkeypatch, capsys):

@@ -1,20 +1,23 @@
 """Figures: what is drawn, limits that are said, hostile and long text, the missing extra."""
 
 import sys
+import warnings
 
 import matplotlib as mpl
 import pytest
 import torch
-from results import HOSTILE, REVIEW, capital, explanation, generation
+from matplotlib import font_manager
+from results import HOSTILE, REVIEW, capital, conserved, explanation, generation
 
 from hf_mambalrp.errors import InputError, MissingExtraError, OptionError
+from hf_mambalrp.viz import plot
 
 mpl.use("Agg")
 
 
 def drawn(figure):
     """Force a full drawing, then return the axes of the data and every text in the figure."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()  # the canvas of a figure that pyplot let go of draws nothing
     texts = [text.get_text() for text in figure.findobj(mpl.text.Text)]
     return figure.axes[0], "\n".join(texts)
 
@@ -26,7 +29,7 @@ def test_bars_in_reading_order():
     assert axes.yaxis_inverted()
     assert axes.patches[2].get_facecolor() != axes.patches[3].get_facecolor()
     for part in (
-        "What speaks for Paris rather than London?", "score (logit of Paris minus London) 11.250",
+        "What speaks for “Paris” rather than “London”?", "score (logit of “Paris” minus “London”) 11.250",
         "sum of relevance +11.500", "+8.000", "-0.250",
     ):  # fmt: skip
         assert part in texts
@@ -98,6 +101,91 @@ def test_edge_cases_draw(ex, tmp_path):
     assert "\u202e" not in texts
     ex.layer_relevance = ex.relevance[None]
     ex.plot(layers=True).savefig(tmp_path / "layers.pdf")
+
+
+LACKING = "\N{SMILE}"
+"""A character that matplotlib's own STIXGeneral has and its DejaVu Sans lacks."""
+
+
+def glyphs(family):
+    path = font_manager.findfont(font_manager.FontProperties(family=[family]), fallback_to_default=False)
+    return font_manager.get_font(path).get_charmap()
+
+
+@pytest.fixture
+def fonts(monkeypatch):
+    """Only DejaVu Sans, and behind it what the test names; no box was warned of yet."""
+    assert ord(LACKING) in glyphs("STIXGeneral")
+    assert ord(LACKING) not in glyphs("DejaVu Sans")
+    plot._warn_of_boxes.cache_clear()
+    return lambda *names: monkeypatch.setattr(plot, "FALLBACKS", names)
+
+
+def texts_of_words(layers):
+    ex = explanation(f"one {LACKING} film", target_text=[f" {LACKING}"], position=torch.tensor([2]))
+    ex.layer_relevance = ex.relevance[None]
+    return drawn(ex.plot(layers=layers))[1]
+
+
+@pytest.mark.parametrize("layers", [False, True])
+def test_a_font_that_has_the_characters_is_found(fonts, layers, recwarn):
+    fonts("No Such Font", "STIXGeneral")
+    texts = texts_of_words(layers)
+    assert f"What speaks for “{LACKING}”?" in texts
+    assert f"probability of “{LACKING}”" in texts
+    assert plot.BOX not in texts
+    assert not recwarn.list
+
+
+def test_without_such_a_font_there_are_boxes_and_one_warning(fonts):
+    fonts()
+    with pytest.warns(UserWarning, match="Install one") as warned:
+        texts = texts_of_words(layers=False) + texts_of_words(layers=True)
+    assert len(warned) == 1
+    assert "What speaks for “□”?" in texts
+    assert LACKING not in texts
+
+
+def test_chinese_and_emoji_draw_with_the_fonts_of_this_machine(tmp_path):
+    plot._warn_of_boxes.cache_clear()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        explanation("这部 电影 🙂", target_text=["好"]).plot().savefig(tmp_path / "figure.png")
+    assert len(warned) <= 1
+    assert not any("Glyph" in str(warning.message) for warning in warned)
+
+
+@pytest.mark.parametrize("text", ["internationalisation", "Wmmmmmmmmmmmmmmmmmmmmmmm", "a"])
+@pytest.mark.parametrize("layers", [False, True])
+def test_what_stands_above_the_axes_stays_inside_the_figure(text, layers):
+    ex = explanation(
+        f"{text} b",
+        target_text=["W" * 40],
+        contrast=[2],
+        contrast_text=["M" * 40],
+        position=torch.tensor([1]),
+        convergence_delta=torch.tensor([1e-6]),
+        conservation=conserved(torch.tensor([[1.0]]), biases=3e-6),
+    )
+    ex.layer_relevance = ex.relevance[None].expand(3, -1, -1)
+    figure = ex.plot(layers=layers)
+    axes, texts = drawn(figure)
+    assert "convergence" in texts
+    boxes = [text.get_window_extent() for text in (axes._left_title, *axes.texts) if text.get_text()]
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in boxes)
+    under = next(text for text in axes.texts if text.get_text().startswith("score"))
+    assert under.get_window_extent().y1 < axes._left_title.get_window_extent().y0
+    assert axes.bbox.height > 20
+
+
+def test_beside_other_axes_the_lines_keep_to_their_own():
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    capital().plot(ax=left)
+    figure.canvas.draw()
+    assert all(text.get_window_extent().x1 <= right.bbox.x0 for text in left.texts)
+    plt.close(figure)
 
 
 def test_own_axes_and_no_figures_left_open():

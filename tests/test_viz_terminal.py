@@ -18,18 +18,34 @@ ACTING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u206
 
 def test_plain_text():
     assert capital().to_text(width=100).splitlines() == [
-        "What speaks for Paris rather than London?",
-        "score (logit of Paris minus London) 11.250 · probability of Paris 75.0% · prediction after position ",
-        "4",
+        "What speaks for “Paris” rather than “London”?",
+        "score (logit of “Paris” minus “London”) 11.250 · probability of “Paris” 75.0% · prediction after ",
+        "position 4",
         "",
         "The(+0.250) capital(+3.000) of(-0.250) France(+8.000) is(+0.500)",
         "",
-        "+ blue, underlined: speaks for Paris rather than London; - red, italic: speaks for London rather ",
-        "than Paris",
+        "+ blue, underlined: speaks for “Paris” rather than “London”; - red, italic: speaks for “London” ",
+        "rather than “Paris”",
         "sum of relevance +11.500 + biases -0.250 = 11.250 of score 11.250 (gap 0.000)",
         "Each number is a part of the score: all of them and the share of the biases add up to it.",
         "mambalrp on me/mamba",
     ]
+
+
+def test_what_was_fed_back_is_named():
+    """Target " Paris is so", contrast " London now": positions 2, 3 and 4 are fed back behind "of France"."""
+    ex = explanation(
+        "of France Paris is London",
+        target=[(5, 6, 7)],
+        target_text=[" Paris is so"],
+        contrast=[(8, 9)],
+        contrast_text=[" London now"],
+        position=torch.tensor([1]),
+    )
+    assert "prediction after position 1 · fed back behind it “Paris is” and “London”" in ex.to_text(width=200)
+    assert "fed back" not in capital().to_text()
+    function = explanation("a b", target=[None], target_text=["entropy"], position=torch.tensor([1])).to_text()
+    assert "What speaks for entropy?" in function, "only tokens are in quotation marks"
 
 
 def test_only_the_strongest_carry_numbers():
@@ -53,7 +69,8 @@ def test_tokens_cannot_reach_the_terminal(build):
 
 def test_colour_adds_nothing_but_colour():
     for ex in (capital(), generation(), explanation("日本 🙂 x")):
-        assert ESCAPES.sub("", ex.to_text(color=True)) == ex.to_text()
+        for width in (40, 80):
+            assert ESCAPES.sub("", ex.to_text(color=True, width=width)) == ex.to_text(width=width)
 
 
 def test_no_color_and_pipes(monkeypatch):
@@ -97,6 +114,21 @@ def test_generation_table():
     assert "sat        3.000        50.0%  0.000  cat(+2.000) The(+1.000)" in lines
     assert "<eos>      -1.000        25.0%  0.000  there(-2.000) Hi(+1.000)" in lines
     assert [line for line in lines if line.startswith("Row")] == ["Row 0", "Row 1"]
+
+
+def test_generation_in_a_narrow_terminal():
+    lines = [line.rstrip() for line in generation().to_text(width=40).splitlines()]
+    assert lines[:7] == [
+        "Row 0",
+        "sat: score 3.000, probability 50.0%",
+        "  gap 0.000",
+        "  cat(+2.000) The(+1.000)",
+        "down: score 2.500, probability 25.0%",
+        "  gap 0.000",
+        "  sat(+3.000) cat(-1.000) The(+0.500)",
+    ]
+    assert "…" not in generation().to_text(width=40)
+    assert any(line.startswith("generated") for line in generation().to_text(width=70).splitlines())
 
 
 def test_show_without_ipython_prints(capsys, monkeypatch):

@@ -188,6 +188,24 @@ def test_layout_reads_like_the_text(text, level):
     assert shown.count("\n") == plain.count("\n")
 
 
+def test_layout_of_words_without_places():
+    """A text without offsets, and offsets that reach beyond a text: a dataset keeps only the input of a row."""
+    expected = ["The", " film", " is", " slow"]
+    tokens, spans = [["The", " fi", "lm", " is", " slow"]], [[(0, 3), (3, 6), (6, 8), (8, 11), (11, 16)]]
+    for offsets, text in ((None, "The film is slow"), (spans, "The film")):
+        ex = explanation("x", relevance=torch.ones(1, 5), tokens=tokens, input_ids=None, offsets=offsets, texts=[text],
+                         attention_mask=torch.ones(1, 5))  # fmt: skip
+        assert [before + word for before, word, _ in layout(ex.words(), text, "word")] == expected
+        shown = [before + word for before, word, _ in layout(ex.words(level="token"), text, "token")]
+        assert shown == ["The", " fi", "lm", " is", " slow"]
+
+
+def test_layout_of_tokens_that_lost_their_space():
+    text, spans = "The film", [[(0, 3), (4, 6), (6, 8)]]
+    ex = explanation(text, pattern="The|fi|lm", offsets=spans)
+    assert [before + word for before, word, _ in layout(ex.words(level="token"), text, "token")] == ["The", " fi", "lm"]
+
+
 def test_layout_marks_text_without_tokens():
     ex = explanation("cut off here", offsets=[[(4, 7), (7, 12), (0, 0)]], tokens=[["off", " here", "</s>"]])
     assert [before + word for before, word, _ in layout(ex.words(), ex.texts[0], "word")] == ["… off", " here", "</s>"]

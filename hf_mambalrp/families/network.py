@@ -11,7 +11,7 @@ import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
-from hf_mambalrp.errors import BackendError, UnknownArchitectureError
+from hf_mambalrp.errors import BackendError, CheckpointError, UnknownArchitectureError
 from hf_mambalrp.families.base import Family, State
 from hf_mambalrp.ops.gpu import triton_declines
 from hf_mambalrp.rules import MAMBALRP, NO_RULES, Rules
@@ -39,6 +39,11 @@ class Network:
         self.head = self._head()
         self.layers: list[nn.Module] = list(getattr(self.backbone, self.family.layers))
         self.embeddings: nn.Embedding = getattr(self.backbone, self.family.embeddings)
+        if execution_device(self.embeddings).type == "meta":
+            raise CheckpointError(
+                f"This {type(self.model).__name__} is on the meta device and has no weights. Load it with "
+                "from_pretrained."
+            )
         self.dtype = torch.promote_types(self.embeddings.weight.dtype, torch.float32)
         half = self.embeddings.weight.dtype == torch.bfloat16
         self.signal_dtype = torch.bfloat16 if half else torch.float32  # float16 would lose small gradients
@@ -156,11 +161,7 @@ class Network:
         model_type = getattr(getattr(self.model, "config", None), "model_type", None)
         family = families.get(model_type or "")
         if family is None or not hasattr(self.model, family.backbone):
-            raise UnknownArchitectureError(
-                f"No rules for {type(self.model).__name__} (model_type {model_type!r}). Known model types with a "
-                f"language-model or classification head: {sorted(families)}. Nothing was explained; a new family is a "
-                "table in hf_mambalrp/families/."
-            )
+            raise UnknownArchitectureError(_unknown(self.model, model_type, families))
         return family
 
     def _head(self) -> nn.Module:
@@ -174,10 +175,35 @@ class Network:
 
 
 def base_model(model: nn.Module) -> nn.Module:
-    """The transformers model inside a PEFT wrapper, whose adapters sit in the inner model's own layers."""
+    """The transformers model inside wrappers of PEFT, whose adapters sit in its own layers, and of torch.compile."""
     unwrap = getattr(model, "get_base_model", None)
-    inner: nn.Module = unwrap() if callable(unwrap) else model
+    inner: nn.Module = uncompiled(unwrap() if callable(unwrap) else model)
     return inner
+
+
+def uncompiled(model: Any) -> Any:
+    """The model that ``torch.compile`` wrapped, or ``model`` itself."""
+    return getattr(model, "_orig_mod", model)
+
+
+def _unknown(model: Any, model_type: str | None, families: dict[str, Family]) -> str:
+    """Why there are no rules for ``model``, and what to do."""
+    name = type(model).__name__
+    if not isinstance(model, nn.Module):
+        holds = isinstance(getattr(model, "model", None), nn.Module)
+        remedy = "Pass its .model" if holds else "Load one with AutoMambaLRPForCausalLM.from_pretrained(...)"
+        return f"Only a loaded model has rules (known: {sorted(families)}), and this is a {name}. {remedy}."
+    if isinstance(getattr(model, "module", None), nn.Module):
+        return f"{name} wraps a model: pass its .module. (Known model types: {sorted(families)}.)"
+    if model_type in families:
+        return (
+            f"{name} has no head, so there is no prediction to explain. Load its checkpoint with "
+            "AutoMambaLRPForCausalLM or AutoMambaLRPForSequenceClassification."
+        )
+    return (
+        f"No rules for {name} (model_type {model_type!r}). Known model types with a language-model or classification "
+        f"head: {sorted(families)}. Nothing was explained; a new family is a table in hf_mambalrp/families/."
+    )
 
 
 def execution_device(module: nn.Module) -> torch.device:

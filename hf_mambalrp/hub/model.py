@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hf_mambalrp.explanation import Explanation
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.hub.card import decode, joined, listed, metadata, section_of, with_metadata, with_section
 from hf_mambalrp.hub.figures import HEADING, checked_results, evaluation_section, model_index
@@ -84,9 +85,18 @@ def write_card(model: Any, folder: str | Path, name: str, explanations: Any, eva
 
 
 def _tokenizer(model: Any) -> Any | None:
-    """The tokenizer beside the model, or None; without files transformers 5 makes one up, of special tokens only."""
-    found = TokenizerSource(None, Network(model, FAMILIES)).find()
-    return None if found is None or len(found) <= len(found.all_special_ids) else found
+    """The tokenizer beside the model, or None."""
+    return TokenizerSource(None, Network(model, FAMILIES)).find()
+
+
+def _read(one: AnyExplanation, row: int) -> str:
+    """The text that was explained, of a language model up to the position whose prediction it was."""
+    assert one.texts is not None
+    if isinstance(one, Explanation):
+        last = None if one.position is None else int(one.position[row])
+    else:
+        last = one.prompt_length - 1
+    return one.texts[row] if last is None or one.offsets is None else one.texts[row][: one.offsets[row][last][1]]
 
 
 class Contents:
@@ -150,7 +160,7 @@ class Contents:
         )
 
     def _sample(self) -> str:
-        text = next((one.texts[row] for one, row in self.rows if one.texts), None)
+        text = next((_read(one, row) for one, row in self.rows if one.texts), None)
         return literal(SAMPLE[self.pipeline] if text is None or len(text) > SAMPLE_LENGTH else text)
 
     def _sample_ids(self) -> str:

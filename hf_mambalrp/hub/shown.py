@@ -1,6 +1,6 @@
 """Explanations in a card: a picture, a table of words, and where the score went, as Markdown that the Hub renders."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -25,7 +25,8 @@ AnyExplanation = Explanation | GenerationExplanation
 
 def rows(explanations: Any) -> list[tuple[AnyExplanation, int]]:
     """Every row of an explanation or of several. InputError: something else."""
-    listed = [explanations] if isinstance(explanations, AnyExplanation) else list(explanations)
+    one_or_none = isinstance(explanations, AnyExplanation) or not isinstance(explanations, Iterable)
+    listed = [explanations] if one_or_none else list(explanations)
     for one in listed:
         if not isinstance(one, AnyExplanation):
             raise InputError(

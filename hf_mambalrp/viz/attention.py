@@ -1,5 +1,6 @@
 """Heat maps of hidden attention: queries down, keys across, blue for positive and red for negative."""
 
+from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.viz.colors import LIGHT, strength
-from hf_mambalrp.viz.plot import AXIS_LABEL, dress, heat, heat_axes
+from hf_mambalrp.viz.plot import AXIS_LABEL, drawable, dress, heat, heat_axes
 from hf_mambalrp.viz.wording import label, shorten, signed, unsigned, visible
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 CELLS = 48
 """Queries and keys shown, at most; a longer input shows groups of consecutive tokens."""
+SUMMARY_ROWS, SUMMARY_LAYERS, SUMMARY_QUERIES, SUMMARY_KEYS = 3, 4, 3, 5
+"""What the plain summary lists, at most."""
 SHADES = 20
 """Shades of a colour in HTML, where a class is shorter than a style."""
 
@@ -52,16 +55,49 @@ def shown(attention: "HiddenAttention", layer: int | None, row: int) -> Shown:
     )
 
 
+def summary(attention: "HiddenAttention") -> str:
+    """Return what queries read most strongly, in plain lines: of the first rows of the batch and the last layers.
+
+    Where every position is a query it is the last one that is listed, else the last few that were asked for.
+    """
+    about = ", ".join(_about(attention))
+    lines = [f"HiddenAttention of {len(attention)} row{'s' * (len(attention) > 1)}: {about}"]
+    for row in range(min(len(attention), SUMMARY_ROWS)):
+        left_out = len(attention.layers) - SUMMARY_LAYERS
+        rest = f" (of {len(attention.layers)} layers the last {SUMMARY_LAYERS}; map(layer) has each)" * (left_out > 0)
+        lines.append(f"[{row}] what a position reads most strongly{rest}")
+        for layer in attention.layers[-SUMMARY_LAYERS:]:
+            lines += [f"    layer {layer}, {read}" for read in _reads(attention, layer, row)]
+    if len(attention) > SUMMARY_ROWS:
+        lines.append(f"... and {len(attention) - SUMMARY_ROWS} more rows")
+    return "\n".join(lines)
+
+
+def _reads(attention: "HiddenAttention", layer: int, row: int) -> Iterator[str]:
+    """Yield each listed query with its strongest keys and their signed weights."""
+    names = [label(token) for token in attention.tokens[row]]
+    keys = attention.attention_mask[row].nonzero().flatten()
+    queries = [(r, i) for r, i in enumerate(attention.rows[row].tolist()) if attention.attention_mask[row, i]]
+    asked = len(attention.rows[row]) < len(names)
+    for r, i in queries[-SUMMARY_QUERIES if asked else -1 :]:
+        weights = attention.map(layer, row)[r, keys]
+        top = weights.abs().topk(min(SUMMARY_KEYS, len(keys))).indices
+        found = [
+            f"“{names[j]}” {signed(w)}" for j, w in zip(keys[top].tolist(), weights[top].tolist(), strict=True) if w
+        ]
+        yield f"position {i} “{names[i]}”: {', '.join(found) or 'nothing'}"
+
+
 def heat_map(attention: "HiddenAttention", layer: int | None, row: int, ax: "Axes | None") -> "Figure":
     """Draw one layer of one row of the batch."""
     drawn = shown(attention, layer, row)
-    ax = ax or heat_axes(drawn.keys, 0.2 * len(drawn.queries))
+    own, ax = ax is None, ax or heat_axes(drawn.keys, 0.2 * len(drawn.queries))
     heat(ax, drawn.values, drawn.keys, "attention: blue positive, red negative")
-    ax.set_yticks(range(len(drawn.queries)), drawn.queries, parse_math=False)
+    ax.set_yticks(range(len(drawn.queries)), drawable(drawn.queries), parse_math=False)
     ax.set_ylabel("query: the position that reads", fontsize=9, color=LIGHT.muted)
     ax.set_xlabel("key: the position that is read", fontsize=9, color=LIGHT.muted)
     about = [*_about(attention), *([drawn.note] if drawn.note else [])]
-    dress(ax, f"Hidden attention of layer {attention.layers[-1] if layer is None else layer}", about)
+    dress(ax, f"Hidden attention of layer {attention.layers[-1] if layer is None else layer}", about, grows=own)
     return cast("Figure", ax.figure)
 
 

@@ -3,7 +3,8 @@
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from rich.console import Console, RenderResult
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +22,8 @@ NUMBERED = 8
 STRONG, FAINT = 0.6, 0.1
 """From this share of the strongest word on: a coloured background; below: no colour."""
 SUMMARY_ROWS = 3
+TABLE_WIDTH = 70
+"""Columns that the table of a generation needs."""
 
 
 def printed(result: RenderResult, color: bool, width: int) -> str:
@@ -54,28 +57,51 @@ def explanation_lines(ex: "Explanation", level: "Level") -> RenderResult:
 
 
 def generation_lines(ex: "GenerationExplanation", level: "Level") -> RenderResult:
-    """Yield a table for every row: each generated token, its score and probability, the words that spoke strongest."""
+    """Yield for every row each generated token, its score and probability, the words that spoke strongest."""
     for row in range(len(ex)):
-        table = Table(box=None, padding=(0, 2, 0, 0), title=f"Row {row}" if len(ex) > 1 else None, title_justify="left")
-        table.add_column("generated")
-        table.add_column("score", justify="right")
-        table.add_column("probability", justify="right")
-        table.add_column("gap", justify="right")
-        table.add_column(f"strongest {level}s before it")
-        one = ex[row]
-        for t in ex.generated(row):
-            step = one.step(t)
-            top = step.top(4, level=level)
-            table.add_row(
-                Text(label(step.target_text[0])),
-                unsigned(step.score.item()),
-                f"{ex.probability[row, t].item():.1%}",
-                unsigned(step.conservation.gap.item()),
-                Text(" ").join(_numbered(label(word.text), word, abs(top[0].relevance)) for word in top),
-            )
-        yield table
+        yield _Steps(ex, row, level)
     yield Text("+ speaks for the generated token, - against it")
     yield Text(_origin(ex))
+
+
+class _Steps:
+    """The generated tokens of a row: a table, or where that would cut the numbers a few lines for each token."""
+
+    def __init__(self, ex: "GenerationExplanation", row: int, level: "Level") -> None:
+        self.title = f"Row {row}" if len(ex) > 1 else None
+        self.columns = ("generated", "score", "probability", "gap", f"strongest {level}s before it")
+        one = ex[row]
+        self.steps = [_step_cells(one.step(t), level) for t in ex.generated(row)]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.max_width >= TABLE_WIDTH:
+            yield self._table()
+            return
+        if self.title:
+            yield Text(self.title)
+        for token, score, probability, gap, words in self.steps:
+            yield Text(f"{token}: score {score}, probability {probability}")
+            yield Padding(Text(f"gap {gap}\n").append_text(words), (0, 0, 0, 2))
+
+    def _table(self) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), title=self.title, title_justify="left")
+        for column in self.columns:
+            table.add_column(column, justify="right" if column in self.columns[1:4] else "left")
+        for token, score, probability, gap, words in self.steps:
+            table.add_row(Text(token), score, probability, gap, words)
+        return table
+
+
+def _step_cells(step: "Explanation", level: "Level") -> tuple[str, str, str, str, Text]:
+    assert step.probability is not None
+    top = step.top(4, level=level)
+    return (
+        label(step.target_text[0]),
+        unsigned(step.score.item()),
+        f"{step.probability.item():.1%}",
+        unsigned(step.conservation.gap.item()),
+        Text(" ").join(_numbered(label(word.text), word, abs(top[0].relevance)) for word in top),
+    )
 
 
 def summary(ex: "Explanation") -> str:

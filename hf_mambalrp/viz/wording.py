@@ -52,10 +52,9 @@ def unsigned(value: float) -> str:
 
 def speaks(ex: "Explanation", row: int) -> tuple[str, str]:
     """Return what a positive and what a negative relevance of the row says."""
-    target = label(ex.target_text[row])
-    if ex.contrast_text is None:
+    target, contrast = _names(ex, row)
+    if contrast is None:
         return f"speaks for {target}", f"speaks against {target}"
-    contrast = label(ex.contrast_text[row])
     return f"speaks for {target} rather than {contrast}", f"speaks for {contrast} rather than {target}"
 
 
@@ -65,17 +64,54 @@ def question(ex: "Explanation", row: int) -> str:
 
 
 def facts(ex: "Explanation", row: int) -> list[tuple[str, str]]:
-    """Return name and value of what was explained: score, probability, position."""
-    target = label(ex.target_text[row])
+    """Return name and value of what was explained: score, probability, position, what was fed back behind it."""
+    target, contrast = _names(ex, row)
     score = target if ex.target[row] is None else f"logit of {target}"
-    if ex.contrast_text is not None:
-        score += f" minus {label(ex.contrast_text[row])}"
+    if contrast is not None:
+        score += f" minus {contrast}"
     named = [(f"score ({score})", unsigned(ex.score[row].item()))]
     if ex.probability is not None:
         named.append((f"probability of {target}", f"{ex.probability[row].item():.1%}"))
     if ex.position is not None:
         named.append(("prediction after position", str(int(ex.position[row]))))
+    fed = _fed_back(ex, row)
+    if fed:
+        named.append(("fed back behind it", " and ".join(fed)))
     return named
+
+
+def _names(ex: "Explanation", row: int) -> tuple[str, str | None]:
+    """Target and contrast inside a sentence: tokens in quotation marks, labels and functions as they are."""
+
+    def name(what: object, text: str) -> str:
+        return label(text) if ex.position is None or what is None else f"“{label(text)}”"
+
+    target = name(ex.target[row], ex.target_text[row])
+    if ex.contrast is None or ex.contrast_text is None:
+        return target, None
+    return target, name(ex.contrast[row], ex.contrast_text[row])
+
+
+def _fed_back(ex: "Explanation", row: int) -> list[str]:
+    """The tokens behind the input: of a target of several tokens all but the last, then of such a contrast."""
+    if ex.position is None:
+        return []
+    behind = [i for i in ex.attention_mask[row].nonzero().flatten().tolist() if i > ex.position[row]]
+    found = []
+    for ids in (ex.target[row], None if ex.contrast is None else ex.contrast[row]):
+        if isinstance(ids, tuple) and len(ids) > 1:
+            fed, behind = behind[: len(ids) - 1], behind[len(ids) - 1 :]
+            found += [f"“{label(_spelt(ex, row, fed))}”"] if fed else []
+    return found
+
+
+def _spelt(ex: "Explanation", row: int, positions: list[int]) -> str:
+    """The text of consecutive tokens, from the row's text where they have a place in it."""
+    joined = "".join(ex.tokens[row][i] for i in positions)
+    if ex.offsets is None or ex.texts is None:
+        return joined
+    spans = ex.offsets[row]
+    return ex.texts[row][spans[positions[0]][0] : spans[positions[-1]][1]] or joined
 
 
 def balance(ex: "Explanation", row: int) -> str:

@@ -129,19 +129,20 @@ def layout(words: Sequence[Word], text: str | None, level: str) -> Iterator[tupl
     """Yield (white space before, text as shown, word): together they read like the original, and are safe to show.
 
     White space that is a word of its own is shown as ``␣``, ``⏎``, ``⇥``; characters of ``text`` that no token covers
-    as an ellipsis.
+    as an ellipsis. Words that have no place in the text stand a space apart.
     """
+    placed = text is not None and any(word.end > word.start for word in words)
     reached, before = 0, ""
     for number, word in enumerate(words):
         body = word.text.strip()
         head, tail = word.text.split(body, 1) if body else ("", "\n" * word.text.count("\n"))
-        if level == "token":
-            before += head
-        elif text is None:
-            before += " " if number else ""
-        elif word.end > word.start:
+        gap = ""
+        if not placed:
+            gap = " " if number and level == "word" else ""
+        elif text is not None and word.end > word.start:
             gap = text[reached : word.start]
-            before += "… " if gap.strip() else gap
+            gap = "… " if gap.strip() else gap
+        before += gap or head
         before = "".join(c if c in " \n\t…" else " " for c in before.replace("\r\n", "\n"))
         yield before, visible(body or word.text), word
         reached, before = max(reached, word.end), tail

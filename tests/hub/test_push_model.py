@@ -15,7 +15,7 @@ from server import blob_oid
 from test_card import results
 from transformers import AutoModelForCausalLM, AutoTokenizer, MambaForCausalLM
 
-from hf_mambalrp import AutoMambaLRPForCausalLM, MambaLRPForCausalLM
+from hf_mambalrp import AutoMambaLRPForCausalLM, MambaLRPForCausalLM, make_explainable
 from hf_mambalrp.errors import (
     CardError,
     HubConnectionError,
@@ -188,6 +188,17 @@ def test_the_program_in_the_card_works_as_it_is_written(hub, model, explanation,
     assert "capital" in (tmp_path / "explanation.html").read_text()
 
 
+@pytest.mark.parametrize("how", ["a target of two tokens", "generation"])
+def test_the_program_reads_the_prompt_alone(model, tmp_path, how):
+    prompt = "The capital of France is"
+    if how == "generation":
+        explanation = model.explain_generation(prompt, max_new_tokens=2)
+    else:
+        explanation = model.explain(prompt, target=" Paris is")
+    model.save_pretrained(tmp_path, explanations=explanation)
+    assert f"model.explain({prompt!r})" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_program_of_a_saved_folder_works_beside_it(model, explanation, environment, tmp_path):
     model.save_pretrained(tmp_path / "explained", explanations=explanation)
     (program,) = re.findall(r"```python\n(.*?)```", (tmp_path / "explained" / "README.md").read_text(), re.DOTALL)
@@ -257,6 +268,27 @@ def test_a_folder_gets_the_same_card(hub, model, explanation, tmp_path):
     assert not (tmp_path / "plain" / "README.md").exists()
     with pytest.raises(OptionError, match="push_to_hub"):
         model.save_pretrained(tmp_path / "plain", explanations=explanation, push_to_hub=True)
+
+
+def test_a_folder_gets_nothing_where_what_it_would_show_is_wrong(model, explanation, tmp_path):
+    for wrong in ({"explanations": [explanation, 3]}, {"explanations": "text"}, {"evaluation": {}}):
+        with pytest.raises(InputError):
+            model.save_pretrained(tmp_path / "new", **wrong)
+        assert not any((tmp_path / "new").iterdir())
+    (tmp_path / "README.md").write_bytes(b"\xff")
+    with pytest.raises(CardError):
+        model.save_pretrained(tmp_path, explanations=explanation)
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "README.md"}
+
+
+def test_a_model_made_explainable_is_pushed_with_its_explanations(hub, folder, explanation):
+    plain = make_explainable(MambaForCausalLM.from_pretrained(folder))
+    plain.push_to_hub("me/stock", explanations=explanation)
+    AutoMambaLRPForCausalLM.from_pretrained(folder).push_to_hub("me/ours", explanations=explanation)
+    pushed = [hub.repositories["model", f"me/{name}"].files() for name in ("stock", "ours")]
+    assert pushed[0].keys() == pushed[1].keys()
+    assert pushed[0].pop("README.md").replace(b"stock", b"ours") == pushed[1].pop("README.md")
+    assert pushed[0] == pushed[1]
 
 
 @pytest.mark.parametrize(

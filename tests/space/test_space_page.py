@@ -164,7 +164,7 @@ def test_next_word(visit, allow_list):
     model = AutoMambaLRPForCausalLM.from_pretrained(json.loads(allow_list.read_text())[0]["id"])
     ex = model.explain("The capital of France is", target=" Paris", contrast=" One")
     assert marks(page, "next") == words(ex)
-    assert "What speaks for Paris rather than One?" in page.locator("#next-answer").inner_text()
+    assert "What speaks for “Paris” rather than “One”?" in page.locator("#next-answer").inner_text()
     assert page.locator("#next-answer .chances li").count() == 5
     shot(page, "next-word")
 
