@@ -7,10 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_mambalrp.errors import InputError, MambaLRPError, OptionError
+from hf_mambalrp.cli_files import check_outputs, draw, read, write, write_text
+from hf_mambalrp.errors import InputError, MambaLRPError, MissingTokenizerError, OptionError
 
 if TYPE_CHECKING:
     from hf_mambalrp.explanation import Explanation
+
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Folder or Hub id; default: the packaged sentiment model.")
+]
+TokenizerOption = Annotated[
+    str | None, typer.Option("--tokenizer", help="Folder or Hub id; default: the one beside the model.")
+]
+TargetOption = Annotated[
+    str | None, typer.Option("--target", help="Label, token text or id; default: the model's prediction.")
+]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a self-contained HTML page here.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the numbers here; - is standard output.")]
 
 app = typer.Typer(
     help="Explain Mamba language models: which words speak for a prediction, and which against it.",
@@ -20,9 +33,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from hf_mambalrp import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
 @app.callback()
-def _group() -> None:
-    """Keep sub-commands even while there are few."""
+def _group(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What is given before the command's name."""
 
 
 @app.command()
@@ -32,16 +57,15 @@ def explain(
         Path | None, typer.Option(help="Read the text from this file instead; - is standard input.")
     ] = None,
     lines: Annotated[bool, typer.Option("--lines", help="Explain every line that is not empty as a text.")] = False,
-    model: Annotated[str | None, typer.Option(help="Folder or Hub id; default: the packaged sentiment model.")] = None,
-    target: Annotated[str | None, typer.Option(help="Label, token text or id; default: the prediction.")] = None,
+    model: ModelOption = None,
+    tokenizer: TokenizerOption = None,
+    target: TargetOption = None,
     contrast: Annotated[str | None, typer.Option(help="Explain target rather than this one.")] = None,
     method: Annotated[str, typer.Option(help="mambalrp or another one; a wrong name lists them.")] = "mambalrp",
     backend: Annotated[str, typer.Option(help="auto, reference, chunked, compiled, triton or mamba_ssm.")] = "auto",
     level: Annotated[str, typer.Option(help="word or token.")] = "word",
-    html: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page here.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the numbers here; - is standard output.")
-    ] = None,
+    html: HtmlOption = None,
+    json_file: JsonOption = None,
     png: Annotated[Path | None, typer.Option(help="Write a bar chart here (one text).")] = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Every layer too: in --json, and in --png as a heat map.")
@@ -53,55 +77,58 @@ def explain(
         raise InputError(f"--png draws one text, and there are {len(texts)}. Leave out --png or --lines.")
     if layers and png is None and json_file is None:
         raise OptionError("--layers adds every layer to --json and --png. Give one of them.")
+    check_outputs(html, json_file, png)
+    reads = _load_tokenizer(tokenizer)
     explanation: Explanation = _load(model).explain(
-        texts, target=_id_or_name(target), contrast=_id_or_name(contrast), method=method, backend=backend, layers=layers
+        texts,
+        tokenizer=reads,
+        target=_id_or_name(target),
+        contrast=_id_or_name(contrast),
+        method=method,
+        backend=backend,
+        layers=layers,
     )
     if json_file is None or str(json_file) != "-":
         _print(explanation, level)
-    if html is not None:
-        explanation.to_html(html, level=level)  # type: ignore[arg-type]
-    if json_file is not None:
-        document = explanation.to_json(indent=1)
-        print(document) if str(json_file) == "-" else json_file.write_text(document + "\n", encoding="utf-8")
-    if png is not None:
-        explanation.plot(level=level, layers=layers).savefig(png, dpi=150, bbox_inches="tight")  # type: ignore[arg-type]
-    _say_written(html, json_file, png)
+    write(html, lambda path: explanation.to_html(path, level=level))  # type: ignore[arg-type]
+    write(json_file, lambda path: write_text(path, explanation.to_json(indent=1)))
+    write(png, lambda path: draw(explanation.plot(level=level, layers=layers), path))  # type: ignore[arg-type]
 
 
 @app.command()
 def attention(
     text: Annotated[str, typer.Argument(help="Text to read; - reads standard input.")],
-    model: Annotated[str | None, typer.Option(help="Folder or Hub id; default: the packaged sentiment model.")] = None,
+    model: ModelOption = None,
+    tokenizer: TokenizerOption = None,
     layer: Annotated[int | None, typer.Option(help="From 0, or from the last with -1; default: all.")] = None,
     kind: Annotated[str, typer.Option(help="raw (the scan) or unified (gate, scan, SiLU and convolution).")] = "raw",
-    html: Annotated[Path | None, typer.Option(help="Write heat maps as a self-contained HTML page here.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the matrices here; - is standard output.")
-    ] = None,
+    html: HtmlOption = None,
+    json_file: JsonOption = None,
     png: Annotated[Path | None, typer.Option(help="Write a heat map of the layer, else of the last one, here.")] = None,
 ) -> None:
     """Show which position of a text reads which: hidden attention, the mean over channels."""
-    found = _load(model).hidden_attention(_texts(text, None, lines=False), layers=layer, kind=kind)
+    texts = _texts(text, None, lines=False)
+    check_outputs(html, json_file, png)
+    reads = _load_tokenizer(tokenizer)
+    found = _load(model).hidden_attention(texts, tokenizer=reads, layers=layer, kind=kind)
     if json_file is None or str(json_file) != "-":
         print(found)
-    if html is not None:
-        found.to_html(html)
-    if json_file is not None:
-        document = found.to_json()
-        print(document) if str(json_file) == "-" else json_file.write_text(document + "\n", encoding="utf-8")
-    if png is not None:
-        found.plot().savefig(png, dpi=150, bbox_inches="tight")
-    _say_written(html, json_file, png)
+    write(html, found.to_html)
+    write(json_file, lambda path: write_text(path, found.to_json()))
+    write(png, lambda path: draw(found.plot(), path))
 
 
 @app.command(name="explain-dataset")
 def explain_dataset_command(
-    data: Annotated[Path, typer.Argument(help="File ending in .jsonl, .csv, .parquet or .txt (one text a line).")],
+    data: Annotated[
+        Path, typer.Argument(help="File ending in .jsonl, .csv, .parquet or .txt (a text a line, blank ones left out).")
+    ],
     output: Annotated[Path, typer.Option(help="New folder, or that of a run to go on with.")],
-    model: Annotated[str | None, typer.Option(help="Folder or Hub id; default: the packaged sentiment model.")] = None,
+    model: ModelOption = None,
+    tokenizer: TokenizerOption = None,
     text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
     id_column: Annotated[str | None, typer.Option(help="Column of the id; default: id, or the row's number.")] = None,
-    target: Annotated[str | None, typer.Option(help="Label, token text or id; default: each prediction.")] = None,
+    target: TargetOption = None,
     target_column: Annotated[str | None, typer.Option(help="Or the column that holds one a row.")] = None,
     method: Annotated[str, typer.Option(help="Attribution method.")] = "mambalrp",
     batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch, padding included.")] = 8192,
@@ -129,6 +156,7 @@ def explain_dataset_command(
         loaded,
         data,
         output,
+        tokenizer=_load_tokenizer(tokenizer),
         text_column=text_column,
         id_column=id_column,
         target=_id_or_name(target),
@@ -168,14 +196,15 @@ def demo(
 def evaluate(
     data: Annotated[Path, typer.Option(help="A .jsonl file with a 'text' a row, or a file with a text a line.")],
     out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and results.json.")],
-    model: Annotated[str | None, typer.Option(help="Folder or Hub id; default: the packaged sentiment model.")] = None,
+    model: ModelOption = None,
+    tokenizer: TokenizerOption = None,
     methods: Annotated[
         str | None, typer.Option(help="Names with commas, the one to compare with first; default: all but occlusion.")
     ] = None,
     method_options: Annotated[
         str, typer.Option(help="""JSON, for example '{"integrated_gradients": {"steps": 20}}'.""")
     ] = "{}",
-    target: Annotated[str | None, typer.Option(help="Label, token text or id; default: the prediction.")] = None,
+    target: TargetOption = None,
     output: Annotated[str, typer.Option(help="logit or probability, what the areas are taken of.")] = "logit",
     replacement: Annotated[str, typer.Option(help="auto, zero, a token's id or text.")] = "auto",
     insertion: Annotated[str, typer.Option(help="remove absent tokens, or replace them.")] = "remove",
@@ -199,6 +228,7 @@ def evaluate(
     evaluation = evaluate_faithfulness(
         loaded,
         data,
+        tokenizer=_load_tokenizer(tokenizer),
         **chosen,  # type: ignore[arg-type]
         method_options=_json_object("--method-options", method_options),
         target=_id_or_name(target),
@@ -220,16 +250,11 @@ def evaluate(
         print(f"written: {out / name}", file=sys.stderr)
 
 
-def _say_written(*paths: Path | None) -> None:
-    for path in paths:
-        if path is not None and str(path) != "-":
-            print(f"written: {path}", file=sys.stderr)
-
-
 @app.command()
 def push(
     repo: Annotated[str, typer.Argument(help="Repository on the Hub, user/name; created if it is not there.")],
-    model: Annotated[str | None, typer.Option(help="Folder or Hub id; default: the packaged sentiment model.")] = None,
+    model: ModelOption = None,
+    tokenizer: TokenizerOption = None,
     text: Annotated[
         list[str] | None, typer.Option(help="Explain this in the model's card; may be given several times.")
     ] = None,
@@ -255,11 +280,13 @@ def push(
     elif explanations is not None:
         address = push_explanations(explanations, repo, private=visibility)
     else:
+        reads = _load_tokenizer(tokenizer)
         loaded = _load(model)
         address = loaded.push_to_hub(
             repo,
-            explanations=loaded.explain(text) if text else None,
-            evaluation=None if evaluation is None else json.loads(evaluation.read_text(encoding="utf-8")),
+            tokenizer=reads,
+            explanations=loaded.explain(text, tokenizer=reads) if text else None,
+            evaluation=None if evaluation is None else _json("--evaluation", read(evaluation)),
             private=visibility,
         )
     print(address)
@@ -269,10 +296,8 @@ def _texts(text: str | None, file: Path | None, lines: bool) -> list[str]:
     if (text is None) == (file is None):
         given = "both" if text is not None else "neither"
         raise InputError(f"Give a TEXT or --file, and {given} was given. Example: hf-mambalrp explain 'a lovely film'")
-    if text == "-" or str(file) == "-":
-        text = sys.stdin.buffer.read().decode("utf-8")
-    elif file is not None:
-        text = file.read_text(encoding="utf-8")
+    if file is not None or text == "-":
+        text = read(file or Path("-"))
     assert text is not None
     texts = [line.strip() for line in text.splitlines()] if lines else [text.strip()]
     texts = [line for line in texts if line]
@@ -290,14 +315,31 @@ def _load(model: str | None) -> Any:
 
     logging.disable_progress_bar()
     name = DEMO_MODEL if model is None else model
-    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
-        raise InputError(
-            f"There is no folder {name!r}. Give a folder with a checkpoint, or a Hub id such as user/model."
-        )
+    _check_folder(name)
     architectures = configuration(name).architectures or []
     classifier = any("SequenceClassification" in architecture for architecture in architectures)
     chosen = AutoMambaLRPForSequenceClassification if classifier else AutoMambaLRPForCausalLM
     return chosen.from_pretrained(name)
+
+
+def _load_tokenizer(name: str | None) -> Any:
+    """The tokenizer of that name; None, which is the one beside the model, for None."""
+    if name is None:
+        return None
+    from transformers import AutoTokenizer
+
+    _check_folder(name)
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise InputError(f"--tokenizer {name!r}: none can be loaded from there ({error}).") from error
+
+
+def _check_folder(name: str) -> None:
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+        raise InputError(
+            f"There is no folder {name!r}. Give a folder with a checkpoint, or a Hub id such as user/model."
+        )
 
 
 def _number(value: str) -> int | float | str:
@@ -310,11 +352,15 @@ def _number(value: str) -> int | float | str:
     return value
 
 
-def _json_object(option: str, text: str) -> dict[str, Any]:
+def _json(option: str, text: str) -> Any:
     try:
-        found = json.loads(text)
+        return json.loads(text)
     except ValueError as error:
-        raise OptionError(f'{option} is no JSON: {error}. Example: {{"smoothgrad": {{"samples": 10}}}}') from error
+        raise OptionError(f"{option} is no JSON: {error}.") from error
+
+
+def _json_object(option: str, text: str) -> dict[str, Any]:
+    found = _json(option, text)
     if not isinstance(found, dict) or not all(isinstance(options, dict) for options in found.values()):
         raise OptionError(f'{option} is {text}; give an object of objects: {{"smoothgrad": {{"samples": 10}}}}')
     return found
@@ -342,7 +388,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except (MambaLRPError, OSError, UnicodeError) as error:
-        print(f"hf-mambalrp: {' '.join(str(error).split())}", file=sys.stderr)
+        hint = " As an option of this command: --tokenizer NAME." if isinstance(error, MissingTokenizerError) else ""
+        print(f"hf-mambalrp: {' '.join(str(error).split())}{hint}", file=sys.stderr)
         sys.exit(1)
 
 

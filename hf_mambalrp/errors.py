@@ -53,6 +53,14 @@ class NonFiniteRelevanceError(MambaLRPError, FloatingPointError):
     """A relevance is NaN or infinite; the message names the layer. It is raised, never returned."""
 
 
+class RowMemoryError(MambaLRPError, MemoryError):
+    """A row of a dataset does not fit into memory, even alone; the message names it and its length."""
+
+
+class WorkerError(MambaLRPError, RuntimeError):
+    """A process ended before its work was done: killed, out of memory, or never begun."""
+
+
 class HubError(MambaLRPError, OSError):
     """The Hub did not do what was asked; nothing was half-written, and the same call may be made again."""
 

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,8 @@ from small import byte_level_tokenizer
 from hf_mambalrp.cli import main
 
 COMMAND = [sys.executable, "-m", "hf_mambalrp.cli"]
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXT = "A dull, lifeless and tedious film."
 
 
@@ -28,6 +33,20 @@ def run(*arguments, stdin=None, cwd=None, **environment):
         check=False,
         env={**os.environ, "COLUMNS": "100", **environment},
     )
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """The command in this process and an empty folder: its exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hf-mambalrp", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return call
 
 
 def test_explain_prints_a_reading_without_colour_in_a_pipe_and_writes_every_format(tmp_path):
@@ -50,16 +69,16 @@ def test_explain_prints_a_reading_without_colour_in_a_pipe_and_writes_every_form
     assert result.stderr.splitlines() == ["written: out.html", "written: out.json", "written: out.png"]
 
 
-def test_layers_are_drawn_as_a_heat_map(tmp_path):
+def test_layers_are_drawn_as_a_heat_map(here, tmp_path):
     for name, more in (("bars.png", []), ("layers.png", ["--layers"])):
-        assert run("explain", TEXT, "--png", tmp_path / name, *more).returncode == 0
+        assert here("explain", TEXT, "--png", name, *more)[0] == 0
     bars, layers = ((tmp_path / name).read_bytes() for name in ("bars.png", "layers.png"))
     assert bars != layers
     assert layers.startswith(b"\x89PNG")
-    refused = run("explain", TEXT, "--layers")
-    assert refused.returncode == 1
-    assert "--png" in refused.stderr
-    numbers = json.loads(run("explain", TEXT, "--layers", "--json", "-").stdout)
+    code, _, errors = here("explain", TEXT, "--layers")
+    assert code == 1
+    assert "--png" in errors
+    numbers = json.loads(here("explain", TEXT, "--layers", "--json", "-")[1])
     assert numbers["layer_relevance"][0] == numbers["relevance"]
 
 
@@ -119,23 +138,94 @@ def test_demo_explains_real_reviews_and_ends_with_the_page(tmp_path):
         (["explain", "a", "--target", "7"], 1, ["target=7", "0..1"]),
         (["explain", "a", "--method", "lime"], 1, ["'lime'", "mambalrp"]),
         (["explain", "a", "--level", "letter"], 1, ["'letter'", "word"]),
-        (["explain", "a", "--html", "missing/out.html"], 1, ["missing/out.html"]),
+        (["explain", "a", "--html", "missing/out.html"], 1, ["missing/out.html", "no folder missing"]),
+        (["explain", "a", "--json", "."], 1, ["it is a folder"]),
+        (["explain", "a", "--png", "out.xyz"], 1, ["out.xyz", "'.png'", "'.svg'"]),
+        (["attention", "a", "--png", "out"], 1, ["--png out", "'.png'"]),
+        (["attention", "a", "--html", "missing/out.html"], 1, ["no folder missing"]),
+        (["explain", "caf\udce9 film"], 1, ["'caf\\udce9 film'", "not Unicode"]),
+        (["explain", "--file", "latin.txt"], 1, ["latin.txt is not UTF-8", "byte 3"]),
+        (["explain", "a", "--tokenizer", "./missing"], 1, ["./missing", "no folder"]),
+        (["explain", "a", "--tokenizer", "empty"], 1, ["--tokenizer 'empty'"]),
         (["explain", "a", "--nonsense"], 2, ["--nonsense"]),
         (["nonsense"], 2, ["nonsense"]),
     ],
 )
-def test_errors_are_one_line(arguments, code, words, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["hf-mambalrp", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    errors = capsys.readouterr().err
-    assert stopped.value.code == code
+def test_errors_are_one_line(here, arguments, code, words, tmp_path):
+    (tmp_path / "latin.txt").write_bytes("café au lait".encode("latin-1"))
+    (tmp_path / "empty").mkdir()
+    found, _, errors = here(*arguments)
+    assert found == code
     for word in words:
         assert word in errors
     if code == 1:
         assert len(errors.splitlines()) == 1
         assert errors.startswith("hf-mambalrp: ")
+
+
+@pytest.mark.parametrize("command", ["explain", "attention"])
+@pytest.mark.parametrize("wrong", ["no matplotlib", "no such picture", "no such folder", "not writable"])
+def test_what_cannot_be_written_is_said_before_the_model_is_loaded(here, tmp_path, monkeypatch, command, wrong):
+    (tmp_path / "locked").mkdir()
+    written = {"no such picture": "out.xyz", "no such folder": "missing/out.png", "not writable": "locked/out.png"}
+    monkeypatch.setattr("hf_mambalrp.cli._load", lambda model: pytest.fail("the model was loaded"))
+    if wrong == "no matplotlib":
+        monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "locked")  # which root may do
+    code, _, errors = here(command, TEXT, "--html", "out.html", "--png", written.get(wrong, "out.png"))
+    assert code == 1
+    assert 'pip install "hf_mambalrp[plot]"' in errors if wrong == "no matplotlib" else written[wrong] in errors
+    assert not (tmp_path / "out.html").exists()
+
+
+def test_files_are_said_as_they_are_written(here, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("hf_mambalrp.cli.draw", broken)
+    code, _, errors = here("explain", TEXT, "--html", "out.html", "--json", "out.json", "--png", "out.png")
+    assert code == 1
+    assert errors.splitlines()[-3:] == [
+        "written: out.html", "written: out.json", "hf-mambalrp: No space left on device",
+    ]  # fmt: skip
+
+
+def test_a_tokenizer_for_a_checkpoint_that_has_none(here, tmp_path):
+    tokenizer = byte_level_tokenizer("The capital of France is Paris. London")
+    random_model(num_layers=1, vocab_size=len(tokenizer), dtype=torch.float32).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "words")
+    (tmp_path / "rows.txt").write_text("The capital of\n\nFrance is\n")
+    model, words = ["--model", tmp_path / "model"], ["--tokenizer", tmp_path / "words"]
+    code, _, errors = here("explain", "The capital", *model)
+    assert code == 1
+    assert errors.splitlines()[-1].endswith("--tokenizer NAME.")
+    code, printed, errors = here("explain", "The capital", *model, *words, "--target", " France", "--json", "-")
+    assert code == 0, errors
+    assert json.loads(printed)["target_text"] == [" France"]
+    code, printed, errors = here("attention", "The capital", *model, *words, "--json", "numbers.json")
+    assert code == 0, errors
+    assert (tmp_path / "numbers.json").is_file()
+    code, printed, errors = here("explain-dataset", "rows.txt", "--output", "rows", *model, *words)
+    assert code == 0, errors
+    assert "2 rows in rows: 2 explained now, 0 skipped" in printed
+    options = ["--methods", "mambalrp", "--step", "0.5", "--resamples", "20"]
+    code, printed, errors = here("evaluate", "--data", "rows.txt", "--out", "report", *model, *words, *options)
+    assert code == 0, errors
+    assert "2 examples" in printed
+
+
+def test_the_version_is_printed(here):
+    assert here("--version") == (0, f"{version('hf_mambalrp')}\n", "")
+
+
+def test_the_readme_names_every_extra():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = re.findall(
+        r"^(\w+) = \[", project.split("[project.optional-dependencies]")[1].split("\n[")[0], re.MULTILINE
+    )
+    assert {"plot", "pandas", "data", "dev"} <= set(extras)
+    table = README.split("| extra |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(extras) - {"dev"}
 
 
 def test_an_error_in_a_process_of_its_own_prints_no_traceback(tmp_path):
@@ -160,14 +250,14 @@ def test_help_names_the_commands():
     assert "demo" in result.stdout
 
 
-def test_a_backend_is_chosen_and_one_that_cannot_run_is_named():
+def test_a_backend_is_chosen_and_one_that_cannot_run_is_named(here):
     numbers = [
-        json.loads(run("explain", TEXT, "--backend", backend, "--json", "-").stdout)["relevance"][0]
+        json.loads(here("explain", TEXT, "--backend", backend, "--json", "-")[1])["relevance"][0]
         for backend in ("auto", "reference")
     ]
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-4, abs=1e-6)
-    result = run("explain", TEXT, "--backend", "trition")
-    assert result.returncode == 1
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert "'trition'" in result.stderr
-    assert "chunked" in result.stderr
+    code, _, errors = here("explain", TEXT, "--backend", "trition")
+    assert code == 1
+    assert len(errors.strip().splitlines()) == 1
+    assert "'trition'" in errors
+    assert "chunked" in errors

@@ -12,8 +12,7 @@ An interrupted run goes on where it was.
 import argparse
 import json
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from hf_mambalrp import DEMO_MODEL, MambaLRPForSequenceClassification, evaluate_
 from hf_mambalrp.evaluation import determinism, input_invariance, randomisation_test
 from hf_mambalrp.evaluation.plausibility import plausibility, vader_ratings
 from hf_mambalrp.evaluation.settings import DEFAULT_METHODS
+from hf_mambalrp.evaluation.workers import examined
 
 TRAINING = Path(__file__).parent.parent / "training"
 
@@ -39,22 +39,36 @@ def film_snippets(cache_dir: Path) -> list[dict[str, Any]]:
     ]
 
 
-def check(what: str, method: str, seed: int, texts: list[str], options: dict[str, Any]) -> dict[str, Any]:
-    """One check of one method, in a process of its own."""
-    torch.set_num_threads(1)
-    model = MambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
-    common: dict[str, Any] = {"methods": [method], "method_options": {method: options}}
-    if what == "randomisation":
-        return randomisation_test(model, texts, seed=seed, **common).absolute[method]
-    if what == "input_invariance":
-        return {"relative change": input_invariance(model, texts, **common).change[method]}
-    if what == "determinism":
-        found = determinism(model, texts, **common)
-        return {name: getattr(found, name)[method] for name in ("repeated", "alone", "padded_left", "padded_right")}
-    agreement = plausibility(
-        (model.explain(text, method=method, **options) for text in texts), vader_ratings()
-    ).to_dict()
-    return {"pooled": agreement["pooled"], "mean": agreement["mean"]}
+Check = tuple[str, str, int]
+"""What is checked, of which method, with which seed."""
+
+
+@dataclass
+class Checks:
+    """The checks beside faithfulness, one of one method at a time."""
+
+    texts: list[str]
+    few: list[str]
+    """Those of the sanity checks."""
+    options: dict[str, dict[str, Any]]
+    """Of the methods."""
+
+    def examine(self, example: Check) -> dict[str, Any]:
+        torch.set_num_threads(1)  # the same numbers on any number of processes
+        model = MambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        what, method, seed = example
+        options = self.options.get(method, {})
+        common: dict[str, Any] = {"methods": [method], "method_options": {method: options}}
+        if what == "randomisation":
+            return randomisation_test(model, self.few, seed=seed, **common).absolute[method]
+        if what == "input_invariance":
+            return {"relative change": input_invariance(model, self.few, **common).change[method]}
+        if what == "determinism":
+            found = determinism(model, self.few, **common)
+            return {name: getattr(found, name)[method] for name in ("repeated", "alone", "padded_left", "padded_right")}
+        explanations = (model.explain(text, method=method, **options) for text in self.texts)
+        agreement = plausibility(explanations, vader_ratings()).to_dict()
+        return {"pooled": agreement["pooled"], "mean": agreement["mean"]}
 
 
 def main() -> None:
@@ -93,17 +107,13 @@ def main() -> None:
     chosen = {example["id"] for example in evaluation.results["examples"]}
     texts = [row["text"] for row in rows if row["id"] in chosen]
     few = texts[: arguments.sanity_samples]
-    jobs: list[tuple[str, str, int]] = [
+    checks: list[Check] = [
         *(("randomisation", method, seed) for seed in range(arguments.randomisations) for method in arguments.methods),
         *((check, method, 0) for check in ("input_invariance", "determinism") for method in arguments.methods),
         *(("plausibility", method, 0) for method in arguments.methods),
     ]
-    with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
-        futures = {
-            job: pool.submit(check, *job, texts if job[0] == "plausibility" else few, options.get(job[1], {}))
-            for job in jobs
-        }
-        found = {job: future.result() for job, future in futures.items()}
+    with examined(Checks(texts, few, options), checks, arguments.processes) as results:
+        found = dict(zip(checks, results, strict=True))
     sanity: dict[str, dict[str, Any]] = {}
     for (what, method, seed), result in found.items():
         if what != "plausibility":

@@ -4,12 +4,10 @@ from hf_mambalrp.evaluation.faithfulness import evaluate_faithfulness
 from hf_mambalrp.evaluation.localisation import Localisation, localise
 from hf_mambalrp.evaluation.result import Evaluation
 from hf_mambalrp.evaluation.sanity import determinism, input_invariance, randomisation_test
-from hf_mambalrp.evaluation.workers import WorkerError
 
 __all__ = [
     "Evaluation",
     "Localisation",
-    "WorkerError",
     "determinism",
     "evaluate_faithfulness",
     "input_invariance",

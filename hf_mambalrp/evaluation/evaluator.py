@@ -10,12 +10,12 @@ from torch import nn
 
 from hf_mambalrp.errors import InputError, TargetError
 from hf_mambalrp.evaluation.dataset import Example, read_examples
-from hf_mambalrp.evaluation.journal import fingerprint
 from hf_mambalrp.evaluation.outputs import ModelOutput
 from hf_mambalrp.evaluation.perturbation import Perturbation, Row, counts_of, order_of
 from hf_mambalrp.evaluation.settings import Settings, resolve_replacement
 from hf_mambalrp.explaining import Options, explain_batch, model_id, versions
 from hf_mambalrp.explanation import Explanation
+from hf_mambalrp.fingerprint import fingerprint
 from hf_mambalrp.inputs import TokenizerSource
 
 

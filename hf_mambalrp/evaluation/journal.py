@@ -1,14 +1,10 @@
 """Finished examples of a run, a line of JSON each, so that a run that was killed goes on where it was."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import nn
 
 from hf_mambalrp.errors import InputError
 
@@ -67,19 +63,6 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
-
-
-def fingerprint(source: nn.Module | str) -> str:
-    """Hash of a text, or of every weight of a model that is in memory; offloaded ones count by name and shape."""
-    digest = hashlib.sha256()
-    if isinstance(source, str):
-        digest.update(source.encode())
-    else:
-        for name, tensor in source.state_dict().items():
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            if not tensor.is_meta:
-                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _whole_lines(content: bytes) -> bytes:

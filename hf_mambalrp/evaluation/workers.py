@@ -9,13 +9,11 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from traceback import format_exc
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from hf_mambalrp.errors import MambaLRPError
-from hf_mambalrp.evaluation.dataset import Example
-from hf_mambalrp.evaluation.evaluator import Evaluator
+from hf_mambalrp.errors import WorkerError
 
 Workers = dict[Connection, SpawnProcess]
 Reply = tuple[dict[str, Any], Exception | None, str]
@@ -25,13 +23,16 @@ PATIENCE = 10
 """Seconds in which a process that is told to end does, unless it is stuck."""
 
 
-class WorkerError(MambaLRPError, RuntimeError):
-    """A process ended before its work was done: killed, out of memory, or never begun."""
+class Examiner(Protocol):
+    """What works on one example after another; it is copied to every process by pickle, and so are the examples."""
+
+    def examine(self, example: Any) -> dict[str, Any]:
+        """The record of one example."""
 
 
 @contextmanager
-def examined(evaluator: Evaluator, examples: Sequence[Example], processes: int) -> Iterator[Iterator[dict[str, Any]]]:
-    """The records of the examples, in order. Each process has a copy of the model and one thread.
+def examined(evaluator: Examiner, examples: Sequence[Any], processes: int) -> Iterator[Iterator[dict[str, Any]]]:
+    """The records of the examples, in order. Each process has a copy of the evaluator and one thread.
 
     No process outlives the block or this process, and none that dies is waited for: each has a pipe of its own, which
     ends with it.
@@ -62,7 +63,7 @@ def examined(evaluator: Evaluator, examples: Sequence[Example], processes: int) 
                 worker.join()
 
 
-def _in_order(workers: Workers, evaluator: Evaluator, examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
+def _in_order(workers: Workers, evaluator: Examiner, examples: Sequence[Any]) -> Iterator[dict[str, Any]]:
     # Not an argument of the process: start() would wait for ever for one that dies before it has read all of it. And
     # bytes of our own: multiprocessing moves tensors, the caller's own weights, into shared memory, which can be small.
     copy = pickle.dumps(evaluator)
@@ -114,7 +115,7 @@ def _work(connection: Connection) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that semaphores are given back
     torch.set_num_threads(1)
     with suppress(EOFError, ConnectionError):
-        evaluator: Evaluator = pickle.loads(connection.recv_bytes())
+        evaluator: Examiner = pickle.loads(connection.recv_bytes())
         while True:
             example = connection.recv()
             reply: Reply

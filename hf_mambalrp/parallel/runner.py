@@ -1,40 +1,38 @@
 """``explain_dataset``: windows of rows over processes, batches in a window, everything finished kept at once."""
 
-import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 from torch import nn
 from transformers.utils import logging
 
-from hf_mambalrp.errors import InputError, MambaLRPError, NonFiniteRelevanceError, OptionError, TargetError
-from hf_mambalrp.evaluation.journal import fingerprint
+from hf_mambalrp.errors import InputError, MambaLRPError, NonFiniteRelevanceError, RowMemoryError, TargetError
 from hf_mambalrp.explaining import model_id, versions
 from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.fingerprint import fingerprint
 from hf_mambalrp.inputs import TokenizerSource
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.parallel.arrow import Record, parquet, to_records
+from hf_mambalrp.parallel.checks import check_launch, check_on_error, check_options, check_sizes, check_targets
 from hf_mambalrp.parallel.plan import batches, windows
-from hf_mambalrp.parallel.sources import Columns, Row, check, count, rows
+from hf_mambalrp.parallel.sources import Columns, Row, check, check_first, count, rows
 from hf_mambalrp.parallel.store import Begun, Store
-from hf_mambalrp.targets import Outputs, resolve_target
+from hf_mambalrp.parallel.together import everywhere, on_main
+from hf_mambalrp.targets import Outputs
 
 OnError = Literal["raise", "skip"]
-Result = TypeVar("Result")
 ROW_ERRORS = (InputError, TargetError, NonFiniteRelevanceError)
 """Errors that are of a row, not of the model or of the call."""
 ONLY_ROUNDING = {"backend", "chunk_size", "check_forward"}
 """Options that a run may go on with other values of, as it may with another ``batch_tokens``."""
-NO_OPTIONS = {"inputs", "input_ids", "attention_mask", "inputs_embeds", "layers"}
-"""Of ``explain``, what a run over texts into rows of one relevance a token has no use for."""
 TOGETHER = 64
 """Rows whose tokens are counted in one call."""
 POLL_S = 0.1
@@ -89,14 +87,16 @@ def explain_dataset(
     Args:
         model: an explainable model (or one that :func:`make_explainable` knows), on this process's device.
         dataset: a ``datasets.Dataset``, an iterable of texts or of mappings, which must give the same rows each time,
-            or the path of a ``.jsonl``, ``.csv``, ``.parquet`` or ``.txt`` file (one text a line). It is streamed.
+            or the path of a ``.jsonl``, ``.csv``, ``.parquet`` or ``.txt`` file (one text a line, blank lines are no
+            rows). It is streamed.
         output_dir: a new folder, or that of the run to go on with.
         tokenizer: by default the one beside the model.
         text_column, id_column: columns of a row; the id is by default column ``id`` where there is one, or the number.
         target, contrast: for all rows, as in :meth:`MambaLRPMixin.explain`.
         target_column, contrast_column: or one a row, from these columns.
         method: the attribution method.
-        batch_tokens: tokens of a batch, padding included; halved where memory runs out.
+        batch_tokens: tokens of a batch, padding included; halved where memory runs out. A row that does not fit
+            alone is one that cannot be explained.
         max_tokens: a longer row is not explained; None is no bound.
         window: rows a process takes at a time.
         on_error: "skip" records a row that cannot be explained with its reason; "raise" stops. Default: what the run
@@ -105,8 +105,9 @@ def explain_dataset(
         **explain_options: ``position``, ``chunk_size``, ``backend``, ``check_forward`` and options of the method.
 
     Raises:
-        InputError: a dataset that cannot be read, an output folder of another run or in use by one, or one that not
-            all processes share; with "raise" a bad row.
+        InputError: a dataset that cannot be read, a column that no row of the first window has, an output folder of
+            another run or in use by one, or one that not all processes share; with "raise" a bad row.
+        RowMemoryError: with "raise" a row that does not fit into memory.
         TargetError: a target or contrast for all rows that the model does not have.
         OptionError: an option with a value that is not allowed.
         MissingExtraError: pyarrow is not installed.
@@ -115,26 +116,16 @@ def explain_dataset(
 
     parquet()
     state = PartialState(cpu=not torch.cuda.is_available())
-    _check_launch(state)
-    if on_error not in (None, "raise", "skip"):
-        raise OptionError(f"on_error={on_error!r} is not allowed; use 'raise' or 'skip'.")
-    for name, value in (("batch_tokens", batch_tokens), ("window", window), ("max_tokens", max_tokens)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise OptionError(f"{name}={value!r} is not allowed; give a whole number of at least 1.")
-    if (target is not None and target_column) or (contrast is not None and contrast_column):
-        raise OptionError("Give target and contrast for all rows, or the columns that hold them, not both.")
-    refused = sorted({*explain_options} & NO_OPTIONS)
-    if refused:
-        raise OptionError(f"{refused} cannot be given for a dataset: its texts are the input, its rows hold no layers.")
+    check_launch(state)
+    check_on_error(on_error)
+    check_sizes(batch_tokens=batch_tokens, window=window, max_tokens=max_tokens)
+    check_options(explain_options)
     model = make_explainable(model)
     network = Network(model, FAMILIES)
     tokenizers = TokenizerSource(tokenizer, network)
-    for name, value in (("target", target), ("contrast", contrast), ("position", explain_options.get("position"))):
-        several = value.ndim > 0 if isinstance(value, torch.Tensor) else isinstance(value, Sequence)
-        if several and not isinstance(value, str):
-            raise OptionError(f"{name}={value!r}: a batch is not in the order of the dataset; give one for all rows.")
-    for name, value in (("target", target), ("contrast", contrast)):
-        resolve_target(value, name, 1, Outputs(network, tokenizers))
+    fixed = {"target": target, "contrast": contrast}
+    columns = Columns(text_column, id_column, target_column, contrast_column)
+    check_targets(fixed, explain_options.get("position"), columns, Outputs(network, tokenizers))
     settings = {
         "model": model_id(network),
         "versions": versions(),
@@ -151,8 +142,8 @@ def explain_dataset(
         tokenizer=tokenizers.get("to read the texts of a dataset"),
         store=Store(output_dir),
         state=state,
-        columns=Columns(text_column, id_column, target_column, contrast_column),
-        fixed={"target": target, "contrast": contrast},
+        columns=columns,
+        fixed=fixed,
         options={"method": method, **explain_options},
         batch_tokens=batch_tokens,
         max_tokens=max_tokens,
@@ -185,21 +176,22 @@ class _Run:
     def through(self, dataset: Any, settings: Mapping[str, Any], window: int, progress: bool) -> DatasetRun:
         """Open the folder, explain this process's windows, close the folder."""
         began = time.monotonic()
-        self._everywhere(lambda: check(dataset, self.columns))
+        everywhere(lambda: check(dataset, self.columns))
         default = "raise" if self.state.num_processes == 1 else "skip"
         try:
-            begun: Begun = self._on_main(
-                lambda: self.store.open({**settings, "weights": fingerprint(self.model)}, self.on_error, default)
+            begun: Begun = on_main(
+                self.state,
+                lambda: self.store.open({**settings, "weights": fingerprint(self.model)}, self.on_error, default),
             )
             self.on_error = begun.on_error
-            self._everywhere(lambda: self.store.join(begun, self.state.process_index))
+            everywhere(lambda: self.store.join(begun, self.state.process_index))
             with self._bar(dataset, progress) as self.bar:
-                seen = self._everywhere(lambda: self._explain(dataset, window, begun))
+                seen = everywhere(lambda: self._explain(dataset, window, begun))
                 if seen is None:
                     raise RuntimeError(f"The run was stopped: its files in {self.store.unfinished} were removed.")
                 if self.state.is_main_process:
                     self._advance(0)  # others may have ended after this process's last rows
-            skipped = self._on_main(lambda: self.store.close(seen))
+            skipped = on_main(self.state, lambda: self.store.close(seen))
         finally:
             self.store.release()
         if skipped == seen > 0:
@@ -250,6 +242,8 @@ class _Run:
         process, processes = self.state.process_index, self.state.num_processes
         unfinished = 0
         for number, group in enumerate(windows(rows(dataset, self.columns), size)):
+            if number == 0:
+                check_first(group, self.columns)
             if number in begun.finished:
                 if number % processes == process:
                     self.store.check(number, group)
@@ -329,8 +323,14 @@ class _Run:
                 return
             size = 1
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or len(group) == 1:
+            if not out_of_memory(error):
                 raise
+            if len(group) == 1:
+                row, length = group[0]
+                too_large = RowMemoryError(f"Its {length} tokens do not fit into memory ({error}).")
+                too_large.__cause__ = error
+                yield [self._skipped(row, too_large)]
+                return
             self.batch_tokens = len(group) * max(length for _, length in group) // 2  # of what did not fit
             size = (len(group) + 1) // 2
         for start in range(0, len(group), size):
@@ -361,46 +361,9 @@ class _Run:
         if amount:
             self.store.report(self.state.process_index, self.done)
         if self.state.is_main_process:
-            everywhere = self.store.reported()
-            self.bar.update(everywhere - self.shown)  # a bar that is switched off counts nothing itself
-            self.shown = everywhere
-
-    def _on_main(self, action: Callable[[], Any]) -> Any:
-        """The result of ``action``, done on the main process, on every process; its error too."""
-        outcome: list[Any] = [None, None]
-        if self.state.is_main_process:
-            try:
-                outcome[0] = action()
-            except Exception as error:
-                outcome[1] = error
-        outcome = broadcast_object_list(outcome)
-        if outcome[1] is not None:
-            raise outcome[1]
-        return outcome[0]
-
-    def _everywhere(self, action: Callable[[], Result]) -> Result:
-        """The result of ``action``. If it fails on any process all raise: their own error, or one that names it."""
-        error = None
-        try:
-            result = action()
-        except Exception as raised:
-            error = raised
-        failed = [problem for problem in gather_object([None if error is None else repr(error)]) if problem]
-        if error is not None:
-            raise error
-        if failed:
-            raise RuntimeError(f"Another process stopped: {failed[0]}")
-        return result
-
-
-def _check_launch(state: Any) -> None:
-    wanted = int(os.environ.get("WORLD_SIZE", "1"))
-    if wanted != state.num_processes:
-        warnings.warn(
-            f"WORLD_SIZE is {wanted}, but this process sees {state.num_processes}: every process would explain all "
-            "rows. Launch with torchrun, or with accelerate launch --multi_gpu.",
-            stacklevel=3,
-        )
+            reported = self.store.reported()
+            self.bar.update(reported - self.shown)  # a bar that is switched off counts nothing itself
+            self.shown = reported
 
 
 def _named(value: Any) -> Any:

@@ -2,8 +2,8 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +21,11 @@ class Columns:
     target: str | None = None
     contrast: str | None = None
 
+    def missing_in(self, names: Collection[str]) -> list[str]:
+        """Those that are named here and not among ``names``."""
+        wanted = (self.text, self.id, self.target, self.contrast)
+        return [name for name in wanted if name is not None and name not in names]
+
 
 @dataclass(frozen=True)
 class Row:
@@ -32,6 +37,8 @@ class Row:
     target: Any = None
     contrast: Any = None
     error: str | None = None
+    seen: tuple[str, ...] = field(default=(), compare=False)
+    """Columns of the record."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,8 @@ def rows(dataset: Any, columns: Columns) -> Iterator[Row]:
     """Read every row in order, without holding more than one.
 
     Args:
-        dataset: a path (``.jsonl``, ``.csv``, ``.parquet``, ``.txt``: one text a line), or an iterable of texts or of
-            mappings, such as a ``datasets.Dataset``, streaming or not.
+        dataset: a path (``.jsonl``, ``.csv``, ``.parquet``, ``.txt``: one text a line, and blank lines are no rows), or
+            an iterable of texts or of mappings, such as a ``datasets.Dataset``, streaming or not.
         columns: names of its columns; a text file or an iterable of texts has only the text.
 
     Raises:
@@ -65,10 +72,24 @@ def check(dataset: Any, columns: Columns) -> None:
     """
     _records(dataset)
     names = _column_names(dataset)
-    wanted = (columns.text, columns.id, columns.target, columns.contrast)
-    missing = [name for name in wanted if name is not None and names is not None and name not in names]
+    missing = [] if names is None else columns.missing_in(names)
     if missing:
         raise InputError(f"The dataset has no {missing}; its columns are {names}.")
+
+
+def check_first(first: Sequence[Row], columns: Columns) -> None:
+    """Raise where none of the first rows has one of the columns: then its name is wrong, rather than every row.
+
+    Raises:
+        InputError: says which column, and which there are.
+    """
+    names = {name for row in first for name in row.seen}
+    missing = columns.missing_in(names) if names else []
+    if missing:
+        raise InputError(
+            f"None of the first {len(first)} rows has {missing}; their columns are {sorted(names)}. Name the columns "
+            "by text_column, id_column, target_column and contrast_column."
+        )
 
 
 def _column_names(dataset: Any) -> list[str] | None:
@@ -122,6 +143,10 @@ def _row(index: int, record: Any, columns: Columns) -> Row:
         record = {columns.text: record}
     if not isinstance(record, Mapping):
         return Row(index, str(index), error=f"the row is a {type(record).__name__}; give a text or a mapping")
+    return replace(_of_mapping(index, record, columns), seen=tuple(map(str, record)))
+
+
+def _of_mapping(index: int, record: Mapping[Any, Any], columns: Columns) -> Row:
     id_column = columns.id or ("id" if "id" in record else None)
     wanted = {"text": columns.text, "target": columns.target, "contrast": columns.contrast}
     missing = [name for name in (columns.id, *wanted.values()) if name is not None and record.get(name) is None]
@@ -134,7 +159,8 @@ def _row(index: int, record: Any, columns: Columns) -> Row:
         return Row(index, own_id, error=f"column {columns.text!r} holds a {type(text).__name__}, not a text")
     written = {part: _writable(value) if isinstance(value, str) else value for part, value in values.items()}
     bad = [wanted[part] for part in values if written[part] != values[part]]
-    return Row(index, own_id, **written, error=f"{bad} cannot be written as UTF-8" if bad else None)
+    error = f"{bad} cannot be written as UTF-8" if bad else None
+    return Row(index, own_id, written["text"], written.get("target"), written.get("contrast"), error)
 
 
 def _writable(text: str) -> str:
@@ -172,7 +198,8 @@ def _parquet(path: Path) -> Iterator[Any]:
 def _text(path: Path) -> Iterator[Any]:
     with _opened(path) as lines:
         for line in lines:
-            yield line.rstrip("\n")
+            if line.strip():
+                yield line.rstrip("\n")
 
 
 READERS: dict[str, Callable[[Path], Iterator[Any]]] = {

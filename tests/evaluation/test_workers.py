@@ -1,22 +1,24 @@
 """Several processes: the same records as one, and an end whatever ends first, a worker, the caller or the user."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
-from multiprocessing import active_children
+import traceback
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from threading import Thread
 
 import pytest
 import torch
 from oracles import random_model
+from parallel_runs import in_a_child
 from small import WORDS, word_tokenizer
 
 from hf_mambalrp import evaluate_faithfulness
-from hf_mambalrp.errors import InputError
-from hf_mambalrp.evaluation import WorkerError
+from hf_mambalrp.errors import InputError, WorkerError
 from hf_mambalrp.evaluation.evaluator import Evaluator
 from hf_mambalrp.evaluation.settings import Settings
 from hf_mambalrp.evaluation.workers import examined
@@ -68,6 +70,15 @@ def ended(call):
     return raised[0] if raised else None
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """Workers that are forks of one process, which has imported torch once; spawned ones import it each time."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["hf_mambalrp.evaluation.evaluator"])
+    monkeypatch.setattr("hf_mambalrp.evaluation.workers.get_context", lambda method: context)
+
+
+@pytest.mark.usefixtures("forked")
 def test_several_processes_write_the_same_bytes_as_one_and_leave_the_model_alone(tmp_path):
     for name, processes in (("one", 1), ("two", 2)):
         evaluate(TEXTS, out=tmp_path / name, processes=processes)
@@ -77,16 +88,15 @@ def test_several_processes_write_the_same_bytes_as_one_and_leave_the_model_alone
     assert active_children() == []
 
 
-def test_no_more_processes_are_begun_than_there_are_examples():
-    one = evaluator(TEXTS[2:3])
-    with examined(one, one.examples, 4) as records:
-        assert len(active_children()) == 1
-        assert list(records) == [one.examine(one.examples[0])]
-    with examined(one, [], 4) as records:
-        assert active_children() == []
-        assert list(records) == []
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_no_more_processes_are_begun_than_there_are_examples(count):
+    some = evaluator(TEXTS)
+    with examined(some, some.examples[:count], 4):
+        assert len(active_children()) == count
+    assert active_children() == []
 
 
+@pytest.mark.usefixtures("forked")
 def test_an_error_of_a_worker_is_the_caller_s_and_what_was_finished_is_kept(tmp_path):
     with pytest.raises(InputError, match="Row 2") as raised:
         evaluate(["a b", "c", "<eos>", "d"], out=tmp_path, processes=2)
@@ -115,6 +125,7 @@ def test_a_worker_that_is_killed_before_it_begins_is_not_waited_for(texts):
     assert active_children() == []
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_worker_that_is_killed_at_work_is_not_waited_for_and_the_run_goes_on_later(tmp_path, monkeypatch):
     evaluate(TEXTS, out=tmp_path / "whole")
 
@@ -138,25 +149,42 @@ def test_a_worker_that_is_killed_at_work_is_not_waited_for_and_the_run_goes_on_l
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
-import torch
-from oracles import random_model
-from small import word_tokenizer
-from hf_mambalrp import evaluate_faithfulness
 
 def main():
-    texts = ["a b c d e f g h i j k l m n o p"] * 500
+    import torch
+    from oracles import random_model
+    from small import word_tokenizer
+    from hf_mambalrp import evaluate_faithfulness
+
+    texts = ["a b c d e f g h i j k l m n o p"] * {count}
     evaluate_faithfulness(random_model(dtype=torch.float32), texts, methods=["mambalrp", "latim"],
                           tokenizer=word_tokenizer(), processes=2, progress=False, out="out")
 """
 GUARD = 'if __name__ == "__main__":\n    main()\n'
 
 
-def started(folder, ending):
-    """The script in a session of its own, as a terminal starts it."""
-    (folder / "script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent.parent)) + ending)
-    return subprocess.Popen(
-        [sys.executable, "script.py"], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+def script(folder, ending, count):
+    """As many workers as there are texts, 2 at most."""
+    (folder / "script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent.parent), count=count) + ending)
+    return folder / "script.py"
+
+
+def started(folder, ending, count):
+    """The script in a fork of this process, which has imported torch; what it says goes to ``errors``."""
+    path = script(folder, ending, count)
+
+    def run():
+        os.setsid()
+        os.chdir(folder)
+        os.dup2(os.open("errors", os.O_WRONLY | os.O_CREAT), 2)
+        sys.stderr = sys.__stderr__
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        except BaseException:
+            traceback.print_exc()
+            raise
+
+    return in_a_child(run)
 
 
 def members(session):
@@ -179,32 +207,47 @@ def until(condition):
         time.sleep(0.05)
 
 
+def at_work(folder, session):
+    """Wait until workers of the script have finished some examples."""
+    journal = folder / "out" / "progress.jsonl"
+    until(lambda: journal.is_file() and journal.read_bytes().count(b"\n") > 3)
+    assert len(members(session)) >= 3
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are counted in /proc")
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
-def test_no_process_outlives_the_caller(tmp_path, ending):
-    caller = started(tmp_path, GUARD)
-    journal = tmp_path / "out" / "progress.jsonl"
+def test_no_process_outlives_a_caller_that_is_killed(tmp_path):
+    caller = started(tmp_path, GUARD, 500)
     try:
-        until(lambda: journal.is_file() and journal.read_bytes().count(b"\n") > 3)
-        assert len(members(caller.pid)) >= 3
-        if ending == signal.SIGINT:
-            os.killpg(caller.pid, ending)  # a terminal's Ctrl-C reaches them all
-        else:
-            os.kill(caller.pid, ending)
+        at_work(tmp_path, caller)
+        os.kill(caller, signal.SIGKILL)
+        os.waitpid(caller, 0)
+        until(lambda: not members(caller))
+    finally:
+        for member in members(caller):
+            os.kill(member, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are counted in /proc")
+def test_an_interrupt_ends_all_processes_and_only_the_caller_says_so(tmp_path):
+    """A script of its own, as a terminal starts it: what is left of semaphores is said when such a process ends."""
+    command = [sys.executable, script(tmp_path, GUARD, 500)]
+    caller = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        at_work(tmp_path, caller.pid)
+        os.killpg(caller.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches them all
         errors = caller.communicate(timeout=LIMIT)[1]
         until(lambda: not members(caller.pid))
-        if ending == signal.SIGINT:
-            assert errors.rstrip().endswith("KeyboardInterrupt")
-            assert errors.count("Traceback") == 1, "the workers say nothing"
-            assert "leaked" not in errors
+        assert errors.rstrip().endswith("KeyboardInterrupt")
+        assert errors.count("Traceback") == 1, "the workers say nothing"
+        assert "leaked" not in errors
     finally:
         for member in members(caller.pid):
             os.kill(member, signal.SIGKILL)
 
 
 def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path):
-    caller = started(tmp_path, "main()\n")
-    errors = caller.communicate(timeout=LIMIT)[1]
-    assert caller.returncode == 1
-    assert "WorkerError" in errors.splitlines()[-1]
-    assert "if __name__ == '__main__':" in errors.splitlines()[-1]
+    status = os.waitpid(started(tmp_path, "main()\n", 1), 0)[1]
+    assert os.waitstatus_to_exitcode(status) == 1
+    last = (tmp_path / "errors").read_text().splitlines()[-1]
+    assert "WorkerError" in last
+    assert "if __name__ == '__main__':" in last

@@ -19,8 +19,8 @@ from parallel_runs import WORDS, assert_same_rows, explained, in_a_child, record
 from small import byte_level_tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from hf_mambalrp import Explanation, load_explanations, make_explainable
-from hf_mambalrp.errors import InputError, NonFiniteRelevanceError, OptionError, TargetError
+from hf_mambalrp import AutoMambaLRPForCausalLM, Explanation, load_explanations, make_explainable
+from hf_mambalrp.errors import InputError, NonFiniteRelevanceError, OptionError, RowMemoryError, TargetError
 from hf_mambalrp.parallel import runner, store
 from hf_mambalrp.parallel.store import Store
 
@@ -182,13 +182,48 @@ def test_where_memory_runs_out_a_batch_is_halved(model, tokenizer, texts, tmp_pa
     assert_same_rows(table(tmp_path / "halved"), table(tmp_path / "whole"))
 
 
-def test_where_one_row_does_not_fit_the_error_is_raised(model, tokenizer, texts, tmp_path, monkeypatch):
-    def never(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def test_a_row_that_does_not_fit_into_memory_is_a_bad_row(model, tokenizer, texts, tmp_path, monkeypatch):
+    """Under "skip" the others are explained; "raise" says which row it is, and its tokens."""
+    rows = [{"id": f"r{i}", "text": text} for i, text in enumerate(texts)]
+    rows[20]["text"] = " ".join(WORDS * 3)
+    length, explain = len(tokenizer(rows[20]["text"])["input_ids"]), runner._Run._explained
 
-    monkeypatch.setattr(runner._Run, "_explained", never)
-    with pytest.raises(torch.OutOfMemoryError):
-        explained(model, tokenizer, texts, tmp_path / "out", on_error="skip")
+    def limited(self, group):
+        if rows[20]["text"] in [row.text for row in group]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return explain(self, group)
+
+    monkeypatch.setattr(runner._Run, "_explained", limited)
+    said = f"{length} tokens do not fit into memory"
+    with pytest.raises(RowMemoryError, match=rf"Row 20 \(id 'r20'\): .*{said}.*CUDA out of memory") as raised:
+        explained(model, tokenizer, rows, tmp_path / "stopped")
+    assert isinstance(raised.value.__cause__.__cause__, torch.OutOfMemoryError)
+    run = explained(model, tokenizer, rows, tmp_path / "out", on_error="skip")
+    assert (run.computed, run.skipped) == (39, 1)
+    found = table(tmp_path / "out")
+    assert [record["id"] for record in found if record["error"]] == ["r20"]
+    assert said in found[20]["error"]
+    assert found[20]["error"].startswith("RowMemoryError")
+
+
+def test_a_run_goes_on_with_the_same_weights_offloaded(tokenizer, texts, tmp_path):
+    random_model(num_layers=2, vocab_size=len(tokenizer), dtype=torch.float32).save_pretrained(tmp_path / "model")
+    parts = ("backbone.embeddings", "backbone.norm_f", "lm_head", "backbone.layers.0", "backbone.layers.1")
+
+    def run(dataset, *on_disk):
+        places = {part: "disk" if part in on_disk else "cpu" for part in parts}
+        model = AutoMambaLRPForCausalLM.from_pretrained(
+            tmp_path / "model", device_map=places, offload_folder=tmp_path / "offload"
+        )
+        return explained(model, tokenizer, dataset, tmp_path / "out").computed
+
+    def interrupted():
+        yield from texts[:16]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupted(), "backbone.layers.1")
+    assert run(texts, "backbone.layers.0", "lm_head") == 24
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -243,14 +278,14 @@ def test_rows_are_streamed(model, tokenizer, texts, tmp_path):
     read = []
 
     def stream():
-        for i in range(200):
+        for i in range(96):
             read.append(i)
             kept = records_kept(tmp_path / "out")
             assert i - len(kept) <= 16
             yield texts[i % 40]
 
-    assert explained(model, tokenizer, stream(), tmp_path / "out").rows == 200
-    assert len(read) == 200
+    assert explained(model, tokenizer, stream(), tmp_path / "out").rows == 96
+    assert len(read) == 96
 
 
 def test_progress_is_shown_with_rate_and_total(model, tokenizer, texts, tmp_path, capfd):
@@ -377,10 +412,24 @@ def test_what_no_row_can_have_is_an_error_of_the_call(model, tokenizer, texts, t
     assert not (tmp_path / "out").exists()
 
 
-def test_where_no_row_can_be_explained_there_is_a_warning(model, tokenizer, texts, tmp_path):
-    rows = [{"text": text} for text in texts]
+def test_where_no_row_can_be_explained_there_is_a_warning(model, tokenizer, tmp_path):
     with pytest.warns(UserWarning, match="None of the 40 rows"):
-        explained(model, tokenizer, rows, tmp_path / "out", on_error="skip", text_column="review")
+        explained(model, tokenizer, [{"text": ""}] * 40, tmp_path / "out", on_error="skip")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "list", "stream"])
+def test_a_column_that_no_row_has_is_an_error_and_leaves_the_folder_to_the_next(
+    model, tokenizer, texts, tmp_path, form
+):
+    """Of a stream after its first window: what is skipped would be every row."""
+    read = []
+    rows = [{"review": text, "stars": 5} for text in texts]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = {"jsonl": tmp_path / "rows.jsonl", "list": rows, "stream": (read.append(row) or row for row in rows)}
+    with pytest.raises(InputError, match=r"first 16 rows has \['text'\].*columns are \['review', 'stars'\]"):
+        explained(model, tokenizer, dataset[form], tmp_path / "out", on_error="skip")
+    assert len(read) == (16 if form == "stream" else 0)
+    assert explained(model, tokenizer, rows, tmp_path / "out", text_column="review").computed == 40
 
 
 def test_an_empty_text_is_a_bad_row_also_with_a_token_before_every_text(model, texts, tmp_path):

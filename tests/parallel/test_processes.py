@@ -4,18 +4,23 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
+import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import PartialState
 from oracles import random_model
 from parallel_runs import WORDS, assert_same_rows, explained, in_a_child, records_kept, table
 from small import byte_level_tokenizer
 
 from hf_mambalrp import AutoMambaLRPForCausalLM
+from hf_mambalrp.parallel import runner, store
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "distributed" / "explain_corpus.py"
 
@@ -34,18 +39,18 @@ def case(tmp_path_factory):
     return folder
 
 
-def here(case, out):
+def here(case, out, dataset=None, **options):
     """The same in this process."""
     model = AutoMambaLRPForCausalLM.from_pretrained(case / "model")
-    return explained(model, None, case / "rows.jsonl", out, window=8, batch_tokens=128)
+    return explained(model, None, dataset or case / "rows.jsonl", out, window=8, batch_tokens=128, **options)
 
 
-def command(case, out, *options, data="rows.jsonl"):
+def command(case, out):
     """The script on two processes."""
     return [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(SCRIPT)),
-        *(str(case / data), str(out), "--model", str(case / "model"), "--language-model"),
-        *("--window", "8", "--batch-tokens", "128", *options),
+        *(str(case / "rows.jsonl"), str(out), "--model", str(case / "model"), "--language-model"),
+        *("--window", "8", "--batch-tokens", "128"),
     ]
 
 
@@ -94,6 +99,32 @@ def processes_of(out):
             continue
 
 
+def in_two(out, action, **seconds):
+    """Exit codes and what was said of two forks that take part in one run of ``action(process)``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+    def run(process):
+        os.environ.update(launch, RANK=str(process), LOCAL_RANK=str(process))
+        os.dup2(os.open(out.with_name(f"said-{process}"), os.O_WRONLY | os.O_CREAT), 2)
+        sys.stderr = sys.__stderr__
+        PartialState._reset_state()
+        state = PartialState(cpu=True, **{name: timedelta(seconds=value) for name, value in seconds.items()})
+        assert state.num_processes == 2
+        try:
+            action(process)
+            state.destroy_process_group()
+        except Exception:
+            traceback.print_exc()
+            raise
+
+    children = [in_a_child(lambda process=process: run(process)) for process in (0, 1)]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    return codes, [out.with_name(f"said-{process}").read_text() for process in (0, 1)]
+
+
 def test_a_run_of_one_process_that_is_killed_goes_on_with_two(case, tmp_path):
     out = tmp_path / "out"
     child = in_a_child(lambda: here(case, out))
@@ -103,69 +134,55 @@ def test_a_run_of_one_process_that_is_killed_goes_on_with_two(case, tmp_path):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     kept = len(records_kept(out))
-    run = subprocess.run(command(case, out), env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert f"{90 - kept} explained now, {kept} before" in run.stdout
+
+    def action(process):
+        assert here(case, out).computed == 90 - kept
+
+    codes, said = in_two(out, action)
+    assert codes == [0, 0], said
     assert_same_rows(table(out), table(case / "alone"))
 
 
 def test_an_error_on_one_process_ends_both(case, tmp_path):
-    lines = (case / "rows.jsonl").read_text().splitlines()
-    lines[12] = json.dumps({"id": "bad", "text": ""})  # in the second window: the second process's
-    (case / "bad.jsonl").write_text("\n".join(lines))
-    bad = command(case, tmp_path / "out", "--on-error", "raise", data="bad.jsonl")
-    run = subprocess.run(bad, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=200)
-    assert run.returncode != 0
-    assert "Row 12 (id 'bad')" in run.stderr
-    assert "Another process stopped" in run.stderr
+    rows = [json.loads(line) for line in (case / "rows.jsonl").read_text().splitlines()]
+    rows[12] = {"id": "bad", "text": ""}  # in the second window: the second process's
+
+    def action(process):
+        here(case, tmp_path / "out", rows, on_error="raise")
+
+    codes, (first, second) = in_two(tmp_path / "out", action)
+    assert codes == [1, 1]
+    assert "Row 12 (id 'bad')" in second
+    assert "Another process stopped" in first
+    assert "Row 12 (id 'bad')" in first
 
 
-WORKER = """
-import sys, time
-from datetime import timedelta
-from pathlib import Path
-from accelerate import PartialState
-state = PartialState(cpu=True, timeout=timedelta(seconds=4))
-from hf_mambalrp import AutoMambaLRPForCausalLM, explain_dataset
-from hf_mambalrp.parallel import runner, store
-folder, out, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-store.SHARING_S = 1.0
-second = state.process_index == 1
-explained = runner._Run._explained
-def slow(self, group):
-    time.sleep(8 if second and not self.computed else 0)
-    return explained(self, group)
-if what == "slow":
-    runner._Run._explained = slow
-if what == "apart" and second:
-    out = out.with_name("of its own")
-    out.mkdir()
-model = AutoMambaLRPForCausalLM.from_pretrained(folder / "model")
-run = explain_dataset(model, folder / "rows.jsonl", out, window=8, progress=False, backend="chunked")
-print(f"{run.rows} rows, {run.computed} explained")
-state.destroy_process_group()
-"""
+def test_a_process_that_is_done_waits_for_another_without_a_bound(case, tmp_path, monkeypatch):
+    """Collective operations give up, here after 3 s (NCCL's: 10 min); the second process needs 6 s more."""
+    explained_at_once = runner._Run._explained
 
+    def action(process):
+        def slow(self, group):
+            time.sleep(6 if process == 1 and not self.computed else 0)
+            return explained_at_once(self, group)
 
-def on_two_processes(case, out, what):
-    (out.parent / "worker.py").write_text(WORKER)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    arguments = [str(out.parent / "worker.py"), str(case), str(out), what]
-    return subprocess.run(
-        [*launch, *arguments], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=200
-    )
+        monkeypatch.setattr(runner._Run, "_explained", slow)
+        assert here(case, tmp_path / "out").computed == 90
 
-
-def test_a_process_that_is_done_waits_for_another_without_a_bound(case, tmp_path):
-    """Collective operations give up, here after 4 s (NCCL's: 10 min); the second process needs 8 s more."""
-    run = on_two_processes(case, tmp_path / "out", "slow")
-    assert run.returncode == 0, run.stderr
-    assert "90 rows, 90 explained" in run.stdout
+    codes, said = in_two(tmp_path / "out", action, timeout=3)
+    assert codes == [0, 0], said
     assert_same_rows(table(tmp_path / "out"), table(case / "alone"))
 
 
-def test_a_folder_that_the_processes_do_not_share_is_an_error(case, tmp_path):
-    run = on_two_processes(case, tmp_path / "out", "apart")
-    assert run.returncode != 0
-    assert "output folder that all machines share" in run.stderr
+def test_a_folder_that_the_processes_do_not_share_is_an_error(case, tmp_path, monkeypatch):
+    (tmp_path / "of its own").mkdir()
+    monkeypatch.setattr(store, "SHARING_S", 1.0)
+
+    def action(process):
+        here(case, tmp_path / ("of its own" if process == 1 else "out"))
+
+    codes, (first, second) = in_two(tmp_path / "out", action)
+    assert codes == [1, 1]
+    assert "output folder that all machines share" in second
+    assert "Another process stopped" in first
     assert not records_kept(tmp_path / "out")

@@ -10,7 +10,7 @@ import pytest
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.parallel.plan import batches, windows
-from hf_mambalrp.parallel.sources import Columns, Row, check, count, rows
+from hf_mambalrp.parallel.sources import Columns, Row, check, check_first, count, rows
 
 RECORDS = [{"id": "a", "text": "one", "label": 1}, {"id": "b", "text": "two\nlines, é", "label": 0}]
 
@@ -35,14 +35,30 @@ def test_a_file_gives_its_rows(tmp_path, kind):
     assert count(path) == 2
 
 
-def test_a_text_file_gives_its_lines(tmp_path):
-    (tmp_path / "rows.txt").write_text("one\n\ntwo", encoding="utf-8")
-    assert [row.text for row in rows(tmp_path / "rows.txt", Columns())] == ["one", "", "two"]
+@pytest.mark.parametrize("content", [b"one\n\ntwo", b"one\r\n\r\ntwo", b"\n  \none\n\t\n two\n\n"])
+def test_a_text_file_gives_its_lines_that_are_not_blank(tmp_path, content):
+    (tmp_path / "rows.txt").write_bytes(content)
+    found = list(rows(tmp_path / "rows.txt", Columns()))
+    assert [(row.index, row.text.strip()) for row in found] == [(0, "one"), (1, "two")]
+    assert count(tmp_path / "rows.txt") == 2
 
 
-def test_a_text_file_of_windows_gives_its_lines(tmp_path):
-    (tmp_path / "rows.txt").write_bytes(b"one\r\n\r\ntwo")
-    assert [row.text for row in rows(tmp_path / "rows.txt", Columns())] == ["one", "", "two"]
+@pytest.mark.parametrize(
+    ("records", "columns", "missing"),
+    [
+        ([{"review": "x", "id": "a"}, {"id": "b"}], Columns(), "text"),
+        ([{"text": "x"}, "not a mapping", {"text": "y", "id": "b"}], Columns(target="label"), "label"),
+        ([7, {"review": "x"}], Columns(), "text"),
+    ],
+)
+def test_a_column_that_none_of_the_first_rows_has_is_an_error(records, columns, missing):
+    with pytest.raises(InputError, match=rf"None of the first {len(records)} rows has \['{missing}'\].*text_column"):
+        check_first(list(rows(records, columns)), columns)
+
+
+@pytest.mark.parametrize("records", [[{"text": None}, {"review": "x"}], ["x"], [7], [{"review": "x"}, "x"], []])
+def test_rows_that_are_bad_themselves_are_no_error_of_the_call(records):
+    check_first(list(rows(records, Columns())), Columns())
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "txt"])

@@ -1,0 +1,37 @@
+"""What one process or each of them does, so that all know the result and none waits for one that failed."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from accelerate.utils import broadcast_object_list, gather_object
+
+Result = TypeVar("Result")
+
+
+def on_main(state: Any, action: Callable[[], Any]) -> Any:
+    """The result of ``action``, done on the main process, on every process; its error too."""
+    outcome: list[Any] = [None, None]
+    if state.is_main_process:
+        try:
+            outcome[0] = action()
+        except Exception as error:
+            outcome[1] = error
+    outcome = broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def everywhere(action: Callable[[], Result]) -> Result:
+    """The result of ``action``. If it fails on any process all raise: their own error, or one that names it."""
+    error = None
+    try:
+        result = action()
+    except Exception as raised:
+        error = raised
+    failed = [problem for problem in gather_object([None if error is None else repr(error)]) if problem]
+    if error is not None:
+        raise error
+    if failed:
+        raise RuntimeError(f"Another process stopped: {failed[0]}")
+    return result
