@@ -1,6 +1,7 @@
 """Explanations as rows of Parquet. pyarrow is an optional package, imported here when it is first needed."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,11 @@ def schema() -> Any:
     )
 
 
-def to_records(explanation: Explanation) -> list[Record]:
-    """One record for each row of an explanation of texts, without its padding."""
+def to_records(explanation: Explanation, texts: Sequence[str] | None = None) -> list[Record]:
+    """One record for each row of an explanation of texts, without its padding.
+
+    Of the caller's ``texts`` target tokens that were fed back are no part: they get an empty span at the end.
+    """
     e = explanation
     records = []
     for row in range(len(e)):
@@ -82,7 +86,7 @@ def to_records(explanation: Explanation) -> list[Record]:
         records.append(
             {
                 "tokens": picked(e.tokens),
-                "offsets": picked(e.offsets),
+                "offsets": _inside(picked(e.offsets), None if texts is None else texts[row]),
                 "input_ids": picked(e.input_ids),
                 "special": picked(e.special_tokens_mask),
                 "relevance": picked(e.relevance),
@@ -102,6 +106,12 @@ def to_records(explanation: Explanation) -> list[Record]:
             }
         )
     return records
+
+
+def _inside(offsets: list[tuple[int, int]] | None, text: str | None) -> list[tuple[int, int]] | None:
+    if offsets is None or text is None:
+        return offsets
+    return [(min(start, len(text)), min(end, len(text))) for start, end in offsets]
 
 
 def to_explanation(record: Record) -> Explanation:

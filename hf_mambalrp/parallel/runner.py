@@ -347,7 +347,10 @@ class _Run:
         )
         self.computed += len(group)
         own = ({"index": row.index, "id": row.id, "text": row.text, "error": None} for row in group)
-        return [{**names, **record} for names, record in zip(own, to_records(explanation), strict=True)]
+        return [
+            {**names, **record}
+            for names, record in zip(own, to_records(explanation, [row.text for row in group]), strict=True)
+        ]
 
     def _keep(self, number: int, group: list[Row], found: list[Record], records: dict[int, Record]) -> None:
         if found:

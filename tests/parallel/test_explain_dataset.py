@@ -90,6 +90,10 @@ def test_a_target_of_several_tokens(model, tokenizer, texts, tmp_path):
         assert explanation.target == alone.target
         assert explanation.tokens == alone.tokens
         torch.testing.assert_close(explanation.relevance, alone.relevance, rtol=1e-5, atol=1e-6)
+        assert explanation.texts == [text]  # the dataset's own, without what was fed back
+        assert max(end for _, end in explanation.offsets[0]) <= len(text) < max(end for _, end in alone.offsets[0])
+        used = [i for word in explanation.words() for i in word.tokens]
+        assert used == list(range(explanation.relevance.shape[1]))
 
 
 BAD = ["", {"text": 7, "label": 1}, {"body": "x", "label": 1}, " ".join(WORDS * 4), {"text": "film", "label": 10**6}]
