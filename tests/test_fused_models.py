@@ -65,6 +65,7 @@ def test_chunks_and_left_padding_change_nothing(kind, chunk_size):
 
 
 def test_where_the_kernels_cannot_run_the_error_says_why_and_what_to_do(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # on a machine with a GPU it is not set
     model = make_explainable(random_model(dtype=torch.float32))
     ids = padded_batch([4])[0]
     with pytest.raises(BackendError, match=r"'triton' cannot run here.*mambalrp.*chunked"):
