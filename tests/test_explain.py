@@ -222,7 +222,7 @@ def test_what_a_tokenizer_adds_is_not_read(model, tokenizer):
     extras = {"token_type_ids": torch.zeros_like(encoded["input_ids"]), "length": [4, 2]}
     for name, options in {"explain": {}, "hidden_attention": {}, "explain_generation": {"max_new_tokens": 2}}.items():
         call = getattr(model, name)
-        found, expected = call(**encoded, **extras, **options), call(**encoded, **options)
+        found, expected = call(**{**encoded, **extras}, **options), call(**encoded, **options)
         value = "matrix" if name == "hidden_attention" else "relevance"
         assert torch.equal(getattr(found, value), getattr(expected, value))
     with pytest.raises(OptionError, match="colour"):
