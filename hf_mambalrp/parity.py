@@ -97,7 +97,7 @@ def _same(found: Tensor, expected: Tensor, scale: Tensor, where: str, network: N
     coarse = any(parameter.element_size() < 4 for parameter in network.model.parameters())
     tolerance = HALF_TOLERANCE if coarse else TOLERANCE
     rounding = 2**-8 if coarse else 2**-23
-    difference = float((found - expected.to(found.device)).norm())
+    difference = float((found - expected).norm())
     allowed = tolerance * float(expected.norm()) + rounding * float(scale.norm())
     if not difference <= allowed:
         raise _mismatch(network, f"they differ by {difference:.2g} at {where}, where rounding explains {allowed:.2g}")
