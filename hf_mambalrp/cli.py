@@ -326,13 +326,13 @@ def _load_tokenizer(name: str | None) -> Any:
     """The tokenizer of that name; None, which is the one beside the model, for None."""
     if name is None:
         return None
-    from transformers import AutoTokenizer
+    from hf_mambalrp.inputs import load_tokenizer
 
     _check_folder(name)
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise InputError(f"--tokenizer {name!r}: none can be loaded from there ({error}).") from error
+    found = load_tokenizer(name)
+    if found is None:
+        raise InputError(f"--tokenizer {name!r}: none can be loaded from there. Give a folder with one, or a Hub id.")
+    return found
 
 
 def _check_folder(name: str) -> None:

@@ -64,12 +64,13 @@ class TokenizerSource:
     def find(self) -> Any | None:
         """Return the tokenizer, or None where there is none."""
         if self._tokenizer is None and self._path:
-            self._tokenizer = _load_tokenizer(self._path)
+            self._tokenizer = load_tokenizer(self._path)
         return self._tokenizer
 
 
 @lru_cache(maxsize=16)
-def _load_tokenizer(path: str) -> Any | None:
+def load_tokenizer(path: str) -> Any | None:
+    """The tokenizer of a folder or Hub id, None where there is none."""
     try:
         found = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError, ImportError):
