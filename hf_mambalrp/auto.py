@@ -8,7 +8,6 @@ from transformers import AutoConfig, PreTrainedModel
 
 from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES, Network
-from hf_mambalrp.families.network import uncompiled
 from hf_mambalrp.mixin import MambaLRPMixin
 from hf_mambalrp.models import (
     FalconMambaLRPForCausalLM,
@@ -18,6 +17,7 @@ from hf_mambalrp.models import (
     MambaLRPForCausalLM,
     MambaLRPForSequenceClassification,
 )
+from hf_mambalrp.rules.twin import uncompiled
 from hf_mambalrp.state_spaces import HUB_OPTIONS, find_config, is_live, through_twin, twin
 
 

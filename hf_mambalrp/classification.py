@@ -139,7 +139,9 @@ class SequenceClassification(_Base):
         if isinstance(position, Tensor):
             position = position.to(hidden.device)
         pooled = hidden[rows, position]
-        logits = self.score(pooled.to(self.score.weight.dtype))
+        # Of the weights in it: a quantised or wrapped head may have no weight of its own.
+        dtype = next((p.dtype for p in self.score.parameters() if p.is_floating_point()), pooled.dtype)
+        logits = self.score(pooled.to(dtype))
 
         loss = None
         if labels is not None:

@@ -49,6 +49,14 @@ class ForwardMismatchError(MambaLRPError, RuntimeError):
     """Our forward of the model differs from the model's own, so its relevance would be that of another network."""
 
 
+class DetachedLayerError(MambaLRPError, RuntimeError):
+    """A layer's output does not depend on its input through differentiable operations: relevance would end there."""
+
+
+class ConservationError(MambaLRPError, ArithmeticError):
+    """Relevance was lost under rules that conserve it; the message names the layer. It is raised, never returned."""
+
+
 class NonFiniteRelevanceError(MambaLRPError, FloatingPointError):
     """A relevance is NaN or infinite; the message names the layer. It is raised, never returned."""
 

@@ -147,6 +147,7 @@ def explain_batch(
         model_id=model_id(network),
         versions=versions(),
         convergence_delta=relevance.convergence_delta,
+        chunk_size=relevance.chunk_size,
     )
 
 
@@ -242,6 +243,7 @@ def _one_row_each(
         biases=found.biases.view(2, -1).sum(0),
         layers=None if found.layers is None else merged(found.layers, "sum"),
         logits=found.logits,
+        chunk_size=found.chunk_size,
         convergence_delta=None if found.convergence_delta is None else found.convergence_delta.view(2, -1).sum(0),
     )
     return relevance, merged(rows.input_ids, "first"), merged(rows.attention_mask, "first")

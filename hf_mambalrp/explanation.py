@@ -150,6 +150,7 @@ class Explanation(Shown, Rows):
         special_tokens_mask: (B, L) bool.
         model_id: repository or folder of the model.
         versions: package name to version.
+        chunk_size: positions that went through the model at a time; None for methods that take no gradient at once.
         convergence_delta: (B,) float32, the sum of relevance less the score's difference from the baseline; None for
             methods without one.
 
@@ -178,6 +179,7 @@ class Explanation(Shown, Rows):
     model_id: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     convergence_delta: Tensor | None = None
+    chunk_size: int | None = None
 
     _columns: ClassVar[dict[str, Column]] = {
         "relevance": Column("BL", torch.float32),

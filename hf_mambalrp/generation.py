@@ -9,6 +9,7 @@ from hf_mambalrp.errors import InputError, OptionError, UnknownArchitectureError
 from hf_mambalrp.explaining import Options, model_id, own_gradient_mode, versions
 from hf_mambalrp.explanation import Conservation
 from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.families.network import execution_device
 from hf_mambalrp.generation_explanation import GenerationExplanation
 from hf_mambalrp.inputs import TOKENIZER_EXTRAS, Batch, TokenizerSource, prepare
 from hf_mambalrp.methods import Forward, Problem, Relevance, by_chunks, method_named
@@ -47,7 +48,7 @@ def explain_generated(
     ids, mask = _left_padded(batch)
     prompt_length = ids.shape[1]
 
-    device = network.embeddings.weight.device
+    device = execution_device(network.embeddings)
     wanted = {name: value for name, value in generate_options.items() if name not in TOKENIZER_EXTRAS}
     settings = {"do_sample": False, **wanted, "max_new_tokens": max_new_tokens}
     sequences = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), **settings)

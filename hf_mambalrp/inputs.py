@@ -207,7 +207,7 @@ def _checked_ids(input_ids: Any, network: Network) -> Tensor:
         raise InputError(f"input_ids has dtype {ids.dtype}; token ids are integers. Floats go in as inputs_embeds=....")
     if ids.ndim != 2 or 0 in ids.shape:
         raise InputError(f"input_ids has shape {tuple(ids.shape)}; expected (B, L) with at least one row and token.")
-    vocabulary = network.embeddings.num_embeddings
+    vocabulary = network.vocabulary_size
     outside = (ids < 0) | (ids >= vocabulary)
     if bool(outside.any()):
         row, column = outside.nonzero()[0].tolist()
@@ -219,7 +219,7 @@ def _checked_ids(input_ids: Any, network: Network) -> Tensor:
 
 
 def _checked_embeddings(inputs_embeds: Any, network: Network) -> Tensor:
-    hidden = network.embeddings.embedding_dim
+    hidden = network.hidden_size
     if not isinstance(inputs_embeds, Tensor) or not inputs_embeds.is_floating_point():
         raise InputError(f"inputs_embeds is {brief(inputs_embeds)}; expected a float tensor of shape (B, L, {hidden}).")
     if inputs_embeds.ndim != 3 or inputs_embeds.shape[-1] != hidden or 0 in inputs_embeds.shape:

@@ -53,8 +53,9 @@ class MambaLRPMixin:
         derivative is the modified gradient of the method's rules. Under MambaLRP (Rezaei Jafari et al. 2024, section 4)
         relevances and what additive biases absorb sum to the score; ``Explanation.conservation`` shows it.
 
-        The call is a pure function of model and arguments: nothing of the model is changed, in whatever mode it is,
-        and other threads may use it. Arithmetic is float32, also for a half-precision model.
+        The call is a pure function of model and arguments: nothing of the model is changed, not even for a moment, in
+        whatever mode it is, and other threads may use it (offloaded weights are loaded a layer at a time). Arithmetic
+        is float32, also for a half-precision model.
 
         Args:
             inputs: a text, a list of texts, token ids (B, L), or a tokenizer's output.
@@ -74,7 +75,8 @@ class MambaLRPMixin:
                 all, with their sources.
             layers: also return relevance at the embedding and after every block, (num_layers + 1, B, L).
             chunk_size: positions to go by at a time, exact at any value; "auto" keeps short inputs in one piece and the
-                memory for long ones bounded.
+                memory for long ones bounded, by the size of the device and not by what is free just now. The result's
+                ``chunk_size`` says what it was; where memory runs out it is halved, with a ``RuntimeWarning``.
             backend: "auto", the fastest that can run; "reference" or "chunked", plain torch on any device; "compiled",
                 numba on the CPU (Mamba-1, Falcon-Mamba); "triton", fused kernels on a GPU; "mamba_ssm", that package's
                 forward kernel in them (not Mamba-2). The last three are for ``method="mambalrp"``.
@@ -94,6 +96,9 @@ class MambaLRPMixin:
             MissingTokenizerError: texts without a tokenizer.
             UnknownArchitectureError: a model without rules.
             ForwardMismatchError: this package's forward of the model differs from the model's own.
+            DetachedLayerError: a layer's output does not depend on its input through differentiable operations.
+            ConservationError: under rules that conserve, relevance and biases miss the score by more than rounding;
+                names the layer.
             NonFiniteRelevanceError: NaN or infinity; names the layer.
         """
         return explain_batch(

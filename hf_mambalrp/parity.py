@@ -5,15 +5,17 @@ would make it explain another network. Each block is compared on transformers' o
 precision does not build up over the layers, and the logits after the last block.
 """
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from weakref import WeakSet
+from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers.utils import logging
+from torch.nn.modules import module as torch_modules
 
 from hf_mambalrp.errors import ForwardMismatchError
 from hf_mambalrp.families import Network
@@ -21,7 +23,8 @@ from hf_mambalrp.families.network import execution_device
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.rules.biases import BiasLedger
-from hf_mambalrp.rules.linear import evaluating
+from hf_mambalrp.rules.quantised import is_quantised
+from hf_mambalrp.rules.twin import evaluation_twin
 
 TOKENS = 16
 """Length of the check's input."""
@@ -29,31 +32,58 @@ TOKENS = 16
 TOLERANCE, HALF_TOLERANCE = 5e-3, 5e-2
 """Largest relative difference (a GPU may round float32 products to TF32), and that of weights of less than 32 bits."""
 
-_checked: "WeakSet[nn.Module]" = WeakSet()
+SETTINGS = (bool, int, float, str, tuple, type(None))
+"""Types of a module's attributes that its forward may read as settings."""
+
+_checked: "WeakKeyDictionary[nn.Module, list[Any]]" = WeakKeyDictionary()
+"""For a model that passed, what its forward was made of then."""
 _lock = threading.Lock()
 
 
 def check_forward(model: nn.Module, network: Network) -> None:
-    """Compare our forward of ``model`` with its own on a few tokens, once for each model.
+    """Compare our forward of ``model`` with its own on a few tokens: once, and again when its forward may have changed.
 
     Raises:
         ForwardMismatchError: a block or the logits differ by more than rounding explains.
     """
+    made_of = ingredients(model)
     with _lock:
-        if model in _checked:
+        if _checked.get(model) == made_of:
             return
     with torch.no_grad():
         _compare(model, network)
     with _lock:
-        _checked.add(model)
+        _checked[model] = made_of
+
+
+def ingredients(model: nn.Module) -> list[Any]:
+    """What a model's forward is made of besides its weights: classes, hooks, replaced methods, settings, adapters.
+
+    Two lists are equal where nothing of it has changed in between. Nothing in them keeps the model alive.
+    """
+    found: list[Any] = [*torch_modules._global_forward_hooks, *torch_modules._global_forward_pre_hooks]
+    for module in model.modules():
+        kind, state = type(module), vars(module)
+        found += (kind, kind.forward, *state["_forward_hooks"], None, *state["_forward_pre_hooks"])
+        if "forward" in state:
+            found.append(ref(state["forward"]))
+        if kind.__module__.startswith("torch.nn."):
+            continue
+        found += [(name, value) for name, value in state.items() if type(value) in SETTINGS and name != "training"]
+        if "merged_adapters" in state or "_adapters" in state:
+            found.append(repr((state.get("_active_adapter"), state.get("merged_adapters"))))
+    return found
 
 
 def _compare(model: nn.Module, network: Network) -> None:
-    ids = torch.linspace(0, network.embeddings.num_embeddings - 1, TOKENS).long()[None]
+    ids = torch.linspace(0, network.vocabulary_size - 1, TOKENS).long()[None]
     ids = ids.to(execution_device(network.embeddings))
+    own_model = evaluation_twin(model)
     try:
-        with evaluating(model), _quiet():
-            own = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True, return_dict=True)
+        with _quiet():
+            own = own_model(
+                input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True, return_dict=True
+            )
     except Exception as error:
         if out_of_memory(error):
             raise
@@ -78,13 +108,23 @@ def _compare(model: nn.Module, network: Network) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' warnings: a slow path does not matter to a few tokens, and explanations do not take it."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    """Without transformers' warnings in this thread.
+
+    A slow path does not matter to a few tokens, and explanations do not take it.
+    """
+    this_thread = threading.get_ident()
+
+    def of_another_thread(record: logging.LogRecord) -> bool:
+        return record.thread != this_thread or not record.name.startswith("transformers")
+
+    handlers = [*logging.getLogger("transformers").handlers, *logging.getLogger().handlers]
+    for handler in handlers:
+        handler.addFilter(of_another_thread)
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        for handler in handlers:
+            handler.removeFilter(of_another_thread)
 
 
 def _same(found: Tensor, expected: Tensor, scale: Tensor, where: str, network: Network) -> None:
@@ -94,7 +134,8 @@ def _same(found: Tensor, expected: Tensor, scale: Tensor, where: str, network: N
     """
     if not expected.isfinite().all():
         return
-    coarse = any(parameter.element_size() < 4 for parameter in network.model.parameters())
+    parts = network.model.modules()
+    coarse = any(p.element_size() < 4 for p in network.model.parameters()) or any(map(is_quantised, parts))
     tolerance = HALF_TOLERANCE if coarse else TOLERANCE
     rounding = 2**-8 if coarse else 2**-23
     difference = float((found - expected).norm())
@@ -108,5 +149,5 @@ def _mismatch(network: Network, how: str) -> ForwardMismatchError:
         f"Nothing was explained: this package's forward of {type(network.model).__name__} is not the model's own in "
         f"transformers {transformers.__version__}: {how}. The relevance would be that of another network. Remove what "
         "changes the model's forward (hooks, prompts, patches), or install a release of transformers that this version "
-        "of hf_mambalrp was tested with (4.57 to 5.23). check_forward=False explains anyway."
+        "of hf_mambalrp was tested with (4.57 to 5.24). check_forward=False explains anyway."
     )

@@ -17,7 +17,7 @@ from hf_mambalrp.errors import InputError, NonFiniteRelevanceError
 FORMAT = 1
 """Version of the dictionary and of the saved directory; a larger one is refused."""
 TENSORS, FIELDS = "explanation.safetensors", "explanation.json"
-LEFT_OUT = ("layer_relevance", "convergence_delta")
+LEFT_OUT = ("layer_relevance", "convergence_delta", "chunk_size")
 """Fields that are written only where they are given."""
 
 
@@ -175,7 +175,9 @@ class Rows:
             elif dtype is not None:
                 values[name] = None if data.get(name) is None else torch.tensor(data[name], dtype=dtype)
             else:
-                values[name] = cls._decoders.get(name, lambda value: value)(data[name])
+                values[name] = cls._decoders.get(name, lambda value: value)(
+                    data.get(name) if name in LEFT_OUT else data[name]
+                )
         return cls(**values)
 
 

@@ -8,7 +8,8 @@ from oracles import padded_batch, random_model
 from transformers.utils import logging
 
 from hf_mambalrp import make_explainable, parity
-from hf_mambalrp.families import Network
+from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.rules import MAMBALRP
 
 PROPAGATE = import_module("hf_mambalrp.methods.propagate")  # the function of that name hides it
 IDS, MASK = padded_batch([13, 6])
@@ -40,10 +41,13 @@ def lengths(request, monkeypatch):
 
 
 def test_where_memory_runs_out_chunks_are_halved_until_they_fit(model, lengths, monkeypatch):
-    found = model.explain(IDS, attention_mask=MASK, layers=True, check_forward=False)
+    with pytest.warns(RuntimeWarning, match="Memory ran out with 7 positions at a time, so it is tried with 4"):
+        found = model.explain(IDS, attention_mask=MASK, layers=True, check_forward=False)
+    assert found.chunk_size == 4
     assert [length for length in dict.fromkeys(lengths) if length > 5] == [13, 7]
     assert max(length for length in lengths[2:]) == 4
-    generated = model.explain_generation(IDS, attention_mask=MASK, max_new_tokens=2, check_forward=False)
+    with pytest.warns(RuntimeWarning, match="tried with 4"):
+        generated = model.explain_generation(IDS, attention_mask=MASK, max_new_tokens=2, check_forward=False)
     monkeypatch.undo()
     whole = model.explain(IDS, attention_mask=MASK, layers=True)
     torch.testing.assert_close(found.relevance, whole.relevance, rtol=1e-5, atol=1e-6)
@@ -63,7 +67,7 @@ def test_where_not_even_one_position_fits_the_error_is_raised(model, monkeypatch
         raise ERRORS["a GPU"]
 
     monkeypatch.setattr(Network, "block", never)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.warns(RuntimeWarning, match="tried with 1"), pytest.raises(torch.OutOfMemoryError):
         model.explain(IDS, attention_mask=MASK, check_forward=False)
 
 
@@ -115,3 +119,14 @@ def test_a_bar_shows_where_chunks_take_long_and_only_there(model, monkeypatch, c
     monkeypatch.setattr(PROPAGATE, "PATIENCE", 1000)
     model.explain(IDS, attention_mask=MASK, chunk_size=4)
     assert "explain" not in capfd.readouterr().err
+
+
+def test_what_auto_chooses_does_not_follow_the_memory_that_is_free(model, monkeypatch):
+    """A GPU's size, weights and input decide, and the result says what was chosen."""
+    a_position = len(IDS) * Network(model, FAMILIES).kept_bytes(MAMBALRP, "auto")
+    monkeypatch.setattr(PROPAGATE, "KEPT_BYTES", 7 * a_position)
+    found = model.explain(IDS, attention_mask=MASK)
+    assert found.chunk_size == 7
+    assert model.explain(IDS, attention_mask=MASK) == found
+    assert model.explain(IDS, attention_mask=MASK, chunk_size=5).chunk_size == 5
+    assert model.explain(IDS, attention_mask=MASK, method="random").chunk_size is None

@@ -12,7 +12,7 @@ from hf_mambalrp.errors import UnknownArchitectureError
 from hf_mambalrp.evaluation.perturbation import ZERO, Row
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.families.network import execution_device
-from hf_mambalrp.rules.linear import evaluating
+from hf_mambalrp.rules.twin import evaluation_twin, in_evaluation
 
 CPU_TOKENS, GPU_TOKENS = 512, 16_384
 """Tokens of one forward. transformers' scan holds (tokens, E, N) several times over, which a CPU's caches should hold:
@@ -42,24 +42,24 @@ class ModelOutput:
         ordered = sorted(set(rows), key=lambda row: (len(row), row))
         logits: dict[Row, float] = {}
         probabilities: dict[Row, float] = {}
-        with evaluating(self.model):
-            for length, group in groupby(ordered, key=len):
-                same = list(group)
-                size = self.batch_size or max(1, (CPU_TOKENS if self.device.type == "cpu" else GPU_TOKENS) // length)
-                for start in range(0, len(same), size):
-                    batch = same[start : start + size]
-                    found = self._forward(batch)
-                    chances = found.sigmoid() if self.independent else found.softmax(-1)
-                    logits.update(zip(batch, found[:, target].tolist(), strict=True))
-                    probabilities.update(zip(batch, chances[:, target].tolist(), strict=True))
+        model = evaluation_twin(self.model)
+        for length, group in groupby(ordered, key=len):
+            same = list(group)
+            size = self.batch_size or max(1, (CPU_TOKENS if self.device.type == "cpu" else GPU_TOKENS) // length)
+            for start in range(0, len(same), size):
+                batch = same[start : start + size]
+                found = self._forward(model, batch)
+                chances = found.sigmoid() if self.independent else found.softmax(-1)
+                logits.update(zip(batch, found[:, target].tolist(), strict=True))
+                probabilities.update(zip(batch, chances[:, target].tolist(), strict=True))
         return logits, probabilities
 
-    def _forward(self, batch: list[Row]) -> Tensor:
+    def _forward(self, model: nn.Module, batch: list[Row]) -> Tensor:
         """Logits of inputs of one length. Shape: (B, V), float64."""
         ids = torch.tensor(batch, device=self.device)
         inputs = {"input_ids": ids}
         if bool((ids == ZERO).any()):
-            embedded = self.network.embeddings(ids.clamp(min=0))
+            embedded = in_evaluation(self.network.embeddings)(ids.clamp(min=0))
             inputs = {"inputs_embeds": embedded.masked_fill((ids == ZERO)[..., None], 0.0)}
-        logits: Tensor = self.model(**inputs, attention_mask=torch.ones_like(ids), **self._options).logits
+        logits: Tensor = model(**inputs, attention_mask=torch.ones_like(ids), **self._options).logits
         return (logits[:, -1] if self.network.is_language_model else logits).double().cpu()

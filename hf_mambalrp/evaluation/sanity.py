@@ -18,6 +18,7 @@ from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.families.base import State
 from hf_mambalrp.methods import Problem, method_named
 from hf_mambalrp.rules import Rules
+from hf_mambalrp.rules.adapters import innermost
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.mixer import Signals
 
@@ -134,7 +135,7 @@ def input_invariance(
     options = method_options or {}
     first = _explained(model, inputs, tokenizer)
     network = Network(model, FAMILIES)
-    weight = network.embeddings.weight.detach().float()
+    weight = innermost(network.embeddings).weight.detach().float()
     drawn = torch.randn(weight.shape[1], generator=Generator().manual_seed(seed))
     shifted = _Shifted(model, (weight.std() * drawn.to(weight)).to(network.dtype))
     change = {}
@@ -286,9 +287,9 @@ def _problem(network: Network, first: Explanation) -> Problem:
 def _from_the_head(model: Any) -> Iterator[tuple[str, list[nn.Module]]]:
     """Name and modules of every depth, the head with its norm first, the embeddings last."""
     network = Network(model, FAMILIES)
-    if network.head.weight is network.embeddings.weight:
-        network.head.weight = nn.Parameter(network.embeddings.weight.detach().clone())
-    yield "head", [network.head, getattr(network.backbone, network.family.final_norm)]
+    if network.head.weight is innermost(network.embeddings).weight:
+        network.head.weight = nn.Parameter(network.head.weight.detach().clone())
+    yield "head", [network.head, network.final_norm]
     for index in reversed(range(len(network.layers))):
         yield f"layer {index}", [network.layers[index]]
     yield "embeddings", [network.embeddings]

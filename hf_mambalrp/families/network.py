@@ -5,23 +5,32 @@ the sub-modules that hold them and take a fused branch in training mode, so hook
 changed has to be restored, whatever thread or exception comes in between.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
-from hf_mambalrp.errors import BackendError, CheckpointError, UnknownArchitectureError
+from hf_mambalrp.errors import BackendError, CheckpointError, DetachedLayerError, UnknownArchitectureError
 from hf_mambalrp.families.base import Family, State
 from hf_mambalrp.ops.gpu import triton_declines
 from hf_mambalrp.rules import MAMBALRP, NO_RULES, Rules
+from hf_mambalrp.rules.adapters import effective, innermost
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.fused import fused_norm
-from hf_mambalrp.rules.linear import linear
+from hf_mambalrp.rules.linear import NoGradient, linear
 from hf_mambalrp.rules.mixer import Signals
+from hf_mambalrp.rules.twin import in_evaluation, uncompiled
 
 FUSED = ("triton", "mamba_ssm")
 """Backends whose mixers are fused kernels."""
+ROUNDING, HALF_ROUNDING = 1e-4, 5e-2
+FLOAT32_BYTES = 4
+NORM_PARTS = ("weight", "variance_epsilon")
+MIXER_PARTS = ("in_proj", "conv1d", "A_log", "D", "out_proj")
+"""What the rules read of every norm and mixer."""
 
 
 class Network:
@@ -38,14 +47,20 @@ class Network:
         self.backbone: nn.Module = getattr(self.model, self.family.backbone)
         self.head = self._head()
         self.layers: list[nn.Module] = list(getattr(self.backbone, self.family.layers))
-        self.embeddings: nn.Embedding = getattr(self.backbone, self.family.embeddings)
+        self.embeddings: nn.Module = getattr(self.backbone, self.family.embeddings)
+        self.norms: list[Any] = [effective(getattr(block, self.family.block_norm)) for block in self.layers]
+        self.mixers: list[Any] = [effective(getattr(block, self.family.block_mixer)) for block in self.layers]
+        self.final_norm: Any = effective(getattr(self.backbone, self.family.final_norm))
+        self._check_parts()
         if execution_device(self.embeddings).type == "meta":
             raise CheckpointError(
                 f"This {type(self.model).__name__} is on the meta device and has no weights. Load it with "
                 "from_pretrained."
             )
-        self.dtype = torch.promote_types(self.embeddings.weight.dtype, torch.float32)
-        half = self.embeddings.weight.dtype == torch.bfloat16
+        weight: Tensor = innermost(self.embeddings).weight
+        self.vocabulary_size, self.hidden_size = weight.shape
+        self.dtype = torch.promote_types(weight.dtype, torch.float32)
+        half = weight.dtype == torch.bfloat16
         self.signal_dtype = torch.bfloat16 if half else torch.float32  # float16 would lose small gradients
         activation = getattr(self.config, "hidden_act", "silu")
         if activation not in ("silu", "swish"):
@@ -70,17 +85,22 @@ class Network:
         size: int = self.config.vocab_size if self.is_language_model else self.config.num_labels
         return size
 
+    @property
+    def rounding(self) -> float:
+        """Largest relative gap that rounding leaves between a score and the sum of its relevances."""
+        half = any(p.element_size() < FLOAT32_BYTES for p in self.model.parameters())
+        return HALF_ROUNDING if half else ROUNDING
+
     def embed(self, input_ids: Tensor) -> Tensor:
         """Token embeddings in ``dtype``. Shape: (B, L) -> (B, L, D)."""
         with torch.no_grad(), align_module_device(self.embeddings):
-            embedded: Tensor = self.embeddings(input_ids.to(execution_device(self.embeddings)))
+            embedded: Tensor = in_evaluation(self.embeddings)(input_ids.to(execution_device(self.embeddings)))
         return embedded.to(self.dtype)
 
     def initial_states(self, like: Tensor) -> list[State]:
         """Every mixer's state before the first token of a batch like ``like`` (B, L, D)."""
         states = []
-        for block in self.layers:
-            mixer = getattr(block, self.family.block_mixer)
+        for mixer in self.mixers:
             on_device = like.new_empty(0, device=execution_device(mixer))
             states.append(self.family.initial_state(mixer, like.shape[0], on_device))
         return states
@@ -88,8 +108,7 @@ class Network:
     def kept_bytes(self, rules: Rules, backend: str) -> int:
         """Bytes a forward keeps for its backward, per row and position."""
         total = 0
-        for block in self.layers:
-            mixer = getattr(block, self.family.block_mixer)
+        for mixer in self.mixers:
             fused = self.resolved(backend, execution_device(mixer), rules) in FUSED
             size = (self.signal_dtype if fused else self.dtype).itemsize
             total += self.family.kept_per_position(mixer, rules) * size
@@ -106,25 +125,24 @@ class Network:
         backend: str,
     ) -> tuple[Tensor, State]:
         """h + mixer(norm(h)). Shape: (B, L, D) -> (B, L, D)."""
-        norm: Any = getattr(self.layers[index], self.family.block_norm)
-        mixer: nn.Module = getattr(self.layers[index], self.family.block_mixer)
+        norm, mixer = self.norms[index], self.mixers[index]
         hidden = hidden.to(execution_device(mixer))
         mask = None if mask is None else mask.to(hidden.device)
         backend = self.resolved(backend, hidden.device, rules)
-        if backend in FUSED:
-            with align_module_device(norm):
-                normed = fused_norm(norm, hidden, self.signal_dtype)
-            mixed, state = self.family.fused_mixer(mixer, normed, mask, state, ledger, backend)
-        else:
-            with align_module_device(norm):
-                normed = self.family.norm(norm, hidden, rules)
-            mixed, state = self.family.mixer(mixer, normed, mask, state, rules, ledger, backend)
+        with self._naming_layers():
+            if backend in FUSED:
+                with align_module_device(norm):
+                    normed = fused_norm(norm, hidden, self.signal_dtype)
+                mixed, state = self.family.fused_mixer(mixer, normed, mask, state, ledger, backend)
+            else:
+                with align_module_device(norm):
+                    normed = self.family.norm(norm, hidden, rules)
+                mixed, state = self.family.mixer(mixer, normed, mask, state, rules, ledger, backend)
         return hidden + mixed, state
 
     def signals(self, index: int, hidden: Tensor, mask: Tensor | None) -> Signals:
         """The mixer of a block as a linear map, from the residual stream (B, L, D) before the block."""
-        norm: Any = getattr(self.layers[index], self.family.block_norm)
-        mixer: nn.Module = getattr(self.layers[index], self.family.block_mixer)
+        norm, mixer = self.norms[index], self.mixers[index]
         hidden = hidden.detach().to(execution_device(mixer))
         with align_module_device(norm):
             normed = self.family.norm(norm, hidden, NO_RULES)
@@ -151,11 +169,50 @@ class Network:
 
     def logits(self, hidden: Tensor, rules: Rules, ledger: BiasLedger) -> Tensor:
         """Final norm and head. Shape: (B, K, D) -> (B, K, V)."""
-        norm: nn.Module = getattr(self.backbone, self.family.final_norm)
+        norm = self.final_norm
         hidden = hidden.to(execution_device(norm))
         with align_module_device(norm):
             normed = self.family.norm(norm, hidden, rules)
-        return linear(self.head, normed.to(execution_device(self.head)), ledger)
+        with self._naming_layers():
+            return linear(self.head, normed.to(execution_device(self.head)), ledger)
+
+    @contextmanager
+    def _naming_layers(self) -> Iterator[None]:
+        """Give an error of a layer the layer's name."""
+        try:
+            yield
+        except NoGradient as error:
+            raise DetachedLayerError(
+                f"The output of {self._name_of(error.module)} ({type(error.module).__name__}) does not depend on its "
+                "input through differentiable operations, so relevance would end there and nothing was explained. "
+                "Explain the model before it is quantised, or with a layer that keeps gradients (no .detach(), no "
+                "torch.no_grad(), no integers)."
+            ) from None
+
+    def _name_of(self, module: nn.Module) -> str:
+        return next((name for name, found in self.model.named_modules() if found is module), "a layer")
+
+    def _check_parts(self) -> None:
+        """Refuse modules in the place of norms and mixers that do not hold what the rules read.
+
+        Raises:
+            UnknownArchitectureError: names the module.
+        """
+        if any(hasattr(parameter, "full_tensor") for parameter in self.model.parameters()):
+            raise UnknownArchitectureError(
+                f"The weights of this {type(self.model).__name__} are sharded over processes (FSDP, tensor "
+                "parallelism), and an explanation reads them whole. Explain a copy that was loaded with "
+                'device_map="auto", or the checkpoint saved from it.'
+            )
+        for parts, wanted in (([*self.norms, self.final_norm], NORM_PARTS), (self.mixers, MIXER_PARTS)):
+            for part in parts:
+                missing = [name for name in wanted if not hasattr(part, name)]
+                if missing:
+                    raise UnknownArchitectureError(
+                        f"{self._name_of(part)} is a {type(part).__name__} without {missing}, which no rule of "
+                        f"{self.family.model_type!r} describes. Merge adapters into the model first "
+                        "(model.merge_and_unload()), or put the original module back."
+                    )
 
     def _family(self, families: dict[str, Family]) -> Family:
         model_type = getattr(getattr(self.model, "config", None), "model_type", None)
@@ -181,11 +238,6 @@ def base_model(model: nn.Module) -> nn.Module:
     return inner
 
 
-def uncompiled(model: Any) -> Any:
-    """The model that ``torch.compile`` wrapped, or ``model`` itself."""
-    return getattr(model, "_orig_mod", model)
-
-
 def _unknown(model: Any, model_type: str | None, families: dict[str, Family]) -> str:
     """Why there are no rules for ``model``, and what to do."""
     name = type(model).__name__
@@ -193,6 +245,12 @@ def _unknown(model: Any, model_type: str | None, families: dict[str, Family]) ->
         holds = isinstance(getattr(model, "model", None), nn.Module)
         remedy = "Pass its .model" if holds else "Load one with AutoMambaLRPForCausalLM.from_pretrained(...)"
         return f"Only a loaded model has rules (known: {sorted(families)}), and this is a {name}. {remedy}."
+    if type(model).__name__ == "FullyShardedDataParallel":
+        return (
+            "The weights in a FullyShardedDataParallel are sharded over processes, and an explanation reads them "
+            "whole. "
+            'Explain a copy that was loaded with device_map="auto", or the checkpoint saved from it.'
+        )
     if isinstance(getattr(model, "module", None), nn.Module):
         return f"{name} wraps a model: pass its .module. (Known model types: {sorted(families)}.)"
     if model_type in families:
@@ -207,10 +265,13 @@ def _unknown(model: Any, model_type: str | None, families: dict[str, Family]) ->
 
 
 def execution_device(module: nn.Module) -> torch.device:
-    """Where the module computes: its hook's device under offload, else that of its parameters."""
+    """Where the module computes: its hook's device under offload, else that of its parameters.
+
+    Layers without parameters hold packed codes, as those of ``quantize_dynamic``, which compute on the CPU.
+    """
     hook = getattr(module, "_hf_hook", None)
     device = getattr(hook, "execution_device", None)
     if device is not None:
         return torch.device(device)
-    parameter: Tensor = next(module.parameters())
-    return parameter.device
+    parameter: Tensor | None = next(module.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device

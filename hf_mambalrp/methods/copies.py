@@ -39,13 +39,13 @@ def copies_together(problem: Problem, internal_batch_size: Any) -> int:
     """How many copies of the batch run together: ``internal_batch_size`` rows, or None for what memory allows."""
     batch_size, length = problem.mask.shape
     if internal_batch_size is None:
-        return max(1, budget(problem.embeddings.device) // (kept(problem, NO_RULES) * length))
+        return max(1, budget(problem) // (kept(problem, NO_RULES) * length))
     return max(1, whole_number("internal_batch_size", internal_batch_size, 1) // batch_size)
 
 
 def reference(problem: Problem, baseline: Any) -> Tensor:
     """Embeddings (B, L, D) without content: "zero", those of a token id, or the caller's own."""
-    like, vocabulary = problem.embeddings, problem.network.embeddings.num_embeddings
+    like, vocabulary = problem.embeddings, problem.network.vocabulary_size
     if isinstance(baseline, str) and baseline == "zero":
         return torch.zeros_like(like)
     if isinstance(baseline, int) and not isinstance(baseline, bool) and 0 <= baseline < vocabulary:

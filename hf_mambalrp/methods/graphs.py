@@ -17,17 +17,23 @@ from torch import Tensor, nn
 
 from hf_mambalrp.families.network import FUSED
 from hf_mambalrp.methods.memory import out_of_memory
-from hf_mambalrp.methods.propagate import Forward, Problem, Relevance, Run, by_chunks, kept, padding, run_blocks
+from hf_mambalrp.methods.propagate import (
+    RECORDED_SHARE,
+    Forward,
+    Problem,
+    Relevance,
+    Run,
+    by_chunks,
+    kept,
+    padding,
+    run_blocks,
+)
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.linear import is_plain
 from hf_mambalrp.rules.quantised import is_quantised
 
-SHARE = 1 / 8
-"""Of a GPU's memory that the recordings of a model may hold on to; the one used longest ago goes first.
-
-Inputs that need more are long enough to hide the launches of their kernels.
-"""
-
+# Recordings hold on to RECORDED_SHARE of the memory: inputs that need more are long enough to hide the launches of
+# their kernels, and the recording used longest ago goes first.
 _seen: "WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Recording | None]]" = WeakKeyDictionary()
 """By model and shape: None where it was seen once."""
 SHAPES = 64
@@ -52,9 +58,7 @@ class Recording:
             return run_blocks(problem, rules, self.embeddings, self.mask, states)
 
         def transposed(run: Run) -> Sequence[Tensor]:
-            return torch.autograd.grad(
-                run.streams[-1], run.inputs(problem.layers), self.grad, allow_unused=True, materialize_grads=True
-            )
+            return run.gradients([run.streams[-1]], [self.grad], problem.layers)
 
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
@@ -84,7 +88,7 @@ class _Replayed(Forward):
         recording.forward_graph.replay()
         return recording.run
 
-    def _gradients(self, outputs: list[Tensor], inputs: list[Tensor], gradients: list[Tensor]) -> Sequence[Tensor]:
+    def _gradients(self, run: Run, outputs: list[Tensor], gradients: list[Tensor]) -> Sequence[Tensor]:
         self.recording.grad.copy_(gradients[0])
         self.recording.backward_graph.replay()
         return self.recording.found
@@ -112,7 +116,10 @@ def _recording(problem: Problem, rules: Rules) -> Recording | None:
     device, (batch, length) = embeddings.device, embeddings.shape[:2]
     if device.type != "cuda" or network.resolved(problem.backend, device, rules) not in FUSED:
         return None
-    size, largest = kept(problem, rules) * length, int(SHARE * torch.cuda.get_device_properties(device).total_memory)
+    size, largest = (
+        kept(problem, rules) * length,
+        int(RECORDED_SHARE * torch.cuda.get_device_properties(device).total_memory),
+    )
     parameters = list(network.model.parameters())
     on_device = all(p.device == device for p in parameters)  # a graph is of one GPU
     if int(problem.chunk_size) < length or size > largest or not on_device or not _is_recordable(network.model):

@@ -1,4 +1,4 @@
-"""Memory: how much of it there is, whether it ran out, and what is free given back."""
+"""Memory: whether it ran out, and what is free given back."""
 
 import ctypes
 from collections.abc import Callable
@@ -8,13 +8,6 @@ import torch
 
 LARGE = 300_000_000
 """Bytes kept for a backward from which giving free memory back is worth its time, a few percent."""
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes of a GPU that torch can still allocate: what the driver has, and what torch holds and does not use."""
-    held: int = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    driver: int = torch.cuda.mem_get_info(device)[0]
-    return driver + held
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ rule in another order: the relevance is the unchunked one.
 """
 
 import gc
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -15,10 +16,10 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from hf_mambalrp.errors import NonFiniteRelevanceError, OptionError
+from hf_mambalrp.errors import ConservationError, NonFiniteRelevanceError, OptionError
 from hf_mambalrp.families import Network
 from hf_mambalrp.families.base import State
-from hf_mambalrp.methods.memory import LARGE, free_memory, out_of_memory, release_free_memory
+from hf_mambalrp.methods.memory import LARGE, out_of_memory, release_free_memory
 from hf_mambalrp.rules import NO_RULES, Rules
 from hf_mambalrp.rules.biases import BiasLedger
 
@@ -26,6 +27,9 @@ Result = TypeVar("Result")
 
 KEPT_BYTES = 1_250_000_000
 """What ``chunk_size="auto"`` lets a forward on the CPU keep for its backward before it goes chunk by chunk."""
+
+RECORDED_SHARE = 1 / 8
+"""Of a GPU's memory, that the CUDA graphs of a model may hold on to."""
 
 PATIENCE = 3
 """Seconds after which a chunked explanation shows a progress bar."""
@@ -65,6 +69,10 @@ class Relevance:
     """(num_layers + 1, B, L): the same at the embedding and after every block."""
     logits: Tensor
     """(B, K, V) at the explained positions."""
+    layer_biases: Tensor | None = None
+    """(num_layers + 1, B): what biases absorbed between each of these and the score."""
+    chunk_size: int | None = None
+    """Positions that went at a time."""
     convergence_delta: Tensor | None = None
     """(B,): sum(tokens) - (score - score at the baseline), for methods that sum to that difference."""
 
@@ -78,6 +86,7 @@ class Run:
     """Residual stream before the first block and after the last; after every block where layers are asked for."""
     states_out: list[State]
     ledger: BiasLedger
+    """Its biases block by block."""
 
     def explained(self, layers: bool) -> list[Tensor]:
         """The streams whose relevance is asked for: the embeddings, or those of all layers."""
@@ -90,6 +99,17 @@ class Run:
             *(s for state in self.states_in for s in state if s.requires_grad),
             *self.ledger.entries,
         ]
+
+    def gradients(
+        self, outputs: list[Tensor], gradients: list[Tensor], layers: bool, reusable: bool = False
+    ) -> Sequence[Tensor]:
+        """The modified gradients with respect to :meth:`inputs`; zero for states and biases of what is constant."""
+        inputs = self.inputs(layers)
+        found = torch.autograd.grad(outputs, inputs, gradients, retain_graph=reusable, allow_unused=True)
+        assert all(gradient is not None for gradient in found[: len(self.explained(layers))]), (
+            "a stream has no gradient"
+        )
+        return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
 
 
 def by_chunks(
@@ -112,7 +132,14 @@ def by_chunks(
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        size = (size + 1) // 2
+        half = (size + 1) // 2
+        warnings.warn(
+            f"Memory ran out with {size} positions at a time, so it is tried with {half}: the same relevance up to "
+            f"rounding. Other work may hold the memory; chunk_size={half} begins there.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        size = half
 
 
 def predict(problem: Problem) -> Tensor:
@@ -135,6 +162,7 @@ def run_blocks(
     for layer, state in enumerate(states):
         hidden, state_out = problem.network.block(layer, hidden, mask, state, rules, run.ledger, problem.backend)
         run.states_out.append(state_out)
+        run.ledger.end_block()
         if problem.layers or layer == len(states) - 1:
             run.streams.append(hidden)
         if releases:
@@ -175,42 +203,80 @@ class Forward:
 
         Raises:
             NonFiniteRelevanceError: a relevance is NaN or infinite; names the layer.
+            ConservationError: relevance was lost under rules that conserve it; names the layer.
         """
-        relevance = self._relevance(score)
+        relevance, due = self._relevance(score)
         if not torch.isfinite(relevance.tokens).all():
             raise NonFiniteRelevanceError(_where_not_finite(replace(self.problem, score=score), self.rules))
+        if self.rules.conserve and self.problem.factor is None:
+            lost = due - relevance.tokens.sum(-1) - relevance.biases
+            beyond = lost.abs() > self._rounding(relevance.tokens, relevance.biases)
+            if beyond.any():
+                row = int(beyond.nonzero()[0])
+                raise ConservationError(self._where_lost(replace(self.problem, score=score), row, float(lost[row])))
         return relevance
 
-    def _relevance(self, score: Callable[[Tensor], Tensor]) -> Relevance:
+    def _relevance(self, score: Callable[[Tensor], Tensor]) -> tuple[Relevance, Tensor]:
+        """The relevance, and what it has to add up to with the biases, (B,).
+
+        The latter is sum_v logit_v d(score)/d(logit_v): the score itself where that is linear in the logits.
+        """
         network, batch_size = self.problem.network, len(self.selected)
         selected = self.selected.detach().requires_grad_()
         head_ledger = BiasLedger(batch_size)
         logits = network.logits(selected, self.rules, head_ledger)
         value = score(logits)
-        grad_selected, *head_biases = torch.autograd.grad(value.sum(), [selected, *head_ledger.entries])
+        grad_logits, grad_selected, *head_biases = torch.autograd.grad(
+            value.sum(), [logits, selected, *head_ledger.entries]
+        )
+        due = (logits.detach() * grad_logits).sum((1, 2)).cpu()
         biases = head_ledger.absorbed(head_biases)
+        by_layer = biases.expand(len(self.borders[0]) + 1, -1)
 
         adjoints: list[State] | None = None
         by_chunk: list[Tensor] = []
         for index in progress(range(len(self.chunks) - 1, -1, -1), "backward"):
             run = self.last_run if index == len(self.chunks) - 1 else self._run(index)
-            streams, adjoints, absorbed = self._transpose(index, run, grad_selected, adjoints)
+            streams, adjoints, gradients = self._transpose(index, run, grad_selected, adjoints)
             by_chunk.append(streams)
-            biases = biases + absorbed
+            biases = biases + run.ledger.absorbed(gradients)
+            if self.problem.layers:
+                above = run.ledger.absorbed_by_block(gradients).flip(0).cumsum(0).flip(0)
+                by_layer = by_layer + torch.cat([above, torch.zeros(1, batch_size)])
         layers = torch.cat(by_chunk[::-1], -1).masked_fill(self.problem.mask.cpu() == 0, 0.0)
-        return Relevance(
+        relevance = Relevance(
             tokens=layers[0].float(),
             score=value.detach().cpu().float(),
             biases=biases.float(),
             layers=layers.float() if self.problem.layers else None,
             logits=logits.detach().cpu(),
+            layer_biases=by_layer.float() if self.problem.layers else None,
+            chunk_size=int(self.problem.chunk_size),
+        )
+        return relevance, due
+
+    def _rounding(self, relevance: Tensor, biases: Tensor) -> Tensor:
+        """What rounding explains of a gap, by the size of what is summed: relevance (..., L), biases (...)."""
+        return self.problem.network.rounding * (relevance.abs().sum(-1) + biases.abs())
+
+    def _where_lost(self, problem: Problem, row: int, lost: float) -> str:
+        """Name the first layer, from the score down, at which relevance is lost."""
+        found, due = Forward(replace(problem, layers=True), self.rules)._relevance(problem.score)
+        assert found.layers is not None
+        assert found.layer_biases is not None
+        gaps = (due - found.layers.sum(-1) - found.layer_biases)[:, row].abs()
+        beyond = (gaps > self._rounding(found.layers, found.layer_biases)[:, row]).nonzero().flatten().tolist()
+        last = len(gaps) - 1
+        place = "the head" if last in beyond else f"layer {max(beyond, default=0)} (counted from 0)"
+        return (
+            f"Of what is explained in row {row}, {lost:.3g} is lost between the score and the tokens, more than "
+            f"rounding explains, first at {place}. A part of it passes on less than it reads: a hook or adapter that "
+            "is not affine, a detached or quantised layer. Nothing was explained; take that part out, or explain the "
+            "model before it was put in."
         )
 
-    def _gradients(self, outputs: list[Tensor], inputs: list[Tensor], gradients: list[Tensor]) -> Sequence[Tensor]:
-        """The modified gradients of ``outputs`` with respect to ``inputs``."""
-        return torch.autograd.grad(
-            outputs, inputs, gradients, retain_graph=self.reusable, allow_unused=True, materialize_grads=True
-        )
+    def _gradients(self, run: Run, outputs: list[Tensor], gradients: list[Tensor]) -> Sequence[Tensor]:
+        return run.gradients(outputs, gradients, self.problem.layers, self.reusable)
 
     def _inside(self, index: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Explained positions inside a chunk: as (row, k) of ``positions``, and as (row, position in the chunk)."""
@@ -235,8 +301,8 @@ class Forward:
 
     def _transpose(
         self, index: int, run: Run, grad_selected: Tensor, adjoints: list[State] | None
-    ) -> tuple[Tensor, list[State], Tensor]:
-        """Backward through one chunk: relevance of its streams, adjoints of its states, what its biases absorbed."""
+    ) -> tuple[Tensor, list[State], list[Tensor]]:
+        """Backward through one chunk: relevance of its streams, adjoints of its states, gradients of its biases."""
         grad_final = torch.zeros_like(run.streams[-1])
         where, target = self._inside(index)
         target = (target[0].to(grad_final.device), target[1].to(grad_final.device))
@@ -250,10 +316,9 @@ class Forward:
             outputs += [state for state, _ in with_graph]
             gradients += [adjoint for _, adjoint in with_graph]
         streams = run.explained(self.problem.layers)
-        inputs = run.inputs(self.problem.layers)
         if self.releases:
             release_free_memory()
-        found = self._gradients(outputs, inputs, gradients)
+        found = self._gradients(run, outputs, gradients)
         factors = [stream.detach() for stream in streams]
         if self.problem.factor is not None:
             factors[0] = self.problem.factor[:, self.chunks[index]].to(factors[0])
@@ -261,8 +326,7 @@ class Forward:
         biases = len(found) - len(run.ledger.entries)
         state_gradients = iter(found[len(streams) : biases])
         adjoints = [] if index == 0 else [type(s)(*(next(state_gradients) for _ in s)) for s in run.states_in]
-        absorbed = run.ledger.absorbed(list(found[biases:]))
-        return relevance, adjoints, absorbed
+        return relevance, adjoints, list(found[biases:])
 
 
 def progress(parts: range, what: str, unit: str = "chunk") -> Iterable[int]:
@@ -277,16 +341,24 @@ def kept(problem: Problem, rules: Rules) -> int:
     return len(problem.embeddings) * problem.network.kept_bytes(rules, problem.backend)
 
 
-def budget(device: torch.device) -> int:
-    """Bytes that a forward may keep for its backward."""
-    return free_memory(device) // 2 if device.type == "cuda" else KEPT_BYTES
+def budget(problem: Problem) -> int:
+    """Bytes that a forward may keep for its backward: the same for equal inputs, whatever else holds memory just now.
+
+    On a GPU it is half of what weights and recorded graphs leave of its memory.
+    """
+    device = problem.embeddings.device
+    if device.type != "cuda":
+        return KEPT_BYTES
+    total: int = torch.cuda.get_device_properties(device).total_memory
+    weights = sum(p.numel() * p.element_size() for p in problem.network.model.parameters() if p.device == device)
+    return max(0, int((1 - RECORDED_SHARE) * total) - weights) // 2
 
 
 def _chunk_size(problem: Problem, rules: Rules) -> int:
     """The caller's; "auto" is the whole length unless what is kept for the backward would pass the budget."""
     size = problem.chunk_size
     if size == "auto":
-        return min(problem.embeddings.shape[1], max(1, budget(problem.embeddings.device) // kept(problem, rules)))
+        return min(problem.embeddings.shape[1], max(1, budget(problem) // kept(problem, rules)))
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise OptionError(f"chunk_size={size!r} is not allowed. Give 'auto' or a number of positions from 1 up.")
     return size
@@ -306,7 +378,7 @@ def _where_not_finite(problem: Problem, rules: Rules) -> str:
             if not torch.isfinite(stream).all():
                 place = "the embedding" if layer == 0 else f"layer {layer - 1} (counted from 0)"
                 return f"The forward is not finite from {place} on. {advice}"
-    relevance = forward._relevance(problem.score).layers
+    relevance = forward._relevance(problem.score)[0].layers
     assert relevance is not None
     finite = torch.isfinite(relevance).flatten(1).all(1)
     last = int((~finite).nonzero().max())

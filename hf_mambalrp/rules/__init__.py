@@ -26,6 +26,11 @@ class Rules:
     gate: bool
     """Half: of a product of two signals each gets half of the relevance."""
 
+    @property
+    def conserve(self) -> bool:
+        """Whether every rewritten operation is homogeneous of degree 1, so that only additive biases absorb."""
+        return self.norm and self.silu and self.ssm and self.gate
+
 
 MAMBALRP = Rules(norm=True, silu=True, ssm=True, gate=True)
 LRP_LN = Rules(norm=True, silu=False, ssm=False, gate=False)

@@ -5,6 +5,15 @@ from torch import Tensor
 
 
 def constant(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight in ``dtype``, apart from any graph; usable also when it was made in inference mode."""
-    weight = weight.detach().to(dtype)
+    """The weight in ``dtype``, apart from any graph; usable also when it was made in inference mode.
+
+    A weight that stores codes is the numbers that it stands for.
+    """
+    weight = weight.detach()
+    weight = (weight.dequantize() if is_coded(weight) else weight).to(dtype)
     return weight.clone() if weight.is_inference() else weight
+
+
+def is_coded(weight: Tensor) -> bool:
+    """Whether it stores codes: a quantised tensor of torch, or of a class that can dequantise, as torchao's."""
+    return weight.is_quantized or type(weight).dequantize is not Tensor.dequantize

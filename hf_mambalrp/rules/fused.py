@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from hf_mambalrp.ops.gated_scan import gated_scan
 from hf_mambalrp.ops.ssd_scan import ssd_scan
 from hf_mambalrp.rules import MAMBALRP
+from hf_mambalrp.rules.adapters import effective
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.linear import linear, linear_parts
@@ -86,10 +87,11 @@ def fused_ssd_mixer(
         B, C = BC.unflatten(-1, (2, mixer.n_groups, -1)).unbind(2)
         dt = F.softplus(dt.float() + dt_bias).clamp(*mixer.time_step_limit)
     y, ssm = ssd_scan(u.unflatten(-1, (heads, -1)), dt, A, B, C, state.ssm, backend=backend)  # constants
-    with align_module_device(mixer.norm):
-        weight = constant(mixer.norm.weight, torch.float32)
-    group_size = getattr(mixer.norm, "group_size", None) or inner
-    p = gated_norm_triton(y.flatten(-2), z, weight, mixer.norm.variance_epsilon, group_size, (u, D))  # half, norm rule
+    norm = effective(mixer.norm)
+    with align_module_device(norm):
+        weight = constant(norm.weight, torch.float32)
+    group_size = getattr(norm, "group_size", None) or inner
+    p = gated_norm_triton(y.flatten(-2), z, weight, norm.variance_epsilon, group_size, (u, D))  # half, norm rule
     return linear(mixer.out_proj, p, ledger), SSDMixerState(conv_x, conv_bc, ssm)  # LRP-0
 
 

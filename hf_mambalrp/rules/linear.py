@@ -4,9 +4,7 @@ As a modified gradient this is the plain gradient with the weights constant; the
 ledger records. Weights are used in the dtype of the activations (float32 for a half-precision model), cast when used.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -17,13 +15,19 @@ from torch.nn import functional as F
 
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.constant import constant
-from hf_mambalrp.rules.quantised import dequantised, is_quantised
-
-_evaluation_lock = threading.RLock()
-
+from hf_mambalrp.rules.quantised import bias_of, dequantised, is_quantised
+from hf_mambalrp.rules.twin import in_evaluation
 
 Weight = Callable[[torch.dtype], Tensor]
 """A constant weight (F_out, F_in) as a function of the dtype it is needed in."""
+
+
+class NoGradient(Exception):  # noqa: N818 - becomes an error where the layer's name is known
+    """A layer behind which relevance would be lost; who knows its name raises a ``DetachedLayerError``."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
 
 
 class _LinearMap(torch.autograd.Function):
@@ -42,33 +46,50 @@ class _LinearMap(torch.autograd.Function):
 def linear(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
     """LRP-0 through a linear layer. Shape: (B, L, F_in) -> (B, L, F_out).
 
-    A plain ``nn.Linear`` is applied by its weight, a layer of bitsandbytes by the weight that it stands for. Anything
-    else in its place (LoRA, a layer with hooks) is called as it is, in evaluation mode, so that the model's own forward
-    is what is explained.
+    A plain ``nn.Linear`` is applied by its weight, a quantised layer by the weight that it stands for. Anything else in
+    its place (LoRA, a layer with hooks) is called as it is, in evaluation mode, so that the model's own forward is what
+    is explained.
+
+    Raises:
+        NoGradient: a layer that is called, and whose output does not depend on its input through differentiable
+            operations.
     """
-    if isinstance(module, nn.Linear) and is_plain(module):
+    if is_plain(module):
         y: Tensor = _LinearMap.apply(x, _weight(module))
-        if module.bias is None:
+        bias = bias_of(module)
+        if bias is None:
             return y
         with align_module_device(module):
-            return y + ledger.enter(module.bias, x.dtype)
-    bias, own = getattr(module, "bias", None), getattr(module, "weight", None)
+            return y + ledger.enter(bias, x.dtype)
+    return _called(module, x, ledger)
+
+
+def _called(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
+    """An affine layer of unknown parts, y = W x + c: of zeros it returns c, the biases of all its parts together."""
+    own = getattr(module, "weight", None)
     dtype = own.dtype if isinstance(own, Tensor) and own.is_floating_point() else x.dtype
-    with evaluating(module):
-        y = module(x.to(dtype)).to(x.dtype)
-    if isinstance(bias, Tensor):
-        recorded = ledger.enter(bias, x.dtype)
-        y = y + (recorded - recorded.detach())  # adds zero: the layer has added its bias already
-    return y
+    layer = in_evaluation(module)
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        plain: Tensor = layer(x.to(dtype)).to(x.dtype)
+        return plain
+    # A hook may treat positions differently, adapters do not.
+    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    with torch.no_grad():
+        biases = layer(torch.zeros_like(x, dtype=dtype) if hooked else x.new_zeros(1, 1, x.shape[-1], dtype=dtype))
+    y: Tensor = layer(x.to(dtype)).to(x.dtype)
+    if not y.requires_grad:
+        raise NoGradient(module)
+    recorded = ledger.enter(biases.nan_to_num(0.0, 0.0, 0.0), x.dtype)
+    return y + (recorded - recorded.detach())  # adds zero: the layer has added its biases already
 
 
-def linear_parts(module: nn.Module, x: Tensor, sizes: Sequence[int], ledger: BiasLedger) -> list[Tensor]:
+def linear_parts(module: Any, x: Tensor, sizes: Sequence[int], ledger: BiasLedger) -> list[Tensor]:
     """A linear layer whose output is several signals side by side, (B, L, size) each.
 
     By rows of the weight, each signal is a tensor of its own: a slice of the whole output would be read with gaps, its
     gradient would have to be put together again, and a block twice as large as all others fragments the heap.
     """
-    if not (isinstance(module, nn.Linear) and is_plain(module)) or is_quantised(module):
+    if not is_plain(module) or is_quantised(module):
         return list(linear(module, x, ledger).split(sizes, -1))
     ends = list(accumulate(sizes))
     rows = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
@@ -80,7 +101,7 @@ def linear_parts(module: nn.Module, x: Tensor, sizes: Sequence[int], ledger: Bia
         return [y + ledger.enter(bias, x.dtype) for y, bias in zip(outputs, biases, strict=True)]
 
 
-def _weight(module: nn.Linear, rows: slice = slice(None)) -> Weight:
+def _weight(module: Any, rows: slice = slice(None)) -> Weight:
     """Rows of the weight, read each time they are used: an offloaded one is on its device no longer than that."""
 
     def read(dtype: torch.dtype) -> Tensor:
@@ -90,26 +111,12 @@ def _weight(module: nn.Linear, rows: slice = slice(None)) -> Weight:
     return read
 
 
-def is_plain(module: nn.Linear) -> bool:
+def is_plain(module: nn.Module) -> bool:
     """Whether its forward is the product with its weight, or accelerate's, which only moves weights."""
     replaced = "forward" in vars(module) and not hasattr(module, "_hf_hook")
     return (type(module) is nn.Linear or is_quantised(module)) and not (
         module._forward_hooks or module._forward_pre_hooks or replaced
     )
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout) inside, every submodule's own mode again after it."""
-    with _evaluation_lock:
-        training = [m for m in module.modules() if m.training]
-        for m in training:
-            m.training = False
-        try:
-            yield
-        finally:
-            for m in training:
-                m.training = True
 
 
 class _CausalConvolution(torch.autograd.Function):

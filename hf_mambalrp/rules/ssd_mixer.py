@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from hf_mambalrp.rules import LRP_LN, NO_RULES, Rules
 from hf_mambalrp.rules.activation import silu
+from hf_mambalrp.rules.adapters import effective
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.linear import causal_convolution, linear, linear_parts
@@ -107,8 +108,9 @@ def ssd_mixer(
     del x, c  # memory: the scan does not read them
     y, ssm = ssd_ssm(u.unflatten(-1, (len(A), -1)), dt, A, B, C, state.ssm, rules, backend)  # constants
     y = torch.addcmul(y.flatten(-2), u, D)  # LRP-0 for the skip
-    with align_module_device(mixer.norm):
-        p = gated_rms_norm(mixer.norm, y, z, rules)  # half rule, then the normaliser constant
+    norm = effective(mixer.norm)
+    with align_module_device(norm):
+        p = gated_rms_norm(norm, y, z, rules)  # half rule, then the normaliser constant
     return linear(mixer.out_proj, p, ledger), SSDMixerState(conv_x, conv_bc, ssm)  # LRP-0
 
 
@@ -169,7 +171,8 @@ def ssd_signals(mixer: SSDMixer, hidden: Tensor, mask: Tensor | None) -> Signals
         y = torch.addcmul(y.flatten(-2), s.u, s.D)
         taps, bias = convolution_of(mixer.conv1d, slice(s.x.shape[-1]), hidden.dtype)
     y.requires_grad_()
-    with torch.enable_grad(), align_module_device(mixer.norm):
-        normed = gated_rms_norm(mixer.norm, y, s.z, LRP_LN)  # with the normaliser constant, y times the factor
+    norm = effective(mixer.norm)
+    with torch.enable_grad(), align_module_device(norm):
+        normed = gated_rms_norm(norm, y, s.z, LRP_LN)  # with the normaliser constant, y times the factor
         (scale,) = torch.autograd.grad(normed.sum(), y)
     return Signals(s.x, s.c, s.u, s.dt, s.A, s.B, s.C, s.D, taps, bias, scale)

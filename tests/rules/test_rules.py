@@ -41,15 +41,21 @@ def test_linear_is_lrp_0():
 
 
 def test_a_layer_with_a_hook_is_called_and_its_bias_recorded():
+    """Called with zeros for its biases, and last with what it reads."""
     layer, calls = nn.Linear(4, 3).double(), []
-    layer.register_forward_hook(lambda *_: calls.append(1))
+    layer.register_forward_hook(lambda module, arguments, output: calls.append(arguments[0]))
     x, ledger = random(2, 5, 4).requires_grad_(), BiasLedger(2)
     y = linear(layer, x, ledger)
-    assert calls == [1]
+    assert len(calls) == 2
+    assert not calls[0].any()
+    assert torch.equal(calls[1], x)
     g = random(2, 5, 3, seed=1)
     grad_x, grad_bias = torch.autograd.grad(y, [x, *ledger.entries], g)
     torch.testing.assert_close(grad_x, g @ layer.weight)
-    torch.testing.assert_close(grad_bias, g.sum(1, keepdim=True))
+    torch.testing.assert_close(grad_bias, g)
+    torch.testing.assert_close(
+        ledger.absorbed([grad_bias]).double(), (layer.bias * g).sum((1, 2)), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_half_precision_weights_are_used_exactly():
