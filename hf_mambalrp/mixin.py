@@ -17,6 +17,7 @@ from hf_mambalrp.generation import explain_generated
 from hf_mambalrp.generation_explanation import GenerationExplanation
 from hf_mambalrp.hidden_attention import HiddenAttention
 from hf_mambalrp.state_spaces import HUB_OPTIONS, load
+from hf_mambalrp.tokenizing import beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -253,6 +254,7 @@ class MambaLRPMixin:
                 "would be random and so would their explanation. Load a checkpoint that was trained with this head; "
                 f"to train one, use {stock_class(cls).__name__}. Other names are mapped by key_mapping={{...}}."
             )
+        beside(model)
         return (model, info) if wants_info else model
 
     def push_to_hub(

@@ -34,7 +34,7 @@ class Evaluator:
         self.output = ModelOutput(model, batch_size)
         network = self.output.network
         self.replacement, called = resolve_replacement(
-            settings.replacement, TokenizerSource(tokenizer, network), network.embeddings.num_embeddings
+            settings.replacement, TokenizerSource(tokenizer, network), network.vocabulary_size
         )
         self.examples, rows = read_examples(dataset, settings.samples, settings.seed)
         self.settings = replace(settings, replacement=called, samples=len(self.examples))

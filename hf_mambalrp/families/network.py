@@ -70,6 +70,16 @@ class Network:
         size: int = self.config.vocab_size if self.is_language_model else self.config.num_labels
         return size
 
+    @property
+    def vocabulary_size(self) -> int:
+        """Ids that the embedding has a vector for."""
+        return self.embeddings.num_embeddings
+
+    @property
+    def hidden_size(self) -> int:
+        """D: width of the residual stream."""
+        return self.embeddings.embedding_dim
+
     def embed(self, input_ids: Tensor) -> Tensor:
         """Token embeddings in ``dtype``. Shape: (B, L) -> (B, L, D)."""
         with torch.no_grad(), align_module_device(self.embeddings):
