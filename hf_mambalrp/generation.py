@@ -5,15 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_mambalrp.errors import InputError, OptionError, UnknownArchitectureError
+from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.explaining import Options, model_id, own_gradient_mode, versions
 from hf_mambalrp.explanation import Conservation
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.generation_explanation import GenerationExplanation
-from hf_mambalrp.inputs import TOKENIZER_EXTRAS, Batch, TokenizerSource, prepare
+from hf_mambalrp.inputs import TOKENIZER_EXTRAS, Batch, TokenizerSource, brief, integers, pad_right, prepare
 from hf_mambalrp.methods import Forward, Problem, Relevance, by_chunks, method_named
 from hf_mambalrp.parity import check_forward
 from hf_mambalrp.tokens import describe
+from hf_mambalrp.writing import Writing
 
 
 @own_gradient_mode()
@@ -24,7 +25,7 @@ def explain_generated(
     input_ids: Any,
     attention_mask: Any,
     tokenizer: Any,
-    max_new_tokens: int,
+    max_new_tokens: int | None,
     options: Options,
     generate_options: dict[str, Any],
 ) -> GenerationExplanation:
@@ -38,26 +39,18 @@ def explain_generated(
     rules = method_named(options.method).rules
     if rules is None:
         raise OptionError(f"Method {options.method!r} is not one modified gradient, which explain_generation needs.")
-    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-        raise OptionError(f"max_new_tokens={max_new_tokens!r} is not allowed; give a number from 1 up.")
     tokenizers = TokenizerSource(tokenizer, network)
+    wanted = {name: value for name, value in generate_options.items() if name not in TOKENIZER_EXTRAS}
+    writing = Writing(model, network, tokenizers, _checked(max_new_tokens), wanted)
     batch = prepare(network, inputs, input_ids, attention_mask, None, tokenizers)
     if options.check_forward:
         check_forward(model, network)
     ids, mask = _left_padded(batch)
     prompt_length = ids.shape[1]
-
-    device = network.embeddings.weight.device
-    wanted = {name: value for name, value in generate_options.items() if name not in TOKENIZER_EXTRAS}
-    settings = {"do_sample": False, **wanted, "max_new_tokens": max_new_tokens}
-    sequences = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), **settings)
-    if not isinstance(sequences, Tensor) or len(sequences) != len(ids):
-        raise InputError(
-            "explain_generation explains one sequence a row; no num_return_sequences, return_dict_in_generate."
-        )
-    ids = sequences.cpu()
-    generated = ids[:, prompt_length:]
-    mask = torch.cat([mask, _until_end(generated, _end_ids(model, settings))], 1)
+    written = writing.behind([row[kept != 0] for row, kept in zip(ids, mask, strict=True)])
+    generated = pad_right(written, 0)
+    ids = torch.cat([ids, generated], 1)
+    mask = torch.cat([mask, pad_right([torch.ones_like(row) for row in written], 0)], 1)
 
     steps = generated.shape[1]
     positions = (prompt_length - 1 + torch.arange(steps)).expand(len(ids), -1)
@@ -117,13 +110,8 @@ def _left_padded(batch: Batch) -> tuple[Tensor, Tensor]:
     return ids.gather(1, order)[:, -longest:], mask.gather(1, order)[:, -longest:]
 
 
-def _end_ids(model: Any, settings: dict[str, Any]) -> list[int]:
-    configured = getattr(model, "generation_config", None)
-    end = settings.get("eos_token_id", getattr(configured, "eos_token_id", None))
-    return [] if end is None else [int(i) for i in torch.as_tensor(end).flatten()]
-
-
-def _until_end(generated: Tensor, end_ids: list[int]) -> Tensor:
-    """1 up to and including a row's first end-of-sequence token, 0 behind it. Shape: (B, T)."""
-    ended = torch.isin(generated, torch.tensor(end_ids, dtype=torch.long)).long()
-    return (ended.cumsum(1) - ended == 0).long()
+def _checked(max_new_tokens: int | None) -> int | None:
+    number = integers(max_new_tokens)
+    if max_new_tokens is not None and (number is None or number.ndim or number < 1):
+        raise OptionError(f"max_new_tokens={brief(max_new_tokens)} is not allowed; give a number from 1 up.")
+    return None if number is None else int(number)

@@ -146,8 +146,8 @@ def numbers(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         if value.dtype not in UNSIGNED:
-            return value if value.dtype.is_floating_point or value.dtype in NO_INTEGERS else value.long()
-        value = value.numpy()
+            kept: Tensor = value if value.dtype.is_floating_point or value.dtype in NO_INTEGERS else value.long()
+            return kept
     elif isinstance(value, list | tuple):
         value = [one.tolist() if isinstance(one, Tensor) else one for one in value]
     array = np.asarray(value)

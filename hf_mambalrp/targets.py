@@ -62,7 +62,9 @@ class Outputs:
                 )
             return (number,)
         if isinstance(value, str):
-            return self._token_ids(value, name, row) if self.network.is_language_model else (self._label_id(value, name),)
+            return (
+                self._token_ids(value, name, row) if self.network.is_language_model else (self._label_id(value, name),)
+            )
         raise TargetError(
             f"{name}={brief(value)} is a {type(value).__name__}. Allowed: None, an id, a "
             f"{'token text' if self.network.is_language_model else 'label name'}, a list or (B,) tensor, one a row, "
