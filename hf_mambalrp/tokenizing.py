@@ -34,8 +34,8 @@ def continuation(tokenizer: Any, before: str, text: str) -> tuple[int, ...]:
     """Ids of the tokens by which ``before`` is continued where ``text`` is put behind it as it stands.
 
     They are what ``tokenizer(before + text)`` has behind the tokens of ``before``. Where it joins both in one token
-    ("is" and "land"), or where nothing stands before, they are those of ``text`` behind a neutral character: a space in
-    front begins a word, no space continues one, whatever the tokenizer itself puts in front of what it reads.
+    ("is" and "land"), or where nothing is known to stand before, they are those of ``text`` behind a neutral character:
+    a space in front begins a word, no space continues one, whatever the tokenizer itself puts before what it reads.
     """
     for prefix in (before[-TAIL:], *NEUTRAL):
         found = _behind(tokenizer, prefix, text) if prefix else ()
@@ -51,16 +51,26 @@ def _behind(tokenizer: Any, prefix: str, text: str) -> tuple[int, ...]:
     both = encode(tokenizer, prefix + text, add_special_tokens=False, **placed)
     first = list(encode(tokenizer, prefix, add_special_tokens=False)["input_ids"])
     ids = list(both["input_ids"])
+    if ids[: len(first)] != first:
+        return ()
     # Equal ids are not enough: an unknown word stays the unknown token when it is continued.
-    joined = fast and first and both["offset_mapping"][len(first) - 1][1] > len(prefix)
-    return () if joined or ids[: len(first)] != first else tuple(ids[len(first) :])
+    if fast and first:
+        joined = both["offset_mapping"][len(first) - 1][1] > len(prefix)
+    else:
+        joined = bool(first) and first[-1] == getattr(tokenizer, "unk_token_id", None)
+    return () if joined else tuple(ids[len(first) :])
 
 
 def spelt(tokenizer: Any, ids: Sequence[int]) -> str:
     """The text that tokens add to what stands before them; decoded alone they could lose the space in front."""
-    before = list(encode(tokenizer, "\n", add_special_tokens=False)["input_ids"])
-    both, first = (str(tokenizer.decode(part)) for part in ([*before, *ids], before))
-    return both[len(first) :] if first and both.startswith(first) else str(tokenizer.decode(list(ids)))
+    for prefix in NEUTRAL:
+        before = list(encode(tokenizer, prefix, add_special_tokens=False)["input_ids"])
+        if not before or getattr(tokenizer, "unk_token_id", None) in before:
+            continue
+        both, first = str(tokenizer.decode([*before, *ids])), str(tokenizer.decode(before))
+        if both.startswith(first):
+            return both[len(first) :]
+    return str(tokenizer.decode(list(ids)))
 
 
 class Beside:

@@ -23,7 +23,7 @@ METADATA = {"transformers_version", "_from_model_config"}
 """What a configuration says of itself."""
 OF_EXPLAIN = ("target", "contrast", "position", "layers", "inputs_embeds")
 """Arguments of ``explain`` that a generation has no use for."""
-MODES = {"tokenizer", "assistant_tokenizer", "trust_remote_code"}
+MODES = {"assistant_tokenizer", "trust_remote_code"}
 """What ``generate`` takes besides its parameters and those of its configuration."""
 CALLED = {"stopping_criteria", "logits_processor"}
 """Options that are objects of the caller's, which see a batch."""
