@@ -98,10 +98,9 @@ def test_where_the_tokenizer_joins_both_the_text_continues_all_the_same(kind):
 def test_every_row_continues_its_own_text(model):
     tokenizer = tokenizer_of("WordPiece")
     found = model.explain(["The land", "of France is"], target=["Paris", " London"], tokenizer=tokenizer)
-    assert [tokenizer.convert_ids_to_tokens(ids) for ids in ([*found.target[0]], [found.target[1]])] == [
-        ["##p", "##a", "##ri", "##s"],
-        ["london"],
-    ]
+    assert all(token.startswith("##") for token in tokenizer.convert_ids_to_tokens(found.target[0]))
+    assert [*found.target[0]] == read(tokenizer, "The landParis")[2:]
+    assert found.target[1] == tokenizer.convert_tokens_to_ids("london")
 
 
 def test_a_long_text_is_continued_at_its_end():
