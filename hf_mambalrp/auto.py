@@ -19,6 +19,7 @@ from hf_mambalrp.models import (
 )
 from hf_mambalrp.rules.twin import uncompiled
 from hf_mambalrp.state_spaces import HUB_OPTIONS, find_config, is_live, through_twin, twin
+from hf_mambalrp.tokenizing import beside
 
 
 def configuration(source: Any, **options: Any) -> Any:
@@ -92,7 +93,7 @@ def make_explainable(model: Any) -> Any:
     """
     own = uncompiled(model)
     explained = twin(own) if is_live(own) else own
-    Network(explained, FAMILIES)
+    beside(Network(explained, FAMILIES).model)
     if not isinstance(model, MambaLRPMixin):
         for method in (MambaLRPMixin.explain, MambaLRPMixin.explain_generation, MambaLRPMixin.hidden_attention):
             # A partial, unlike a bound method in an instance, survives pickling; a copy explains the copy.

@@ -326,7 +326,7 @@ def _load_tokenizer(name: str | None) -> Any:
     """The tokenizer of that name; None, which is the one beside the model, for None."""
     if name is None:
         return None
-    from hf_mambalrp.inputs import load_tokenizer
+    from hf_mambalrp.tokenizing import load_tokenizer
 
     _check_folder(name)
     found = load_tokenizer(name)

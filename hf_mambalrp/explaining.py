@@ -106,10 +106,10 @@ def explain_batch(
         )
     tokenizers = TokenizerSource(tokenizer, network)
     batch = prepare(network, inputs, input_ids, attention_mask, inputs_embeds, tokenizers)
-    outputs = Outputs(network, tokenizers)
+    last = explained_positions(network, batch, position)
+    outputs = Outputs(network, tokenizers, batch, last)
     wanted = resolve_target(target, "target", len(batch), outputs)
     against = None if contrast is None else resolve_target(contrast, "contrast", len(batch), outputs)
-    last = explained_positions(network, batch, position)
     if options.check_forward:
         check_forward(model, network)
 

@@ -4,17 +4,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from hf_mambalrp.errors import InputError, OptionError, UnknownArchitectureError
+from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.explaining import Options, model_id, own_gradient_mode, versions
 from hf_mambalrp.explanation import Conservation
 from hf_mambalrp.families import FAMILIES, Network
-from hf_mambalrp.families.network import execution_device
 from hf_mambalrp.generation_explanation import GenerationExplanation
-from hf_mambalrp.inputs import TOKENIZER_EXTRAS, Batch, TokenizerSource, prepare
+from hf_mambalrp.inputs import TOKENIZER_EXTRAS, TokenizerSource, brief, integers, pad_right, prepare
 from hf_mambalrp.methods import Forward, Problem, Relevance, by_chunks, method_named
 from hf_mambalrp.parity import check_forward
 from hf_mambalrp.tokens import describe
+from hf_mambalrp.writing import Writing
 
 
 @own_gradient_mode()
@@ -25,7 +26,7 @@ def explain_generated(
     input_ids: Any,
     attention_mask: Any,
     tokenizer: Any,
-    max_new_tokens: int,
+    max_new_tokens: int | None,
     options: Options,
     generate_options: dict[str, Any],
 ) -> GenerationExplanation:
@@ -39,32 +40,25 @@ def explain_generated(
     rules = method_named(options.method).rules
     if rules is None:
         raise OptionError(f"Method {options.method!r} is not one modified gradient, which explain_generation needs.")
-    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-        raise OptionError(f"max_new_tokens={max_new_tokens!r} is not allowed; give a number from 1 up.")
     tokenizers = TokenizerSource(tokenizer, network)
+    wanted = {name: value for name, value in generate_options.items() if name not in TOKENIZER_EXTRAS}
+    writing = Writing(model, network, tokenizers, _checked(max_new_tokens), wanted)
     batch = prepare(network, inputs, input_ids, attention_mask, None, tokenizers)
     if options.check_forward:
         check_forward(model, network)
-    ids, mask = _left_padded(batch)
-    prompt_length = ids.shape[1]
-
-    device = execution_device(network.embeddings)
-    wanted = {name: value for name, value in generate_options.items() if name not in TOKENIZER_EXTRAS}
-    settings = {"do_sample": False, **wanted, "max_new_tokens": max_new_tokens}
-    sequences = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), **settings)
-    if not isinstance(sequences, Tensor) or len(sequences) != len(ids):
-        raise InputError(
-            "explain_generation explains one sequence a row; no num_return_sequences, return_dict_in_generate."
-        )
-    ids = sequences.cpu()
-    generated = ids[:, prompt_length:]
-    mask = torch.cat([mask, _until_end(generated, _end_ids(model, settings))], 1)
-
+    assert batch.input_ids is not None
+    prompts = [row[kept != 0] for row, kept in zip(batch.input_ids, batch.attention_mask, strict=True)]
+    written = writing.behind(prompts)
+    rows = [torch.cat(both) for both in zip(prompts, written, strict=True)]
+    before = torch.tensor([len(prompt) for prompt in prompts])
+    generated = pad_right(written, 0)
     steps = generated.shape[1]
-    positions = (prompt_length - 1 + torch.arange(steps)).expand(len(ids), -1)
-    embeddings = network.embed(ids)
-    problem = options.problem(network, embeddings, mask, positions, _unscored)
-    alive = mask[:, prompt_length:].to(embeddings.dtype)
+
+    # Explained with the padding behind them: before them, what biases of in_proj put there would be read.
+    positions = torch.minimum(before[:, None] - 1 + torch.arange(steps), torch.tensor([[len(row) - 1] for row in rows]))
+    embeddings = network.embed(pad_right(rows, 0))
+    problem = options.problem(network, embeddings, _ones(rows), positions, _unscored)
+    alive = _ones(written).to(embeddings.dtype)
 
     def every_step(chunked: Problem) -> list[Relevance]:
         forward = Forward(chunked, rules, reusable=True)
@@ -74,7 +68,9 @@ def explain_generated(
 
     logits = found[0].logits
     probability = logits.float().softmax(-1).gather(-1, generated[:, :, None])[:, :, 0] * alive.float()
-    relevance = torch.stack([step.tokens for step in found], 1)
+    prompt_length = int(before.max())
+    ids, mask = (_ending_at(values, before, prompt_length, steps) for values in (pad_right(rows, 0), _ones(rows)))
+    relevance = _ending_at(torch.stack([step.tokens for step in found], 1), before, prompt_length, steps)
     score = torch.stack([step.score for step in found], 1)
     texts = describe(ids, mask, None, tokenizers.find())
     return GenerationExplanation(
@@ -109,22 +105,25 @@ def _unscored(logits: Tensor) -> Tensor:
     raise AssertionError("a generation is explained step by step")
 
 
-def _left_padded(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Ids and mask with every row's padding on the left, where generation needs it. Shapes: (B, L)."""
-    assert batch.input_ids is not None
-    ids, mask = batch.input_ids, batch.attention_mask
-    order = mask.argsort(dim=1, stable=True)
-    longest = int(mask.sum(1).max())
-    return ids.gather(1, order)[:, -longest:], mask.gather(1, order)[:, -longest:]
+def _ones(rows: list[Tensor]) -> Tensor:
+    """The mask of rows padded on the right. Shape: (B, L)."""
+    return pad_right([torch.ones_like(row) for row in rows], 0)
 
 
-def _end_ids(model: Any, settings: dict[str, Any]) -> list[int]:
-    configured = getattr(model, "generation_config", None)
-    end = settings.get("eos_token_id", getattr(configured, "eos_token_id", None))
-    return [] if end is None else [int(i) for i in torch.as_tensor(end).flatten()]
+def _ending_at(values: Tensor, before: Tensor, prompt_length: int, steps: int) -> Tensor:
+    """Rows of which ``before`` (B,) are of the prompt, moved so that all prompts end together.
+
+    Shape: (B, ..., L) -> (B, ..., prompt_length + steps).
+    """
+    rows = []
+    for row, own in zip(values, before.tolist(), strict=True):
+        kept = row[..., : own + steps]
+        rows.append(pad(kept, (prompt_length - own, own + steps - kept.shape[-1])))
+    return torch.stack(rows)
 
 
-def _until_end(generated: Tensor, end_ids: list[int]) -> Tensor:
-    """1 up to and including a row's first end-of-sequence token, 0 behind it. Shape: (B, T)."""
-    ended = torch.isin(generated, torch.tensor(end_ids, dtype=torch.long)).long()
-    return (ended.cumsum(1) - ended == 0).long()
+def _checked(max_new_tokens: int | None) -> int | None:
+    number = integers(max_new_tokens)
+    if max_new_tokens is not None and (number is None or number.ndim or number < 1):
+        raise OptionError(f"max_new_tokens={brief(max_new_tokens)} is not allowed; give a number from 1 up.")
+    return None if number is None else int(number)

@@ -2,19 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer
 
-from hf_mambalrp.errors import InputError, MissingTokenizerError
+from hf_mambalrp.errors import InputError, MambaLRPError, MissingTokenizerError
 from hf_mambalrp.families import Network
+from hf_mambalrp.tokenizing import beside, encode
 
 TOKENIZER_EXTRAS = {"token_type_ids", "special_tokens_mask", "offset_mapping", "length"}
 """What ``**tokenizer(texts)`` may carry besides ids and mask; Mamba reads none of it."""
+UNSIGNED = {torch.uint16, torch.uint32, torch.uint64}
+"""Integers that torch stores and does not compute with."""
+NO_INTEGERS = {torch.bool, torch.complex32, torch.complex64, torch.complex128}
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,9 @@ class Batch:
     """A checked batch: exactly one of ``input_ids`` (B, L) and ``inputs_embeds`` (B, L, D)."""
 
     input_ids: Tensor | None
+    """All in the vocabulary; what stands on padding is not read, and 0 where it was none of it."""
     inputs_embeds: Tensor | None
+    """0 on padding."""
     attention_mask: Tensor
     """(B, L) of 0 and 1, int64."""
     masked: bool
@@ -45,38 +49,24 @@ class TokenizerSource:
                 "tokenizer=AutoTokenizer.from_pretrained(...)."
             )
         self._tokenizer = tokenizer
-        self._path = str(getattr(network.config, "_name_or_path", "") or "")
+        self._beside = beside(network.model)
 
     def get(self, need: str) -> Any:
         """Return the tokenizer, or raise :class:`MissingTokenizerError` that says what it was ``need``ed for."""
-        tokenizer = self.find()
+        tokenizer = self.find(again=True)
         if tokenizer is None:
-            where = (
-                f"none could be loaded from {self._path!r}" if self._path else "the model does not say where it is from"
-            )
+            where = self._beside.name
+            tried = f"none could be loaded from {where!r}" if where else "the model does not say where it is from"
             raise MissingTokenizerError(
-                f"A tokenizer is needed {need}, but none was passed and {where}. Pass tokenizer=AutoTokenizer."
+                f"A tokenizer is needed {need}, but none was passed and {tried}. Pass tokenizer=AutoTokenizer."
                 "from_pretrained(...), or give token ids. (The checkpoints of state-spaces carry none; theirs is "
                 "EleutherAI/gpt-neox-20b's.)"
             )
         return tokenizer
 
-    def find(self) -> Any | None:
-        """Return the tokenizer, or None where there is none."""
-        if self._tokenizer is None and self._path:
-            self._tokenizer = load_tokenizer(self._path)
-        return self._tokenizer
-
-
-@lru_cache(maxsize=16)
-def load_tokenizer(path: str) -> Any | None:
-    """The tokenizer of a folder or Hub id, None where there is none."""
-    try:
-        found = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, KeyError, ImportError):
-        return None
-    # Where there are no files of one, transformers 5 makes one up, of special tokens only.
-    return None if len(found) <= len(found.all_special_ids) else found
+    def find(self, *, again: bool = False) -> Any | None:
+        """Return the tokenizer, or None where there is none; ``again`` asks the Hub once more where it had none."""
+        return self._beside.tokenizer(again) if self._tokenizer is None else self._tokenizer
 
 
 def prepare(
@@ -121,10 +111,11 @@ def prepare(
     if inputs_embeds is not None:
         embeds = _checked_embeddings(inputs_embeds, network)
         mask = _checked_mask(attention_mask, embeds.shape[:2])
-        return Batch(None, embeds, mask, attention_mask is not None)
-    ids = _checked_ids(_in_rows(input_ids), network)
-    attention_mask = _in_rows(attention_mask)
-    return Batch(ids, None, _checked_mask(attention_mask, ids.shape), attention_mask is not None)
+        padding = (mask == 0)[:, :, None].to(embeds.device)
+        return Batch(None, embeds.masked_fill(padding, 0), mask, attention_mask is not None)
+    ids = _checked_ids(_in_rows(input_ids))
+    mask = _checked_mask(_in_rows(attention_mask), ids.shape)
+    return Batch(_in_vocabulary(ids, mask, network), None, mask, attention_mask is not None)
 
 
 def pad_right(rows: Sequence[Tensor], value: int, length: int = 0) -> Tensor:
@@ -134,14 +125,38 @@ def pad_right(rows: Sequence[Tensor], value: int, length: int = 0) -> Tensor:
 
 
 def integers(value: Any) -> Tensor | None:
-    """A tensor of the integers in ``value``; None where it holds something else."""
+    """An int64 tensor of the integers in ``value``; None where it holds something else."""
     if isinstance(value, Sequence) and any(isinstance(one, bool) for one in value):
-        return None  # torch would read True as 1
+        return None  # numpy would read True as 1
     try:
-        found = torch.as_tensor(value).cpu()
+        found = numbers(value)
     except (TypeError, ValueError, RuntimeError):
         return None
-    return None if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool else found
+    return found if found.dtype == torch.int64 else None
+
+
+def numbers(value: Any) -> Tensor:
+    """What a container holds (tensors, arrays of any layout, lists of them), on the CPU; integers are int64.
+
+    An unsigned number that int64 does not have becomes the largest that it has, and so stays out of every range.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: it is no rectangular array of numbers.
+    """
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        if value.dtype not in UNSIGNED:
+            kept: Tensor = value if value.dtype.is_floating_point or value.dtype in NO_INTEGERS else value.long()
+            return kept
+    elif isinstance(value, list | tuple):
+        value = [one.tolist() if isinstance(one, Tensor) else one for one in value]
+    array = np.asarray(value)
+    if array.dtype == object:  # a column of a table, or one of rows
+        array = np.asarray(array.tolist())
+    if array.dtype == np.uint64:
+        array = np.minimum(array, np.uint64(torch.iinfo(torch.int64).max))
+    native = np.int64 if array.dtype.kind in "iu" else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.array(array, dtype=native))  # a copy: the array may be read-only or a file
 
 
 def brief(value: Any, limit: int = 60) -> str:
@@ -150,18 +165,31 @@ def brief(value: Any, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def check_unicode(text: str, what: str, error: type[MambaLRPError]) -> None:
+    """Raise ``error`` for a text with half a character, which no tokenizer takes."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as reason:
+        raise error(f"{what} is not Unicode: {reason.reason}.") from reason
+
+
 def _holds_ids(inputs: Any) -> bool:
     """Whether these are token ids: a tensor, an array of numbers, integers or rows of them in a list."""
     if isinstance(inputs, np.ndarray):
         return inputs.dtype.kind in "biufc"
-    first = inputs[0] if isinstance(inputs, Sequence) and inputs else None
-    in_list = isinstance(first, int) or (isinstance(first, Sequence) and not isinstance(first, str))
-    return isinstance(inputs, Tensor) or (in_list and not isinstance(inputs, bytes | bytearray))
+    if not isinstance(inputs, Sequence) or isinstance(inputs, str | bytes | bytearray) or not inputs:
+        return isinstance(inputs, Tensor)
+    first = inputs[0]
+    rows = isinstance(first, Tensor | np.ndarray | Sequence) and not isinstance(first, str)
+    return rows or isinstance(first, int | np.integer)
 
 
 def _in_rows(value: Any) -> Any:
     """``value``, with the list that a tokenizer makes of one text as the one row of a batch."""
-    return [value] if isinstance(value, list) and value and isinstance(value[0], int) else value
+    if not isinstance(value, list) or not value:
+        return value
+    number = isinstance(value[0], int | np.integer) or (isinstance(value[0], Tensor) and value[0].ndim == 0)
+    return [value] if number else value
 
 
 def _checked_texts(inputs: Any) -> list[str]:
@@ -179,25 +207,23 @@ def _checked_texts(inputs: Any) -> list[str]:
 
 def _tokenize(texts: list[str], tokenizer: Any, network: Network) -> Batch:
     for index, text in enumerate(texts):
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InputError(f"Text {index} ({brief(text)}) is not Unicode: {error.reason}.") from error
+        check_unicode(text, f"Text {index} ({brief(text)})", InputError)
     fast = bool(getattr(tokenizer, "is_fast", False))
-    encoded = tokenizer(texts, return_offsets_mapping=True) if fast else tokenizer(texts)
+    encoded = encode(tokenizer, texts, **({"return_offsets_mapping": True} if fast else {}))
     rows = [torch.tensor(ids, dtype=torch.long) for ids in encoded["input_ids"]]
     for index, row in enumerate(rows):
         if len(row) == 0:
             raise InputError(f"Text {index} ({brief(texts[index])}) has no tokens; give a text that is not empty.")
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    ids = _checked_ids(pad_right(rows, pad), network)
+    mask = pad_right([torch.ones_like(row) for row in rows], 0)
+    ids = _in_vocabulary(pad_right(rows, pad), mask, network)
     offsets = [[(start, end) for start, end in spans] for spans in encoded["offset_mapping"]] if fast else None
-    return Batch(ids, None, pad_right([torch.ones_like(row) for row in rows], 0), True, texts, offsets)
+    return Batch(ids, None, mask, True, texts, offsets)
 
 
-def _checked_ids(input_ids: Any, network: Network) -> Tensor:
+def _checked_ids(input_ids: Any) -> Tensor:
     try:
-        ids = torch.as_tensor(input_ids)
+        ids = numbers(input_ids)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"input_ids {brief(input_ids)} is not a rectangular array of token ids ({error}). Rows of different "
@@ -207,15 +233,21 @@ def _checked_ids(input_ids: Any, network: Network) -> Tensor:
         raise InputError(f"input_ids has dtype {ids.dtype}; token ids are integers. Floats go in as inputs_embeds=....")
     if ids.ndim != 2 or 0 in ids.shape:
         raise InputError(f"input_ids has shape {tuple(ids.shape)}; expected (B, L) with at least one row and token.")
+    return ids
+
+
+def _in_vocabulary(ids: Tensor, mask: Tensor, network: Network) -> Tensor:
+    """The ids, with 0 for what stands on padding and is none: it is never read, but it is looked up and named."""
     vocabulary = network.vocabulary_size
     outside = (ids < 0) | (ids >= vocabulary)
-    if bool(outside.any()):
-        row, column = outside.nonzero()[0].tolist()
+    wrong = (outside & (mask != 0)).nonzero().tolist()
+    if wrong:
+        row, column = wrong[0]
         raise InputError(
             f"input_ids[{row}, {column}] is {int(ids[row, column])}, outside the vocabulary 0..{vocabulary - 1}."
             " Use the tokenizer that belongs to this model."
         )
-    return ids.long().cpu()
+    return ids.masked_fill(outside, 0)
 
 
 def _checked_embeddings(inputs_embeds: Any, network: Network) -> Tensor:
@@ -233,7 +265,7 @@ def _checked_mask(attention_mask: Any, shape: torch.Size) -> Tensor:
     if attention_mask is None:
         return torch.ones(tuple(shape), dtype=torch.long)
     try:
-        mask = torch.as_tensor(attention_mask).cpu()
+        mask = numbers(attention_mask)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"attention_mask {brief(attention_mask)} is not a rectangular array ({error}).") from error
     if mask.shape != shape:

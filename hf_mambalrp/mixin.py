@@ -17,6 +17,7 @@ from hf_mambalrp.generation import explain_generated
 from hf_mambalrp.generation_explanation import GenerationExplanation
 from hf_mambalrp.hidden_attention import HiddenAttention
 from hf_mambalrp.state_spaces import HUB_OPTIONS, load
+from hf_mambalrp.tokenizing import beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,10 +64,11 @@ class MambaLRPMixin:
             attention_mask: (B, L), 1 for tokens, 0 for padding on either side; None is all tokens.
             inputs_embeds: (B, L, D) instead of ids.
             tokenizer: read texts and name tokens with it; by default the one in the model's own repository or folder.
-            target: what is explained. None, the predicted class or next token; an id; a label's name or a token's text;
-                a list or (B,) tensor with one a row; a function of the logits (B, V) -> (B,). A text of several tokens
-                is scored by the sum of its tokens' logits, each fed back before the next; fed-back tokens appear in the
-                result behind the input.
+            target: what is explained. None, the predicted class or next token; an id; a label's name, or for a language
+                model the text by which the input is continued; a list or (B,) tensor with one a row; a function of the
+                logits (B, V) -> (B,). A text is put behind the input as it stands, whatever the tokenizer: " Paris" is
+                a new word, "Paris" continues the last one. One of several tokens is scored by the sum of its tokens'
+                logits, each fed back before the next; fed-back tokens appear in the result behind the input.
             contrast: same forms; the score is then logit(target) - logit(contrast).
             position: for a language model, whose prediction to explain: a column, or one a row, negative from the last
                 real token; default the last real token of each row.
@@ -121,7 +123,7 @@ class MambaLRPMixin:
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         tokenizer: Any = None,
-        max_new_tokens: int = 20,
+        max_new_tokens: int | None = None,
         method: str = "mambalrp",
         chunk_size: int | str = "auto",
         backend: str = "auto",
@@ -137,18 +139,25 @@ class MambaLRPMixin:
             input_ids: (B, L).
             attention_mask: (B, L).
             tokenizer: as for :meth:`explain`.
-            max_new_tokens: at most as many tokens; a row ends earlier at the end-of-sequence token.
+            max_new_tokens: at most as many tokens a row; None is what ``generation_config`` or the model's own says, 20
+                where neither does.
             method: a method that is one modified gradient: "mambalrp", "lrp_ln" or "gradient_x_input".
             chunk_size: as for :meth:`explain`.
             backend: as for :meth:`explain`.
             check_forward: as for :meth:`explain`.
-            **generate_options: passed to ``generate``; greedy unless said otherwise (``do_sample=False``).
+            **generate_options: those of ``generate``, such as ``generation_config`` or ``stop_strings``. What is given
+                here wins over ``generation_config``, that over the model's own, as in transformers; greedy where none
+                of them says otherwise. Each row gets the tokens that it gets alone: ``generate`` sees no padding, and
+                one row at a time where more than end tokens and lengths decide when it ends (so a stopping criterion
+                or logits processor of one's own is called with one row).
 
         Returns:
             A :class:`GenerationExplanation`: ``relevance`` (B, generated, all), prompts padded on the left.
 
         Raises:
             UnknownArchitectureError: a classifier.
+            OptionError: an option that ``generate`` does not know or cannot do with this model; several sequences a
+                row; a target or contrast, which belong to :meth:`explain`.
             Errors of :meth:`explain`.
         """
         return explain_generated(
@@ -258,6 +267,7 @@ class MambaLRPMixin:
                 "would be random and so would their explanation. Load a checkpoint that was trained with this head; "
                 f"to train one, use {stock_class(cls).__name__}. Other names are mapped by key_mapping={{...}}."
             )
+        beside(model)
         return (model, info) if wants_info else model
 
     def push_to_hub(

@@ -10,16 +10,33 @@ from torch import Tensor
 
 from hf_mambalrp.errors import TargetError
 from hf_mambalrp.families import Network
-from hf_mambalrp.inputs import TokenizerSource, brief
+from hf_mambalrp.inputs import Batch, TokenizerSource, brief, check_unicode
+from hf_mambalrp.tokenizing import TAIL, continuation, spelt
 
 LogitFunction = Callable[[Tensor], Tensor]
 
+AS_IT_STANDS = "it is put behind the input as it stands, so a new word begins with its space, such as ' Paris'"
+
 
 class Outputs:
-    """The names of a model's outputs: labels of a classifier, tokens of a language model."""
+    """The names of a model's outputs: labels of a classifier, tokens of a language model.
 
-    def __init__(self, network: Network, tokenizers: TokenizerSource) -> None:
+    Args:
+        network: the model.
+        tokenizers: reads a target's text.
+        batch: what a target continues, up to and including the positions ``last`` (B,); None where it is not known.
+        last: see ``batch``.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        tokenizers: TokenizerSource,
+        batch: Batch | None = None,
+        last: Tensor | None = None,
+    ) -> None:
         self.network, self.tokenizers = network, tokenizers
+        self.batch, self.last = batch, last
         self.size = network.num_outputs
 
     @property
@@ -27,8 +44,10 @@ class Outputs:
         """ "token" or "class"."""
         return "token" if self.network.is_language_model else "class"
 
-    def ids_of(self, value: Any, name: str) -> tuple[int, ...]:
-        """Output ids of one target: an id, a label's name or a text of one or more tokens.
+    def ids_of(self, value: Any, name: str, row: int) -> tuple[int, ...]:
+        """Output ids of one target: an id, a label's name or the text by which the row's input is continued.
+
+        The text is put behind the input as it stands: " Paris" is a new word, "Paris" continues the last one.
 
         Raises:
             TargetError: out of range, unknown, ambiguous or of another type.
@@ -43,7 +62,9 @@ class Outputs:
                 )
             return (number,)
         if isinstance(value, str):
-            return self._token_ids(value, name) if self.network.is_language_model else (self._label_id(value, name),)
+            return (
+                self._token_ids(value, name, row) if self.network.is_language_model else (self._label_id(value, name),)
+            )
         raise TargetError(
             f"{name}={brief(value)} is a {type(value).__name__}. Allowed: None, an id, a "
             f"{'token text' if self.network.is_language_model else 'label name'}, a list or (B,) tensor, one a row, "
@@ -55,7 +76,7 @@ class Outputs:
         if not self.network.is_language_model:
             return str(self._labels().get(ids[0], ids[0]))
         tokenizer = self.tokenizers.find()
-        return " ".join(f"#{i}" for i in ids) if tokenizer is None else str(tokenizer.decode(list(ids)))
+        return " ".join(f"#{i}" for i in ids) if tokenizer is None else spelt(tokenizer, ids)
 
     def _labels(self) -> dict[int, str]:
         return {int(i): str(label) for i, label in (self.network.config.id2label or {}).items()}
@@ -71,14 +92,32 @@ class Outputs:
             f"{name}={brief(text)} {problem}. Its classes are {brief(labels, 300)}; give a name or an id."
         )
 
-    def _token_ids(self, text: str, name: str) -> tuple[int, ...]:
+    def _token_ids(self, text: str, name: str, row: int) -> tuple[int, ...]:
         tokenizer = self.tokenizers.get(f"for {name}={text!r}")
-        ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+        check_unicode(text, f"{name}={brief(text)}", TargetError)
+        ids = continuation(tokenizer, self._before(row, tokenizer), text)
         if not ids:
+            raise TargetError(f"{name}={brief(text)} has no tokens; {AS_IT_STANDS}.")
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        if unknown is not None and unknown in ids and str(tokenizer.unk_token) not in text:
             raise TargetError(
-                f"{name}={text!r} has no tokens; give a text such as ' Paris', the leading space included."
+                f"{name}={brief(text)} is not in the tokenizer's vocabulary: it reads {brief(spelt(tokenizer, ids))}. "
+                f"Give another text ({AS_IT_STANDS}) or a token's id."
             )
         return ids
+
+    def _before(self, row: int, tokenizer: Any) -> str:
+        """The text of a row up to and including the position whose prediction is explained."""
+        if self.batch is None or self.last is None or self.batch.input_ids is None:
+            return ""
+        end = int(self.last[row]) + 1
+        text = None if self.batch.texts is None else self.batch.texts[row]
+        if text is not None and not bool(self.batch.attention_mask[row, end:].any()):
+            return text
+        if text is not None and self.batch.offsets is not None:  # texts are padded on the right
+            return text[: max(stop for _, stop in self.batch.offsets[row][:end])]
+        ids = self.batch.input_ids[row, :end][self.batch.attention_mask[row, :end] != 0]
+        return str(tokenizer.decode(ids[-TAIL:].tolist(), skip_special_tokens=True))
 
 
 def _index(value: Any) -> int | None:
@@ -156,5 +195,5 @@ def resolve_target(value: Any, name: str, batch_size: int, outputs: Outputs) -> 
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
         if len(value) != batch_size:
             raise TargetError(f"{name} has {len(value)} entries for a batch of {batch_size} rows; give one per row.")
-        return Target([outputs.ids_of(entry, f"{name}[{row}]") for row, entry in enumerate(value)])
-    return Target([outputs.ids_of(value, name)] * batch_size)
+        return Target([outputs.ids_of(entry, f"{name}[{row}]", row) for row, entry in enumerate(value)])
+    return Target([outputs.ids_of(value, name, row) for row in range(batch_size)])

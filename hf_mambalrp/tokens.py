@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.inputs import Batch
+from hf_mambalrp.tokenizing import encode
 
 Span = tuple[int, int]
 
@@ -66,7 +67,7 @@ def _place(ids: list[int], text: str | None, spans: list[Span], tokenizer: Any) 
     """
     if text is None:
         decoded = str(tokenizer.decode(ids))
-        encoding = tokenizer(decoded, return_offsets_mapping=True)
+        encoding = encode(tokenizer, decoded, return_offsets_mapping=True)
         if list(encoding["input_ids"]) == ids:
             return decoded, [(start, end) for start, end in encoding["offset_mapping"]]
         text = ""

@@ -10,6 +10,7 @@ from hf_mambalrp.errors import OptionError, TargetError
 from hf_mambalrp.evaluation.perturbation import ZERO
 from hf_mambalrp.inputs import TokenizerSource
 from hf_mambalrp.methods import METHODS, method_named
+from hf_mambalrp.tokenizing import continuation, spelt
 
 OUTPUTS = ("logit", "probability")
 INSERTIONS = ("remove", "replace")
@@ -85,16 +86,16 @@ def resolve_replacement(value: Any, tokenizers: TokenizerSource, vocabulary: int
     if value in ("auto", "zero"):
         return ZERO, "zero embedding"
     if isinstance(value, str):
-        ids = tokenizer(value, add_special_tokens=False)["input_ids"]
+        ids = continuation(tokenizer, "", value)
         if len(ids) != 1:
             raise OptionError(
-                f"replacement={value!r} has {len(ids)} tokens; give a text of one token (with its leading space), an "
-                "id, 'zero' for a zero embedding, or 'auto'."
+                f"replacement={value!r} has {len(ids)} tokens; give a text of one token as it stands inside a text (a "
+                "word with the space in front of it), an id, 'zero' for a zero embedding, or 'auto'."
             )
         value = int(ids[0])
     if not _is_int(value) or not 0 <= value < vocabulary:
         raise OptionError(f"replacement={value!r} is not allowed; token ids are 0..{vocabulary - 1}.")
-    return value, f"{tokenizer.decode([value])!r} (id {value})"
+    return value, f"{spelt(tokenizer, [value])!r} (id {value})"
 
 
 def _one_of(option: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -86,7 +86,7 @@ def write_card(model: Any, folder: str | Path, name: str, explanations: Any, eva
 
 def _tokenizer(model: Any) -> Any | None:
     """The tokenizer beside the model, or None."""
-    return TokenizerSource(None, Network(model, FAMILIES)).find()
+    return TokenizerSource(None, Network(model, FAMILIES)).find(again=True)
 
 
 def _read(one: AnyExplanation, row: int) -> str:

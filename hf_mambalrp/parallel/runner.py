@@ -27,6 +27,7 @@ from hf_mambalrp.parallel.sources import Columns, Row, check, check_first, count
 from hf_mambalrp.parallel.store import Begun, Store
 from hf_mambalrp.parallel.together import everywhere, on_main
 from hf_mambalrp.targets import Outputs
+from hf_mambalrp.tokenizing import encode
 
 OnError = Literal["raise", "skip"]
 ROW_ERRORS = (InputError, TargetError, NonFiniteRelevanceError)
@@ -300,7 +301,7 @@ class _Run:
         lengths: list[int] = []
         for start in range(0, len(texts), TOGETHER):
             part = texts[start : start + TOGETHER]
-            found = self.tokenizer(part)["input_ids"]
+            found = encode(self.tokenizer, part)["input_ids"]
             lengths += [len(ids) if text else 0 for text, ids in zip(part, found, strict=True)]
         return lengths
 

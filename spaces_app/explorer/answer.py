@@ -47,7 +47,7 @@ def answer(question: Question) -> Answer:
 @lru_cache(maxsize=KEPT)
 def _answered(question: Question) -> Answer:
     _, tokenizer = LOADED.get(question.entry)
-    length = len(tokenizer(question.text)["input_ids"])
+    length = len(tokenizer(question.text, verbose=False)["input_ids"])
     most = {"document": LIMITS.document_tokens, "attention": LIMITS.attention_tokens}.get(question.kind, LIMITS.tokens)
     if length > most:
         raise RefusedError(f"The text has {length:,} tokens, and at most {most:,} are read here. Shorten it a little.")
@@ -94,7 +94,7 @@ def _attend(question: Question, model: Any, tokenizer: Any) -> Answer:
 def _chances(question: Question, model: Any, tokenizer: Any) -> list[tuple[str, float]]:
     """What the model says by itself: all classes, or the likeliest next tokens."""
     with torch.inference_mode():
-        encoded = tokenizer(question.text, return_tensors="pt").to(model.device)
+        encoded = tokenizer(question.text, return_tensors="pt", verbose=False).to(model.device)
         logits = model(encoded["input_ids"], attention_mask=encoded["attention_mask"]).logits[0].float()
     if question.kind == "next":
         top = logits[-1].softmax(-1).topk(min(LIKELY, logits.shape[-1]))

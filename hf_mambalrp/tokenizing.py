@@ -1,0 +1,119 @@
+"""What is asked of a tokenizer: to be loaded, to read text, and to say which tokens a text has behind another one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+TAIL = 1000
+"""Characters of a text that can decide how what follows it is split into tokens."""
+NEUTRAL = (":", "\n")
+"""Prefixes that a tokenizer joins to hardly anything."""
+
+
+def load_tokenizer(path: str, revision: str | None = None) -> Any | None:
+    """The tokenizer of a folder or Hub id, None where there is none."""
+    try:
+        found = AutoTokenizer.from_pretrained(path, **({} if revision is None else {"revision": revision}))
+    except (OSError, ValueError, KeyError, ImportError):
+        return None
+    # Where there are no files of one, transformers 5 makes one up, of special tokens only.
+    return None if len(found) <= len(found.all_special_ids) else found
+
+
+def encode(tokenizer: Any, text: str | list[str], **options: Any) -> Any:
+    """What the tokenizer returns for ``text``, without its warning of a longest input, which Mamba does not have."""
+    quiet = {"verbose": False} if isinstance(tokenizer, PreTrainedTokenizerBase) else {}
+    return tokenizer(text, **quiet, **options)
+
+
+def continuation(tokenizer: Any, before: str, text: str) -> tuple[int, ...]:
+    """Ids of the tokens by which ``before`` is continued where ``text`` is put behind it as it stands.
+
+    They are what ``tokenizer(before + text)`` has behind the tokens of ``before``. Where it joins both in one token
+    ("is" and "land"), or where nothing is known to stand before, they are those of ``text`` behind a neutral character:
+    a space in front begins a word, no space continues one, whatever the tokenizer itself puts before what it reads.
+    """
+    for prefix in (before[-TAIL:], *NEUTRAL):
+        found = _behind(tokenizer, prefix, text) if prefix else ()
+        if found:
+            return found
+    return tuple(encode(tokenizer, text, add_special_tokens=False)["input_ids"])
+
+
+def _behind(tokenizer: Any, prefix: str, text: str) -> tuple[int, ...]:
+    """What ``prefix + text`` has behind the tokens of ``prefix``; () where it does not keep these."""
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    placed = {"return_offsets_mapping": True} if fast else {}
+    both = encode(tokenizer, prefix + text, add_special_tokens=False, **placed)
+    first = list(encode(tokenizer, prefix, add_special_tokens=False)["input_ids"])
+    ids = list(both["input_ids"])
+    if ids[: len(first)] != first:
+        return ()
+    # Equal ids are not enough: an unknown word stays the unknown token when it is continued.
+    if fast and first:
+        joined = both["offset_mapping"][len(first) - 1][1] > len(prefix)
+    else:
+        joined = bool(first) and first[-1] == getattr(tokenizer, "unk_token_id", None)
+    return () if joined else tuple(ids[len(first) :])
+
+
+def spelt(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text that tokens add to what stands before them; decoded alone they could lose the space in front."""
+    for prefix in NEUTRAL:
+        before = list(encode(tokenizer, prefix, add_special_tokens=False)["input_ids"])
+        if not before or getattr(tokenizer, "unk_token_id", None) in before:
+            continue
+        both, first = str(tokenizer.decode([*before, *ids])), str(tokenizer.decode(before))
+        if both.startswith(first):
+            return both[len(first) :]
+    return str(tokenizer.decode(list(ids)))
+
+
+class Beside:
+    """The place that a model was loaded from, and the tokenizer found there."""
+
+    def __init__(self, name: str, revision: str | None) -> None:
+        self.name, self.revision = name, revision
+        self.folder = Path(name).resolve() if name and Path(name).is_dir() else None
+        self._state: object = None
+        self._found: Any | None = None
+
+    def tokenizer(self, again: bool) -> Any | None:
+        """The tokenizer, loaded anew where the folder's files have changed.
+
+        Of a Hub id it stays the one of the model's revision. That there is none is remembered, since asking takes
+        time, unless ``again`` is True.
+        """
+        if not self.name:
+            return None
+        state = True if self.folder is None else _state(self.folder)
+        if state != self._state or (again and self._found is None):
+            self._found = load_tokenizer(str(self.folder or self.name), self.revision)
+            self._state = state
+        return self._found
+
+
+def _state(folder: Path) -> object:
+    """Changes whenever a file in the folder does."""
+    try:  # a link may lead nowhere
+        found = [(path.name, path.stat() if path.exists() else path.lstat()) for path in folder.iterdir()]
+    except OSError:
+        return ()
+    return sorted((name, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino) for name, stat in found)
+
+
+_places: "WeakKeyDictionary[nn.Module, Beside]" = WeakKeyDictionary()
+
+
+def beside(model: nn.Module) -> Beside:
+    """Where the model was loaded from. Called when it is loaded, since a relative path is not the same ever after."""
+    config: Any = model.config
+    name = str(getattr(config, "_name_or_path", "") or "")
+    found = _places.get(model)
+    if found is None or found.name != name:
+        found = _places[model] = Beside(name, getattr(config, "_commit_hash", None))
+    return found
