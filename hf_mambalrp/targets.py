@@ -11,6 +11,7 @@ from torch import Tensor
 from hf_mambalrp.errors import TargetError
 from hf_mambalrp.families import Network
 from hf_mambalrp.inputs import TokenizerSource, brief
+from hf_mambalrp.tokens import spelling
 
 LogitFunction = Callable[[Tensor], Tensor]
 
@@ -55,7 +56,7 @@ class Outputs:
         if not self.network.is_language_model:
             return str(self._labels().get(ids[0], ids[0]))
         tokenizer = self.tokenizers.find()
-        return " ".join(f"#{i}" for i in ids) if tokenizer is None else str(tokenizer.decode(list(ids)))
+        return " ".join(f"#{i}" for i in ids) if tokenizer is None else spelling(ids, tokenizer)
 
     def _labels(self) -> dict[int, str]:
         return {int(i): str(label) for i, label in (self.network.config.id2label or {}).items()}
