@@ -219,8 +219,10 @@ class Explanation(Shown, Rows):
     def words(self, row: int = 0, *, level: Level = "word") -> "list[Word]":
         """Return the words of a row in reading order; their relevance sums to the relevance of the row.
 
-        Sub-words are merged while no white space lies between them, so ``"film,"`` is one word; in a script without
-        spaces, such as Chinese or Thai, tokens stay words. Special tokens and tokens of white space stay alone.
+        Sub-words are merged into words, and punctuation is a word of its own: ``"film."`` is ``"film"`` and ``"."``,
+        where the tokenizer has a token for each. A word keeps what stands inside it (``don't``, ``3.14``, addresses)
+        and its accents, whatever the tokenizer leaves out. In a script without spaces, such as Chinese or Thai, tokens
+        stay words, and so they do in a row without any, such as DNA. Special tokens and white space stay alone.
         ``level="token"`` merges nothing. IndexError: no such row.
         """
         from hf_mambalrp.viz.words import merge_words, token_words

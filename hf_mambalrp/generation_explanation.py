@@ -103,6 +103,7 @@ class GenerationExplanation(Shown, Rows):
         t = row_indices(t, self.relevance.shape[1])[0]
         end = self.prompt_length + t
         whole = self.conservation
+        offsets = None if self.offsets is None else [row[:end] for row in self.offsets]
         return Explanation(
             relevance=self.relevance[:, t, :end],
             tokens=[row[:end] for row in self.tokens],
@@ -117,11 +118,19 @@ class GenerationExplanation(Shown, Rows):
             method=self.method,
             conservation=Conservation(whole.score[:, t], whole.relevance[:, t], whole.biases[:, t]),
             position=torch.full((len(self),), end - 1),
-            offsets=None if self.offsets is None else [row[:end] for row in self.offsets],
-            texts=self.texts,
+            offsets=offsets,
+            texts=[self._text_before(row, end) for row in range(len(self))] if offsets and self.texts else self.texts,
             model_id=self.model_id,
             versions=self.versions,
         )
+
+    def _text_before(self, row: int, end: int) -> str:
+        """The text of a row up to the token at ``end``: all that no later token covers."""
+        assert self.offsets is not None
+        assert self.texts is not None
+        reached = max(stop for _, stop in self.offsets[row][:end])
+        later = [start for start, stop in self.offsets[row][end:] if start < stop]
+        return self.texts[row][: max(reached, min(later, default=len(self.texts[row])))]
 
     def generated(self, row: int = 0) -> list[int]:
         """Return the steps that a row took: all T, or fewer if it ended earlier."""

@@ -12,6 +12,7 @@ from hf_mambalrp.errors import TargetError
 from hf_mambalrp.families import Network
 from hf_mambalrp.inputs import Batch, TokenizerSource, brief, check_unicode
 from hf_mambalrp.tokenizing import TAIL, continuation, spelt
+from hf_mambalrp.tokens import INCOMPLETE, UNKNOWN, spelling
 
 LogitFunction = Callable[[Tensor], Tensor]
 
@@ -76,7 +77,13 @@ class Outputs:
         if not self.network.is_language_model:
             return str(self._labels().get(ids[0], ids[0]))
         tokenizer = self.tokenizers.find()
-        return " ".join(f"#{i}" for i in ids) if tokenizer is None else spelt(tokenizer, ids)
+        if tokenizer is None:
+            return " ".join(f"#{i}" for i in ids)
+        try:
+            text = spelt(tokenizer, ids)
+        except UNKNOWN:  # an id of a padded vocabulary
+            text = ""
+        return text if text and INCOMPLETE not in text else spelling(ids, tokenizer)
 
     def _labels(self) -> dict[int, str]:
         return {int(i): str(label) for i, label in (self.network.config.id2label or {}).items()}

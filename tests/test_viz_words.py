@@ -1,14 +1,19 @@
 """Tokens become words without losing relevance, whatever the tokenizer does with spaces and bytes."""
 
 import math
+import time
+import unicodedata
+from itertools import pairwise
 
 import pytest
 import torch
 from results import byte_level, explanation
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from hf_mambalrp.errors import OptionError
+from hf_mambalrp.viz.segments import kinds, segments
 from hf_mambalrp.viz.wording import label, shorten, signed, visible
-from hf_mambalrp.viz.words import layout, merge_words
+from hf_mambalrp.viz.words import layout, merge_words, token_words
 
 CORPUS = "The film is brilliant, moving and it is slow. Don't!"
 BYTE_LEVELS = [(trim, prefix) for trim in (None, True, False) for prefix in (True, False)]
@@ -43,11 +48,11 @@ def assert_complete(ex):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("The film is brilliant, moving.", ["The", "film", "is", "brilliant,", "moving."]),
-        ("Don't! (film)", ["Don't!", "(film)"]),
-        ("I 🙂 it 👩‍🚀!", ["I", "🙂", "it", "👩‍🚀!"]),
+        ("The film is brilliant, moving.", ["The", "film", "is", "brilliant", ",", "moving", "."]),
+        ("Don't! (film)", ["Don't", "!", "(", "film", ")"]),
+        ("I 🙂 it 👩‍🚀!", ["I", "🙂", "it", "👩‍🚀", "!"]),
         ("été 日本 naïve", ["été", "日", "本", "naïve"]),
-        ("この映画は、とても好きABC。", [*"この映画", "は、", *"とても好き", "ABC。"]),
+        ("この映画は、とても好きABC。", [*"この映画は、とても好き", "ABC", "。"]),
         ("한국 영화", ["한국", "영화"]),
     ],
 )
@@ -99,7 +104,8 @@ def test_a_space_before_a_word_belongs_to_it_and_other_white_space_does_not(trim
         offsets[1], offsets[4], offsets[5] = (2, 2), (6, 6), (7, 8)
     expected = [
         ("a", 1, (0,)),
-        ("(b)", 14, (1, 2, 3)),
+        ("(b", 6, (1, 2)),
+        (")", 8, (3,)),
         (" ", 16, (4,)),
         ("c", 32, (5,)),
         ("\n", 64, (6,)),
@@ -110,7 +116,7 @@ def test_a_space_before_a_word_belongs_to_it_and_other_white_space_does_not(trim
         words = merge_words(tokens, relevance, range(8), special=[False] * 8, offsets=places, text=source)
         assert [(word.text, word.relevance, word.tokens) for word in words] == expected
         if source:
-            assert [text[word.start : word.end] for word in words if word.text.strip()] == ["a", "(b)", "c", "d"]
+            assert [text[word.start : word.end] for word in words if word.text.strip()] == ["a", "(b", ")", "c", "d"]
 
 
 @pytest.mark.parametrize("left", [True, False])
@@ -127,6 +133,137 @@ def test_padding_is_in_no_word(left):
     assert [word.text for word in ex.words()] == ["film", "ok"]
     assert [word.relevance for word in ex.words()] == ([6.0, 8.0] if left else [3.0, 4.0])
     assert ex.words()[0].tokens == ((1, 2) if left else (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A dull film.", "A dull film ."),
+        ("“Wow!!! (really?)”, he said…", "“ Wow !!! ( really ? ) ” , he said …"),
+        ("wait...what?! film.It -- no—yes", "wait ... what ? ! film . It -- no — yes"),
+        ("don't rock'n'roll it’s 'tis dogs' ‘so’", "don't rock'n'roll it’s ' tis dogs ' ‘ so ’"),
+        ("well-known -5 pre- non‑stop snake_case __x", "well-known - 5 pre - non‑stop snake_case __ x"),
+        ("3.14 1,000,000 10:30 8/10 v1.2 5% $9 2021.", "3.14 1,000,000 10:30 8/10 v1.2 5 % $ 9 2021 ."),
+        ("U.S.-based, e.g. a.m. Mr. I. am", "U.S. - based , e.g. a.m. Mr . I . am"),
+        ("(http://a.b/c?d=1&e=f), www.x.org. Me@x.co.uk!", "( http://a.b/c?d=1&e=f ) , www.x.org . Me@x.co.uk !"),
+        ("#great @you_2 # C# C++ R2-D2", "#great @you_2 # C # C ++ R2-D2"),
+        ("👍👍🏽! 👨‍👩‍👧 🇩🇪🇫🇷 1️⃣ ❤️‍🔥", "👍👍🏽 ! 👨‍👩‍👧 🇩🇪 🇫🇷 1️⃣ ❤️‍🔥"),
+        ("हिन्दी फ़िल्म। می‌خواهم؟ ไม่", "हिन्दी फ़िल्म । می‌خواهم ؟ ไ ม่"),
+        (unicodedata.normalize("NFD", "café, 좋다."), unicodedata.normalize("NFD", "café , 좋다 .")),
+    ],
+)
+def test_segments(text, expected):
+    assert [text[start:end] for start, end in segments(kinds(text))] == expected.split(" ")
+
+
+@pytest.mark.parametrize("part", ["ACGT", "a@", "a.b-", "www.", "b.", "😀\u200d", "e\u0301", "l://"])
+def test_segments_of_a_long_text_without_white_space_take_no_time(part):
+    text, began = part * 50_000, time.perf_counter()
+    assert "".join(text[start:end] for start, end in segments(kinds(text))) == text
+    assert time.perf_counter() - began < 5, "a quadratic search would take an hour"
+
+
+def test_a_token_of_a_word_and_punctuation_is_not_split():
+    """Of a tokenizer that has "film." and "New York" in its vocabulary."""
+    text, offsets = "A film. New York!?", [(0, 1), (1, 7), (7, 16), (16, 17), (17, 18)]
+    words = merge_words(["A", " film.", " New York", "!", "?"], [1.0, 2, 4, 8, 16], range(5), special=[False] * 5,
+                        offsets=offsets, text=text)  # fmt: skip
+    assert [(word.text, word.relevance, word.start, word.end) for word in words] == [
+        ("A", 1, 0, 1), ("film.", 2, 2, 7), ("New York", 4, 8, 16), ("!", 8, 16, 17), ("?", 16, 17, 18),
+    ]  # fmt: skip
+
+
+NORMALIZERS = {
+    "NFC": normalizers.NFC(),
+    "NFD": normalizers.NFD(),
+    "NFKC": normalizers.NFKC(),
+    "lower case": normalizers.Lowercase(),
+    "no accents": normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()]),
+    "BERT": normalizers.BertNormalizer(),
+    "no emoji": normalizers.Replace(Regex(r"[\U0001F300-\U0001FAFF\u200d]"), ""),
+    "a word less": normalizers.Replace("leads", ""),
+}
+HARD = [
+    "café", "cafe\u0301 noir", unicodedata.normalize("NFD", "좋다, très naïve Việt!"), "ﬁlm ½ Ⅻ ①", "İstanbul ẞ",
+    "good🙂film 👩‍🚀, 🇩🇪 1️⃣ end", "two leads are", "a\u0301\u0301\u0301b x\u0000y a\u00adb", "한국 日本。は、 ไม่ดี",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+@pytest.mark.parametrize("splits", ["bytes", "characters", "words"])
+def test_words_cover_every_character(name, splits):
+    """Whatever the tokenizer leaves out of its spans, of all between the first character covered and the last."""
+    for text in HARD:
+        if splits == "bytes":
+            tokenizer = byte_level(CORPUS, trim_offsets=False, add_prefix_space=False)
+        else:
+            tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+            behavior = "isolated" if splits == "characters" else "removed"
+            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"." if splits == "characters" else r"\s+"), behavior)
+        tokenizer.normalizer = NORMALIZERS[name]
+        ex = encoded(tokenizer, text)
+        assert_complete(ex)
+        words = ex.words()
+        spans = [(word.start, word.end) for word in words if word.start < word.end]
+        assert spans == sorted(spans)
+        assert all(end <= start for (_, end), (start, _) in pairwise(spans)), "no character is in two words"
+        covered = [place for span in spans for place in range(*span)]
+        first = min(start for start, end in ex.offsets[0] if start < end)
+        last = max(end for _, end in ex.offsets[0])
+        left_out = {*range(first, last)} - {*covered}
+        assert "".join(text[i] for i in left_out).strip() == ""
+        assert all(text[start:end] == text[start:end].strip() for start, end in spans if text[start:end].strip())
+
+
+def test_words_keep_accents_that_the_tokenizer_takes_away():
+    tokenizer = byte_level(CORPUS, trim_offsets=True, add_prefix_space=False)
+    for name in ("NFC", "no accents"):
+        tokenizer.normalizer = NORMALIZERS[name]
+        for text in ("cafe\u0301", unicodedata.normalize("NFD", "좋다 좋다"), "un cafe\u0301 noir"):
+            words = encoded(tokenizer, text).words()
+            assert [word.text for word in words] == text.split()
+            shown = "".join(before + word for before, word, _ in layout(words, text, "word"))
+            assert shown == text
+
+
+def test_a_word_that_the_tokenizer_leaves_out_has_no_tokens_and_no_relevance():
+    text, tokens, offsets = "a good🙂 film 🙂", ["a", "good", "film"], [(0, 1), (2, 6), (8, 12)]
+    words = merge_words(tokens, [1.0, 2, 4], range(3), special=[False] * 3, offsets=offsets, text=text)
+    assert [(word.text, word.relevance, word.tokens) for word in words] == [
+        ("a", 1, (0,)), ("good", 2, (1,)), ("🙂", 0, ()), ("film", 4, (2,)),
+    ]  # fmt: skip
+    assert "".join(before + word for before, word, _ in layout(words, text, "word")) == "a good🙂 film"
+    token_level = token_words(tokens, [1.0, 2, 4], range(3), offsets)
+    assert [before + word for before, word, _ in layout(token_level, text, "token")] == ["a", " good", "… film"]
+
+
+@pytest.mark.parametrize(("length", "merges"), [(1, True), (7, True), (8, False), (300, False)])
+def test_letters_of_a_row_without_white_space(length, merges):
+    """DNA, a token a letter: one word would have the row's sum and say nothing."""
+    text = ("ACGT" * length)[:length]
+    ex = explanation(text, pattern=".")
+    assert [word.text for word in ex.words()] == ([text] if merges else list(text))
+    between = explanation(f"read {text}.", pattern=" ?.")
+    assert [word.text for word in between.words()] == ["read", *([text] if length < 40 else list(text)), "."]
+
+
+def test_parts_of_a_character_stay_together_in_a_row_without_white_space():
+    text = "e\u0301🇩🇪👩‍🚀" + "x" * 60
+    pieces = merge_words([*text], [1.0] * len(text), range(len(text)), special=[False] * len(text), text=text,
+                         offsets=[(i, i + 1) for i in range(len(text))])  # fmt: skip
+    assert [word.text for word in pieces] == ["e\u0301", "🇩🇪", "👩‍🚀", *"x" * 60]
+
+
+def test_a_token_without_a_span_inside_a_word_is_of_it_and_a_special_one_is_not():
+    tokens, offsets = ["fi", "", "lm", " x"], [(0, 2), (0, 0), (2, 4), (4, 6)]
+    for special, expected in ((False, ["film", "x"]), (True, ["fi", "<s>", "lm", "x"])):
+        tokens[1] = "<s>" if special else ""
+        words = merge_words(tokens, [1.0, 2, 4, 8], range(4), special=[False, special, False, False], offsets=offsets,
+                            text="film x")  # fmt: skip
+        assert [word.text for word in words] == expected
+        assert [i for word in words for i in word.tokens] == [0, 1, 2, 3]
+    spans = [(word.start, word.end) for word in words]
+    assert spans == [(0, 2), (0, 0), (2, 4), (5, 6)]
 
 
 @pytest.mark.parametrize("mark", ["Ġ", "▁", " "])
@@ -198,6 +335,20 @@ def test_layout_of_words_without_places():
         assert [before + word for before, word, _ in layout(ex.words(), text, "word")] == expected
         shown = [before + word for before, word, _ in layout(ex.words(level="token"), text, "token")]
         assert shown == ["The", " fi", "lm", " is", " slow"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        (["▁The", "▁fi", "lm", ".", "▁(", "x", ")", "</s>"], "The film. (x)</s>"),
+        (["A", " ", "film", "\n", "\n", "b"], "A film⏎\n⏎\nb"),
+        (["#3", "#14"], "#3 #14"),
+    ],
+)
+def test_layout_of_words_without_places_keeps_the_white_space_of_the_tokens(tokens, expected):
+    special = [token == "</s>" for token in tokens]
+    words = merge_words(tokens, [1.0] * len(tokens), range(len(tokens)), special=special, offsets=None, text=None)
+    assert "".join(before + word for before, word, _ in layout(words, None, "word", tokens)) == expected
 
 
 def test_layout_of_tokens_that_lost_their_space():

@@ -119,7 +119,7 @@ def _words(ex: Explanation, positive: str, negative: str) -> list[tuple[str, flo
     words = []
     for word in ex.words():
         text = word.text.lower().strip(STRIPPED)
-        if text and not (special is not None and bool(special[0, list(word.tokens)].all())):
+        if text and word.tokens and not (special is not None and bool(special[0, list(word.tokens)].all())):
             words.append((text, sign * word.relevance))
     return words
 

@@ -156,7 +156,10 @@ def _colored(ex: "Explanation", row: int, level: "Level") -> str:
     peak = max((abs(word.relevance) for word in words), default=0.0)
     says = speaks(ex, row)
     text = None if ex.texts is None else ex.texts[row]
-    marks = (escape(before) + _mark(word, shown, peak, says) for before, shown, word in layout(words, text, level))
+    marks = (
+        escape(before) + _mark(word, shown, peak, says)
+        for before, shown, word in layout(words, text, level, ex.tokens[row])
+    )
     return f'<p class="text" lang="" dir="auto">{"".join(marks)}</p>'
 
 

@@ -101,8 +101,8 @@ def generation_map(ex: "GenerationExplanation", row: int, level: "Level", ax: "A
 def _chosen(ex: "Explanation", row: int, level: "Level", limit: int) -> "tuple[list[Word], list[str]]":
     """Pick the strongest words, in reading order, with a note if some are left out."""
     words = ex.words(row, level=level)
-    kept = {word.tokens for word in ex.top(limit, row, level=level)}
-    return [word for word in words if word.tokens in kept], _note(len(kept), len(words), level)
+    kept = {*ex.top(limit, row, level=level)}
+    return [word for word in words if word in kept], _note(len(kept), len(words), level)
 
 
 def _note(shown: int, count: int, level: str) -> list[str]:

@@ -130,13 +130,13 @@ def generation_summary(ex: "GenerationExplanation") -> str:
 
 
 def _text(ex: "Explanation", row: int, level: "Level") -> Text:
-    strongest = {word.tokens for word in ex.top(NUMBERED, row, level=level) if word.relevance}
+    strongest = {word for word in ex.top(NUMBERED, row, level=level) if word.relevance}
     words = ex.words(row, level=level)
     peak = max((abs(word.relevance) for word in words), default=0.0)
     line = Text()
-    for before, shown, word in layout(words, None if ex.texts is None else ex.texts[row], level):
+    for before, shown, word in layout(words, None if ex.texts is None else ex.texts[row], level, ex.tokens[row]):
         line.append(before)
-        if word.tokens in strongest:
+        if word in strongest:
             line.append_text(_numbered(shown, word, peak))
         else:
             line.append(shown, _style(strength(word.relevance, peak) * (-1 if word.relevance < 0 else 1)))

@@ -1,26 +1,28 @@
 """Words of a row: tokens merged, and laid out as the text they came from."""
 
 import math
-import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
+from hf_mambalrp.viz.segments import Span, cut, is_boundary, kinds, segments
 from hf_mambalrp.viz.wording import visible
-
-Span = tuple[int, int]
 
 MARKERS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 """How byte-level BPE and SentencePiece write white space inside a raw token."""
-
-UNSPACED = ("CJK ", "HIRAGANA ", "KATAKANA", "HALFWIDTH KATAKANA", "THAI ", "LAO ", "KHMER ", "MYANMAR ")
-"""How Unicode's names of the letters begin in scripts that put no space between words."""
+LONGEST = 40
+"""Characters of a word, at most: DNA is longer and has no white space."""
+MANY = 8
+"""So many tokens are no word where they are all of a row: it would have the row's sum and say nothing."""
 
 
 @dataclass(frozen=True)
 class Word:
     """A run of tokens: its text, its summed relevance, its characters ``start:end`` of the text, its token indices.
 
-    ``start == end`` where the tokens cover no character of the text.
+    ``start == end`` where the tokens cover no character of the text. ``tokens`` is empty, and the relevance 0, where
+    the tokenizer left a word out.
     """
 
     text: str
@@ -46,71 +48,101 @@ def merge_words(
     offsets: Sequence[Span] | None,
     text: str | None,
 ) -> list[Word]:
-    """Merge tokens into words; only white space separates words, so punctuation stays with its word.
+    """Merge tokens into the words and the punctuation of their text, as :func:`segments` cuts it.
 
-    In a script without spaces, such as Chinese or Thai, every token is a word, with the punctuation behind it.
+    No token is split: one that reaches over several segments merges them. Every character of ``text`` from the first
+    token to the last that is no white space is in exactly one word, whatever the tokenizer left out. A segment longer
+    than :data:`LONGEST`, or of :data:`MANY` tokens and the only one of its row, is no word: its tokens are.
 
-    With offsets, tokens merge while no white space of ``text`` lies between their spans; white space at the ends of a
-    span is ignored, and tokens that share one character (an emoji in bytes) merge. Without offsets, a token that
-    begins with white space, ``Ġ`` or ``▁`` begins a word, and if none does, nothing merges. Special tokens, tokens
-    without a span and tokens of nothing but white space are words of their own, except that the one space right
-    before a word belongs to it, as it does where the tokenizer keeps both in one token.
+    Special tokens, tokens of nothing but white space and tokens without a span are words of their own, but for one
+    without a span inside a word, and for the one space right before a word: it belongs to the word, as it does where
+    the tokenizer keeps both in one token.
+
+    Without offsets the text is the tokens themselves, with ``Ġ`` and ``▁`` for a space; if there is no white space in
+    them, nothing merges.
     """
-    pieces = [token.translate(MARKERS) for token in tokens]
-    if offsets is None or text is None:
-        return [
-            _word("".join(pieces[i] for i in group), (0, 0), relevance, group)
-            for group in _groups_by_marker(pieces, attended, special)
-        ]
-    spans = [_trim(span, text) for span in offsets]
+    pieces = {i: tokens[i].translate(MARKERS) for i in attended}
+    if text is not None and offsets is not None and any(offsets[i][0] < offsets[i][1] for i in attended):
+        placed, spans = True, {i: offsets[i] for i in attended}
+    else:
+        placed, spans, text = False, _joined(pieces), "".join(pieces.values())
+        if not any(map(str.isspace, text)):
+            return [_word(pieces[i], (0, 0), relevance, [i]) for i in attended]
+    inside = {i: _trim(span, text) for i, span in spans.items()}
+    groups = _groups(text, inside, {i for i in attended if special[i]}, {(i,) for i in attended if pieces[i] == " "})
     words = []
-    for group in _groups_by_span(pieces, spans, attended, special, text):
-        led = len(group) > 1 and not text[slice(*spans[group[0]])].strip()
-        start, end = spans[group[led]][0], max(spans[i][1] for i in group)
-        words.append(_word(text[start:end] or tokens[group[0]], (start, end), relevance, group))
+    for group in groups:
+        shown = text[group.start : group.end] or (tokens if placed else pieces)[group.tokens[0]]
+        words.append(_word(shown, (group.start, group.end) if placed else (0, 0), relevance, group.tokens))
     return words
 
 
-def _groups_by_span(
-    pieces: Sequence[str], spans: Sequence[Span], attended: Sequence[int], special: Sequence[bool], text: str
-) -> list[list[int]]:
-    groups: list[list[int]] = []
-    growing: Span | None = None  # start of the last token, end of the growing word
-    space_ends: int | None = None  # where a lone space ended, if it was the last token
-    for i in attended:
-        start, end = spans[i]
-        alone = special[i] or not text[start:end].strip()
-        touches = growing and start >= growing[0] and not any(map(str.isspace, text[growing[1] : start]))
-        begins = growing and start >= growing[1] and _begins_unspaced(text[start - 1 : start + 1])
-        if not alone and ((touches and not begins) or start == space_ends):
-            groups[-1].append(i)
+@dataclass
+class _Group:
+    """The tokens of a word, and its characters."""
+
+    tokens: list[int]
+    start: int
+    end: int
+
+
+def _groups(text: str, spans: dict[int, Span], special: set[int], spaces: set[tuple[int]]) -> list[_Group]:
+    """Group tokens whose segments touch, in their order; segments that no token covers stand between them."""
+    alone = {i for i, span in spans.items() if not text[slice(*span)].strip()} | special
+    cuts = _segments(text, spans, alone, special)
+    starts = [start for start, _ in cuts]
+    groups: list[_Group] = []
+    covered = -1  # segments before this one; what is before the first token and behind the last may be left out
+    word, at, reached, grows = _Group([], 0, 0), 0, -1, False  # the last word, where it is, its last segment
+    for i, (start, end) in spans.items():
+        while 0 <= covered < len(cuts) and cuts[covered][1] <= start:
+            groups.append(_Group([], *cuts[covered]))
+            covered += 1
+        first, last = bisect_right(starts, start) - 1, bisect_left(starts, end) - 1
+        if start < end:
+            covered = max(covered, last + 1)
+        if i in alone:
+            groups.append(_Group([i], start, end))
+            grows = grows and i not in special
+        elif grows and word.start <= start and first <= reached:
+            word.tokens += [*(j for group in groups[at + 1 :] for j in group.tokens), i]
+            word.end, reached = max(word.end, cuts[last][1]), max(reached, last)
+            del groups[at + 1 :]
         else:
-            groups.append([i])
-            growing = None
-        growing = None if alone else (start, max(end, growing[1] if growing else end))
-        space_ends = end if alone and pieces[i] == " " else None
+            begins = cuts[first][0]
+            if word.start < start < word.end:  # a special token without a span stands between them
+                word.end = begins = start
+            led = (
+                groups.pop().tokens if groups and groups[-1].end == start and tuple(groups[-1].tokens) in spaces else []
+            )
+            word, at, reached, grows = _Group([*led, i], begins, cuts[last][1]), len(groups), last, True
+            groups.append(word)
     return groups
 
 
-def _begins_unspaced(around: str) -> bool:
-    """Whether a word begins at the second of two characters without a space: it is a letter (a mark above one is not),
-    and one of the two is of a script without spaces.
-    """
-    return around[1:].isalnum() and any(unicodedata.name(letter, "").startswith(UNSPACED) for letter in around)
+def _segments(text: str, spans: dict[int, Span], alone: set[int], special: set[int]) -> list[Span]:
+    """The segments of a text, cut at special tokens, and at tokens where they are no words."""
+    of_text = kinds(text)
+    found = cut(segments(of_text), [edge for i in special if spans[i][0] < spans[i][1] for edge in spans[i]])
+    starts = [start for start, _ in found]
+    ordinary = [span for i, span in spans.items() if i not in alone]
+    begun = [bisect_right(starts, start) - 1 for start, _ in ordinary]
+    used = {*begun, *(bisect_left(starts, end) - 1 for _, end in ordinary)}
+    is_all = len(used) == 1 and len(ordinary) >= MANY
+    return cut(
+        found,
+        [
+            start
+            for (start, _), k in zip(ordinary, begun, strict=True)
+            if (is_all or found[k][1] - found[k][0] > LONGEST) and is_boundary(of_text, start)
+        ],
+    )
 
 
-def _groups_by_marker(pieces: Sequence[str], attended: Sequence[int], special: Sequence[bool]) -> list[list[int]]:
-    groups: list[list[int]] = []
-    growing = False
-    spaced = any(pieces[i] != pieces[i].strip() for i in attended)
-    for i in attended:
-        alone = special[i] or not pieces[i].strip() or not spaced
-        if growing and not alone and not pieces[i][0].isspace():
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-        growing = pieces[i] == " " or not (alone or pieces[i][-1].isspace())
-    return groups
+def _joined(pieces: dict[int, str]) -> dict[int, Span]:
+    """The span of each token in the text that they make one after another."""
+    ends = [*accumulate(map(len, pieces.values()))]
+    return {i: (end - len(piece), end) for (i, piece), end in zip(pieces.items(), ends, strict=True)}
 
 
 def _trim(span: Span, text: str) -> Span:
@@ -125,23 +157,32 @@ def _word(text: str, span: Span, relevance: Sequence[float], group: list[int]) -
     return Word(text.strip() or text, math.fsum(relevance[i] for i in group), *span, tuple(group))
 
 
-def layout(words: Sequence[Word], text: str | None, level: str) -> Iterator[tuple[str, str, Word]]:
+def layout(
+    words: Sequence[Word], text: str | None, level: str, tokens: Sequence[str] = ()
+) -> Iterator[tuple[str, str, Word]]:
     """Yield (white space before, text as shown, word): together they read like the original, and are safe to show.
 
-    White space that is a word of its own is shown as ``␣``, ``⏎``, ``⇥``; characters of ``text`` that no token covers
-    as an ellipsis. Words that have no place in the text stand a space apart.
+    White space that is a word of its own is shown as ``␣``, ``⏎``, ``⇥``; text that is in none of the ``words`` as an
+    ellipsis. Words that have no place in the text stand where the white space of ``tokens`` puts them, or a space apart
+    if there is none.
     """
     placed = text is not None and any(word.end > word.start for word in words)
+    pieces = [] if placed or level == "token" else [token.translate(MARKERS) for token in tokens]
+    spaced = any(map(str.isspace, "".join(pieces)))
     reached, before = 0, ""
     for number, word in enumerate(words):
         body = word.text.strip()
         head, tail = word.text.split(body, 1) if body else ("", "\n" * word.text.count("\n"))
         gap = ""
-        if not placed:
+        if spaced:
+            first, last = pieces[word.tokens[0]], pieces[word.tokens[-1]]
+            if body:
+                head, tail = first[: len(first) - len(first.lstrip())] * (number > 0), last[len(last.rstrip()) :]
+        elif not placed:
             gap = " " if number and level == "word" else ""
         elif text is not None and word.end > word.start:
             gap = text[reached : word.start]
-            gap = "… " if gap.strip() else gap
+            gap = ("… " if set(kinds(gap.strip())) - {*"mj"} else "") if gap.strip() else gap
         before += gap or head
         before = "".join(c if c in " \n\t…" else " " for c in before.replace("\r\n", "\n"))
         yield before, visible(body or word.text), word

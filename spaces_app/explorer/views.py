@@ -162,10 +162,10 @@ def _document(asked: Question) -> str:
 
 
 def _passage(ex: Explanation, passage: Passage, peak: float) -> str:
-    says = speaks(ex, 0)
+    says, text = speaks(ex, 0), None if ex.texts is None else ex.texts[0]
     marks = (
-        _safe(before, keep=LINES) + _mark(word, shown, peak, says, reachable=number == 0)
-        for number, (before, shown, word) in enumerate(layout(passage.words, None, "word"))
+        _safe(before if number else "", keep=LINES) + _mark(word, shown, peak, says, reachable=number == 0)
+        for number, (before, shown, word) in enumerate(layout(passage.words, text, "word", ex.tokens[0]))
     )
     return f'<b class="{_side(passage.relevance)}-text">{signed(passage.relevance)}</b> <span>{"".join(marks)}</span>'
 
@@ -183,12 +183,12 @@ def _chances(found: Answer, asked: Question) -> str:
 
 
 def _text(ex: Explanation, level: Level) -> str:
-    words = ex.words(level=level)
+    words, text = ex.words(level=level), None if ex.texts is None else ex.texts[0]
     peak = max((abs(word.relevance) for word in words), default=0.0)
     says = speaks(ex, 0)
     marks = "".join(
         escape(before) + _mark(word, shown, peak, says, reachable=number == 0)
-        for number, (before, shown, word) in enumerate(layout(words, None if ex.texts is None else ex.texts[0], level))
+        for number, (before, shown, word) in enumerate(layout(words, text, level, ex.tokens[0]))
     )
     return f'<div class="text" role="group" aria-label="The text, coloured by relevance" dir="auto">{marks}</div>'
 
@@ -250,8 +250,8 @@ def _number(value: float) -> str:
 
 def _strongest(ex: Explanation, level: Level) -> list[Word]:
     """At most :data:`MOST_WORDS` words, in reading order."""
-    kept = {word.tokens for word in ex.top(MOST_WORDS, level=level)}
-    return [word for word in ex.words(level=level) if word.tokens in kept]
+    kept = {*ex.top(MOST_WORDS, level=level)}
+    return [word for word in ex.words(level=level) if word in kept]
 
 
 def _left_out(ex: Explanation, level: Level) -> str:
