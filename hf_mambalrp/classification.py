@@ -7,7 +7,7 @@ pools at the wrong token.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,8 @@ OLD_HEAD_KEYS = {r"^classifier\.(weight|bias)$": r"score.\1"}
 STATE_OF_BEFORE = ("cache", "cache_params", "cache_position")
 """What backbones call the states behind the tokens that came before these, in one release or another."""
 
-_loading: ContextVar[Mapping[str, Any]] = ContextVar("loading")
-"""Options of the ``from_pretrained`` that runs."""
+_loading: ContextVar[Mapping[str, Any] | None] = ContextVar("loading", default=None)
+"""Options of the ``from_pretrained`` that runs; None where adapters are loaded into a model."""
 
 
 def last_attended(attention_mask: Tensor) -> Tensor:
@@ -49,9 +49,9 @@ def last_attended(attention_mask: Tensor) -> Tensor:
     return (positions * (attention_mask != 0)).argmax(-1)
 
 
-def _renamed(key: str) -> str:
+def _renamed(key: str, key_mapping: Mapping[str, str]) -> str:
     """What ``from_pretrained`` calls a weight of the checkpoint: every pattern that matches renames it."""
-    for pattern, replacement in _loading.get()["key_mapping"].items():
+    for pattern, replacement in key_mapping.items():
         key = re.sub(pattern, replacement, key)
     return key
 
@@ -108,25 +108,26 @@ class SequenceClassification(_Base):
     @classmethod
     def _load_pretrained_model(cls, model: Any, state_dict: Any, checkpoint_files: Any, *args: Any, **kw: Any) -> Any:
         """Load into the empty ``model``, as transformers calls it, once the head has the shape of the checkpoint's."""
-        keys = list(state_dict or ())
-        for file in checkpoint_files or () if state_dict is None else ():
-            if str(file).endswith((".safetensors", ".bin")):
-                safe = _loading.get().get("weights_only", True)
-                keys += load_state_dict(file, map_location="meta", weights_only=safe)
-        model._fit_head(keys)
+        options = _loading.get()
+        if options is not None:
+            keys = list(state_dict or ())
+            for file in checkpoint_files or () if state_dict is None else ():
+                if str(file).endswith((".safetensors", ".bin")):
+                    safe = options.get("weights_only", True)
+                    keys += load_state_dict(file, map_location="meta", weights_only=safe)
+            model._fit_head({key: _renamed(key, options["key_mapping"]) for key in keys})
         return super()._load_pretrained_model(model, state_dict, checkpoint_files, *args, **kw)
 
-    def _fit_head(self, keys: Iterable[str]) -> None:
+    def _fit_head(self, names: Mapping[str, str]) -> None:
         """Give ``score`` a bias, without a value yet, where the checkpoint that is being loaded has one.
 
         Args:
-            keys: names of the checkpoint's weights.
+            names: what the checkpoint's weights are called here, by their names in it.
 
         Raises:
             UnexpectedWeightsError: several of them would be the same weight of ``score``.
         """
-        keys = list(keys)
-        head = {key: name for key in keys if (name := _renamed(key)).startswith("score.")}
+        head = {key: name for key, name in names.items() if name.startswith("score.")}
         twice = [name for name, count in Counter(head.values()).items() if count > 1]
         if twice:
             raise UnexpectedWeightsError(
