@@ -1,14 +1,15 @@
 """Explain Mamba language models: Layer-wise Relevance Propagation (MambaLRP) on Hugging Face transformers.
 
 Importing the package lets ``AutoModelForSequenceClassification`` find Mamba classifiers, which transformers has no
-class for; everything else is loaded when first used.
+class for. It loads neither torch nor transformers: every name loads what it needs when it is first used.
 """
 
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_mambalrp import classification as _classification  # noqa: F401 - fills the empty AutoModel slot
+from hf_mambalrp import errors
+from hf_mambalrp.auto_model import fill_when_loaded
 
 if TYPE_CHECKING:
     from hf_mambalrp.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, make_explainable
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from hf_mambalrp.parallel import explain_dataset, load_explanations
 
 __version__ = "0.1.0"
+
+fill_when_loaded()
 
 DEMO_MODEL: str = str(Path(__file__).parent / "demo")
 """Folder of the small sentiment classifier that ships with the package; works offline."""
@@ -88,6 +91,7 @@ __all__ = [
     "MambaLRPMixin",
     "__version__",
     "create_space",
+    "errors",
     "evaluate_faithfulness",
     "explain_dataset",
     "load_explanations",

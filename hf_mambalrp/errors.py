@@ -33,6 +33,10 @@ class MissingHeadError(MambaLRPError, ValueError):
     """The checkpoint has no weights for the head, so an explanation would explain random numbers."""
 
 
+class UnexpectedWeightsError(MambaLRPError, ValueError):
+    """The checkpoint has weights that the class has no place for; dropped, another model would be explained."""
+
+
 class CheckpointError(MambaLRPError, OSError):
     """The file of weights is missing, damaged, or holds something else than weights, such as code."""
 

@@ -174,7 +174,7 @@ def explained_positions(network: Network, batch: Batch, position: Any) -> Tensor
         pooled = network.model.pooled_position(batch.input_ids, mask, len(batch))
     except ValueError as error:
         raise InputError(str(error)) from error
-    return pooled if isinstance(pooled, Tensor) else torch.tensor([batch.attention_mask.shape[1] - 1])
+    return pooled if isinstance(pooled, Tensor) else torch.full((len(batch),), batch.attention_mask.shape[1] - 1)
 
 
 def _language_model_positions(batch: Batch, position: Any) -> Tensor:

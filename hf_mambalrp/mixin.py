@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, PretrainedConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
 
 from hf_mambalrp.attending import attend
 from hf_mambalrp.attention import Kind, Reduce
-from hf_mambalrp.errors import MissingHeadError, OptionError, UnknownArchitectureError
+from hf_mambalrp.checkpoints import check_loaded, warn_of_random_weights
+from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.explaining import Options, explain_batch
 from hf_mambalrp.explanation import Explanation
 from hf_mambalrp.families import FAMILIES
@@ -22,6 +27,12 @@ from hf_mambalrp.tokenizing import beside
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+NAMES_BY_TASK = {
+    "CausalLM": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    "SequenceClassification": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+}
+"""transformers' names of classes by model type, for each of our tasks."""
+
 
 class MambaLRPMixin:
     """Adds explanations to a transformers model class; no ``__init__``, no weights of its own.
@@ -29,6 +40,16 @@ class MambaLRPMixin:
     List it before the model class: ``class MambaLRPForCausalLM(MambaLRPMixin, MambaForCausalLM)``. Checkpoints stay
     interchangeable with the class behind it.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Name the class where transformers looks up what a class is for: pipelines, ``Trainer``, model cards.
+
+        The key is no model type, so that no Auto class finds it.
+        """
+        super().__init_subclass__(**kwargs)
+        names: Any = NAMES_BY_TASK.get(stock_class(cls).__name__.partition("For")[2])
+        if names is not None:
+            names[cls.__name__] = cls.__name__
 
     def explain(
         self,
@@ -103,6 +124,7 @@ class MambaLRPMixin:
                 names the layer.
             NonFiniteRelevanceError: NaN or infinity; names the layer.
         """
+        warn_of_random_weights(self)
         return explain_batch(
             _module(self),
             inputs,
@@ -160,6 +182,7 @@ class MambaLRPMixin:
                 row; a target or contrast, which belong to :meth:`explain`.
             Errors of :meth:`explain`.
         """
+        warn_of_random_weights(self)
         return explain_generated(
             _module(self),
             inputs,
@@ -236,13 +259,17 @@ class MambaLRPMixin:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load a checkpoint as every transformers model does; weights that are missing in it are an error.
+        """Load a checkpoint as every transformers model does; weights that are missing or left over are an error.
 
-        A checkpoint in mamba_ssm's own format (``state-spaces/mamba-130m``) is converted as it is loaded.
+        A checkpoint in mamba_ssm's own format (``state-spaces/mamba-130m``) is converted as it is loaded. With
+        ``ignore_mismatched_sizes=True`` weights of another shape, such as the head of another number of labels, are
+        random, with a warning, to be trained; :meth:`explain` before that warns once more.
 
         Raises:
             MissingHeadError: the checkpoint lacks weights, most often the head: its explanations would be of random
                 numbers. Or it is a classifier's, and this class is a language model.
+            UnexpectedWeightsError: the checkpoint has weights that this class has no place for, such as a bias of
+                ``lm_head`` or more layers of a head: without them another model would be explained.
             UnknownArchitectureError: a checkpoint of another ``model_type``, or in mamba_ssm's format one that
                 transformers' class cannot express.
             CheckpointError: a checkpoint in mamba_ssm's format without weights, or with a damaged or unsafe file.
@@ -253,20 +280,7 @@ class MambaLRPMixin:
         model, info = load(loader.from_pretrained, cls, pretrained_model_name_or_path, *args, **kwargs) or (
             loader.from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         )
-        language_model = stock_class(cls).__name__.endswith("ForCausalLM")
-        if language_model and (saved_by.endswith("Classification") or "score.weight" in info["unexpected_keys"]):
-            right = stock_class(cls).__name__.replace("ForCausalLM", "LRPForSequenceClassification")
-            raise MissingHeadError(
-                f"{pretrained_model_name_or_path} is a classifier's checkpoint; it has no head for {cls.__name__}, a "
-                f"language model. Load it with {right} or AutoMambaLRPForSequenceClassification."
-            )
-        missing = sorted([*map(str, info["missing_keys"]), *(str(key) for key in info["mismatched_keys"])])
-        if missing:
-            raise MissingHeadError(
-                f"{pretrained_model_name_or_path} has no weights that fit {missing[:5]} of {cls.__name__}, so these "
-                "would be random and so would their explanation. Load a checkpoint that was trained with this head; "
-                f"to train one, use {stock_class(cls).__name__}. Other names are mapped by key_mapping={{...}}."
-            )
+        check_loaded(model, stock_class(cls), info, pretrained_model_name_or_path, saved_by)
         beside(model)
         return (model, info) if wants_info else model
 

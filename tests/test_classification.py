@@ -1,11 +1,15 @@
 """``MambaForSequenceClassification``: pooling, losses, AutoModel, Trainer, pipeline, checkpointing, resizing."""
 
+import logging
+
 import pytest
 import torch
-from small import word_tokenizer
+from oracles import random_model
+from small import KINDS, word_tokenizer
 from transformers import AutoModelForSequenceClassification, MambaConfig, Trainer, TrainingArguments, pipeline
 
-from hf_mambalrp import MambaForSequenceClassification
+from hf_mambalrp import MambaForSequenceClassification, make_explainable
+from hf_mambalrp.classification import CLASSIFIERS
 
 
 def classifier(**options):
@@ -60,8 +64,8 @@ def test_a_batch_without_mask_and_pad_id_is_an_error():
     model = classifier(pad_token_id=None)
     with pytest.raises(ValueError, match=r"2 rows.*pad_token_id is None.*attention_mask"):
         model(ids)
-    with pytest.raises(ValueError, match=r"2 rows.*no token ids"):
-        classifier()(inputs_embeds=torch.zeros(2, 3, 16))
+    with pytest.raises(ValueError, match=r"2 rows.*pad_token_id is None"):
+        model(inputs_embeds=torch.zeros(2, 3, 16))
     with torch.no_grad():
         torch.testing.assert_close(model(ids[:1]).logits, pooled_by_hand(model, ids[:1], None, [1]))
 
@@ -97,10 +101,73 @@ def test_tuples_and_hidden_states():
     assert set(output) == {"loss", "logits", "hidden_states"}
 
 
-def test_arguments_that_libraries_pass_on_change_nothing():
+def test_embeddings_without_a_mask_are_full_rows(caplog):
+    """transformers' own classifiers read the last position too, and warn."""
+    model, ids = classifier(), torch.tensor([[3, 4, 5], [6, 7, 8]])
+    embeddings = model.get_input_embeddings()(ids).detach()
+    logging.Logger.warning_once.cache_clear()  # transformers says a thing once a process
+    with torch.no_grad(), caplog.at_level("WARNING"):
+        logits = model(inputs_embeds=embeddings).logits
+    torch.testing.assert_close(logits, pooled_by_hand(model, ids, None, [2, 2]))
+    assert "last position of every row" in caplog.text
+    explanation = make_explainable(model).explain(inputs_embeds=embeddings, target=[2, 0])
+    torch.testing.assert_close(explanation.score, logits[[0, 1], [2, 0]], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mamba", "falcon_mamba", "mamba2"])
+def test_arguments_that_transformers_own_classifiers_take_change_nothing(kind):
+    model, ids = of_kind(kind), torch.tensor([[3, 4, 5]])
+    extra = {
+        "attention_mask": torch.ones_like(ids),
+        "position_ids": torch.arange(3)[None],
+        "past_key_values": None,
+        "cache_params": None,
+        "use_cache": False,
+        "return_dict": True,
+        "output_attentions": True,
+        "token_type_ids": torch.zeros_like(ids),
+        "cache_position": None,
+        "logits_to_keep": 1,
+        "num_items_in_batch": 1,
+    }
+    with torch.no_grad():
+        expected = model(ids).logits
+        assert torch.equal(model(ids, **extra).logits, expected)
+        with_cache = model(ids, use_cache=True)
+    assert torch.equal(with_cache.logits, expected)
+    assert set(with_cache) == {"logits"}
+
+
+@pytest.mark.parametrize("kind", ["mamba", "falcon_mamba", "mamba2"])
+def test_a_cache_of_what_came_before_is_read(kind):
+    model, ids = of_kind(kind), torch.tensor([[3, 4, 5, 6, 7], [8, 9, 3, 2, 4]])
+    with torch.no_grad():
+        before = model.backbone(ids[:, :4], use_cache=True)
+        name = "cache" if "cache" in before else "cache_params"
+        after = model(ids[:, 4:], **{name: before[name]}, cache_position=torch.tensor([4]))
+        torch.testing.assert_close(after.logits, model(ids).logits)
+
+
+def of_kind(kind):
+    config = random_model(num_layers=2, dtype=torch.float32, **KINDS[kind]).config
+    torch.manual_seed(0)
+    return next(found for found in CLASSIFIERS if found.config_class is type(config))(config).eval()
+
+
+def quantisable(module):
+    module.qconfig = torch.ao.quantization.default_dynamic_qconfig
+    return module
+
+
+def test_a_quantised_head_casts_by_itself():
+    from torch.ao.nn.quantized.dynamic import Linear
+
     model, ids = classifier(), torch.tensor([[3, 4, 5]])
-    extra = {"output_attentions": None, "token_type_ids": torch.zeros_like(ids)}
-    assert torch.equal(model(ids, **extra).logits, model(ids).logits)
+    model.score.weight.data.fill_(1.0)
+    expected = model(ids).logits.detach()
+    model.score = Linear.from_float(quantisable(model.score))
+    assert callable(model.score.weight)
+    torch.testing.assert_close(model(ids).logits, expected, rtol=0.05, atol=0.1)
 
 
 def test_auto_model_finds_the_class_and_the_labels(tmp_path):

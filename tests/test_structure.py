@@ -1,11 +1,16 @@
 """The package's own rules: imports go one way, no optional package is imported, the table of families is one."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
+from transformers import AutoModelForSequenceClassification, Mamba2Config, MambaConfig, MambaModel
+
 import hf_mambalrp
+from hf_mambalrp import MambaForSequenceClassification
+from hf_mambalrp.auto_model import AUTO_CLASSES, fill_when_loaded
 
 PACKAGE = Path(hf_mambalrp.__file__).parent
 ORDER = ["ops", "rules", "families", "attention", "methods", "mixin", "evaluation", "parallel", "hub", "cli"]
@@ -78,18 +83,72 @@ def test_public_names():
             "make_explainable",
             "Explanation",
             "DEMO_MODEL",
+            "errors",
         }
         <= set(hf_mambalrp.__all__)
         == set(dir(hf_mambalrp))
     )
 
 
-def test_importing_the_package_fills_the_empty_auto_model_slot():
+def test_what_is_not_used_is_not_loaded():
+    """One process: the package, the command and its errors load nothing heavy; then transformers finds a classifier."""
     code = (
-        "import hf_mambalrp\n"
+        "import sys, hf_mambalrp\n"
+        "from hf_mambalrp import errors\n"
+        "from hf_mambalrp.cli import main\n"
+        "def run(*arguments):\n"
+        "    sys.argv = ['hf-mambalrp', *arguments]\n"
+        "    try: main()\n"
+        "    except SystemExit as ended: return ended.code or 0\n"
+        "    return 0\n"
+        "codes = [run('--version'), run('--help'), run('explain', '--help'), run('explain'), run('explain', '--no')]\n"
+        "codes.append(run('explain', 'a text', '--html', 'no/such/folder/page.html'))\n"
+        "heavy = [name for name in ('torch', 'transformers', 'numpy', 'numba', 'matplotlib') if name in sys.modules]\n"
+        # The order in which transformers' own modules import each other, where filling the slot must not interfere.
+        "from transformers.models.mamba.modeling_mamba import MambaForCausalLM\n"
         "from transformers import AutoModelForSequenceClassification, MambaConfig\n"
         "config = MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1)\n"
-        "print(type(AutoModelForSequenceClassification.from_config(config)).__module__)"
+        "early = 'hf_mambalrp.classification' in sys.modules\n"
+        "found = type(AutoModelForSequenceClassification.from_config(config)).__module__\n"
+        "print('found', codes, heavy, early, found)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "hf_mambalrp.classification"
+    assert result.stdout.splitlines()[-1] == "found [0, 0, 0, 1, 2, 1] [] False hf_mambalrp.classification"
+
+
+class Later(MambaForSequenceClassification):
+    """A class of the caller's own."""
+
+
+def test_the_auto_model_slot_is_filled_when_it_is_read_and_keeps_the_callers_class(monkeypatch):
+    mapping = AutoModelForSequenceClassification._model_mapping
+    monkeypatch.setattr(mapping, "_extra_content", {MambaConfig: Later})
+    fill_when_loaded()
+    fill_when_loaded()  # once is enough
+    assert not isinstance(mapping._extra_content, dict)
+    assert mapping[Mamba2Config].__module__ == "hf_mambalrp.classification"
+    assert mapping[MambaConfig] is Later
+    assert type(mapping._extra_content) is dict
+    monkeypatch.setattr(mapping, "_extra_content", {})
+    fill_when_loaded()
+    AutoModelForSequenceClassification.register(MambaConfig, Later, exist_ok=True)
+    assert mapping[MambaConfig] is Later
+    monkeypatch.setattr(mapping, "_extra_content", {})
+    monkeypatch.setitem(mapping._model_mapping, "mamba", "MambaModel")  # once transformers has a class of its own
+    fill_when_loaded()
+    assert mapping[MambaConfig] is MambaModel
+
+
+def test_the_slot_is_filled_again_when_transformers_module_is_loaded_again():
+    (watch,) = (finder for finder in sys.meta_path if type(finder).__name__ == "_Watch")
+    spec = watch.find_spec(AUTO_CLASSES, sys.modules["transformers.models.auto"].__path__)  # as importlib.reload does
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.AutoModelForSequenceClassification._model_mapping[MambaConfig] is MambaForSequenceClassification
+    assert type(module.__spec__.loader) is type(sys.modules[AUTO_CLASSES].__spec__.loader)
+
+
+def test_a_release_without_the_slot_is_said_and_not_an_error(monkeypatch, caplog):
+    monkeypatch.setattr(sys.modules[AUTO_CLASSES], "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING", {})
+    fill_when_loaded()
+    assert "AutoMambaLRPForSequenceClassification" in caplog.text
