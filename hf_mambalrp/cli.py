@@ -1,29 +1,41 @@
 """The command ``hf-mambalrp``: parses, calls the library, prints."""
 
-import json
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_mambalrp.cli_files import check_outputs, draw, read, write, write_text
+from hf_mambalrp.cli_files import check_outputs, draw, read, read_dataset, read_texts, show, write
+from hf_mambalrp.cli_options import (
+    ContrastOption,
+    DataArgument,
+    HtmlOption,
+    IdColumnOption,
+    JsonOption,
+    ModelOption,
+    TargetColumnOption,
+    TargetOption,
+    TextColumnOption,
+    TokenizerOption,
+    json_object,
+    json_value,
+    names,
+    number,
+    one_of,
+    read_target,
+)
 from hf_mambalrp.errors import InputError, MambaLRPError, MissingTokenizerError, OptionError
+from hf_mambalrp.runs.rows import Columns
+from hf_mambalrp.viz.streams import lenient_streams
 
 if TYPE_CHECKING:
     from hf_mambalrp.explanation import Explanation
 
-ModelOption = Annotated[
-    str | None, typer.Option("--model", help="Folder or Hub id; default: the packaged sentiment model.")
-]
-TokenizerOption = Annotated[
-    str | None, typer.Option("--tokenizer", help="Folder or Hub id; default: the one beside the model.")
-]
-TargetOption = Annotated[
-    str | None, typer.Option("--target", help="Label, token text or id; default: the model's prediction.")
-]
-HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a self-contained HTML page here.")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the numbers here; - is standard output.")]
+AT_THE_END = ExitStack()
+"""What is undone when the command ends."""
 
 app = typer.Typer(
     help="Explain Mamba language models: which words speak for a prediction, and which against it.",
@@ -52,15 +64,17 @@ def _group(
 
 @app.command()
 def explain(
-    text: Annotated[str | None, typer.Argument(help="Text to explain; - reads standard input.")] = None,
+    text: Annotated[str | None, typer.Argument(help="Text to explain, as it is; - reads standard input.")] = None,
     file: Annotated[
-        Path | None, typer.Option(help="Read the text from this file instead; - is standard input.")
+        Path | None,
+        typer.Option(help="Read the text from this file instead, or the texts of a .jsonl, .csv or .parquet file."),
     ] = None,
-    lines: Annotated[bool, typer.Option("--lines", help="Explain every line that is not empty as a text.")] = False,
+    lines: Annotated[bool, typer.Option("--lines", help="Explain every line that is not blank as a text.")] = False,
+    text_column: Annotated[str | None, typer.Option(help="Column of the texts in a table; default: text.")] = None,
     model: ModelOption = None,
     tokenizer: TokenizerOption = None,
     target: TargetOption = None,
-    contrast: Annotated[str | None, typer.Option(help="Explain target rather than this one.")] = None,
+    contrast: ContrastOption = None,
     method: Annotated[str, typer.Option(help="mambalrp or another one; a wrong name lists them.")] = "mambalrp",
     backend: Annotated[str, typer.Option(help="auto, reference, chunked, compiled, triton or mamba_ssm.")] = "auto",
     level: Annotated[str, typer.Option(help="word or token.")] = "word",
@@ -72,32 +86,34 @@ def explain(
     ] = False,
 ) -> None:
     """Explain a text: coloured in a terminal, readable without colour, optionally as HTML, JSON or PNG."""
-    texts = _texts(text, file, lines)
+    one_of("--level", level, ("word", "token"))
+    texts = read_texts(text, file, lines, text_column)
     if png is not None and len(texts) != 1:
         raise InputError(f"--png draws one text, and there are {len(texts)}. Leave out --png or --lines.")
     if layers and png is None and json_file is None:
         raise OptionError("--layers adds every layer to --json and --png. Give one of them.")
     check_outputs(html, json_file, png)
+    _check_method(method, layers)
     reads = _load_tokenizer(tokenizer)
-    explanation: Explanation = _load(model).explain(
+    loaded = _load(model)
+    explanation: Explanation = loaded.explain(
         texts,
         tokenizer=reads,
-        target=_id_or_name(target),
-        contrast=_id_or_name(contrast),
+        target=read_target(target, loaded),
+        contrast=read_target(contrast, loaded),
         method=method,
         backend=backend,
         layers=layers,
     )
-    if json_file is None or str(json_file) != "-":
-        _print(explanation, level)
     write(html, lambda path: explanation.to_html(path, level=level))  # type: ignore[arg-type]
-    write(json_file, lambda path: write_text(path, explanation.to_json(indent=1)))
+    write(json_file, lambda path: path.write_text(explanation.to_json(indent=1) + "\n", encoding="utf-8"))
     write(png, lambda path: draw(explanation.plot(level=level, layers=layers), path))  # type: ignore[arg-type]
+    show(json_file, lambda: explanation.to_json(indent=1), lambda: _reading(explanation, level))
 
 
 @app.command()
 def attention(
-    text: Annotated[str, typer.Argument(help="Text to read; - reads standard input.")],
+    text: Annotated[str, typer.Argument(help="Text to read, as it is; - reads standard input.")],
     model: ModelOption = None,
     tokenizer: TokenizerOption = None,
     layer: Annotated[int | None, typer.Option(help="From 0, or from the last with -1; default: all.")] = None,
@@ -107,29 +123,32 @@ def attention(
     png: Annotated[Path | None, typer.Option(help="Write a heat map of the layer, else of the last one, here.")] = None,
 ) -> None:
     """Show which position of a text reads which: hidden attention, the mean over channels."""
-    texts = _texts(text, None, lines=False)
+    one_of("--kind", kind, ("raw", "unified"))
+    texts = read_texts(text, None, False, None)
     check_outputs(html, json_file, png)
     reads = _load_tokenizer(tokenizer)
     found = _load(model).hidden_attention(texts, tokenizer=reads, layers=layer, kind=kind)
-    if json_file is None or str(json_file) != "-":
-        print(found)
     write(html, found.to_html)
-    write(json_file, lambda path: write_text(path, found.to_json()))
+    write(json_file, lambda path: path.write_text(found.to_json() + "\n", encoding="utf-8"))
     write(png, lambda path: draw(found.plot(), path))
+    show(json_file, found.to_json, lambda: str(found))
 
 
 @app.command(name="explain-dataset")
 def explain_dataset_command(
-    data: Annotated[
-        Path, typer.Argument(help="File ending in .jsonl, .csv, .parquet or .txt (a text a line, blank ones left out).")
-    ],
+    data: DataArgument,
     output: Annotated[Path, typer.Option(help="New folder, or that of a run to go on with.")],
     model: ModelOption = None,
     tokenizer: TokenizerOption = None,
-    text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
-    id_column: Annotated[str | None, typer.Option(help="Column of the id; default: id, or the row's number.")] = None,
+    text_column: TextColumnOption = "text",
+    id_column: IdColumnOption = None,
     target: TargetOption = None,
-    target_column: Annotated[str | None, typer.Option(help="Or the column that holds one a row.")] = None,
+    target_column: TargetColumnOption = None,
+    contrast: ContrastOption = None,
+    contrast_column: TargetColumnOption = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Columns to keep beside a row's explanation, names with commas.")
+    ] = None,
     method: Annotated[str, typer.Option(help="Attribution method.")] = "mambalrp",
     batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch, padding included.")] = 8192,
     max_tokens: Annotated[int | None, typer.Option(help="Longer rows are not explained.")] = None,
@@ -143,24 +162,36 @@ def explain_dataset_command(
 
     On several GPUs: torchrun --nproc_per_node 2 -m hf_mambalrp.cli explain-dataset DATA --output FOLDER
     """
+    kept = tuple(names(columns))
+    dataset = read_dataset(data, Columns(text_column, id_column, target_column, contrast_column, kept))
+    if (target and target_column) or (contrast and contrast_column):
+        raise OptionError("Give --target and --contrast for all rows, or the columns that hold them, not both.")
+
     from accelerate import PartialState
     from torch.cuda import is_available
     from transformers.utils import logging
 
     from hf_mambalrp import explain_dataset
+    from hf_mambalrp.parallel.checks import check_on_error, check_sizes
 
+    check_on_error(on_error)
+    check_sizes(batch_tokens=batch_tokens, window=window, max_tokens=max_tokens)
+    _check_method(method)
     state = PartialState(cpu=not is_available())
     loaded = _load(model).to(state.device)
     logging.enable_progress_bar()
     run = explain_dataset(
         loaded,
-        data,
+        dataset,
         output,
         tokenizer=_load_tokenizer(tokenizer),
         text_column=text_column,
         id_column=id_column,
-        target=_id_or_name(target),
+        target=read_target(target, loaded),
         target_column=target_column,
+        contrast=read_target(contrast, loaded),
+        contrast_column=contrast_column,
+        columns=kept,
         method=method,
         batch_tokens=batch_tokens,
         max_tokens=max_tokens,
@@ -168,10 +199,7 @@ def explain_dataset_command(
         on_error=on_error,  # type: ignore[arg-type]
     )
     if state.is_main_process:
-        print(
-            f"{run.rows} rows in {run.output_dir}: {run.computed} explained now, {run.skipped} skipped, "
-            f"{run.rows - run.computed - run.skipped} there before; {run.seconds:.1f} s on {run.processes} process(es)"
-        )
+        print(run)
     state.destroy_process_group()
 
 
@@ -183,21 +211,22 @@ def demo(
     """Explain real review sentences with the packaged model, offline."""
     from hf_mambalrp import DEMO_MODEL
 
-    lines = (Path(DEMO_MODEL) / "reviews.jsonl").read_text(encoding="utf-8").splitlines()
-    reviews = [json.loads(line) for line in lines][:count]
-    explanation: Explanation = _load(None).explain([review["text"] for review in reviews])
-    _print(explanation, "word")
+    reviews = read_texts(None, Path(DEMO_MODEL) / "reviews.jsonl", False, None)[:count]
+    explanation: Explanation = _load(None).explain(reviews)
     html.parent.mkdir(parents=True, exist_ok=True)
     explanation.to_html(html, title="Held-out film reviews, explained by MambaLRP")
+    print(_reading(explanation, "word"))
     print(f"The same as a page: {html.resolve()}")
 
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option(help="A .jsonl file with a 'text' a row, or a file with a text a line.")],
-    out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and results.json.")],
+    data: DataArgument,
+    output: Annotated[Path, typer.Option(help="Folder for report.html, report.md and results.json.")],
     model: ModelOption = None,
     tokenizer: TokenizerOption = None,
+    text_column: TextColumnOption = "text",
+    id_column: IdColumnOption = None,
     methods: Annotated[
         str | None, typer.Option(help="Names with commas, the one to compare with first; default: all but occlusion.")
     ] = None,
@@ -205,7 +234,8 @@ def evaluate(
         str, typer.Option(help="""JSON, for example '{"integrated_gradients": {"steps": 20}}'.""")
     ] = "{}",
     target: TargetOption = None,
-    output: Annotated[str, typer.Option(help="logit or probability, what the areas are taken of.")] = "logit",
+    target_column: TargetColumnOption = None,
+    measure: Annotated[str, typer.Option(help="logit or probability, what the areas are taken of.")] = "logit",
     replacement: Annotated[str, typer.Option(help="auto, zero, a token's id or text.")] = "auto",
     insertion: Annotated[str, typer.Option(help="remove absent tokens, or replace them.")] = "remove",
     step: Annotated[str, typer.Option(help="Tokens (2), a fraction (0.05), or auto: at most 20 steps.")] = "auto",
@@ -218,36 +248,46 @@ def evaluate(
     restart: Annotated[bool, typer.Option("--restart", help="Begin again where the folder holds a run.")] = False,
 ) -> None:
     """Compare methods by what the model does as tokens go and come; an interrupted run goes on where it was."""
+    dataset = read_dataset(data, Columns(text_column, id_column, target_column))
+    options = json_object("--method-options", method_options)
+
     from transformers.utils import logging
 
     from hf_mambalrp.evaluation import evaluate_faithfulness
+    from hf_mambalrp.evaluation.settings import DEFAULT_METHODS, Settings
 
+    settings: dict[str, Any] = {
+        "methods": DEFAULT_METHODS if methods is None else names(methods),
+        "method_options": options,
+        "target": target,
+        "measure": measure,
+        "replacement": int(replacement) if replacement.isascii() and replacement.isdigit() else replacement,
+        "insertion": insertion,
+        "step": number(step),
+        "samples": samples,
+        "confidence": confidence,
+        "resamples": resamples,
+        "seed": seed,
+    }
+    Settings(**settings)  # says what is not allowed before a model is loaded
     loaded = _load(model)
     logging.enable_progress_bar()
-    chosen = {} if methods is None else {"methods": [name.strip() for name in methods.split(",")]}
     evaluation = evaluate_faithfulness(
         loaded,
-        data,
+        dataset,
         tokenizer=_load_tokenizer(tokenizer),
-        **chosen,  # type: ignore[arg-type]
-        method_options=_json_object("--method-options", method_options),
-        target=_id_or_name(target),
-        output=output,
-        replacement=_id_or_name(replacement),  # type: ignore[arg-type]
-        insertion=insertion,
-        step=_number(step),
-        samples=samples,
+        text_column=text_column,
+        id_column=id_column,
+        target_column=target_column,
+        **{**settings, "target": read_target(target, loaded)},
         batch_size=batch_size,
-        confidence=confidence,
-        resamples=resamples,
-        seed=seed,
         processes=processes,
-        out=out,
+        output_dir=output,
         restart=restart,
     )
     print(evaluation)
     for name in ("report.html", "report.md", "results.json"):
-        print(f"written: {out / name}", file=sys.stderr)
+        print(f"written: {output / name}", file=sys.stderr)
 
 
 @app.command()
@@ -266,8 +306,6 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="If the repository is created.")] = False,
 ) -> None:
     """Push a model with explanations in its card, a dataset of them, or a Space. First log in: `hf auth login`."""
-    from hf_mambalrp.hub import create_space, push_explanations
-
     visibility = True if private else None
     if sum([bool(text) or evaluation is not None, explanations is not None, space]) > 1:
         raise OptionError(
@@ -275,6 +313,10 @@ def push(
         )
     if space and model is None:
         raise OptionError("A Space needs --model user/name: what it explains, on the Hub.")
+    figures = None if evaluation is None else json_value("--evaluation", read(evaluation))
+
+    from hf_mambalrp.hub import create_space, push_explanations
+
     if space:
         address = create_space(repo, model_id=str(model), private=visibility)
     elif explanations is not None:
@@ -286,28 +328,17 @@ def push(
             repo,
             tokenizer=reads,
             explanations=loaded.explain(text, tokenizer=reads) if text else None,
-            evaluation=None if evaluation is None else _json("--evaluation", read(evaluation)),
+            evaluation=figures,
             private=visibility,
         )
     print(address)
 
 
-def _texts(text: str | None, file: Path | None, lines: bool) -> list[str]:
-    if (text is None) == (file is None):
-        given = "both" if text is not None else "neither"
-        raise InputError(f"Give a TEXT or --file, and {given} was given. Example: hf-mambalrp explain 'a lovely film'")
-    if file is not None or text == "-":
-        text = read(file or Path("-"))
-    assert text is not None
-    texts = [line.strip() for line in text.splitlines()] if lines else [text.strip()]
-    texts = [line for line in texts if line]
-    if not texts:
-        raise InputError("The text is empty; there is nothing to explain.")
-    return texts
-
-
 def _load(model: str | None) -> Any:
     """Load the explainable class that the checkpoint's ``architectures`` asks for."""
+    if model is not None:
+        _reach(model)
+
     from transformers.utils import logging
 
     from hf_mambalrp import DEMO_MODEL
@@ -315,7 +346,6 @@ def _load(model: str | None) -> Any:
 
     logging.disable_progress_bar()
     name = DEMO_MODEL if model is None else model
-    _check_folder(name)
     architectures = configuration(name).architectures or []
     classifier = any("SequenceClassification" in architecture for architecture in architectures)
     chosen = AutoMambaLRPForSequenceClassification if classifier else AutoMambaLRPForCausalLM
@@ -326,71 +356,56 @@ def _load_tokenizer(name: str | None) -> Any:
     """The tokenizer of that name; None, which is the one beside the model, for None."""
     if name is None:
         return None
+    _reach(name)
+
     from hf_mambalrp.tokenizing import load_tokenizer
 
-    _check_folder(name)
     found = load_tokenizer(name)
     if found is None:
         raise InputError(f"--tokenizer {name!r}: none can be loaded from there. Give a folder with one, or a Hub id.")
     return found
 
 
-def _check_folder(name: str) -> None:
-    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
-        raise InputError(
-            f"There is no folder {name!r}. Give a folder with a checkpoint, or a Hub id such as user/model."
-        )
+def _reach(name: str) -> None:
+    """Raise for what cannot be loaded; from here on only the cache is read where the Hub is out of reach."""
+    from hf_mambalrp.hub.reach import check_source, from_the_cache
+
+    if check_source(name):
+        print(f"note: the Hub cannot be reached, so {name} is loaded from the cache", file=sys.stderr)
+        AT_THE_END.enter_context(from_the_cache())
 
 
-def _number(value: str) -> int | float | str:
-    """Tokens as an int, a fraction as a float; other text stays, to be refused by name."""
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
+def _check_method(name: str, layers: bool = False) -> None:
+    """Raise for a method that is not there, or has no layers."""
+    from hf_mambalrp.explaining import Options
+
+    Options(name, layers, "auto", "auto", {}).checked()
 
 
-def _json(option: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise OptionError(f"{option} is no JSON: {error}.") from error
-
-
-def _json_object(option: str, text: str) -> dict[str, Any]:
-    found = _json(option, text)
-    if not isinstance(found, dict) or not all(isinstance(options, dict) for options in found.values()):
-        raise OptionError(f'{option} is {text}; give an object of objects: {{"smoothgrad": {{"samples": 10}}}}')
-    return found
-
-
-def _id_or_name(value: str | None) -> int | str | None:
-    return int(value) if value is not None and value.isascii() and value.isdigit() else value
-
-
-def _print(explanation: "Explanation", level: str) -> None:
+def _reading(explanation: "Explanation", level: str) -> str:
     from rich.console import Console
 
     console = Console()
     color = console.is_terminal and not console.no_color
-    print(explanation.to_text(color=color, width=console.width, level=level))  # type: ignore[arg-type]
+    return explanation.to_text(color=color, width=console.width, level=level)  # type: ignore[arg-type]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 an error said in one line, 2 wrong usage, 130 interrupted."""
-    try:
-        app()
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; that is not our error
-        sys.exit(0)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (MambaLRPError, OSError, UnicodeError) as error:
-        hint = " As an option of this command: --tokenizer NAME." if isinstance(error, MissingTokenizerError) else ""
-        print(f"hf-mambalrp: {' '.join(str(error).split())}{hint}", file=sys.stderr)
-        sys.exit(1)
+    with lenient_streams(), AT_THE_END:
+        try:
+            try:
+                app(args=None if arguments is None else list(arguments))
+            finally:
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except (MambaLRPError, OSError, UnicodeError) as error:
+            hint = (
+                " As an option of this command: --tokenizer NAME." if isinstance(error, MissingTokenizerError) else ""
+            )
+            print(f"hf-mambalrp: {' '.join(str(error).split())}{hint}", file=sys.stderr)
+            sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,16 @@ class Shown:
         else:
             from rich.console import Console
 
-            Console().print(self)
+            from hf_mambalrp.viz.streams import Lenient
+
+            stream: Any = sys.stdout and Lenient(sys.stdout)
+            Console(file=stream).print(self)
+
+    def __str__(self) -> str:
+        """Return ``repr`` as standard output can take it: "?" for characters that its encoding lacks."""
+        from hf_mambalrp.viz.streams import printable
+
+        return printable(repr(self))
 
 
 def decode_spans(rows: Any) -> Any:
@@ -153,6 +162,9 @@ class Explanation(Shown, Rows):
         chunk_size: positions that went through the model at a time; None for methods that take no gradient at once.
         convergence_delta: (B,) float32, the sum of relevance less the score's difference from the baseline; None for
             methods without one.
+        index: per row its number in the dataset that it comes from; None for a call of ``explain``.
+        ids: per row its id there.
+        columns: per row other columns of it, by name, where ``explain_dataset(columns=...)`` was asked for them.
 
     Raises:
         InputError: fields disagree in shape, padding has relevance, or there are offsets without texts.
@@ -180,10 +192,13 @@ class Explanation(Shown, Rows):
     versions: dict[str, str] = field(default_factory=dict)
     convergence_delta: Tensor | None = None
     chunk_size: int | None = None
+    index: list[int] | None = None
+    ids: list[str] | None = None
+    columns: list[dict[str, Any]] | None = None
 
     _columns: ClassVar[dict[str, Column]] = {
         "relevance": Column("BL", torch.float32),
-        "tokens": Column("BL"),
+        "tokens": Column("BL", fill=""),
         "input_ids": Column("BL", torch.int64, optional=True),
         "attention_mask": Column("BL", torch.int64),
         "target": Column("B"),
@@ -195,10 +210,13 @@ class Explanation(Shown, Rows):
         "conservation": Column("B"),
         "position": Column("B", torch.int64, optional=True),
         "layer_relevance": Column("NBL", torch.float32, optional=True),
-        "offsets": Column("BL", optional=True),
+        "offsets": Column("BL", optional=True, fill=(0, 0)),
         "texts": Column("B", optional=True),
-        "special_tokens_mask": Column("BL", torch.bool, optional=True),
+        "special_tokens_mask": Column("BL", torch.bool, optional=True, fill=True),
         "convergence_delta": Column("B", torch.float32, optional=True),
+        "index": Column("B", optional=True),
+        "ids": Column("B", optional=True),
+        "columns": Column("B", optional=True),
     }
     _parts: ClassVar[dict[str, type[Rows]]] = {"conservation": Conservation}
     _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {"target": _ids, "contrast": _ids, "offsets": decode_spans}
@@ -251,10 +269,17 @@ class Explanation(Shown, Rows):
         words = [word for word in self.words(row, level=level) if by == "abs" or word.relevance * signs[by] > 0]
         return sorted(words, key=lambda word: -abs(word.relevance))[:k]
 
-    def to_pandas(self) -> "pd.DataFrame":
-        """Return a table of the attended tokens; ``relevance_share`` is |R| / sum |R| of the row.
+    def to_pandas(self, *, level: Level = "token") -> "pd.DataFrame":
+        """Return a table of the attended tokens, or of words; ``relevance_share`` is |R| / sum |R| of the row.
 
-        MissingExtraError: pandas is not installed.
+        ``row`` is the row's number in its dataset where it comes from one, beside its ``id`` and the columns that
+        travel with it (``source_score`` for one that is called as one of ours, ``score``), else its number here.
+        ``position`` is that of a word's first token. With ``level="word"`` there is ``word`` in place of ``token`` and
+        ``token_id``.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            OptionError: an unknown level.
         """
         try:
             import pandas as pd
@@ -263,23 +288,24 @@ class Explanation(Shown, Rows):
         lines = []
         for row in range(len(self)):
             total = self.relevance[row].abs().sum().item() or 1.0
-            for word in self.words(row, level="token"):
-                (position,) = word.tokens
-                lines.append(
-                    {
-                        "row": row,
-                        "position": position,
-                        "token": word.text,
-                        "token_id": None if self.input_ids is None else int(self.input_ids[row, position]),
-                        "start": None if self.offsets is None else word.start,
-                        "end": None if self.offsets is None else word.end,
-                        "relevance": word.relevance,
-                        "relevance_share": abs(word.relevance) / total,
-                        "target": self.target_text[row],
-                        "score": self.score[row].item(),
-                        "method": self.method,
-                    }
-                )
+            kept = {} if self.columns is None else self.columns[row]
+            for word in self.words(row, level=level):
+                position = word.tokens[0]
+                line: dict[str, Any] = {"row": row if self.index is None else self.index[row]}
+                line |= {} if self.ids is None else {"id": self.ids[row]}
+                line |= {"position": position, level: word.text}
+                if level == "token":
+                    line["token_id"] = None if self.input_ids is None else int(self.input_ids[row, position])
+                line |= {
+                    "start": None if self.offsets is None else word.start,
+                    "end": None if self.offsets is None else word.end,
+                    "relevance": word.relevance,
+                    "relevance_share": abs(word.relevance) / total,
+                    "target": self.target_text[row],
+                    "score": self.score[row].item(),
+                    "method": self.method,
+                }
+                lines.append(line | {f"source_{name}" if name in line else name: kept[name] for name in kept})
         return pd.DataFrame(lines)
 
     def plot(

@@ -1,10 +1,13 @@
 """Hashes by which a run that goes on tells whether model and texts are those that it began with."""
 
 import hashlib
+from collections.abc import Iterator
 
 import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
+
+from hf_mambalrp.families.network import uncompiled
 
 
 def fingerprint(source: nn.Module | str) -> str:
@@ -16,12 +19,23 @@ def fingerprint(source: nn.Module | str) -> str:
     digest = hashlib.sha256()
     if isinstance(source, str):
         digest.update(source.encode())
-    else:
-        for name, weight in source.state_dict().items():
-            tensor = _offloaded(source, name) if weight.is_meta else weight.detach().cpu()
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+    model = uncompiled(source)
+    for name, weight in model.state_dict().items():
+        for part, tensor in _parts(name, _offloaded(model, name) if weight.is_meta else weight.detach()):
+            plain = tensor.cpu()
+            digest.update(f"{part} {plain.dtype} {tuple(plain.shape)}".encode())
+            digest.update(plain.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _parts(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The plain tensors of a weight: itself, or those that a subclass, such as torchao's quantised ones, is made of."""
+    if not hasattr(weight, "__tensor_flatten__"):
+        yield name, weight
+        return
+    for inner in weight.__tensor_flatten__()[0]:
+        yield from _parts(f"{name}.{inner}", getattr(weight, inner))
 
 
 def _offloaded(model: nn.Module, name: str) -> Tensor:

@@ -60,7 +60,7 @@ class GenerationExplanation(Shown, Rows):
 
     _columns: ClassVar[dict[str, Column]] = {
         "relevance": Column("BTL", torch.float32),
-        "tokens": Column("BL"),
+        "tokens": Column("BL", fill=""),
         "input_ids": Column("BL", torch.int64),
         "attention_mask": Column("BL", torch.int64),
         "score": Column("BT", torch.float32),

@@ -51,7 +51,7 @@ class HiddenAttention(Rows):
     _columns: ClassVar[dict[str, Column]] = {
         "matrix": Column("NBRL", torch.float32),
         "rows": Column("BR", torch.int64),
-        "tokens": Column("BL"),
+        "tokens": Column("BL", fill=""),
         "input_ids": Column("BL", torch.int64),
         "attention_mask": Column("BL", torch.int64),
     }
@@ -80,8 +80,9 @@ class HiddenAttention(Rows):
     def __str__(self) -> str:
         """Return a few plain lines: what the last position, or each that was asked for, reads most strongly."""
         from hf_mambalrp.viz.attention import summary
+        from hf_mambalrp.viz.streams import printable
 
-        return summary(self)
+        return printable(summary(self))
 
     def map(self, layer: int | None = None, row: int = 0) -> Tensor:
         """Return one layer's matrix (R, L) of one row of the batch; channels, where there are any, are averaged.

@@ -311,7 +311,7 @@ class MambaLRPMixin:
             explanations: what :meth:`explain` or :meth:`explain_generation` returned, or a list of it; the first 8
                 rows become pictures and tables.
             evaluation: what ``evaluate_faithfulness`` returned, or its ``results``: a table, and as ``model-index``
-                the figures of the first method.
+                the figures of the first method. Of this model, as its fingerprint in them says.
             tokenizer: saved with the model; by default, where the repository has none, the one beside the model.
             commit_message: title of the commit.
             commit_description: its text.
@@ -326,7 +326,8 @@ class MambaLRPMixin:
             ``CommitInfo`` of huggingface_hub, a str: the address of the commit.
 
         Raises:
-            InputError: explanations or an evaluation of another kind, a name that no repository can have.
+            InputError: explanations or an evaluation of another kind or of another model, a name that no repository
+                can have.
             MissingExtraError: explanations without matplotlib.
             NotLoggedInError: no token, or a wrong one.
             RepositoryAccessError: a token that may not write there.

@@ -1,7 +1,7 @@
 """What the result objects share: checked fields, rows, equality, plain dictionaries, files without pickle."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -9,15 +9,15 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from hf_mambalrp.errors import InputError, NonFiniteRelevanceError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the dictionary and of the saved directory; a larger one is refused."""
 TENSORS, FIELDS = "explanation.safetensors", "explanation.json"
-LEFT_OUT = ("layer_relevance", "convergence_delta", "chunk_size")
+LEFT_OUT = ("layer_relevance", "convergence_delta", "chunk_size", "index", "ids", "columns")
 """Fields that are written only where they are given."""
 
 
@@ -27,6 +27,8 @@ class Column(NamedTuple):
     dims: str
     dtype: torch.dtype | None = None
     optional: bool = False
+    fill: Any = 0
+    """What stands on padding."""
 
 
 class Rows:
@@ -40,7 +42,7 @@ class Rows:
     def __post_init__(self) -> None:
         first = self._names()[0]
         sizes: dict[str, int] = {}
-        for name, (dims, dtype, optional) in self._columns.items():
+        for name, (dims, dtype, optional, _) in self._columns.items():
             value = getattr(self, name)
             if value is None and optional:
                 continue
@@ -73,6 +75,27 @@ class Rows:
             name: _pick(getattr(self, name), rows, column.dims.index("B")) for name, column in self._columns.items()
         }
         return replace(self, **picked)
+
+    @classmethod
+    def concat(cls, parts: Iterable[Self]) -> Self:
+        """Join the rows of several into one, in their order; shorter ones are padded on the right.
+
+        Raises:
+            InputError: nothing to join, another kind of result, or parts that differ in what is not of a row: method,
+                model, versions, a field that some have and others have not, the number of layers.
+        """
+        joined = list(parts)
+        for part in joined:
+            if type(part) is not cls:
+                raise InputError(f"concat() got a {type(part).__name__} among its parts; all must be a {cls.__name__}.")
+        if not joined:
+            raise InputError(f"concat() got nothing to join; give at least one {cls.__name__}.")
+        return cls(
+            **{
+                name: _joined(name, [getattr(part, name) for part in joined], cls._columns.get(name))
+                for name in cls._names()
+            }
+        )
 
     def __iter__(self) -> Iterator[Self]:
         return (self[row] for row in range(len(self)))
@@ -175,9 +198,8 @@ class Rows:
             elif dtype is not None:
                 values[name] = None if data.get(name) is None else torch.tensor(data[name], dtype=dtype)
             else:
-                values[name] = cls._decoders.get(name, lambda value: value)(
-                    data.get(name) if name in LEFT_OUT else data[name]
-                )
+                value = data.get(name) if name in LEFT_OUT else data[name]
+                values[name] = cls._decoders.get(name, lambda value: value)(value)
         return cls(**values)
 
 
@@ -192,6 +214,34 @@ def row_indices(index: int | slice | list[int], count: int) -> list[int]:
         if not -count <= row < count:
             raise IndexError(f"row {row} is out of range: there are {count} rows, 0 to {count - 1}.")
     return [row % count for row in wanted]
+
+
+def _joined(name: str, values: list[Any], column: Column | None) -> Any:
+    """One field of several results as one."""
+    if column is None:
+        if any(value != values[0] for value in values):
+            if name == "chunk_size":
+                return None
+            raise InputError(f"concat() got parts of different {name}; join those of one, {values[0]!r} for example.")
+        return values[0]
+    given = [value for value in values if value is not None]
+    if 0 < len(given) < len(values):
+        raise InputError(f"concat() got parts with {name} and parts without; join them apart.")
+    if not given:
+        return None
+    if isinstance(given[0], Rows):
+        return type(given[0]).concat(given)
+    dims = column.dims
+    longest = max(_shape(value)[dims.index("L")] for value in given) if "L" in dims else 0
+    if not isinstance(given[0], Tensor):
+        rows = [row for value in given for row in value]
+        return [[*row, *[column.fill] * (longest - len(row))] for row in rows] if longest else rows
+    others = {tuple(n for n, letter in zip(v.shape, dims, strict=False) if letter not in "BL") for v in given}
+    if len(others) > 1:
+        raise InputError(f"concat() got parts whose {name} {_show(dims)} differs in more than rows and tokens.")
+    if longest:
+        given = [nn.functional.pad(value, (0, longest - value.shape[-1]), value=column.fill) for value in given]
+    return torch.cat(given, dims.index("B"))
 
 
 def _pick(value: Any, rows: list[int], dim: int) -> Any:

@@ -210,7 +210,7 @@ def test_a_tokenizer_for_a_checkpoint_that_has_none(here, tmp_path):
     assert code == 0, errors
     assert "2 rows in rows: 2 explained now, 0 skipped" in printed
     options = ["--methods", "mambalrp", "--step", "0.5", "--resamples", "20"]
-    code, printed, errors = here("evaluate", "--data", "rows.txt", "--out", "report", *model, *words, *options)
+    code, printed, errors = here("evaluate", "rows.txt", "--output", "report", *model, *words, *options)
     assert code == 0, errors
     assert "2 examples" in printed
 

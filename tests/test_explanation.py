@@ -157,7 +157,7 @@ def test_json_round_trip(builder, indent, tmp_path):
     text = ex.to_json(tmp_path / "ex.json", indent=indent)
     assert (tmp_path / "ex.json").read_text() == text
     assert json.loads(text) == ex.to_dict()
-    assert json.loads(text)["format"] == 1
+    assert json.loads(text)["format"] == 2
     assert type(ex).from_dict(json.loads(text)) == ex
     assert type(ex).from_dict(ex.to_dict()) == ex
 
@@ -200,7 +200,7 @@ def fields(change):
         ("explanation.json", lambda raw: b"\xff" + raw, "is damaged"),
         ("explanation.json", lambda raw: b"[]", "no 'format' number"),
         ("explanation.json", fields(lambda data: data.pop("format")), "no 'format' number"),
-        ("explanation.json", fields(lambda data: data.update(format=2)), "format 2.*up to 1.*upgrade"),
+        ("explanation.json", fields(lambda data: data.update(format=3)), "format 3.*up to 2.*upgrade"),
         ("explanation.json", fields(lambda data: data.pop("tokens")), "damaged: KeyError..tokens"),
         ("explanation.json", fields(lambda data: data.pop("conservation")), "damaged: KeyError..conservation"),
         ("explanation.json", fields(lambda data: data["tokens"].pop()), r"tokens has shape \(2, 3\).*\(3, 3\)"),

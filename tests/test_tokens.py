@@ -120,7 +120,7 @@ def test_dataset_rows_of_several_target_tokens(model, tokenizer):
     """A record's text is the dataset's, without what was fed back."""
     found = model.explain("The capital of", target=" France is it", tokenizer=tokenizer)
     (record,) = to_records(found)
-    loaded = to_explanation({"text": "The capital of", **record})
+    loaded = to_explanation({"index": 0, "id": "0", "text": "The capital of", "columns": None, **record})
     assert [word.text for word in loaded.words()] == ["The", "capital", "of", "France", "is"]
     assert "of(" in loaded.to_text()
     assert ")capital" not in loaded.to_text()

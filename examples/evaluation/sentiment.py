@@ -101,7 +101,7 @@ def main() -> None:
         replacement=arguments.replacement,
         samples=min(arguments.samples, len(rows)),
         processes=arguments.processes,
-        out=arguments.output,
+        output_dir=arguments.output,
     )
 
     chosen = {example["id"] for example in evaluation.results["examples"]}

@@ -1,76 +1,69 @@
 """The texts to evaluate on."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from hf_mambalrp.errors import InputError
-
-TABLES = {".csv", ".tsv", ".json", ".parquet"}
-"""Endings of files that are not a text a line, and would be explained line by line as if they were."""
+from hf_mambalrp.errors import InputError, TargetError
+from hf_mambalrp.runs.labels import ColumnLabels
+from hf_mambalrp.runs.rows import Columns, Row, check, check_first, class_names, rows
+from hf_mambalrp.targets import Outputs
 
 
 @dataclass(frozen=True)
 class Example:
-    """One text, its row in the dataset, and its name: the row's "id", or its number."""
+    """One text, its row in the dataset, its name, and what is explained of it."""
 
     row: int
-    id: str | int
+    id: str
     text: str
+    target: Any
 
 
-def read_examples(dataset: "str | Path | Iterable[Any]", samples: int | None, seed: int) -> tuple[list[Example], int]:
-    """Examples in the dataset's order, and the dataset's size; ``samples`` of them are drawn without replacement.
+def read_examples(dataset: Any, columns: Columns, target: Any, outputs: Outputs) -> list[Example]:
+    """Every row of the dataset, in its order.
 
     Args:
-        dataset: texts; mappings with a "text" and perhaps an "id" (a ``datasets.Dataset`` too); or a path of a .jsonl
-            file of such mappings, or of a text file with a text a line, in UTF-8.
-        samples: how many; None, or more than there are, is all.
-        seed: of the draw.
+        dataset: what :func:`hf_mambalrp.runs.rows.rows` reads.
+        columns: of it.
+        target: of every row, or a list with one a row; None where ``columns`` has one.
+        outputs: classes or tokens of the model.
 
     Raises:
-        InputError: a missing file, a table, another encoding, no rows, a row without text; says which.
+        InputError: no rows, a row that cannot be read; says which. And errors of ``rows``.
+        TargetError: a list of targets of another length, a row whose target is no class.
     """
-    rows = _read_file(Path(dataset)) if isinstance(dataset, (str, Path)) else list(dataset)
-    if not rows:
+    check(dataset, columns)
+    found = list(rows(dataset, columns))
+    check_first(found, columns)
+    if not found:
         raise InputError("The dataset has no rows; give at least one text.")
-    examples = [_example(number, row) for number, row in enumerate(rows)]
-    if samples is not None and samples < len(examples):
-        drawn = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed))[:samples]
-        examples = [examples[number] for number in drawn.sort().values.tolist()]
-    return examples, len(rows)
-
-
-def _read_file(path: Path) -> list[Any]:
-    if not path.is_file():
-        raise InputError(f"There is no file {str(path)!r}. Give a .jsonl file with a 'text' a row, or a text a line.")
-    if path.suffix.lower() in TABLES:
-        raise InputError(
-            f"{path.name} is a table; give a .jsonl file with a 'text' a row, or a file with a text a line."
-        )
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is no UTF-8 text: {error}.") from error
-    lines = [line for line in content.split("\n") if line.strip()]
-    if path.suffix != ".jsonl":
-        return lines
-    rows = []
-    for number, line in enumerate(lines):
+    several = isinstance(target, Sequence) and not isinstance(target, str)
+    if several and len(target) != len(found):
+        raise TargetError(f"target has {len(target)} entries for a dataset of {len(found)} rows; give one a row.")
+    read = ColumnLabels(columns.target, class_names(dataset, columns.target), outputs) if columns.target else None
+    examples = []
+    for number, row in enumerate(found):
+        error = row.error or ("" if row.text else "the text is empty")
+        if error:
+            raise InputError(f"{_named(row)}: {error}. Mend or remove it.")
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"Row {number} of {path.name} is no JSON: {error}.") from error
-    return rows
+            own = read(row.target) if read else target[number] if several else target
+        except TargetError as problem:
+            raise TargetError(f"{_named(row)}: {problem}") from problem
+        examples.append(Example(number, row.id, row.text, own))
+    return examples
 
 
-def _example(number: int, row: Any) -> Example:
-    text = row.get("text") if isinstance(row, Mapping) else row
-    if not isinstance(text, str) or not text.strip():
-        raise InputError(f"Row {number} of the dataset has no text: {str(row)[:60]!r}. Remove it, or name it 'text'.")
-    name = row.get("id", number) if isinstance(row, Mapping) else number
-    return Example(number, name if isinstance(name, int) else str(name), text.strip())
+def drawn(examples: list[Example], samples: int | None, seed: int) -> list[Example]:
+    """So many of the examples, drawn without replacement, in their order; all where there are not more, or for None."""
+    if samples is None or samples >= len(examples):
+        return examples
+    chosen = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed))[:samples]
+    return [examples[number] for number in chosen.sort().values.tolist()]
+
+
+def _named(row: Row) -> str:
+    return f"Row {row.index} (id {row.id!r}) of the dataset"

@@ -1,7 +1,7 @@
 """One example after another: explain it by every method, perturb it, read the model's output."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from hf_mambalrp.errors import InputError, TargetError
-from hf_mambalrp.evaluation.dataset import Example, read_examples
+from hf_mambalrp.evaluation.dataset import Example, drawn, read_examples
 from hf_mambalrp.evaluation.outputs import ModelOutput
 from hf_mambalrp.evaluation.perturbation import Perturbation, Row, counts_of, order_of
 from hf_mambalrp.evaluation.settings import Settings, resolve_replacement
@@ -17,6 +17,8 @@ from hf_mambalrp.explaining import Options, explain_batch, model_id, versions
 from hf_mambalrp.explanation import Explanation
 from hf_mambalrp.fingerprint import fingerprint
 from hf_mambalrp.inputs import TokenizerSource
+from hf_mambalrp.runs.rows import Columns
+from hf_mambalrp.targets import Outputs
 
 
 class Evaluator:
@@ -27,25 +29,30 @@ class Evaluator:
         model: nn.Module,
         dataset: "str | Path | Iterable[Any]",
         settings: Settings,
+        columns: Columns,
         tokenizer: Any,
         batch_size: int | None,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.output = ModelOutput(model, batch_size)
         network = self.output.network
-        self.replacement, called = resolve_replacement(
-            settings.replacement, TokenizerSource(tokenizer, network), network.vocabulary_size
+        tokenizers = TokenizerSource(tokenizer, network)
+        self.replacement, called = resolve_replacement(settings.replacement, tokenizers, network.vocabulary_size)
+        found = read_examples(dataset, columns, settings.target, Outputs(network, tokenizers))
+        self.examples = drawn(found, settings.samples, settings.seed)
+        self.settings = replace(
+            settings,
+            replacement=called,
+            samples=len(self.examples),
+            target=[example.target for example in found] if columns.target else settings.target,
         )
-        self.examples, rows = read_examples(dataset, settings.samples, settings.seed)
-        self.settings = replace(settings, replacement=called, samples=len(self.examples))
-        target = settings.target
-        if _one_a_row(target) and len(target) != rows:
-            raise TargetError(f"target has {len(target)} entries for a dataset of {rows} rows; give one a row.")
+        self.weights = fingerprint(model)
 
     def about(self) -> dict[str, Any]:
         """What was evaluated, as it stands in the results."""
         return {
             "model": model_id(self.output.network),
+            "weights": self.weights,
             "versions": versions(),
             "settings": self.settings.to_dict(),
         }
@@ -55,7 +62,6 @@ class Evaluator:
         texts = json.dumps([[example.id, example.text] for example in self.examples])
         return {
             **self.about(),
-            "weights": fingerprint(self.model),
             "data": fingerprint(texts),
             "batch_size": self.output.batch_size,
         }
@@ -63,8 +69,7 @@ class Evaluator:
     def examine(self, example: Example) -> dict[str, Any]:
         """Explain one example by every method, perturb it, and measure; plain JSON types."""
         settings = self.settings
-        target = settings.target[example.row] if _one_a_row(settings.target) else settings.target
-        first = self._explain(example, target, settings.methods[0])
+        first = self._explain(example, example.target, settings.methods[0])
         target = _single(first, example)
         ids, places = _tokens(first, example)
         others = {method: self._explain(example, target, method) for method in settings.methods[1:]}
@@ -78,7 +83,7 @@ class Evaluator:
         }
         inputs = {row for each in perturbed.values() for rows in each.rows().values() for row in rows} | {ids}
         logits, probabilities = self.output(inputs, target)
-        output = logits if settings.output == "logit" else probabilities
+        output = logits if settings.measure == "logit" else probabilities
         return {
             "id": example.id,
             "tokens": len(places),
@@ -113,10 +118,6 @@ class Evaluator:
             )
         except InputError as error:
             raise InputError(f"Row {example.row} of the dataset cannot be explained: {error}") from error
-
-
-def _one_a_row(target: Any) -> bool:
-    return isinstance(target, Sequence) and not isinstance(target, str)
 
 
 def _single(explanation: Explanation, example: Example) -> int:

@@ -14,17 +14,21 @@ from hf_mambalrp.evaluation.result import Evaluation
 from hf_mambalrp.evaluation.settings import DEFAULT_METHODS, Settings
 from hf_mambalrp.evaluation.summary import summarise
 from hf_mambalrp.evaluation.workers import examined
+from hf_mambalrp.runs.rows import Columns
 
 
 def evaluate_faithfulness(
     model: nn.Module,
     dataset: "str | Path | Iterable[Any]",
     *,
+    text_column: str = "text",
+    id_column: str | None = None,
+    target_column: str | None = None,
     methods: Sequence[str] = DEFAULT_METHODS,
     method_options: Mapping[str, Mapping[str, Any]] | None = None,
     tokenizer: Any = None,
     target: Any = None,
-    output: str = "logit",
+    measure: str = "logit",
     replacement: int | str = "auto",
     insertion: str = "remove",
     step: int | float | str = "auto",
@@ -35,7 +39,7 @@ def evaluate_faithfulness(
     seed: int = 0,
     processes: int = 1,
     progress: bool = True,
-    out: str | Path | None = None,
+    output_dir: str | Path | None = None,
     restart: bool = False,
 ) -> Evaluation:
     """Compare methods by perturbing tokens in the order of their relevance and reading the model's own output.
@@ -58,12 +62,15 @@ def evaluate_faithfulness(
 
     Args:
         model: a classifier, or a language model, whose next token is explained.
-        dataset: texts; mappings with "text" and perhaps "id"; or the path of a .jsonl or a text file.
+        dataset: what ``explain_dataset`` takes, read as it reads it: a ``datasets.Dataset``, an iterable of texts or of
+            mappings, or the path of a ``.jsonl``, ``.csv``, ``.parquet`` or ``.txt`` file. Nothing is stripped.
+        text_column, id_column: columns of a row; the id is by default column ``id`` where there is one, or the number.
+        target_column: column of what is explained, instead of ``target``; read as ``explain_dataset`` does.
         methods: names; the first is the one that the others are compared with. By default all but occlusion.
         method_options: options by method, plain values.
         tokenizer: by default the one beside the model.
         target: class or token: None, the predicted one; an id; a name; or a list with one a row of the dataset.
-        output: "logit" or "probability", what the areas are taken of.
+        measure: "logit" or "probability", what the areas are taken of.
         replacement: "auto", the tokenizer's unknown token, or its end of sequence where it has none (Mamba's have one
             for both), or else "zero"; a token id; a token's text; "zero", a zero embedding. Norm and gate of a zero
             embedding are zero, so at the explained position it removes the whole score unless projections have biases.
@@ -76,17 +83,17 @@ def evaluate_faithfulness(
         seed: of the sample, of the methods and of the bootstrap.
         processes: of this machine, each with a copy of the model and one thread; the numbers do not depend on it.
         progress: show a bar.
-        out: folder for ``results.json``, ``report.html`` and ``report.md``. Finished examples are kept there in
+        output_dir: folder for ``results.json``, ``report.html`` and ``report.md``. Finished examples are kept there in
             ``progress.jsonl``; a call that was interrupted goes on from them.
-        restart: begin again where ``out`` holds another or an older evaluation.
+        restart: begin again where ``output_dir`` holds another or an older evaluation.
 
     Returns:
         An :class:`Evaluation`.
 
     Raises:
-        InputError: a row that cannot be explained (says which); a folder ``out`` of another evaluation.
+        InputError: a row that cannot be explained (says which); a folder of another evaluation.
         OptionError: an unknown method or option, a value that is not allowed.
-        TargetError: a target of several tokens, or a function.
+        TargetError: a target of several tokens, or a function; a row whose target the model does not have.
         UnknownArchitectureError: a regression model, or a model without rules.
         WorkerError: one of several processes was killed, or could not begin.
     """
@@ -96,7 +103,7 @@ def evaluate_faithfulness(
     settings = Settings(
         methods=methods,
         method_options=method_options or {},
-        output=output,
+        measure=measure,
         replacement=replacement,
         insertion=insertion,
         step=step,
@@ -106,8 +113,11 @@ def evaluate_faithfulness(
         resamples=resamples,
         seed=seed,
     )
-    evaluator = Evaluator(model, dataset, settings, tokenizer, batch_size)
-    journal = None if out is None else Journal(Path(out), evaluator.header(), restart)
+    if target is not None and target_column is not None:
+        raise OptionError("Give target for all rows, or the column that holds one a row, not both.")
+    columns = Columns(text_column, id_column, target_column)
+    evaluator = Evaluator(model, dataset, settings, columns, tokenizer, batch_size)
+    journal = None if output_dir is None else Journal(Path(output_dir), evaluator.header(), restart)
     records = [] if journal is None else journal.records
     done, total = len(records), len(evaluator.examples)
     with examined(evaluator, evaluator.examples[done:], processes) as found:
@@ -117,6 +127,6 @@ def evaluate_faithfulness(
             if journal is not None:
                 journal.append(record)
     evaluation = Evaluation({**evaluator.about(), **summarise(records, evaluator.settings)})
-    if out is not None:
-        evaluation.write_report(out)
+    if output_dir is not None:
+        evaluation.write_report(output_dir)
     return evaluation

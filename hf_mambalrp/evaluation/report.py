@@ -110,7 +110,7 @@ def _evaluated(results: Results) -> Section:
     ]
     reading = (
         "Every number below holds for this model, these examples and these settings; "
-        "another replacement, step or output gives other numbers."
+        "another replacement, step or measure gives other numbers."
     )
     return Section("What was evaluated", reading, [Facts(pairs)])
 
@@ -138,7 +138,7 @@ def _perturbation(results: Results) -> Section:
 
 
 def _curves(results: Results) -> list[Panels]:
-    methods, output = results["methods"], visible(str(results["settings"]["output"]))
+    methods, measure = results["methods"], visible(str(results["settings"]["measure"]))
     found = []
     for kind, symbol, title, x, good in (
         ("flip", "ΔA^F", "Flipping: tokens are replaced one after the other", "tokens replaced", "lerf"),
@@ -155,7 +155,7 @@ def _curves(results: Results) -> list[Panels]:
                 method_name(name),
                 f"{symbol} {with_interval(stats[i], decimals)}",
                 x,
-                output,
+                measure,
                 plots.perturbation(
                     curves[i]["fractions"],
                     upper=both[i][0],

@@ -12,6 +12,7 @@ from typing_extensions import Self
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.evaluation.journal import write_atomically
 from hf_mambalrp.evaluation.perturbation import METRICS
+from hf_mambalrp.viz.streams import printable
 from hf_mambalrp.viz.terminal import printed
 from hf_mambalrp.viz.wording import visible
 
@@ -87,6 +88,10 @@ class Evaluation:
     def __repr__(self) -> str:
         return printed(self._table(), color=False, width=120).rstrip("\n")
 
+    def __str__(self) -> str:
+        """Return ``repr`` as standard output can take it: "?" for characters that its encoding lacks."""
+        return printable(repr(self))
+
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         return self._table()
 
@@ -94,7 +99,7 @@ class Evaluation:
         """Yield what was evaluated, a row a method, and what the arrows and brackets mean."""
         settings = self.results["settings"]
         model, count = self.results["model"], len(self.results["examples"])
-        named = [f"{name} {settings[name]}" for name in ("output", "replacement", "insertion", "step", "seed")]
+        named = [f"{name} {settings[name]}" for name in ("measure", "replacement", "insertion", "step", "seed")]
         yield Text(visible(f"Faithfulness on {model}, {count} examples: {', '.join(named)}"))
         table = Table(box=None, padding=(0, 2, 0, 0))
         table.add_column("method")

@@ -12,7 +12,7 @@ from hf_mambalrp.inputs import TokenizerSource
 from hf_mambalrp.methods import METHODS, method_named
 from hf_mambalrp.tokenizing import continuation, spelt
 
-OUTPUTS = ("logit", "probability")
+MEASURES = ("logit", "probability")
 INSERTIONS = ("remove", "replace")
 DEFAULT_METHODS = tuple(name for name in METHODS if name != "occlusion")
 """All but occlusion, which costs a forward a token."""
@@ -24,7 +24,7 @@ class Settings:
 
     methods: Sequence[str]
     method_options: Mapping[str, Mapping[str, Any]]
-    output: str
+    measure: str
     replacement: int | str
     insertion: str
     step: int | float | str
@@ -42,7 +42,7 @@ class Settings:
         unused = sorted(set(self.method_options) - set(self.methods))
         if unused:
             raise OptionError(f"method_options are given for {unused}, which methods={list(self.methods)} leaves out.")
-        _one_of("output", self.output, OUTPUTS)
+        _one_of("measure", self.measure, MEASURES)
         _one_of("insertion", self.insertion, INSERTIONS)
         if callable(self.target):
             raise TargetError("target is a function; faithfulness needs a class or token id, a name, or None.")

@@ -103,8 +103,8 @@ def _watched(workers: Workers, connection: Connection) -> Iterator[None]:
         worker.join()
         raise WorkerError(
             f"A worker process ended with exit code {worker.exitcode} before its work was done (-9: it was killed, "
-            "perhaps for want of memory; then ask for fewer processes). Finished examples are kept where `out` was "
-            "given, and the same call goes on from them. A script that asks for several processes needs "
+            "perhaps for want of memory; then ask for fewer processes). Finished examples are kept where `output_dir` "
+            "was given, and the same call goes on from them. A script that asks for several processes needs "
             "`if __name__ == '__main__':` around what it runs."
         ) from error
 

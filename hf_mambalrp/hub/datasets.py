@@ -12,8 +12,9 @@ from hf_mambalrp.explanation import Explanation
 from hf_mambalrp.hub.card import decode, joined, listed, metadata, with_metadata, with_section
 from hf_mambalrp.hub.markdown import escaped, literal, table
 from hf_mambalrp.hub.repository import CARD, Repository, Token, hub_api, hub_errors, open_repository
-from hf_mambalrp.parallel.arrow import parquet_file, schema, to_records
+from hf_mambalrp.parallel.arrow import schema, to_records
 from hf_mambalrp.parallel.store import SHARDS, Store, write
+from hf_mambalrp.runs.parquet import parquet_file
 
 DATA = f"data/{SHARDS}"
 NUMBERED = DATA.replace("*", "[0-9]" * 6)
@@ -29,6 +30,7 @@ COLUMNS = [
     ("score, probability, position", "the score in logits, the target's probability, whose prediction it is"),
     ("conservation", "sum of relevance, what biases absorbed, and the gap to the score"),
     ("method, model, versions", "how it was computed"),
+    ("columns", "what else the row holds, as JSON"),
     ("error", "why a row was not explained, else null"),
 ]
 
@@ -85,10 +87,14 @@ def push_rows(
     commit_message: str | None,
 ) -> Any:
     """Push an explanation; :meth:`hf_mambalrp.Explanation.push_to_hub` documents the arguments."""
-    texts: Sequence[str | None] = explanation.texts or [None] * len(explanation)
+    e = explanation
+    index = e.index or range(len(e))
+    ids = e.ids or list(map(str, index))
+    texts: Sequence[str | None] = e.texts or [None] * len(e)
+    columns = [None] * len(e) if e.columns is None else [json.dumps(kept) for kept in e.columns]
     records = [
-        {"index": row, "id": str(row), "text": texts[row], "error": None, **record}
-        for row, record in enumerate(to_records(explanation))
+        {"index": number, "id": name, "text": text, "columns": kept, "error": None, **record}
+        for number, name, text, kept, record in zip(index, ids, texts, columns, to_records(e), strict=True)
     ]
     with tempfile.TemporaryDirectory() as folder:
         shard = Store(folder).shard(0)

@@ -29,9 +29,9 @@ def evaluation_section(results: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             HEADING,
-            f"Perturbation tests on {len(results['examples'])} texts, taken of the {escaped(settings['output'])}: what "
-            "the model does as tokens go and come in the order of their relevance. Higher is better, for sufficiency "
-            f"lower. In brackets the {settings['confidence']:.0%} confidence interval over the texts.",
+            f"Perturbation tests on {len(results['examples'])} texts, taken of the {escaped(settings['measure'])}: "
+            "what the model does as tokens go and come in the order of their relevance. Higher is better, for "
+            f"sufficiency lower. In brackets the {settings['confidence']:.0%} confidence interval over the texts.",
             table(["Method", *METRICS.values()], lines),
         ]
     )
@@ -75,7 +75,7 @@ def checked_results(evaluation: Any) -> Mapping[str, Any]:
             for metric in METRICS:
                 if not all(isfinite(found[metric][name]) for name in ("mean", "low", "high")):
                     raise ValueError(f"{metric} is not finite")
-        str(results["settings"]["output"]), float(results["settings"]["confidence"])
+        str(results["settings"]["measure"]), float(results["settings"]["confidence"])
         lacking = not results["methods"] or not results["examples"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"evaluation is not what evaluate_faithfulness returns: {error!r} in it.") from error

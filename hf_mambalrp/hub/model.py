@@ -8,10 +8,11 @@ from typing import Any
 from hf_mambalrp.explanation import Explanation
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.hub.card import decode, joined, listed, metadata, section_of, with_metadata, with_section
+from hf_mambalrp.hub.checks import check_evaluation, check_explanations
 from hf_mambalrp.hub.figures import HEADING, checked_results, evaluation_section, model_index
 from hf_mambalrp.hub.markdown import escaped, literal
 from hf_mambalrp.hub.repository import CARD, Token, open_repository
-from hf_mambalrp.hub.shown import PICTURES, AnyExplanation, explanations_section, rows
+from hf_mambalrp.hub.shown import PICTURES, SHOWN, AnyExplanation, explanations_section, rows
 from hf_mambalrp.inputs import TokenizerSource
 from hf_mambalrp.mixin import stock_class
 
@@ -105,6 +106,9 @@ class Contents:
     def __init__(self, model: Any, explanations: Any, evaluation: Any, tags: Sequence[str] | None) -> None:
         self.rows: list[tuple[AnyExplanation, int]] = [] if explanations is None else rows(explanations)
         self.results = None if evaluation is None else checked_results(evaluation)
+        if self.results is not None:
+            check_evaluation(self.results, model)
+        check_explanations(self.rows[:SHOWN], model)
         self.replaced = [] if explanations is None else PICTURES
         self.shown, self.pictures = explanations_section(self.rows)
         self.tags = [*(tags or []), *TAGS]

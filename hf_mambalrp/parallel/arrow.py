@@ -1,40 +1,19 @@
-"""Explanations as rows of Parquet. pyarrow is an optional package, imported here when it is first needed."""
+"""Explanations as rows of Parquet."""
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from hf_mambalrp.errors import InputError, MissingExtraError
 from hf_mambalrp.explanation import Conservation, Explanation
+from hf_mambalrp.runs.parquet import parquet
 
 Record = dict[str, Any]
 
 
-def parquet() -> Any:
-    """pyarrow's Parquet module. MissingExtraError: it is not installed."""
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError('Datasets need pyarrow: pip install "hf_mambalrp[data]"') from error
-    return pyarrow.parquet
-
-
-def parquet_file(path: Path) -> Any:
-    """An open Parquet file. InputError: it is none, or it is damaged."""
-    module = parquet()
-    import pyarrow as pa
-
-    try:
-        return module.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{str(path)!r} is not a Parquet file, or is damaged: {error}") from error
-
-
 def schema() -> Any:
-    """The columns of a row; of one that was skipped all but the first three and the last are null."""
+    """The columns of a row; of one that was skipped all but the first three and the last two are null."""
     parquet()
     import pyarrow as pa
 
@@ -60,6 +39,7 @@ def schema() -> Any:
             ("method", pa.string()),
             ("model", pa.string()),
             ("versions", pa.string()),
+            ("columns", pa.string()),
             ("error", pa.string()),
         ]
     )
@@ -145,6 +125,9 @@ def to_explanation(record: Record) -> Explanation:
         special_tokens_mask=tensor(record["special"], torch.bool),
         model_id=record["model"],
         versions=json.loads(record["versions"]),
+        index=[record["index"]],
+        ids=[record["id"]],
+        columns=None if record["columns"] is None else [json.loads(record["columns"])],
     )
 
 

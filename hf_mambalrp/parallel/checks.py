@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hf_mambalrp.errors import OptionError
-from hf_mambalrp.parallel.sources import Columns
+from hf_mambalrp.runs.rows import Columns
 from hf_mambalrp.targets import Outputs, resolve_target
 
 NO_OPTIONS = {"inputs", "input_ids", "attention_mask", "inputs_embeds", "layers"}

@@ -1,10 +1,11 @@
 """``explain_dataset``: windows of rows over processes, batches in a window, everything finished kept at once."""
 
+import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,14 +21,17 @@ from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.fingerprint import fingerprint
 from hf_mambalrp.inputs import TokenizerSource
 from hf_mambalrp.methods.memory import out_of_memory
-from hf_mambalrp.parallel.arrow import Record, parquet, to_records
+from hf_mambalrp.parallel.arrow import Record, to_records
 from hf_mambalrp.parallel.checks import check_launch, check_on_error, check_options, check_sizes, check_targets
 from hf_mambalrp.parallel.plan import batches, windows
-from hf_mambalrp.parallel.sources import Columns, Row, check, check_first, count, rows
-from hf_mambalrp.parallel.store import Begun, Store
+from hf_mambalrp.parallel.store import Begun, Reason, Store
 from hf_mambalrp.parallel.together import everywhere, on_main
-from hf_mambalrp.targets import Outputs
+from hf_mambalrp.runs.labels import ColumnLabels
+from hf_mambalrp.runs.parquet import parquet
+from hf_mambalrp.runs.rows import Columns, Row, check, check_first, class_names, count, rows
+from hf_mambalrp.targets import Outputs, resolve_target
 from hf_mambalrp.tokenizing import encode
+from hf_mambalrp.viz.streams import printable
 
 OnError = Literal["raise", "skip"]
 ROW_ERRORS = (InputError, TargetError, NonFiniteRelevanceError)
@@ -50,11 +54,22 @@ class DatasetRun:
     rows: int
     """Of the dataset."""
     skipped: int
-    """Of these, not explained; their reasons are in column ``error`` and in the manifest."""
+    """Of these, not explained; the reason of each is in column ``error`` and in the manifest."""
+    reasons: tuple[Reason, ...]
+    """Why, the most frequent first, with the first ids."""
     computed: int
     """Explained by this call; the others were there from an earlier one."""
     seconds: float
     processes: int
+
+    def __str__(self) -> str:
+        """Return what was done, and a line for each reason that rows were skipped for."""
+        before = self.rows - self.computed - self.skipped
+        said = (
+            f"{self.rows} rows in {self.output_dir}: {self.computed} explained now, {self.skipped} skipped, {before} "
+            f"there before; {self.seconds:.1f} s on {self.processes} process(es)"
+        )
+        return printable("\n  ".join([said, *map(str, self.reasons)]))
 
 
 def explain_dataset(
@@ -69,6 +84,7 @@ def explain_dataset(
     contrast: Any = None,
     target_column: str | None = None,
     contrast_column: str | None = None,
+    columns: Sequence[str] = (),
     method: str = "mambalrp",
     batch_tokens: int = 8192,
     max_tokens: int | None = None,
@@ -89,12 +105,15 @@ def explain_dataset(
         model: an explainable model (or one that :func:`make_explainable` knows), on this process's device.
         dataset: a ``datasets.Dataset``, an iterable of texts or of mappings, which must give the same rows each time,
             or the path of a ``.jsonl``, ``.csv``, ``.parquet`` or ``.txt`` file (one text a line, blank lines are no
-            rows). It is streamed.
+            rows). It is streamed. Texts are explained as they stand there, nothing is stripped.
         output_dir: a new folder, or that of the run to go on with.
         tokenizer: by default the one beside the model.
         text_column, id_column: columns of a row; the id is by default column ``id`` where there is one, or the number.
         target, contrast: for all rows, as in :meth:`MambaLRPMixin.explain`.
-        target_column, contrast_column: or one a row, from these columns.
+        target_column, contrast_column: or one a row, from these columns: ids, labels or texts of tokens. Whole floats
+            are ids; for a classifier so are texts of digits, as CSV has them, unless its labels are numbers; names of
+            a ``ClassLabel`` that are the model's labels are what its numbers mean. A row without one is a bad row.
+        columns: columns of the dataset that travel with a row's explanation, as ``Explanation.columns``.
         method: the attribution method.
         batch_tokens: tokens of a batch, padding included; halved where memory runs out. A row that does not fit
             alone is one that cannot be explained.
@@ -125,15 +144,16 @@ def explain_dataset(
     network = Network(model, FAMILIES)
     tokenizers = TokenizerSource(tokenizer, network)
     fixed = {"target": target, "contrast": contrast}
-    columns = Columns(text_column, id_column, target_column, contrast_column)
-    check_targets(fixed, explain_options.get("position"), columns, Outputs(network, tokenizers))
+    read = Columns(text_column, id_column, target_column, contrast_column, tuple(columns))
+    outputs = Outputs(network, tokenizers)
+    check_targets(fixed, explain_options.get("position"), read, outputs)
     settings = {
         "model": model_id(network),
         "versions": versions(),
         "method": method,
         "target": _named(target),
         "contrast": _named(contrast),
-        "columns": [text_column, id_column, target_column, contrast_column],
+        "columns": [text_column, id_column, target_column, contrast_column, *read.kept],
         "max_tokens": max_tokens,
         "window": window,
         "options": {name: _named(explain_options[name]) for name in sorted({*explain_options} - ONLY_ROUNDING)},
@@ -143,7 +163,8 @@ def explain_dataset(
         tokenizer=tokenizers.get("to read the texts of a dataset"),
         store=Store(output_dir),
         state=state,
-        columns=columns,
+        columns=read,
+        outputs=outputs,
         fixed=fixed,
         options={"method": method, **explain_options},
         batch_tokens=batch_tokens,
@@ -162,6 +183,7 @@ class _Run:
     store: Store
     state: Any
     columns: Columns
+    outputs: Outputs
     fixed: Mapping[str, Any]
     options: Mapping[str, Any]
     batch_tokens: int
@@ -173,11 +195,18 @@ class _Run:
     bar: Any = None
     shown: int = 0
     """Rows that the bar stands at."""
+    labels: Mapping[str, ColumnLabels] = field(default_factory=dict)
+    """What reads ``target`` and ``contrast``, where a column holds one a row."""
 
     def through(self, dataset: Any, settings: Mapping[str, Any], window: int, progress: bool) -> DatasetRun:
         """Open the folder, explain this process's windows, close the folder."""
         began = time.monotonic()
         everywhere(lambda: check(dataset, self.columns))
+        self.labels = {
+            name: ColumnLabels(column, class_names(dataset, column), self.outputs)
+            for name in ("target", "contrast")
+            if (column := getattr(self.columns, name)) is not None
+        }
         default = "raise" if self.state.num_processes == 1 else "skip"
         try:
             begun: Begun = on_main(
@@ -192,14 +221,16 @@ class _Run:
                     raise RuntimeError(f"The run was stopped: its files in {self.store.unfinished} were removed.")
                 if self.state.is_main_process:
                     self._advance(0)  # others may have ended after this process's last rows
-            skipped = on_main(self.state, lambda: self.store.close(seen))
+            reasons: list[Reason] = on_main(self.state, lambda: self.store.close(seen))
         finally:
             self.store.release()
+        skipped = sum(reason.rows for reason in reasons)
         if skipped == seen > 0:
             warnings.warn(f"None of the {seen} rows could be explained; {self.store.manifest} says why.", stacklevel=3)
         computed = sum(gather_object([self.computed]))
+        seconds = time.monotonic() - began
         return DatasetRun(
-            self.store.folder, seen, skipped, computed, time.monotonic() - began, int(self.state.num_processes)
+            self.store.folder, seen, skipped, tuple(reasons), computed, seconds, int(self.state.num_processes)
         )
 
     def _bar(self, dataset: Any, progress: bool) -> Any:
@@ -290,10 +321,21 @@ class _Run:
             elif self.max_tokens is not None and length > self.max_tokens:
                 reason = f"the text has {length} tokens, more than max_tokens={self.max_tokens}"
             else:
-                good.append((row, length))
+                try:
+                    good.append((self._with_targets(row), length))
+                except TargetError as error:
+                    bad.append(self._skipped(row, error))
                 continue
             bad.append(self._skipped(row, InputError(f"{reason[0].upper()}{reason[1:]}.")))
         return good, bad
+
+    def _with_targets(self, row: Row) -> Row:
+        """The row with its targets as ``explain`` takes them. TargetError: a classifier has not what they name."""
+        found = {name: read(getattr(row, name)) for name, read in self.labels.items()}
+        if self.outputs.kind == "class":  # a language model's may depend on the text, and is read with it
+            for name, value in found.items():
+                resolve_target(value, name, 1, self.outputs)
+        return replace(row, **found)
 
     def _lengths(self, group: list[Row]) -> list[int]:
         """Tokens of every row, 0 where it has no text; some rows in one call, which a fast tokenizer reads at once."""
@@ -311,7 +353,7 @@ class _Run:
             raise type(error)(
                 f"Row {row.index} (id {row.id!r}): {error} on_error='skip' records such rows and goes on."
             ) from error
-        return {"index": row.index, "id": row.id, "text": row.text, "error": f"{type(error).__name__}: {error}"}
+        return {**_own(row), "error": f"{type(error).__name__}: {error}"}
 
     def _fitting(self, group: list[tuple[Row, int]]) -> Iterator[list[Record]]:
         """Records of a batch of rows and their lengths; in halves where memory runs out, alone where one is bad."""
@@ -347,11 +389,8 @@ class _Run:
             [row.text for row in group], tokenizer=self.tokenizer, **wanted, **self.options
         )
         self.computed += len(group)
-        own = ({"index": row.index, "id": row.id, "text": row.text, "error": None} for row in group)
-        return [
-            {**names, **record}
-            for names, record in zip(own, to_records(explanation, [row.text for row in group]), strict=True)
-        ]
+        records = to_records(explanation, [row.text for row in group])
+        return [{**_own(row), **record} for row, record in zip(group, records, strict=True)]
 
     def _keep(self, number: int, group: list[Row], found: list[Record], records: dict[int, Record]) -> None:
         if found:
@@ -368,6 +407,12 @@ class _Run:
             reported = self.store.reported()
             self.bar.update(reported - self.shown)  # a bar that is switched off counts nothing itself
             self.shown = reported
+
+
+def _own(row: Row) -> Record:
+    """What a record has of its row."""
+    kept = json.dumps(row.kept) if row.kept else None
+    return {"index": row.index, "id": row.id, "text": row.text, "columns": kept, "error": None}
 
 
 def _named(value: Any) -> Any:

@@ -7,6 +7,7 @@ One run at a time: its main process holds a lock of the operating system, which 
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -18,16 +19,24 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.parallel.arrow import Record, parquet, parquet_file, schema
-from hf_mambalrp.parallel.sources import Row
+from hf_mambalrp.parallel.arrow import Record, schema
+from hf_mambalrp.runs.parquet import parquet, parquet_file
+from hf_mambalrp.runs.rows import Row
+from hf_mambalrp.viz.wording import shorten, visible
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's layout and of its rows."""
 SHARDS = "part-*.parquet"
 DIGEST = b"rows_sha256"
 """Key of the metadata of a shard or piece: what the rows of its window were made of."""
 SHARING_S = 60.0
 """Seconds after which a file of one machine is seen by the others; NFS caches what a folder holds for up to 60."""
+VARYING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\d+""")
+"""In a row's error, what is of this row alone."""
+FIRST = 5
+"""Ids in a reason."""
+SAID = 200
+"""Characters of a reason, or of an id in it, that are shown."""
 ENDING_S = 5.0
 """Seconds in which a process that was killed gives up its lock."""
 
@@ -43,6 +52,23 @@ class Begun:
     rows: int | None
     """Of the dataset, where an earlier call has seen all of it."""
     on_error: str
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why some rows were not explained."""
+
+    error: str
+    """Of the first of them: what differs in the others is a number or a name in it."""
+    rows: int
+    ids: tuple[str, ...]
+    """Of the first few."""
+
+    def __str__(self) -> str:
+        """Return it as one line."""
+        more = ", ..." if self.rows > len(self.ids) else ""
+        said = shorten(visible(" ".join(self.error.split())), SAID)
+        return f"{self.rows} x {said} (id {', '.join(visible(shorten(name, SAID)) for name in self.ids)}{more})"
 
 
 class Store:
@@ -135,8 +161,8 @@ class Store:
         """Let other runs use the folder."""
         self._lock.release()
 
-    def close(self, rows: int) -> int:
-        """Say in the manifest that the run is complete, remove what is no longer needed; returns rows skipped.
+    def close(self, rows: int) -> list[Reason]:
+        """Say in the manifest that the run is complete, remove what is no longer needed; returns why rows were skipped.
 
         Raises:
             InputError: the shards do not hold so many rows.
@@ -157,7 +183,7 @@ class Store:
         shutil.rmtree(self.unfinished, ignore_errors=True)
         for left in self.folder.glob("*.part"):  # of a process that was killed
             left.unlink()
-        return len(skipped)
+        return reasons(skipped)
 
     def _write_manifest(self, contents: dict[str, Any]) -> None:
         text = json.dumps(contents, indent=1) + "\n"
@@ -234,9 +260,18 @@ class Store:
         return self.unfinished / f"working-{process}"
 
 
+def reasons(skipped: Sequence[Record]) -> list[Reason]:
+    """Skipped rows put together by their errors, whatever numbers and quoted names are in these; most rows first."""
+    found: dict[str, list[Record]] = {}
+    for record in skipped:
+        found.setdefault(VARYING.sub("", record["error"]), []).append(record)
+    ordered = sorted(found.values(), key=len, reverse=True)
+    return [Reason(same[0]["error"], len(same), tuple(one["id"] for one in same[:FIRST])) for same in ordered]
+
+
 def digest(rows: Sequence[Row]) -> bytes:
     """A fingerprint of what is explained in these rows."""
-    content = [[row.id, row.text, row.target, row.contrast, row.error] for row in rows]
+    content = [[row.id, row.text, row.target, row.contrast, row.error, dict(row.kept)] for row in rows]
     return hashlib.sha256(json.dumps(content, default=str).encode("utf-8", "surrogatepass")).hexdigest().encode()
 
 

@@ -40,8 +40,8 @@ def run(files, monkeypatch, capsys):
 
 def test_evaluate_writes_the_report_prints_a_table_and_is_not_computed_twice(files, run):
     options = [
-        "--data", "rows.jsonl", "--out", "report", "--methods", "mambalrp, random", "--step", "0.5", "--target", "b",
-        "--replacement", "3", "--insertion", "replace", "--output", "probability", "--resamples", "20", "--seed", "2",
+        "rows.jsonl", "--output", "report", "--methods", "mambalrp, random", "--step", "0.5", "--target", "b",
+        "--replacement", "3", "--insertion", "replace", "--measure", "probability", "--resamples", "20", "--seed", "2",
         "--method-options", '{"random": {"seed": 5}}',
     ]  # fmt: skip
     code, printed, errors = run(*options)
@@ -53,12 +53,12 @@ def test_evaluate_writes_the_report_prints_a_table_and_is_not_computed_twice(fil
     results = json.loads(written["results.json"])
     assert results["model"] == "model"
     assert str(files) not in written["results.json"].decode()
-    assert [example["id"] for example in results["examples"]] == ["first", 1]
+    assert [example["id"] for example in results["examples"]] == ["first", "1"]
     assert {example["target"] for example in results["examples"]} == {"b"}
     settings = results["settings"]
     assert settings["methods"] == ["mambalrp", "random"]
     assert settings["method_options"] == {"random": {"seed": 5}}
-    assert [settings[name] for name in ("step", "replacement", "insertion", "output", "resamples", "seed")] == [
+    assert [settings[name] for name in ("step", "replacement", "insertion", "measure", "resamples", "seed")] == [
         0.5, "'b' (id 3)", "replace", "probability", 20, 2,
     ]  # fmt: skip
 
@@ -72,7 +72,7 @@ def test_evaluate_writes_the_report_prints_a_table_and_is_not_computed_twice(fil
 
 
 def test_a_text_file_has_a_text_a_line(files, run):
-    code, printed, errors = run("--data", "rows.txt", "--out", "lines", "--methods", "mambalrp", "--step", "2")
+    code, printed, errors = run("rows.txt", "--output", "lines", "--methods", "mambalrp", "--step", "2")
     assert code == 0, errors
     assert "2 examples" in printed
     assert json.loads((files / "lines" / "results.json").read_text())["settings"]["step"] == 2
@@ -81,18 +81,18 @@ def test_a_text_file_has_a_text_a_line(files, run):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--data", "missing.jsonl"], 1, ["missing.jsonl"]),
-        (["--data", "rows.txt", "--methods", "lime"], 1, ["'lime'", "mambalrp"]),
-        (["--data", "rows.txt", "--step", "often"], 1, ["'often'", "auto"]),
-        (["--data", "rows.txt", "--step", "1.5"], 1, ["1.5"]),
-        (["--data", "rows.txt", "--method-options", "{"], 1, ["--method-options", "JSON"]),
-        (["--data", "rows.txt", "--method-options", '{"random": 1}'], 1, ["object"]),
-        (["--data", "rows.txt", "--replacement", "a b"], 1, ["'a b'", "2 tokens"]),
-        ([], 2, ["--data"]),
+        (["missing.jsonl"], 1, ["missing.jsonl"]),
+        (["rows.txt", "--methods", "lime"], 1, ["'lime'", "mambalrp"]),
+        (["rows.txt", "--step", "often"], 1, ["'often'", "auto"]),
+        (["rows.txt", "--step", "1.5"], 1, ["1.5"]),
+        (["rows.txt", "--method-options", "{"], 1, ["--method-options", "JSON"]),
+        (["rows.txt", "--method-options", '{"random": 1}'], 1, ["object"]),
+        (["rows.txt", "--replacement", "a b"], 1, ["'a b'", "2 tokens"]),
+        ([], 2, ["Missing argument"]),
     ],
 )
 def test_errors_are_one_line(files, run, arguments, code, words):
-    found, _, errors = run("--out", "bad", *arguments)
+    found, _, errors = run("--output", "bad", *arguments)
     assert found == code
     for word in words:
         assert word in errors

@@ -12,9 +12,11 @@ from transformers import MambaConfig
 
 from hf_mambalrp import Evaluation, MambaForSequenceClassification, evaluate_faithfulness, make_explainable
 from hf_mambalrp.errors import InputError, MissingTokenizerError, OptionError, TargetError, UnknownArchitectureError
-from hf_mambalrp.evaluation.dataset import read_examples
+from hf_mambalrp.evaluation.dataset import drawn
+from hf_mambalrp.evaluation.dataset import read_examples as read
 from hf_mambalrp.evaluation.outputs import ModelOutput
 from hf_mambalrp.evaluation.perturbation import ZERO
+from hf_mambalrp.runs.rows import Columns
 
 TEXTS = ["a b c d e", "f g a", "h", "k a a i n o p l c c d"]
 METHODS = ["mambalrp", "gradient_x_input", "random"]
@@ -94,7 +96,7 @@ def test_the_results_are_complete_plain_and_stand_for_the_settings():
     assert results["settings"] == {
         "methods": METHODS,
         "method_options": {},
-        "output": "logit",
+        "measure": "logit",
         "replacement": "'<unk>' (id 1)",
         "insertion": "remove",
         "step": "auto",
@@ -104,7 +106,16 @@ def test_the_results_are_complete_plain_and_stand_for_the_settings():
         "resamples": 50,
         "seed": 4,
     }
-    assert set(results) == {"model", "versions", "settings", "examples", "methods", "differences", "agreement"}
+    assert set(results) == {
+        "model",
+        "weights",
+        "versions",
+        "settings",
+        "examples",
+        "methods",
+        "differences",
+        "agreement",
+    }
     assert [set(example) for example in results["examples"]] == [{"id", "tokens", "target", "score", "probability"}] * 3
     for name, found in results["methods"].items():
         for metric in ("delta_flip", "delta_insert", "comprehensiveness", "sufficiency"):
@@ -161,7 +172,7 @@ def test_batch_size_changes_nothing_but_rounding():
 
 def test_probability_and_replacement_by_a_token_and_insertion_by_replacement():
     model, tokenizer = classifier(num_labels=2), word_tokenizer()
-    found = evaluate(model, output="probability", insertion="replace", replacement="b", target="LABEL_1").results
+    found = evaluate(model, measure="probability", insertion="replace", replacement="b", target="LABEL_1").results
     assert found["settings"]["replacement"] == "'b' (id 3)"
     assert {example["target"] for example in found["examples"]} == {"LABEL_1"}
     for row, text in enumerate(TEXTS):
@@ -191,7 +202,7 @@ def test_a_target_a_row_goes_with_its_row_also_in_a_sample():
     found = evaluate(model, TEXTS, target=targets, samples=2, seed=1).results["examples"]
     names = ["c", "d", "e", "f"]
     assert len(found) == 2
-    assert [example["target"] for example in found] == [names[example["id"]] for example in found]
+    assert [example["target"] for example in found] == [names[int(example["id"])] for example in found]
 
 
 def test_outputs_of_many_rows_are_those_of_each_alone_in_the_models_own_precision_and_mode():
@@ -221,23 +232,27 @@ def test_a_gradient_context_of_the_caller_does_not_matter():
 
 
 def test_datasets_as_texts_mappings_and_files(tmp_path):
+    def read_examples(dataset):
+        return read(dataset, Columns(), None, None)
+
     rows = [{"id": "x", "text": " a b "}, {"text": "c", "label": 1}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     (tmp_path / "rows.txt").write_text("a b\n\nc\n")
-    named, size = read_examples(rows, None, 0)
-    assert [(e.row, e.id, e.text) for e in named] == [(0, "x", "a b"), (1, 1, "c")]
-    assert size == 2
-    assert read_examples(tmp_path / "rows.jsonl", None, 0)[0] == named
-    assert [e.text for e in read_examples(str(tmp_path / "rows.txt"), 9, 0)[0]] == ["a b", "c"]
-    drawn = [[e.row for e in read_examples(list("abcdefgh"), 3, seed)[0]] for seed in (0, 0, 1)]
-    assert drawn[0] == drawn[1] == sorted(drawn[0]) != drawn[2]
+    named = read_examples(rows)
+    assert [(e.row, e.id, e.text) for e in named] == [(0, "x", " a b "), (1, "1", "c")]
+    assert read_examples(tmp_path / "rows.jsonl") == named
+    lines = read_examples(str(tmp_path / "rows.txt"))
+    assert [e.text for e in drawn(lines, 9, 0)] == ["a b", "c"]
+    chosen = [[e.row for e in drawn(read_examples(list("abcdefgh")), 3, seed)] for seed in (0, 0, 1)]
+    assert chosen[0] == chosen[1] == sorted(chosen[0]) != chosen[2]
 
 
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [
         ([], ["no rows"]),
-        (["a", " "], ["Row 1", "no text"]),
+        (["a", ""], ["Row 1", "is empty"]),
+        (["a", " "], ["Row 1", "no tokens"]),
         ([{"text": "a"}, {"label": 1}], ["Row 1", "text"]),
         ([3], ["Row 0"]),
         ("missing.jsonl", ["missing.jsonl"]),
@@ -263,10 +278,10 @@ def test_a_line_that_is_no_json_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("rows.csv", b"id,text\n1,a b\n", "rows.csv is a table"),
-        ("rows.JSON", b'[{"text": "a"}]', "rows.JSON is a table"),
-        ("rows.txt", b"caf\xe9\n", "rows.txt is no UTF-8"),
-        ("rows.jsonl", b'{"text": "caf\xe9"}\n', "rows.jsonl is no UTF-8"),
+        ("rows.csv", b"id,review\n1,a b\n", r"has no \['text'\]; its columns are \['id', 'review'\]"),
+        ("rows.JSON", b'[{"text": "a"}]', "has the ending '.JSON'"),
+        ("rows.txt", b"a\ncaf\xe9\n", r"Row 1 \(id '1'\).* is not UTF-8: byte 5 of the file is 0xe9"),
+        ("rows.jsonl", b'{"text": "caf\xe9"}\n', "Row 0 .* is not UTF-8: byte 13"),
     ],
 )
 def test_files_that_are_not_texts_are_named(tmp_path, name, content, words):
@@ -278,7 +293,7 @@ def test_files_that_are_not_texts_are_named(tmp_path, name, content, words):
 @pytest.mark.parametrize(("name", "line"), [("rows.txt", "a b"), ("rows.jsonl", '{"text": "a b"}')])
 def test_a_byte_order_mark_is_no_text(tmp_path, name, line):
     (tmp_path / name).write_text(f"{line}\n", encoding="utf-8-sig")
-    assert [example.text for example in read_examples(tmp_path / name, None, 0)[0]] == ["a b"]
+    assert [example.text for example in read(tmp_path / name, Columns(), None, None)] == ["a b"]
 
 
 @pytest.mark.parametrize(
@@ -291,7 +306,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path, name, line):
         ({"method_options": {"random": {"sed": 1}}}, OptionError, "sed"),
         ({"method_options": {"smoothgrad": {}}}, OptionError, "smoothgrad"),
         ({"method_options": {"random": {"seed": torch.ones(1)}}}, OptionError, "plain values"),
-        ({"output": "loss"}, OptionError, "'loss'"),
+        ({"measure": "loss"}, OptionError, "'loss'"),
         ({"insertion": "add"}, OptionError, "'add'"),
         ({"step": 0}, OptionError, "step=0"),
         ({"step": 1.5}, OptionError, "step=1.5"),

@@ -19,7 +19,7 @@ MODEL = random_model(num_layers=1, dtype=torch.float32)
 
 def evaluate(out, model=MODEL, dataset=TEXTS, **options):
     defaults = {"methods": ["mambalrp", "random"], "tokenizer": word_tokenizer(), "resamples": 20, "progress": False}
-    return evaluate_faithfulness(model, dataset, out=out, **{**defaults, **options})
+    return evaluate_faithfulness(model, dataset, output_dir=out, **{**defaults, **options})
 
 
 @pytest.fixture(autouse=True)

@@ -69,7 +69,7 @@ def results(values=None, count=30, names=None, **extra):
         "versions": {"hf_mambalrp": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
         "settings": {
             "methods": list(values), "method_options": {"integrated_gradients": {"steps": 53, "baseline": "zero"}},
-            "output": "logit", "replacement": "'<unk>' (id 7)", "insertion": "remove", "step": 0.05, "target": None,
+            "measure": "logit", "replacement": "'<unk>' (id 7)", "insertion": "remove", "step": 0.05, "target": None,
             "samples": count, "confidence": 0.95, "resamples": 1234, "seed": 42,
         },
         "examples": [
@@ -263,7 +263,7 @@ def test_conservation_and_agreement():
 
 def test_html_is_inert_and_self_contained():
     found = results(same(**{HOSTILE: 1.0, "b": 0.5}), model=HOSTILE, sanity={HOSTILE: {HOSTILE: HOSTILE}})
-    found["settings"] |= {"replacement": HOSTILE, "output": HOSTILE, "target": HOSTILE}
+    found["settings"] |= {"replacement": HOSTILE, "measure": HOSTILE, "target": HOSTILE}
     found["versions"][HOSTILE] = HOSTILE
     found["examples"][0]["target"] = HOSTILE
     found["settings"]["method_options"] = {HOSTILE: {HOSTILE: [HOSTILE, None]}}

@@ -22,6 +22,7 @@ from hf_mambalrp.errors import InputError, WorkerError
 from hf_mambalrp.evaluation.evaluator import Evaluator
 from hf_mambalrp.evaluation.settings import Settings
 from hf_mambalrp.evaluation.workers import examined
+from hf_mambalrp.runs.rows import Columns
 
 TEXTS = ["a b c d", "f g a", "h", "k a a i n", "b b"]
 LONG = [" ".join(WORDS[2 + place % 16] for place in range(20_000))] * 8
@@ -40,7 +41,7 @@ def evaluator(texts):
     settings = Settings(
         methods=["mambalrp"],
         method_options={},
-        output="logit",
+        measure="logit",
         replacement="auto",
         insertion="remove",
         step="auto",
@@ -50,7 +51,7 @@ def evaluator(texts):
         resamples=20,
         seed=0,
     )
-    return Evaluator(MODEL, texts, settings, word_tokenizer(), None)
+    return Evaluator(MODEL, texts, settings, Columns(), word_tokenizer(), None)
 
 
 def ended(call):
@@ -81,7 +82,7 @@ def forked(monkeypatch):
 @pytest.mark.usefixtures("forked")
 def test_several_processes_write_the_same_bytes_as_one_and_leave_the_model_alone(tmp_path):
     for name, processes in (("one", 1), ("two", 2)):
-        evaluate(TEXTS, out=tmp_path / name, processes=processes)
+        evaluate(TEXTS, output_dir=tmp_path / name, processes=processes)
     for name in ("progress.jsonl", "results.json", "report.html", "report.md"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert not any(parameter.is_shared() for parameter in MODEL.parameters())
@@ -99,7 +100,7 @@ def test_no_more_processes_are_begun_than_there_are_examples(count):
 @pytest.mark.usefixtures("forked")
 def test_an_error_of_a_worker_is_the_caller_s_and_what_was_finished_is_kept(tmp_path):
     with pytest.raises(InputError, match="Row 2") as raised:
-        evaluate(["a b", "c", "<eos>", "d"], out=tmp_path, processes=2)
+        evaluate(["a b", "c", "<eos>", "d"], output_dir=tmp_path, processes=2)
     assert "examine" in str(raised.value.__cause__), "where it was raised"
     assert len((tmp_path / "progress.jsonl").read_bytes().splitlines()) == 3
     assert active_children() == []
@@ -127,7 +128,7 @@ def test_a_worker_that_is_killed_before_it_begins_is_not_waited_for(texts):
 
 @pytest.mark.usefixtures("forked")
 def test_a_worker_that_is_killed_at_work_is_not_waited_for_and_the_run_goes_on_later(tmp_path, monkeypatch):
-    evaluate(TEXTS, out=tmp_path / "whole")
+    evaluate(TEXTS, output_dir=tmp_path / "whole")
 
     class Deadly(list):
         def __iter__(self):
@@ -139,10 +140,10 @@ def test_a_worker_that_is_killed_at_work_is_not_waited_for_and_the_run_goes_on_l
 
     module = "hf_mambalrp.evaluation.faithfulness.examined"
     monkeypatch.setattr(module, lambda some, examples, processes: examined(some, Deadly(examples), processes))
-    assert isinstance(ended(lambda: evaluate(TEXTS, out=tmp_path / "cut", processes=2)), WorkerError)
+    assert isinstance(ended(lambda: evaluate(TEXTS, output_dir=tmp_path / "cut", processes=2)), WorkerError)
     monkeypatch.undo()
     assert len((tmp_path / "cut" / "progress.jsonl").read_bytes().splitlines()) <= 1 + 3
-    evaluate(TEXTS, out=tmp_path / "cut")
+    evaluate(TEXTS, output_dir=tmp_path / "cut")
     assert (tmp_path / "cut" / "results.json").read_bytes() == (tmp_path / "whole" / "results.json").read_bytes()
 
 
@@ -158,7 +159,7 @@ def main():
 
     texts = ["a b c d e f g h i j k l m n o p"] * {count}
     evaluate_faithfulness(random_model(dtype=torch.float32), texts, methods=["mambalrp", "latim"],
-                          tokenizer=word_tokenizer(), processes=2, progress=False, out="out")
+                          tokenizer=word_tokenizer(), processes=2, progress=False, output_dir="out")
 """
 GUARD = 'if __name__ == "__main__":\n    main()\n'
 

@@ -62,7 +62,7 @@ def results():
 
     return {
         "model": "m",
-        "settings": {"methods": ["mambalrp", "random"], "output": "logit", "confidence": 0.95},
+        "settings": {"methods": ["mambalrp", "random"], "measure": "logit", "confidence": 0.95},
         "examples": [{"id": str(i)} for i in range(3)],
         "methods": {"mambalrp": method(1.0), "random": method(-1.0)},
     }
@@ -221,8 +221,8 @@ def without_number(value):
         {},
         without_number(float("nan")),
         without_number("1"),
-        {**results(), "settings": {"output": "logit", "confidence": "high"}},
-        {"methods": {}, "settings": {"output": "logit", "confidence": 0.95}, "examples": [1]},
+        {**results(), "settings": {"measure": "logit", "confidence": "high"}},
+        {"methods": {}, "settings": {"measure": "logit", "confidence": 0.95}, "examples": [1]},
         {"methods": {"a": {}}},
         {**results(), "settings": {}},
         "text",

@@ -28,6 +28,7 @@ from hf_mambalrp.errors import (
     OptionError,
     RepositoryAccessError,
 )
+from hf_mambalrp.fingerprint import fingerprint
 from hf_mambalrp.hub.card import BEGIN, END
 from hf_mambalrp.hub.repository import open_repository
 
@@ -71,9 +72,13 @@ def test_what_is_pushed_is_a_model_of_transformers_with_a_card(hub, model, expla
 
 
 def test_a_second_push_changes_nothing(hub, model, explanation):
-    first = model.push_to_hub("me/explained", explanations=explanation, evaluation=results())
+    first = model.push_to_hub(
+        "me/explained", explanations=explanation, evaluation={**results(), "weights": fingerprint(model)}
+    )
     sent = hub.count("PUT", "/lfs/")
-    second = model.push_to_hub("me/explained", explanations=explanation, evaluation=results())
+    second = model.push_to_hub(
+        "me/explained", explanations=explanation, evaluation={**results(), "weights": fingerprint(model)}
+    )
     assert first == second
     assert len(hub.repositories["model", "me/explained"].history()) == 2
     assert hub.count("PUT", "/lfs/") == sent == 1
@@ -111,7 +116,7 @@ def test_what_is_not_given_stays_as_an_earlier_push_left_it(hub, model, explanat
     model.push_to_hub("me/explained", explanations=explanation)
     repository = hub.repositories["model", "me/explained"]
     explained = card(repository)[1]
-    model.push_to_hub("me/explained", evaluation=results())
+    model.push_to_hub("me/explained", evaluation={**results(), "weights": fingerprint(model)})
     both = card(repository)[1]
     shown = explained[explained.index(BEGIN) : explained.index(END)].strip()
     assert f"{shown}\n\n### Faithfulness\n" in both
@@ -161,7 +166,7 @@ def test_a_variant_is_beside_the_other_weights(hub, model):
 
 
 def test_figures_are_metadata_of_the_card(hub, model):
-    model.push_to_hub("me/explained", evaluation=results())
+    model.push_to_hub("me/explained", evaluation={**results(), "weights": fingerprint(model)})
     data, text = card(hub.repositories["model", "me/explained"])
     (entry,) = data["model-index"]
     assert entry["name"] == "explained"

@@ -17,7 +17,7 @@ from test_card import results
 from transformers.utils import logging
 from typer.testing import CliRunner
 
-from hf_mambalrp import DEMO_MODEL, create_space, load_explanations
+from hf_mambalrp import DEMO_MODEL, MambaLRPForCausalLM, create_space, load_explanations
 from hf_mambalrp.cli import app
 from hf_mambalrp.errors import (
     HubConnectionError,
@@ -27,6 +27,7 @@ from hf_mambalrp.errors import (
     OptionError,
     RepositoryAccessError,
 )
+from hf_mambalrp.fingerprint import fingerprint
 from hf_mambalrp.hub import space
 
 SOURCE = Path(__file__).parents[2] / "spaces_app"
@@ -178,7 +179,8 @@ def test_models_that_no_space_can_explain(hub, monkeypatch):
 
 
 def test_the_command_pushes_each_kind(hub, command, folder, tmp_path):
-    (tmp_path / "results.json").write_text(json.dumps(results()))
+    figures = {**results(), "weights": fingerprint(MambaLRPForCausalLM.from_pretrained(folder))}
+    (tmp_path / "results.json").write_text(json.dumps(figures))
     address = command("me/lm", "--model", folder, "--text", "Paris is", "--evaluation", tmp_path / "results.json")
     repository = hub.repositories["model", "me/lm"]
     assert address == f"{hub.url}/me/lm/commit/{repository.branches['main']}"

@@ -10,7 +10,7 @@ import pytest
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.parallel.plan import batches, windows
-from hf_mambalrp.parallel.sources import Columns, Row, check, check_first, count, rows
+from hf_mambalrp.runs.rows import Columns, Row, check, check_first, count, rows
 
 RECORDS = [{"id": "a", "text": "one", "label": 1}, {"id": "b", "text": "two\nlines, é", "label": 0}]
 
@@ -142,12 +142,13 @@ def test_a_dataset_and_an_iterable(stream):
     ("record", "reason"),
     [
         ({"body": "x"}, r"no \['text'\], only \['body'\]"),
-        ({"text": None}, "no .'text'."),
+        ({"text": None}, "nothing in column 'text'"),
         ({"text": 7}, "holds a int"),
         (7, "is a int"),
         ({"text": "\ud800"}, "UTF-8"),
         ({"text": ["a"]}, "holds a list"),
-        ({"text": float("nan")}, "holds a float"),
+        ({"text": 0.5}, "holds a float"),
+        ({"text": float("nan")}, "nothing in column 'text'"),
     ],
 )
 def test_a_row_that_cannot_be_read_carries_its_reason(record, reason):
@@ -159,8 +160,8 @@ def test_a_row_that_cannot_be_read_carries_its_reason(record, reason):
 
 
 def test_an_id_is_a_text_whatever_it_was():
-    records = [{"id": name, "text": "x"} for name in (7, float("nan"), None, "a", "a", "\ud800")]
-    assert [row.id for row in rows(records, Columns())] == ["7", "nan", "2", "a", "a", "?"]
+    records = [{"id": name, "text": "x"} for name in (7, 7.0, float("nan"), None, "a", "a", "\ud800")]
+    assert [row.id for row in rows(records, Columns())] == ["7", "7", "2", "3", "a", "a", "?"]
 
 
 def test_a_text_has_no_other_columns():

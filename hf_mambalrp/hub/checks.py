@@ -1,0 +1,83 @@
+"""Whether what a card is to show is of the model that is pushed."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hf_mambalrp.errors import InputError, UnknownArchitectureError
+from hf_mambalrp.evaluation.outputs import ModelOutput
+from hf_mambalrp.explanation import Explanation
+from hf_mambalrp.fingerprint import fingerprint
+from hf_mambalrp.hub.shown import AnyExplanation
+
+TOLERANCE = 0.05
+"""Of the size of the logits, which half precision rounds to a percent or two; another model's differ by far more."""
+CHECKED_LENGTH = 2048
+"""Tokens of a row whose score is computed once more; transformers' forward of a longer one takes much memory."""
+Side = tuple[tuple[int, ...], Any]
+"""Ids up to the position whose prediction is explained, and what is explained there."""
+
+
+def check_evaluation(results: Mapping[str, Any], model: Any) -> None:
+    """Raise :class:`InputError` for figures that were measured on other weights, by their fingerprint."""
+    measured, own = results.get("weights"), fingerprint(model)
+    if measured == own:
+        return
+    on = f"of fingerprint {str(measured)[:12]}" if measured else "that it does not name"
+    raise InputError(
+        f"evaluation was measured on weights {on} (model {results.get('model')!r}), and this model's are {own[:12]}: a "
+        "card shows figures of its own model only. Evaluate this one with evaluate_faithfulness, as it is pushed."
+    )
+
+
+def check_explanations(shown: Iterable[tuple[AnyExplanation, int]], model: Any) -> None:
+    """Raise :class:`InputError` for rows whose score is not what the model itself gives.
+
+    The score says it as well as a fingerprint in every explanation would, which is a hash of all weights for each call
+    of ``explain``. Functions of logits, embeddings, regression and rows beyond ``CHECKED_LENGTH`` are not checked.
+    """
+    try:
+        output = ModelOutput(model, None)
+    except UnknownArchitectureError:
+        return
+    for number, (one, row) in enumerate(shown):
+        sides = _sides(one, row)
+        if sides is None:
+            continue
+        score = float(one.score[row] if isinstance(one, Explanation) else one.score[row, 0])
+        parts = [sum(_logits(output, *side)) for side in sides]
+        found = parts[0] - sum(parts[1:])
+        if not abs(found - score) <= TOLERANCE * max(1.0, *map(abs, parts)):
+            raise InputError(
+                f"Row {number} of the explanations has the score {score:.4g}, and of the same input this model gives "
+                f"{found:.4g}: it was explained on another model ({one.model_id!r}), or on other weights. Explain it "
+                "with the model that is pushed."
+            )
+
+
+def _sides(one: AnyExplanation, row: int) -> list[Side] | None:
+    """The target's side of the score, and the contrast's; None where it cannot be computed from ids."""
+    if one.input_ids is None:
+        return None
+    mask = one.attention_mask[row] != 0
+    if not isinstance(one, Explanation):
+        mask = mask[: one.prompt_length]
+        ids = tuple(one.input_ids[row, : one.prompt_length][mask].tolist())
+        return [(ids, int(one.input_ids[row, one.prompt_length]))] if len(ids) <= CHECKED_LENGTH else None
+    if one.position is not None:
+        mask = mask[: int(one.position[row]) + 1]
+    ids = tuple(one.input_ids[row, : len(mask)][mask].tolist())
+    targets = [one.target[row], *([] if one.contrast is None else [one.contrast[row]])]
+    known = len(ids) <= CHECKED_LENGTH and all(target is not None for target in targets)
+    return [(ids, target) for target in targets] if known else None
+
+
+def _logits(output: ModelOutput, ids: tuple[int, ...], target: int | tuple[int, ...]) -> list[float]:
+    """The logit of every token of a target, those before it fed back."""
+    tokens = (target,) if isinstance(target, int) else target
+    found = []
+    for place, token in enumerate(tokens):
+        read = ids + tokens[:place]
+        if max(read) >= output.network.config.vocab_size or token >= output.network.num_outputs:
+            return [float("nan")]
+        found.append(output([read], token)[0][read])
+    return found
