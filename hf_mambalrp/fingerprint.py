@@ -7,7 +7,7 @@ import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
-from hf_mambalrp.families.network import uncompiled
+from hf_mambalrp.rules.twin import uncompiled
 
 
 def fingerprint(source: nn.Module | str) -> str:
