@@ -73,6 +73,7 @@ class OracleResult:
     biases: Tensor  # (B,) what all additive biases on the content path absorbed
     bias_by_layer: Tensor  # (num_layers + 1, B): row i = biases inside block i (from 0), last row = the head's bias
     bias_by_name: dict[str, Tensor]  # the same, (B,) per parameter name
+    layer_terms: Tensor  # (num_layers + 1, B, L) sum_d |stream * G|: rounding is relative to this, however much cancels
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -245,20 +246,23 @@ def backward_conv(conv: Tensor, G_c: Tensor) -> Tensor:
 
 
 def make_result(
-    inputs: Inputs, logits: Tensor, score: Tensor, layer_relevance: list[Tensor], bias_by_name: dict[str, Tensor]
+    inputs: Inputs, logits: Tensor, score: Tensor, layer_terms: list[Tensor], bias_by_name: dict[str, Tensor]
 ) -> OracleResult:
+    """`layer_terms`, (B, L, D) at the embedding and after each block, are stream * G: relevance is their sum over D."""
     by_layer = torch.zeros(inputs.num_layers + 1, len(score), dtype=torch.float64)
     for name, absorbed in bias_by_name.items():
         parts = name.split(".")
         by_layer[int(parts[2]) if parts[1] == "layers" else inputs.num_layers] += absorbed
+    terms = torch.stack(layer_terms)
     return OracleResult(
         logits=logits,
         score=score,
-        relevance=layer_relevance[0],
-        layer_relevance=torch.stack(layer_relevance),
+        relevance=terms[0].sum(-1),
+        layer_relevance=terms.sum(-1),
         biases=by_layer.sum(0),
         bias_by_layer=by_layer,
         bias_by_name=bias_by_name,
+        layer_terms=terms.abs().sum(-1),
     )
 
 
@@ -399,15 +403,15 @@ def explicit_recursion(
         absorbed[f"{inputs.head_name}.bias"] = (weights * inputs.head_bias).sum(-1)
     G = torch.zeros_like(streams[-1])
     G[rows, inputs.positions] = backward_norm(last, r_f, norm_f, weights @ inputs.head, rules)
-    layer_relevance = [(streams[-1] * G).sum(-1)]
+    layer_terms = [streams[-1] * G]
     for i in reversed(range(inputs.num_layers)):
         G, by_bias = backward_block(blocks[i], traces[i], inputs.mask, G, rules)
-        layer_relevance.insert(0, (streams[i] * G).sum(-1))
+        layer_terms.insert(0, streams[i] * G)
         for name, value in by_bias.items():
             full = f"backbone.layers.{i}.mixer.{name}"
             if full in inputs.state:
                 absorbed[full] = value
-    return make_result(inputs, logits, (weights * logits).sum(-1), layer_relevance, absorbed)
+    return make_result(inputs, logits, (weights * logits).sum(-1), layer_terms, absorbed)
 
 
 def mambalrp_explicit(
@@ -598,7 +602,7 @@ def dense_product(
     all_logits = torch.stack(logits)
     weights = predicted(all_logits) if weights is None else weights.cpu().double()
 
-    layer_relevance = torch.zeros(inputs.num_layers + 1, num_rows, L, dtype=torch.float64)
+    layer_terms = torch.zeros(inputs.num_layers + 1, num_rows, L, D, dtype=torch.float64)
     absorbed: dict[str, Tensor] = {}
     if f"{inputs.head_name}.bias" in inputs.state:
         absorbed[f"{inputs.head_name}.bias"] = weights @ inputs.head_bias
@@ -607,16 +611,16 @@ def dense_product(
         q = torch.zeros(L, D, dtype=torch.float64)
         q[at] = weights[row] @ inputs.head @ norm_matrix(streams[row][-1][at : at + 1], norm_f, eps, rules)
         G = q.reshape(-1)
-        layer_relevance[-1, row] = (G.reshape(L, D) * streams[row][-1]).sum(-1)
+        layer_terms[-1, row] = G.reshape(L, D) * streams[row][-1]
         for i in reversed(range(inputs.num_layers)):
             for name, offset in chains[row][i].offsets.items():
                 full = f"backbone.layers.{i}.mixer.{name}"
                 if full in inputs.state:
                     absorbed.setdefault(full, torch.zeros(num_rows, dtype=torch.float64))[row] = G @ offset
             G = G @ chains[row][i].M
-            layer_relevance[i, row] = (G.reshape(L, D) * streams[row][i]).sum(-1)
+            layer_terms[i, row] = G.reshape(L, D) * streams[row][i]
     score = (weights * all_logits).sum(-1)
-    return make_result(inputs, all_logits, score, list(layer_relevance), absorbed)
+    return make_result(inputs, all_logits, score, list(layer_terms), absorbed)
 
 
 def mambalrp_dense(
@@ -683,16 +687,16 @@ def hf_gradient_x_input(
 
     names = (*CONTENT_BIASES, "lm_head.bias", "score.bias")
     biases = {name: p for name, p in model.named_parameters() if name.endswith(names)}
-    layer_relevance = torch.zeros(inputs.num_layers + 1, *inputs.mask.shape, dtype=torch.float64)
+    layer_terms = torch.zeros(inputs.num_layers + 1, *streams[0].shape, dtype=torch.float64)
     absorbed = {name: torch.zeros(len(rows), dtype=torch.float64) for name in biases}
     for row in rows.tolist():
         wanted = [*streams, *biases.values()]
         grads = torch.autograd.grad(score[row], wanted, retain_graph=True, materialize_grads=True)
         for i, stream in enumerate(streams):
-            layer_relevance[i, row] = (stream * grads[i])[row].sum(-1).detach()
+            layer_terms[i, row] = (stream * grads[i])[row].detach()
         for (name, bias), grad in zip(biases.items(), grads[len(streams) :], strict=True):
             absorbed[name][row] = (bias * grad).sum().detach()
-    return make_result(inputs, logits.detach(), score.detach(), list(layer_relevance), absorbed)
+    return make_result(inputs, logits.detach(), score.detach(), list(layer_terms), absorbed)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
