@@ -1,14 +1,20 @@
 # make demo   sets up and explains real reviews        make test   sets up and passes every test
 # make lint   formatting, style, types                 make benchmark   the CPU table, some minutes
-# make test-releases   the model tests on older releases of transformers: the oldest supported and one in the middle
+# make test-releases   the model tests on other releases of transformers: the oldest supported and later ones
+# make test-newest     every test with today's newest releases of everything, in an environment of its own
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# One torch for everyone who works on this: a range lives in pyproject.toml.
+# One torch for everyone who works on this, and one release of everything else: ranges live in pyproject.toml.
 TORCH  ?= torch==2.13.0
+CONSTRAINTS ?= constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet
+CONSTRAINED := $(addprefix --constraint ,$(CONSTRAINTS)) $(addprefix --build-constraint ,$(CONSTRAINTS))
 
-# Older releases of transformers, each with what it needs beside the newest's environment.
-RELEASES    := 4.57.6 5.16.1
+# Releases of transformers, each with what it needs beside the newest's environment. The one of constraints.txt is left
+# out, for every test runs on it.
+SUPPORTED   := 4.57.6 5.16.1 5.24.0
+RELEASES    := $(filter-out $(shell sed -n 's/^transformers==//p' constraints.txt),$(SUPPORTED))
 WITH_4.57.6 := datasets==4.4.1 huggingface_hub==0.36.0 tokenizers==0.22.1 requests urllib3 charset-normalizer idna certifi
 WITH_5.16.1 := huggingface_hub==1.31.0 httpx httpcore h11 anyio idna certifi
 MODEL_TESTS := $(addprefix tests/test_,classification.py explain.py families.py models.py oracles.py oracles_mamba2.py parity.py \
@@ -19,7 +25,7 @@ PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-releases lint format benchmark clean
+.PHONY: demo test test-releases test-newest lint format benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hf-mambalrp demo --html out/demo.html
@@ -35,6 +41,11 @@ test-releases: $(RELEASES:%=$(VENV)/.transformers-%)
 		PYTHONPATH=$(VENV)/transformers-$$release $(PYTEST) -k "not peft" $(MODEL_TESTS) || exit 1; \
 	done
 
+test-newest:
+	rm -rf .venv-newest
+	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
+	.venv-newest/bin/python tests/versions.py "make test-newest"
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -48,20 +59,20 @@ benchmark: $(VENV)/.installed-dev
 	$(BIN)/python examples/benchmarks/cpu.py
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) .venv-newest out
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(INSTALL) --upgrade $(addprefix --constraint ,$(CONSTRAINTS)) pip
 
 $(VENV)/.transformers-%: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/transformers-$* transformers==$* $(WITH_$*)
+	$(INSTALL) --no-deps --target $(VENV)/transformers-$* transformers==$* $(WITH_$*)
 	touch $@
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet "$(TORCH)" --editable .
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	$(INSTALL) $(CONSTRAINED) "$(TORCH)" --editable .
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet "$(TORCH)" --editable ".[dev]"
+$(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
+	$(INSTALL) $(CONSTRAINED) "$(TORCH)" --editable ".[dev]"
 	touch $@ $(VENV)/.installed

@@ -103,18 +103,24 @@ class Shown:
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         return self._terminal("word")
 
-    def show(self) -> None:
-        """Display as HTML in a notebook, else print to the terminal (in colour where it can, see ``NO_COLOR``)."""
+    def show(self, *, level: Level = "word") -> None:
+        """Display as HTML in a notebook, else print to the terminal (in colour where it can, see ``NO_COLOR``).
+
+        OptionError: an unknown level.
+        """
+        _checked_level(level)
         ipython = sys.modules.get("IPython")
         if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
-            ipython.display.display(self)
+            from hf_mambalrp.viz.html import NOTEBOOK_ROWS, fragment
+
+            ipython.display.display(ipython.display.HTML(fragment(self._html(level, NOTEBOOK_ROWS))))
         else:
             from rich.console import Console
 
             from hf_mambalrp.viz.streams import Lenient
 
             stream: Any = sys.stdout and Lenient(sys.stdout)
-            Console(file=stream).print(self)
+            Console(file=stream, force_jupyter=False).print(*self._terminal(level), sep="\n")
 
     def __str__(self) -> str:
         """Return ``repr`` as standard output can take it: "?" for characters that its encoding lacks."""

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import versions
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,6 +20,10 @@ def test_the_six_lines_run_as_they_stand(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "wonderful" in result.stdout
     assert "sum of relevance" in result.stdout.splitlines()[-1]
+
+
+def test_the_releases_that_make_test_passed_with_are_those_that_it_installs():
+    assert versions.table()["make test"][2:] == versions.constrained()
 
 
 def test_every_linked_file_exists():

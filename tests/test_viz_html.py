@@ -252,13 +252,17 @@ def test_generation_document():
 def test_show_in_a_notebook(monkeypatch, capsys):
     shown = []
     shell = types.SimpleNamespace(kernel=object())
-    ipython = types.SimpleNamespace(get_ipython=lambda: shell, display=types.SimpleNamespace(display=shown.append))
+    ipython = types.SimpleNamespace(
+        get_ipython=lambda: shell, display=types.SimpleNamespace(display=shown.append, HTML=str)
+    )
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     ex = capital()
     ex.show()
-    assert shown == [ex]
+    ex.show(level="token")
+    assert shown[0] == ex._repr_html_()
+    assert shown[1] != shown[0]
     assert capsys.readouterr().out == ""
     del shell.kernel
     ex.show()
-    assert len(shown) == 1
+    assert len(shown) == 2
     assert "France(+8.000)" in capsys.readouterr().out

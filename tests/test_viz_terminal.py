@@ -1,5 +1,6 @@
 """The terminal: safe against tokens, readable without colour, colours that suit black and white screens."""
 
+import builtins
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from results import capital, explanation, generation
 from rich.console import Console
 from test_viz_html import channels, contrast, hostile, hostile_generation
 
+from hf_mambalrp.errors import OptionError
 from hf_mambalrp.viz import colors
 
 ESCAPES = re.compile(r"\x1b\[[\d;]*m")
@@ -137,6 +139,27 @@ def test_show_without_ipython_prints(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "France(+8.000)" in out
     assert "\x1b" not in out
+
+
+def test_text_is_text_where_rich_sees_a_notebook(capsys, monkeypatch):
+    class ZMQInteractiveShell:
+        """What rich takes for a notebook, and then displays instead of printing."""
+
+    expected = capital().to_text(), str(capital()), repr(capital()), generation().to_text(), str(generation())
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    assert Console().is_jupyter
+    found = capital().to_text(), str(capital()), repr(capital()), generation().to_text(), str(generation())
+    assert found == expected
+    assert all(found)
+    capital().show()
+    assert "France(+8.000)" in capsys.readouterr().out
+
+
+def test_show_has_a_level(capsys):
+    with pytest.raises(OptionError, match="level='letter'"):
+        capital().show(level="letter")
+    capital().show(level="token")
+    assert capsys.readouterr().out == capital().to_text(level="token")
 
 
 def test_nothing_heavy_is_imported():

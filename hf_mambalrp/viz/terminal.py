@@ -35,6 +35,7 @@ def printed(result: RenderResult, color: bool, width: int) -> str:
         color_system="truecolor" if color else None,
         force_terminal=color,
         no_color=not color,
+        force_jupyter=False,  # where rich sees a notebook it would display, and leave the string empty
     )
     console.print(*result, sep="\n")
     return out.getvalue()

@@ -1,12 +1,14 @@
 """What the tests of the page share: how it is asked, and how its answer is read."""
 
+from playwright.sync_api import expect
 from space_server import SHOTS
 
 from hf_mambalrp.viz.wording import signed
 
 PRAISE = "The plot is thin, but the cast is warm and the ending is simply wonderful."
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
-WAIT = 20_000
+WAIT = 90_000
+"""Milliseconds until what a test waits for has to be there: nobody waits for it on a quiet machine."""
 
 
 def panel(page):
@@ -19,6 +21,13 @@ def ask(page, text, button="Explain", kind="sentence"):
     panel(page).locator("textarea").first.fill(text)
     panel(page).get_by_role("button", name=button, exact=True).click()
     changed(page, before, kind)
+
+
+def choose(page, label, name):
+    """Choose from a list of options, and wait until it is closed: the next list may have the same names."""
+    panel(page).get_by_label(label).click()
+    page.get_by_role("option", name=name).click()
+    expect(page.get_by_role("option")).to_have_count(0, timeout=WAIT)
 
 
 def changed(page, before, kind="sentence"):

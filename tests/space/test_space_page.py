@@ -4,7 +4,7 @@ import json
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from screen import PRAISE, SIZES, ask, changed, marks, panel, shot, words
+from screen import PRAISE, SIZES, ask, changed, choose, marks, panel, shot, words
 from space_server import LANGUAGE_MODEL, MARKUP
 
 from hf_mambalrp import (
@@ -34,12 +34,10 @@ def test_target_contrast_and_tokens(visit, demo):
     page = visit()
     ask(page, "A warm and lovely film with a dull end.")
     before = page.locator("#sentence-answer").inner_html()
-    panel(page).get_by_label("Explain the score of").click()
-    page.get_by_role("option", name="negative").click()
+    choose(page, "Explain the score of", "negative")
     changed(page, before)
     before = page.locator("#sentence-answer").inner_html()
-    panel(page).get_by_label("rather than").click()
-    page.get_by_role("option", name="positive").click()
+    choose(page, "rather than", "positive")
     changed(page, before)
     assert "What speaks for negative rather than positive?" in page.locator("#sentence-answer").inner_text()
     before = page.locator("#sentence-answer").inner_html()

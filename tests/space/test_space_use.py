@@ -1,7 +1,7 @@
 """Phones, keyboards, links and the way back: the page as different people use it."""
 
 import pytest
-from screen import PRAISE, SIZES, changed, marks, panel, shot
+from screen import PRAISE, SIZES, changed, choose, marks, panel, shot
 from space_server import LANGUAGE_MODEL
 
 from hf_mambalrp.viz.wording import signed
@@ -54,6 +54,7 @@ def test_what_is_pressed_is_large_enough(visit):
     page = visit(size="phone", has_touch=True, is_mobile=True)
     page.get_by_text("Take it with you").first.click()
     buttons = page.locator(".chips button:visible, .code button:visible")
+    buttons.nth(8).wait_for()  # the page puts them in one after another
     sizes = buttons.evaluate_all("all => all.map(b => [b.innerText || b.ariaLabel, b.offsetWidth, b.offsetHeight])")
     assert len(sizes) >= 9
     assert [size for size in sizes if min(size[1:]) < 24] == []
@@ -128,8 +129,7 @@ def test_an_empty_tab_says_what_it_is_for(visit, name):
 def test_another_model_and_another_target_are_answered_at_once(visit):
     page = visit("#kind=attention&text=Not+bad&layer=1", kind="attention")
     before = page.locator("#attention-answer").inner_html()
-    panel(page).get_by_label("Model").click()
-    page.get_by_role("option", name=LANGUAGE_MODEL).click()
+    choose(page, "Model", LANGUAGE_MODEL)
     changed(page, before, "attention")
     assert "Layer 0, of 0 to 1" in page.locator("#attention-answer h3").inner_text()
     page = visit("#kind=next&text=The+capital+of", kind="next")
