@@ -1,6 +1,7 @@
 """What is asked of a tokenizer: to be loaded, to read text, and to say which tokens a text has behind another one."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -30,6 +31,15 @@ def encode(tokenizer: Any, text: str | list[str], **options: Any) -> Any:
     return tokenizer(text, **quiet, **options)
 
 
+def reads(tokenizer: Any, text: str) -> bool:
+    """Whether the tokenizer takes the text: one without a token for what it does not know raises, in its own way."""
+    try:
+        encode(tokenizer, text, add_special_tokens=False)
+    except Exception:  # the library of tokenizers raises nothing more precise
+        return False
+    return True
+
+
 def continuation(tokenizer: Any, before: str, text: str) -> tuple[int, ...]:
     """Ids of the tokens by which ``before`` is continued where ``text`` is put behind it as it stands.
 
@@ -38,7 +48,7 @@ def continuation(tokenizer: Any, before: str, text: str) -> tuple[int, ...]:
     a space in front begins a word, no space continues one, whatever the tokenizer itself puts before what it reads.
     """
     for prefix in (before[-TAIL:], *NEUTRAL):
-        found = _behind(tokenizer, prefix, text) if prefix else ()
+        found = _behind(tokenizer, prefix, text) if prefix and reads(tokenizer, prefix) else ()
         if found:
             return found
     return tuple(encode(tokenizer, text, add_special_tokens=False)["input_ids"])
@@ -63,7 +73,7 @@ def _behind(tokenizer: Any, prefix: str, text: str) -> tuple[int, ...]:
 
 def spelt(tokenizer: Any, ids: Sequence[int]) -> str:
     """The text that tokens add to what stands before them; decoded alone they could lose the space in front."""
-    for prefix in NEUTRAL:
+    for prefix in filter(partial(reads, tokenizer), NEUTRAL):
         before = list(encode(tokenizer, prefix, add_special_tokens=False)["input_ids"])
         if not before or getattr(tokenizer, "unk_token_id", None) in before:
             continue

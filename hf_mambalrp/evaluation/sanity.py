@@ -223,9 +223,6 @@ class _Shifted(Network):
         embedded = super().embed(input_ids)
         return embedded + self.shift.to(embedded.device)
 
-    def _before(self, index: int, hidden: Tensor) -> Tensor:
-        return hidden - self.shift.to(hidden.device) if index == 0 else hidden
-
     def block(
         self,
         index: int,
@@ -236,10 +233,13 @@ class _Shifted(Network):
         ledger: BiasLedger,
         backend: str,
     ) -> tuple[Tensor, State]:
-        return super().block(index, self._before(index, hidden), mask, state, rules, ledger, backend)
+        if index == 0:
+            hidden = hidden + ledger.enter(-self.shift.to(hidden.device), hidden.dtype)  # an additive bias like others
+        return super().block(index, hidden, mask, state, rules, ledger, backend)
 
     def signals(self, index: int, hidden: Tensor, mask: Tensor | None) -> Signals:
-        return super().signals(index, self._before(index, hidden), mask)
+        unshifted = hidden - self.shift.to(hidden.device) if index == 0 else hidden
+        return super().signals(index, unshifted, mask)
 
 
 def _explained(model: Any, inputs: Any, tokenizer: Any) -> Explanation:

@@ -114,11 +114,13 @@ class TestCompiled:
         exact = self.constant([value.detach().double().requires_grad_() for value in arguments])
         torch.set_num_threads(threads)
         found, expected = selective_scan(*arguments, backend="compiled"), selective_scan(*exact, backend="reference")
+        # An exponential's relative rounding is that of its exponent: float32 keeps exp(x) to |x| roundings.
+        largest = max(1.0, float((exact[1][..., None] * exact[2]).abs().max()))
         cotangents = [torch.randn_like(value) for value in expected]
         gradients = torch.autograd.grad(found, [arguments[0], arguments[5]], [c.float() for c in cotangents])
         wanted = torch.autograd.grad(expected, [exact[0], exact[5]], cotangents)
         for one, other in zip((*found, *gradients), (*expected, *wanted), strict=True):
-            assert (one.double() - other).norm() <= 1e-6 * other.norm()
+            assert (one.double() - other).norm() <= 1e-6 * largest * other.norm()
 
     def test_its_exponential_from_zero_to_the_smallest_number(self):
         from hf_mambalrp.ops.selective_scan.compiled import exp_of_negative
