@@ -5,6 +5,7 @@ second explanation of one shape is recorded, and from then on replayed: the same
 and the score, which are the caller's, run as always.
 """
 
+import gc
 import logging
 import threading
 from collections import OrderedDict
@@ -64,6 +65,7 @@ class Recording:
         with torch.cuda.stream(stream):
             transposed(forward())  # what libraries set up when first used on a stream is not part of a graph
         torch.cuda.current_stream(device).wait_stream(stream)
+        gc.collect()  # a graph of another model that is let go within a capture would end it
         torch.cuda.empty_cache()  # a graph has memory of its own
         graphs = self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         options: dict[str, Any] = {"stream": stream, "capture_error_mode": "thread_local"}

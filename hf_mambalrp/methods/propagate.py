@@ -344,14 +344,14 @@ def kept(problem: Problem, rules: Rules) -> int:
 def budget(problem: Problem) -> int:
     """Bytes that a forward may keep for its backward: the same for equal inputs, whatever else holds memory just now.
 
-    On a GPU it is half of what weights and recorded graphs leave of its memory.
+    On a GPU it is half of what the weights leave of its memory.
     """
     device = problem.embeddings.device
     if device.type != "cuda":
         return KEPT_BYTES
     total: int = torch.cuda.get_device_properties(device).total_memory
     weights = sum(p.numel() * p.element_size() for p in problem.network.model.parameters() if p.device == device)
-    return max(0, int((1 - RECORDED_SHARE) * total) - weights) // 2
+    return max(0, total - weights) // 2
 
 
 def _chunk_size(problem: Problem, rules: Rules) -> int:
