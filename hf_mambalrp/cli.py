@@ -344,6 +344,8 @@ def _load(model: str | None) -> Any:
     from hf_mambalrp import DEMO_MODEL
     from hf_mambalrp.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, configuration
 
+    shown = logging.is_progress_bar_enabled()
+    AT_THE_END.callback(logging.enable_progress_bar if shown else logging.disable_progress_bar)
     logging.disable_progress_bar()
     name = DEMO_MODEL if model is None else model
     architectures = configuration(name).architectures or []

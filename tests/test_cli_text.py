@@ -11,6 +11,7 @@ import time
 
 import pytest
 from huggingface_hub import constants
+from transformers.utils import logging
 
 from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, evaluate_faithfulness
 from hf_mambalrp.cli import main
@@ -75,6 +76,19 @@ def test_an_error_can_be_said_on_any_stream(call, encoding):
     assert code == 1
     assert said.startswith("hf-mambalrp: target=")
     assert call("explain", "a", "--映画", encoding=encoding)[0] == 2
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_progress_bars_of_this_process_are_as_before(call, tmp_path, shown):
+    (tmp_path / "rows.txt").write_text("A film.\n")
+    before = logging.is_progress_bar_enabled()
+    try:
+        logging.enable_progress_bar() if shown else logging.disable_progress_bar()
+        for arguments in (["explain", "A film."], ["explain-dataset", "rows.txt", "--output", "out"]):
+            assert call(*arguments)[0] == 0
+            assert logging.is_progress_bar_enabled() == shown
+    finally:
+        logging.enable_progress_bar() if before else logging.disable_progress_bar()
 
 
 def test_a_stream_keeps_its_own_way_of_replacing(call):

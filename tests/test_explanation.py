@@ -9,7 +9,7 @@ import pytest
 import torch
 from results import capital, conserved, explanation, generation
 
-from hf_mambalrp.errors import InputError, MissingExtraError, NonFiniteRelevanceError
+from hf_mambalrp.errors import InputError, MissingExtraError, NonFiniteRelevanceError, OptionError
 from hf_mambalrp.explanation import Conservation, Explanation
 from hf_mambalrp.generation_explanation import GenerationExplanation
 
@@ -377,3 +377,46 @@ def test_generation_steps_know_their_text():
 def test_generation_fields_that_disagree(wrong, message):
     with pytest.raises(InputError, match=message):
         generation(**wrong)
+
+
+def test_explanations_are_joined_and_padded():
+    one, two = explanation("a b c d"), explanation("e f", "g h i")
+    joined = Explanation.concat(iter([one, two]))
+    assert len(joined) == 3
+    assert joined.relevance.tolist() == [[-1, 0, 1, 2], [-1, 0, 0, 0], [-1, 0, 1, 0]]
+    assert joined.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]]
+    assert joined.tokens[2] == ["g", " h", " i", ""]
+    assert joined.offsets[1] == [(0, 1), (1, 3), (0, 0), (0, 0)]
+    assert joined.texts == ["a b c d", "e f", "g h i"]
+    assert joined.conservation.relevance.tolist() == [2, -1, 0]
+    for row, alone in enumerate((one[0], two[0], two[1])):
+        assert joined.words(row) == alone.words()
+    assert Explanation.concat([one]) == one
+    assert Explanation.concat(two) == two, "the rows of one"
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ([], "nothing to join"),
+        ([explanation("a"), 3], "got a int among its parts"),
+        ([explanation("a"), explanation("b", method="random")], "different method"),
+        ([explanation("a"), explanation("b", model_id="other")], "different model_id"),
+        ([explanation("a"), explanation("b", probability=None)], "with probability and parts without"),
+        ([explanation("a", layer_relevance=torch.zeros(n, 1, 1)) for n in (2, 3)], "layer_relevance"),
+    ],
+)
+def test_what_does_not_belong_together_is_not_joined(parts, words):
+    with pytest.raises(InputError, match=words):
+        Explanation.concat(parts)
+
+
+def test_a_table_has_rows_ids_and_words():
+    ex = explanation("fine film", "dull", index=[4, 9], ids=["a", "b"], columns=[{"label": 1}, {"label": 0}])
+    table = ex.to_pandas(level="word")
+    assert list(zip(table["row"], table["id"], table["label"], table["word"], strict=True)) == [
+        (4, "a", 1, "fine"), (4, "a", 1, "film"), (9, "b", 0, "dull"),
+    ]  # fmt: skip
+    assert explanation("a b", "c").to_pandas()["row"].tolist() == [0, 0, 1]
+    with pytest.raises(OptionError, match="'letter'"):
+        ex.to_pandas(level="letter")

@@ -144,7 +144,7 @@ def explain_dataset(
     network = Network(model, FAMILIES)
     tokenizers = TokenizerSource(tokenizer, network)
     fixed = {"target": target, "contrast": contrast}
-    read = Columns(text_column, id_column, target_column, contrast_column, tuple(columns))
+    read = Columns(text_column, id_column, target_column, contrast_column, columns)
     outputs = Outputs(network, tokenizers)
     check_targets(fixed, explain_options.get("position"), read, outputs)
     settings = {

@@ -22,7 +22,7 @@ class Columns:
     """None: ``id`` where a row has one, else its number."""
     target: str | None = None
     contrast: str | None = None
-    kept: tuple[str, ...] = ()
+    kept: Sequence[str] = ()
     """Columns that travel with the row's explanation."""
 
     def __post_init__(self) -> None:

@@ -107,6 +107,12 @@ def test_the_shift_times_the_gradient_is_what_changes_gradient_x_input(model):
     assert min(changes) > 0.05
 
 
+@pytest.mark.parametrize("method", ["mambalrp", "lrp_ln"])
+def test_what_is_subtracted_again_is_a_bias_of_the_moved_network(model, method):
+    """It takes its share of the score, as every bias does, so that relevance of the moved network is not lost."""
+    assert input_invariance(model, BATCH, methods=[method]).change[method] > 0.01
+
+
 def test_methods_whose_reference_moves_along_are_invariant(model):
     options = {"occlusion": {"baseline": 4}, "integrated_gradients": {"baseline": 4, "steps": 5}}
     found = input_invariance(model, BATCH, methods=list(options), method_options=options)
