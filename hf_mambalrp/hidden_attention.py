@@ -111,19 +111,19 @@ class HiddenAttention(Rows):
 
         Every text in it is escaped, it runs no script and loads nothing.
         """
-        from hf_mambalrp.viz.attention import attention_body
+        from hf_mambalrp.viz.attention import MAP_STYLE, attention_body
         from hf_mambalrp.viz.html import document
 
-        page = document(attention_body(self), title or "Hidden attention")
+        page = document(attention_body(self), title or "Hidden attention", MAP_STYLE)
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
         return page
 
     def _repr_html_(self) -> str:
-        from hf_mambalrp.viz.attention import attention_body
+        from hf_mambalrp.viz.attention import MAP_STYLE, attention_body
         from hf_mambalrp.viz.html import fragment
 
-        return fragment(attention_body(self, last_only=True))
+        return fragment(attention_body(self, last_only=True), MAP_STYLE)
 
     def show(self) -> None:
         """Display the last layer of the first row as HTML in a notebook, else print a summary."""
@@ -131,4 +131,6 @@ class HiddenAttention(Rows):
         if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
             ipython.display.display(self)
         else:
-            print(self)
+            from hf_mambalrp.viz.streams import Lenient
+
+            print(self, file=sys.stdout and Lenient(sys.stdout))

@@ -266,3 +266,14 @@ def test_show_in_a_notebook(monkeypatch, capsys):
     ex.show()
     assert len(shown) == 2
     assert "France(+8.000)" in capsys.readouterr().out
+
+
+def test_rules_of_the_page_around_a_notebook_cell_are_weaker():
+    """JupyterLab styles tables, lists and headings by one class and some elements, and has a rem of its own."""
+    for result in (capital(), generation()):
+        (style,) = re.findall(r"<style>(.*?)</style>", result._repr_html_(), re.DOTALL)
+        named = re.findall(r"(?:\.hfm)+", style)
+        assert set(named) == {".hfm.hfm.hfm"}
+        assert ".hfm.hfm.hfm * { all: revert }" in style
+        assert not re.search(r"\drem\b", style)
+        assert style.index("all: revert") < style.index("border-collapse"), "what is taken back comes first"

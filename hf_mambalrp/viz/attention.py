@@ -107,7 +107,7 @@ def attention_body(attention: "HiddenAttention", *, last_only: bool = False) -> 
     if last_only:
         rows, layers = rows[:1], layers[-1:]
     sections = "\n".join(_section(attention, row, layers) for row in rows)
-    return f"<style>{MAP_STYLE}</style>\n{sections}{_footer(attention)}"
+    return f"{sections}{_footer(attention)}"
 
 
 MAP_STYLE = f"""

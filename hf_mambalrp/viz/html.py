@@ -1,5 +1,6 @@
 """Self-contained HTML: no script, nothing loaded from elsewhere, every text escaped, light and dark."""
 
+import re
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 NOTEBOOK_ROWS = 10
 """A notebook cell shows this many rows; the document shows all."""
 TABLE_WORDS = 10
+REM = 16
+"""Pixels, as browsers have it."""
 
 STYLE = f"""
 .hfm {{ {LIGHT.css()}; color-scheme: light }}
@@ -71,6 +74,12 @@ STYLE = f"""
   .hfm {{ padding: 1rem }} .hfm .text {{ font-size: 1.0625rem }} .hfm .bars {{ display: none }} }}
 """
 
+ALONE = """
+.hfm { all: initial; display: block }
+.hfm * { all: revert }
+"""
+"""Nothing of the page around holds inside."""
+
 PAGE = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -95,14 +104,20 @@ body > .hfm {{{{ margin: 0 auto }}}}
 """
 
 
-def document(body: str, title: str) -> str:
-    """Wrap a body into a complete HTML5 document."""
-    return PAGE.format(title=_text(title), style=STYLE, body=body)
+def document(body: str, title: str, style: str = "") -> str:
+    """Wrap a body, and what its ``style`` needs beside :data:`STYLE`, into a complete HTML5 document."""
+    return PAGE.format(title=_text(title), style=STYLE + style, body=body)
 
 
-def fragment(body: str) -> str:
-    """Wrap a body into what a notebook cell shows, on a background of its own that fits any theme."""
-    return f'<div class="hfm"><style>{STYLE}</style>\n{body}\n</div>'
+def fragment(body: str, style: str = "") -> str:
+    """Wrap a body into what a notebook cell shows, on a background of its own that fits any theme.
+
+    The pages around it style tables, lists and headings by rules of up to two classes, and the size of a rem. Those
+    rules are taken back for all that is inside, by a class that is named three times and so is stronger.
+    """
+    rules = f"{ALONE}{STYLE}{style}".replace(".hfm", ".hfm.hfm.hfm")
+    rules = re.sub(r"([\d.]+)rem\b", lambda size: f"{REM * float(size[1]):g}px", rules)
+    return f'<div class="hfm"><style>{rules}</style>\n{body}\n</div>'
 
 
 def explanation_body(ex: "Explanation", level: "Level", limit: int | None) -> str:
