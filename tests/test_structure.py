@@ -131,7 +131,7 @@ def test_the_auto_model_slot_is_filled_when_it_is_read_and_keeps_the_callers_cla
     assert type(mapping._extra_content) is dict
     monkeypatch.setattr(mapping, "_extra_content", {})
     fill_when_loaded()
-    AutoModelForSequenceClassification.register(MambaConfig, Later, exist_ok=True)
+    mapping._extra_content[MambaConfig] = Later  # as register does, which 5.13 to 5.18 ignore
     assert mapping[MambaConfig] is Later
     monkeypatch.setattr(mapping, "_extra_content", {})
     monkeypatch.setitem(mapping._model_mapping, "mamba", "MambaModel")  # once transformers has a class of its own
