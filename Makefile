@@ -2,6 +2,7 @@
 # make lint   formatting, style, types                 make benchmark   the CPU table, some minutes
 # make test-releases   the model tests on other releases of transformers: the oldest supported and later ones
 # make test-newest     every test with today's newest releases of everything, in an environment of its own
+# make test-peers      transformers' own model tests on our classes in place of its own
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -17,7 +18,7 @@ SUPPORTED   := 4.57.6 5.16.1 5.24.0
 RELEASES    := $(filter-out $(shell sed -n 's/^transformers==//p' constraints.txt),$(SUPPORTED))
 WITH_4.57.6 := datasets==4.4.1 huggingface_hub==0.36.0 tokenizers==0.22.1 requests urllib3 charset-normalizer idna certifi
 WITH_5.16.1 := huggingface_hub==1.31.0 httpx httpcore h11 anyio idna certifi
-MODEL_TESTS := $(addprefix tests/test_,classification.py explain.py families.py models.py oracles.py oracles_mamba2.py parity.py \
+MODEL_TESTS := $(addprefix tests/test_,checkpoints.py classification.py explain.py families.py models.py oracles.py oracles_mamba2.py parity.py \
 	relevance.py state_spaces.py)
 
 # A process a core.
@@ -25,7 +26,7 @@ PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-releases test-newest lint format benchmark clean
+.PHONY: demo test test-releases test-newest test-peers lint format benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hf-mambalrp demo --html out/demo.html
@@ -45,6 +46,10 @@ test-newest:
 	rm -rf .venv-newest
 	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
 	.venv-newest/bin/python tests/versions.py "make test-newest"
+
+# The tests come with the source archive of the release that is installed.
+test-peers: $(VENV)/peers/.unpacked
+	PYTHONPATH=$$(echo $(VENV)/peers/transformers-*/):$(VENV)/peers/lib $(BIN)/python tests/peers/compare.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -67,6 +72,14 @@ $(VENV)/bin/python:
 
 $(VENV)/.transformers-%: $(VENV)/.installed-dev
 	$(INSTALL) --no-deps --target $(VENV)/transformers-$* transformers==$* $(WITH_$*)
+	touch $@
+
+$(VENV)/peers/.unpacked: $(VENV)/.installed-dev
+	rm -rf $(VENV)/peers
+	release=$$($(BIN)/python -c "from importlib.metadata import version; print(version('transformers'))") && \
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary transformers --dest $(VENV)/peers transformers==$$release && \
+	$(BIN)/python -m tarfile --extract $(VENV)/peers/transformers-$$release.tar.gz $(VENV)/peers
+	$(INSTALL) --no-deps --target $(VENV)/peers/lib parameterized==0.9.0
 	touch $@
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python

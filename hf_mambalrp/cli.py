@@ -10,6 +10,9 @@ import typer
 
 from hf_mambalrp.cli_files import check_outputs, draw, read, read_dataset, read_texts, show, write
 from hf_mambalrp.cli_options import (
+    BACKENDS,
+    METHODS,
+    METHODS_WITH_LAYERS,
     ContrastOption,
     DataArgument,
     HtmlOption,
@@ -87,13 +90,16 @@ def explain(
 ) -> None:
     """Explain a text: coloured in a terminal, readable without colour, optionally as HTML, JSON or PNG."""
     one_of("--level", level, ("word", "token"))
+    one_of("--method", method, METHODS)
+    one_of("--backend", backend, BACKENDS)
+    if layers:
+        one_of("--layers with --method", method, METHODS_WITH_LAYERS)
     texts = read_texts(text, file, lines, text_column)
     if png is not None and len(texts) != 1:
         raise InputError(f"--png draws one text, and there are {len(texts)}. Leave out --png or --lines.")
     if layers and png is None and json_file is None:
         raise OptionError("--layers adds every layer to --json and --png. Give one of them.")
     check_outputs(html, json_file, png)
-    _check_method(method, layers)
     reads = _load_tokenizer(tokenizer)
     loaded = _load(model)
     explanation: Explanation = loaded.explain(
@@ -162,6 +168,7 @@ def explain_dataset_command(
 
     On several GPUs: torchrun --nproc_per_node 2 -m hf_mambalrp.cli explain-dataset DATA --output FOLDER
     """
+    one_of("--method", method, METHODS)
     kept = tuple(names(columns))
     dataset = read_dataset(data, Columns(text_column, id_column, target_column, contrast_column, kept))
     if (target and target_column) or (contrast and contrast_column):
@@ -176,7 +183,6 @@ def explain_dataset_command(
 
     check_on_error(on_error)
     check_sizes(batch_tokens=batch_tokens, window=window, max_tokens=max_tokens)
-    _check_method(method)
     state = PartialState(cpu=not is_available())
     loaded = _load(model).to(state.device)
     logging.enable_progress_bar()
@@ -248,6 +254,8 @@ def evaluate(
     restart: Annotated[bool, typer.Option("--restart", help="Begin again where the folder holds a run.")] = False,
 ) -> None:
     """Compare methods by what the model does as tokens go and come; an interrupted run goes on where it was."""
+    for name in names(methods):
+        one_of("--methods", name, METHODS)
     dataset = read_dataset(data, Columns(text_column, id_column, target_column))
     options = json_object("--method-options", method_options)
 
@@ -375,13 +383,6 @@ def _reach(name: str) -> None:
     if check_source(name):
         print(f"note: the Hub cannot be reached, so {name} is loaded from the cache", file=sys.stderr)
         AT_THE_END.enter_context(from_the_cache())
-
-
-def _check_method(name: str, layers: bool = False) -> None:
-    """Raise for a method that is not there, or has no layers."""
-    from hf_mambalrp.explaining import Options
-
-    Options(name, layers, "auto", "auto", {}).checked()
 
 
 def _reading(explanation: "Explanation", level: str) -> str:

@@ -33,6 +33,15 @@ TargetColumnOption = Annotated[str | None, typer.Option(help="Or the column that
 ContrastOption = Annotated[str | None, typer.Option("--contrast", help="Explain target rather than this one.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the numbers here; - is standard output.")]
 
+METHODS_WITH_LAYERS = ("mambalrp", "lrp_ln", "gradient_x_input")
+METHODS = (
+    *METHODS_WITH_LAYERS,
+    *("integrated_gradients", "smoothgrad", "occlusion"),
+    *("attention_rollout", "mamba_attribution", "latim", "random"),
+)
+BACKENDS = ("auto", "reference", "chunked", "compiled", "triton", "mamba_ssm")
+"""Their names once more, so that a wrong one is refused before torch is loaded; a test compares."""
+
 
 def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
     """Raise :class:`OptionError` for another value."""

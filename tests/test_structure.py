@@ -9,8 +9,12 @@ from pathlib import Path
 from transformers import AutoModelForSequenceClassification, Mamba2Config, MambaConfig, MambaModel
 
 import hf_mambalrp
-from hf_mambalrp import MambaForSequenceClassification
+from hf_mambalrp import MambaForSequenceClassification, cli_options
 from hf_mambalrp.auto_model import AUTO_CLASSES, fill_when_loaded
+from hf_mambalrp.methods import METHODS
+from hf_mambalrp.ops.gated_scan import dispatch as gated_scan
+from hf_mambalrp.ops.selective_scan import dispatch as selective_scan
+from hf_mambalrp.ops.ssd_scan import dispatch as ssd_scan
 
 PACKAGE = Path(hf_mambalrp.__file__).parent
 ORDER = ["ops", "rules", "families", "attention", "methods", "mixin", "evaluation", "parallel", "hub", "cli"]
@@ -103,6 +107,9 @@ def test_what_is_not_used_is_not_loaded():
         "    return 0\n"
         "codes = [run('--version'), run('--help'), run('explain', '--help'), run('explain'), run('explain', '--no')]\n"
         "codes.append(run('explain', 'a text', '--html', 'no/such/folder/page.html'))\n"
+        "codes.append(run('explain', 'a text', '--model', './no/such/folder'))\n"
+        "codes.append(run('explain', 'a text', '--tokenizer', './no/such/folder'))\n"
+        "codes += [run('explain', 'a text', '--method', 'lime'), run('explain', 'a text', '--backend', 'fast')]\n"
         "heavy = [name for name in ('torch', 'transformers', 'numpy', 'numba', 'matplotlib') if name in sys.modules]\n"
         # The order in which transformers' own modules import each other, where filling the slot must not interfere.
         "from transformers.models.mamba.modeling_mamba import MambaForCausalLM\n"
@@ -113,7 +120,13 @@ def test_what_is_not_used_is_not_loaded():
         "print('found', codes, heavy, early, found)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[-1] == "found [0, 0, 0, 1, 2, 1] [] False hf_mambalrp.classification"
+    assert result.stdout.splitlines()[-1] == "found [0, 0, 0, 1, 2, 1, 1, 1, 1, 1] [] False hf_mambalrp.classification"
+
+
+def test_the_command_knows_the_names_of_methods_and_backends():
+    assert set(cli_options.METHODS) == set(METHODS)
+    assert set(cli_options.METHODS_WITH_LAYERS) == {name for name, method in METHODS.items() if method.has_layers}
+    assert set(cli_options.BACKENDS) == {"auto", *selective_scan.BACKENDS, *ssd_scan.BACKENDS, *gated_scan.BACKENDS}
 
 
 class Later(MambaForSequenceClassification):
@@ -131,7 +144,7 @@ def test_the_auto_model_slot_is_filled_when_it_is_read_and_keeps_the_callers_cla
     assert type(mapping._extra_content) is dict
     monkeypatch.setattr(mapping, "_extra_content", {})
     fill_when_loaded()
-    AutoModelForSequenceClassification.register(MambaConfig, Later, exist_ok=True)
+    mapping._extra_content[MambaConfig] = Later  # as register does, which 5.13 to 5.18 ignore
     assert mapping[MambaConfig] is Later
     monkeypatch.setattr(mapping, "_extra_content", {})
     monkeypatch.setitem(mapping._model_mapping, "mamba", "MambaModel")  # once transformers has a class of its own
