@@ -12,6 +12,10 @@ LABEL = 32
 """Characters of a target inside a sentence."""
 CONSERVED = 0.01
 """A gap up to this share of the score is rounding."""
+LAST_WORD, END, PART = 0.25, 0.5, 0.05
+"""Shares of all |R| from which on the last word and the last part of the words are worth a sentence."""
+SHORT, LONG = 4, 100
+"""Words from which on a text has an end that says something, and the last part of the words is several."""
 
 
 def visible(text: str) -> str:
@@ -134,3 +138,20 @@ def reading(ex: "Explanation", row: int) -> str:
     return (
         "The numbers have the unit of the score but do not add up to it: the gap is what the method leaves unexplained."
     )
+
+
+def ending(ex: "Explanation", row: int) -> str:
+    """Return a sentence on the share of the last words, where it is large; else nothing.
+
+    It is no finding about these words: the answer is read at the last token.
+    """
+    words = ex.words(row)
+    last, end = ex.end_share(row), ex.end_share(row, part=PART)
+    if len(words) >= LONG and end >= END:
+        found = f"The last {PART:.0%} of the words have {end:.0%} of all |R|"
+    elif len(words) >= SHORT and last >= LAST_WORD:
+        name = label(next(word.text for word in reversed(words) if word.relevance))
+        found = f"The last word, “{name}”, has {last:.0%} of all |R|"
+    else:
+        return ""
+    return f"{found}: the answer is read there, so the end weighs much whatever it says."

@@ -14,7 +14,7 @@ from hf_mambalrp import Explanation
 from hf_mambalrp.explanation import Level
 from hf_mambalrp.methods import METHODS
 from hf_mambalrp.viz.colors import MAX_ALPHA, strength
-from hf_mambalrp.viz.wording import balance, label, reading, shorten, signed, speaks, unsigned, visible
+from hf_mambalrp.viz.wording import balance, ending, label, reading, shorten, signed, speaks, unsigned, visible
 from hf_mambalrp.viz.wording import question as heading
 from hf_mambalrp.viz.words import Word, layout
 
@@ -212,7 +212,7 @@ def _tint(relevance: float, peak: float) -> str:
 
 def _how(ex: Explanation) -> str:
     where = "Hover or tap a word for its number, or go by Tab and ← →."
-    return f"{_legend(ex)}{_sum(ex)}<p class='how'>{reading(ex, 0)} {where}</p>"
+    return f"{_legend(ex)}{_sum(ex)}<p class='how'>{reading(ex, 0)} {_safe(ending(ex, 0))} {where}</p>"
 
 
 def _legend(ex: Explanation) -> str:
