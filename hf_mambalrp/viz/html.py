@@ -51,7 +51,7 @@ STYLE = f"""
 .hfm dd {{ font-weight: 600 }}
 .hfm .text {{ font-size: 1.125rem; line-height: 2; white-space: pre-wrap; padding: 1rem 0;
   border: solid var(--line); border-width: 1px 0 }}
-.hfm .w {{ padding: .125em .08em; margin: 0 -.08em; border-radius: 3px 3px 0 0; border-bottom: 2px none;
+.hfm .w {{ padding: .125em 0; border-radius: 3px 3px 0 0; border-bottom: 2px none;
   -webkit-box-decoration-break: clone; box-decoration-break: clone }}
 .hfm .pos {{ background: rgba(var(--pos), var(--a)); border-bottom: 2px solid rgba(var(--pos), var(--u)) }}
 .hfm .neg {{ background: rgba(var(--neg), var(--a)); border-bottom: 2px dashed rgba(var(--neg), var(--u)) }}
