@@ -124,6 +124,14 @@ def test_generation_table():
     assert [line for line in lines if line.startswith("Row")] == ["Row 0", "Row 1"]
 
 
+def test_the_summary_of_a_generation_reads_like_its_text():
+    """Of tokens without their spaces, and of one character in two tokens."""
+    tokens = [["The", "cat", "<0xF0><0x9F>", "<0x99><0x82>", "sat"]] * 2
+    offsets = [[(0, 3), (4, 7), (8, 9), (8, 9), (10, 13)]] * 2
+    assert "🙂 sat" in str(generation(tokens=tokens, offsets=offsets, texts=["The cat 🙂 sat"] * 2))
+    assert "<0xF0><0x9F><0x99><0x82>sat" in str(generation(tokens=tokens))
+
+
 def test_generation_in_a_narrow_terminal():
     lines = [line.rstrip() for line in generation().to_text(width=40).splitlines()]
     assert lines[:7] == [

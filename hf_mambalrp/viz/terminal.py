@@ -20,6 +20,7 @@ from hf_mambalrp.viz.wording import (
     shorten,
     signed,
     speaks,
+    spelt,
     unsigned,
     visible,
 )
@@ -140,7 +141,7 @@ def generation_summary(ex: "GenerationExplanation") -> str:
     lines = [f"GenerationExplanation of {len(ex)} row{'s' * (len(ex) > 1)}: {_origin(ex)}"]
     for row in range(min(len(ex), SUMMARY_ROWS)):
         steps = ex.generated(row)
-        text = visible("".join(ex.tokens[row][ex.prompt_length + t] for t in steps))
+        text = visible(spelt(ex, row, [ex.prompt_length + t for t in steps]) if steps else "")
         gap = ex.conservation.gap[row].abs().max().item()
         lines.append(f"[{row}] {len(steps)} generated tokens: {shorten(text, 60)} (largest gap {unsigned(gap)})")
     return "\n".join(lines + _rest(len(ex)))

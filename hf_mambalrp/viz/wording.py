@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hf_mambalrp.explanation import Explanation
+    from hf_mambalrp.generation_explanation import GenerationExplanation
 
 JOINERS = "\u200c\u200d"
 """Invisible but part of correct spelling (Persian, Hindi, emoji families); they reorder nothing."""
@@ -105,12 +106,12 @@ def _fed_back(ex: "Explanation", row: int) -> list[str]:
     for ids in (ex.target[row], None if ex.contrast is None else ex.contrast[row]):
         if isinstance(ids, tuple) and len(ids) > 1:
             fed, behind = behind[: len(ids) - 1], behind[len(ids) - 1 :]
-            found += [f"“{label(_spelt(ex, row, fed))}”"] if fed else []
+            found += [f"“{label(spelt(ex, row, fed))}”"] if fed else []
     return found
 
 
-def _spelt(ex: "Explanation", row: int, positions: list[int]) -> str:
-    """The text of consecutive tokens, from the row's text where they have a place in it."""
+def spelt(ex: "Explanation | GenerationExplanation", row: int, positions: list[int]) -> str:
+    """Return the text of consecutive tokens, from the row's text where they have a place in it."""
     joined = "".join(ex.tokens[row][i] for i in positions)
     if ex.offsets is None or ex.texts is None:
         return joined
