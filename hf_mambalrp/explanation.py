@@ -1,5 +1,6 @@
 """The result of ``explain``: relevance per token, what was explained, where the score went, and how to show it."""
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -274,6 +275,19 @@ class Explanation(Shown, Rows):
             raise OptionError(f"by={by!r} is not allowed; use one of {', '.join(map(repr, signs))}.")
         words = [word for word in self.words(row, level=level) if by == "abs" or word.relevance * signs[by] > 0]
         return sorted(words, key=lambda word: -abs(word.relevance))[:k]
+
+    def end_share(self, row: int = 0, *, part: float = 0.0) -> float:
+        """Return how much of all |relevance| of a row the last ``part`` of its words has, the last word at least.
+
+        The answer is read at the last token, which therefore carries relevance whatever it is. Words behind the
+        explained position do not count; 0 where all relevance is 0. OptionError: ``part`` outside 0 to 1.
+        """
+        if not 0 <= part <= 1:
+            raise OptionError(f"part={part!r} is not allowed; give a share of the words from 0, the last word, to 1.")
+        sizes = [abs(word.relevance) for word in self.words(row)]
+        read = max((number for number, size in enumerate(sizes, 1) if size), default=0)
+        total = math.fsum(sizes)
+        return math.fsum(sizes[read - max(math.ceil(part * read), 1) : read]) / total if total else 0.0
 
     def to_pandas(self, *, level: Level = "token") -> "pd.DataFrame":
         """Return a table of the attended tokens, or of words; ``relevance_share`` is |R| / sum |R| of the row.

@@ -2,12 +2,18 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tomllib
 import versions
+from typer.main import get_command
+
+from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+from hf_mambalrp.cli import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,6 +26,40 @@ def test_the_six_lines_run_as_they_stand(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "wonderful" in result.stdout
     assert "sum of relevance" in result.stdout.splitlines()[-1]
+
+
+def test_every_command_of_the_package_is_understood():
+    """Of shell blocks and of the text: the command is there, and takes these arguments."""
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL))
+    commands = re.findall(r"^hf-mambalrp (.+)$", blocks, re.MULTILINE) + re.findall(r"`hf-mambalrp (.+? .+?)`", README)
+    assert len(commands) >= 6
+    known = get_command(app).commands
+    for name, *arguments in (shlex.split(line, comments=True) for line in commands):
+        assert known[name].make_context(name, arguments).params, name
+    names = re.findall(r"`hf-mambalrp ([a-z-]+)`", README)
+    assert {"explain-dataset", "push"} <= set(names) <= set(known)
+
+
+def test_every_extra_that_is_installed_is_one():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    named = {name for listed in re.findall(r"\[([a-z]+(?:,[a-z]+)*)\]['\"`]", README) for name in listed.split(",")}
+    named |= set(re.findall(r"^\| `([a-z]+)` \|", README, re.MULTILINE)) - {"method", "position"}
+    assert {"plot", "pandas", "data", "space", "cuda"} <= named <= set(extras)
+
+
+def test_the_share_of_the_end_is_what_the_packaged_model_has():
+    texts = [json.loads(line)["text"] for line in (Path(DEMO_MODEL) / "reviews.jsonl").read_text("utf-8").splitlines()]
+    model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+    reviews, whole = model.explain(texts), model.explain(" ".join(texts))
+    shares = [reviews.end_share(row) for row in range(len(reviews))]
+    mean, end = f"{sum(shares) / len(shares):.0%}", f"{whole.end_share(part=0.05):.0%}"
+    said = (
+        f"over the packaged model's {len(texts)} reviews it has {mean} of all |relevance| on average, and in these "
+        f"reviews joined to one text the last 5% of the words have {end}"
+    )
+    assert said.replace("%", " %") in " ".join(README.split())
+    own = model.explain("The plot is thin, but the two leads are wonderful.", target="positive")
+    assert f"{own.conservation.ratio.item():.0%} of it to the words here".replace("%", " %") in README
 
 
 def test_the_releases_that_make_test_passed_with_are_those_that_it_installs():

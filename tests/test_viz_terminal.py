@@ -4,6 +4,8 @@ import builtins
 import re
 import subprocess
 import sys
+from html import unescape
+from io import BytesIO, TextIOWrapper
 
 import pytest
 import torch
@@ -12,6 +14,10 @@ from rich.console import Console
 from test_viz_html import channels, contrast, hostile, hostile_generation
 
 from hf_mambalrp.errors import OptionError
+from hf_mambalrp.evaluation import Evaluation
+from hf_mambalrp.evaluation.perturbation import METRICS
+from hf_mambalrp.hidden_attention import HiddenAttention
+from hf_mambalrp.hub.shown import explanations_section
 from hf_mambalrp.viz import colors
 
 ESCAPES = re.compile(r"\x1b\[[\d;]*m")
@@ -118,6 +124,14 @@ def test_generation_table():
     assert [line for line in lines if line.startswith("Row")] == ["Row 0", "Row 1"]
 
 
+def test_the_summary_of_a_generation_reads_like_its_text():
+    """Of tokens without their spaces, and of one character in two tokens."""
+    tokens = [["The", "cat", "<0xF0><0x9F>", "<0x99><0x82>", "sat"]] * 2
+    offsets = [[(0, 3), (4, 7), (8, 9), (8, 9), (10, 13)]] * 2
+    assert "🙂 sat" in str(generation(tokens=tokens, offsets=offsets, texts=["The cat 🙂 sat"] * 2))
+    assert "<0xF0><0x9F><0x99><0x82>sat" in str(generation(tokens=tokens))
+
+
 def test_generation_in_a_narrow_terminal():
     lines = [line.rstrip() for line in generation().to_text(width=40).splitlines()]
     assert lines[:7] == [
@@ -153,6 +167,78 @@ def test_text_is_text_where_rich_sees_a_notebook(capsys, monkeypatch):
     assert all(found)
     capital().show()
     assert "France(+8.000)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"DATABRICKS_RUNTIME_VERSION": "15"}, {"COLUMNS": "30"},
+                                       {"FORCE_COLOR": "1"}, {"NO_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}])  # fmt: skip
+def test_text_does_not_depend_on_the_environment(monkeypatch, variables):
+    results = (capital(), generation(), evaluation())
+    expected = [[repr(one), str(one), *_texts(one)] for one in results]
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(builtins, "get_ipython", lambda: None, raising=False)
+    assert [[repr(one), str(one), *_texts(one)] for one in results] == expected
+    assert all(text.strip() for texts in expected for text in texts)
+
+
+def _texts(one):
+    return [] if isinstance(one, Evaluation) else [one.to_text(width=120, color=color) for color in (True, False)]
+
+
+def evaluation():
+    """Of one method on one text, every number 0.5."""
+    found = {"mean": 0.5, "low": 0.5, "high": 0.5}
+    settings = dict.fromkeys(("measure", "replacement", "insertion", "step", "seed"), "x") | {"confidence": 0.95}
+    return Evaluation({"model": "m", "settings": settings, "examples": [0],
+                       "methods": {"mambalrp": dict.fromkeys(METRICS, found)}})  # fmt: skip
+
+
+def test_where_the_end_has_a_large_share_every_rendering_says_so():
+    """The relevances of the last word, 3 of 8, and of the last 5 of 100, 60 of 100."""
+    short = explanation("A dull film.", pattern=r" ?\w+|\.", relevance=torch.tensor([[1.0, -2.0, 2.0, -3.0]]))
+    long = explanation(" ".join(f"w{i}" for i in range(100)), relevance=torch.tensor([[40 / 95] * 95 + [12.0] * 5]))
+    assert short.end_share() == pytest.approx(3 / 8)
+    assert short.end_share(part=0.5) == pytest.approx(5 / 8)
+    assert long.end_share() == pytest.approx(0.12)
+    assert long.end_share(part=0.05) == pytest.approx(0.6)
+    assert long.end_share(part=1) == pytest.approx(1)
+    for ex, said in ((short, "The last word, “.”, has 38% of all |R|"),
+                     (long, "The last 5% of the words have 60% of all |R|")):  # fmt: skip
+        for shown in (ex.to_text(width=200), ex.to_html(), ex._repr_html_(), explanations_section([(ex, 0)])[0]):
+            assert said in unescape(shown)
+            assert "whatever it says" in shown
+    few = [
+        explanation("A film", relevance=torch.tensor([[1.0, 9.0]])),
+        capital(),
+        explanation("a b c d e f", relevance=torch.ones(1, 6)),
+    ]
+    assert not any("whatever it says" in ex.to_text() + ex.to_html() for ex in few)
+
+
+def test_words_behind_the_position_are_no_end():
+    relevance = torch.tensor([[1.0, 1.0, 1.0, 1.0, 4.0, 0.0, 0.0]])
+    ex = explanation("a b c d e f g", relevance=relevance, position=torch.tensor([4]))
+    assert ex.end_share() == pytest.approx(0.5)
+    assert "The last word, “e”, has 50% of all |R|" in ex.to_text()
+    assert explanation("a b", relevance=torch.zeros(1, 2)).end_share() == 0
+    for part in (-0.1, 1.5, float("nan")):
+        with pytest.raises(OptionError, match="part="):
+            ex.end_share(part=part)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp932", "utf-8"])
+def test_every_result_shows_itself_on_any_stream(monkeypatch, encoding):
+    text = "naïve 日本 🙂"
+    attention = HiddenAttention(
+        torch.ones(1, 1, 2, 2), [0], torch.tensor([[0, 1]]), "raw", [["日本", " 🙂"]], torch.tensor([[0, 1]]),
+        torch.ones(1, 2),
+    )  # fmt: skip
+    for result in (explanation(text), generation(tokens=[["日", "本", "🙂", "é", "."]] * 2), attention):
+        out = TextIOWrapper(BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", out)
+        result.show()
+        out.flush()
+        assert len(out.buffer.getvalue().decode(encoding)) > 40
 
 
 def test_show_has_a_level(capsys):

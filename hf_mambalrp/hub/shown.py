@@ -8,7 +8,19 @@ from hf_mambalrp.errors import InputError
 from hf_mambalrp.explanation import Explanation
 from hf_mambalrp.generation_explanation import GenerationExplanation
 from hf_mambalrp.hub.markdown import escaped, table
-from hf_mambalrp.viz.wording import balance, facts, label, question, reading, shorten, signed, speaks, unsigned, visible
+from hf_mambalrp.viz.wording import (
+    balance,
+    ending,
+    facts,
+    label,
+    question,
+    reading,
+    shorten,
+    signed,
+    speaks,
+    unsigned,
+    visible,
+)
 
 SHOWN = 8
 """Rows in a card."""
@@ -63,7 +75,7 @@ def _explanation(ex: Explanation, row: int, path: str) -> Iterator[str]:
             for word in ex.top(TABLE_WORDS, row)
         ],
     )
-    yield f"Conservation: {balance(ex, row)}. {reading(ex, row)}"
+    yield f"Conservation: {balance(ex, row)}. {reading(ex, row)} {escaped(ending(ex, row))}".rstrip()
     yield _origin(ex)
 
 

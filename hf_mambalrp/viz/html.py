@@ -5,7 +5,19 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from hf_mambalrp.viz.colors import DARK, LIGHT, MAX_ALPHA, strength
-from hf_mambalrp.viz.wording import balance, facts, label, question, reading, shorten, signed, speaks, unsigned, visible
+from hf_mambalrp.viz.wording import (
+    balance,
+    ending,
+    facts,
+    label,
+    question,
+    reading,
+    shorten,
+    signed,
+    speaks,
+    unsigned,
+    visible,
+)
 from hf_mambalrp.viz.words import Word, layout
 
 if TYPE_CHECKING:
@@ -39,7 +51,7 @@ STYLE = f"""
 .hfm dd {{ font-weight: 600 }}
 .hfm .text {{ font-size: 1.125rem; line-height: 2; white-space: pre-wrap; padding: 1rem 0;
   border: solid var(--line); border-width: 1px 0 }}
-.hfm .w {{ padding: .125em .08em; margin: 0 -.08em; border-radius: 3px 3px 0 0; border-bottom: 2px none;
+.hfm .w {{ padding: .125em 0; border-radius: 3px 3px 0 0; border-bottom: 2px none;
   -webkit-box-decoration-break: clone; box-decoration-break: clone }}
 .hfm .pos {{ background: rgba(var(--pos), var(--a)); border-bottom: 2px solid rgba(var(--pos), var(--u)) }}
 .hfm .neg {{ background: rgba(var(--neg), var(--a)); border-bottom: 2px dashed rgba(var(--neg), var(--u)) }}
@@ -144,7 +156,7 @@ def _row(ex: "Explanation", row: int, level: "Level") -> str:
     return (
         f'<section>{count}<h2>{_text(question(ex, row))}</h2><dl class="facts">{listed}</dl>\n'
         f"{_colored(ex, row, level)}\n"
-        f"{_legend(*speaks(ex, row), signed(-peak), signed(peak))}\n{_sum(ex, row)}\n"
+        f"{_legend(*speaks(ex, row), signed(-peak), signed(peak))}\n{_sum(ex, row, ending(ex, row))}\n"
         f"{_table(ex, row, level, TABLE_WORDS)}</section>"
     )
 
@@ -199,8 +211,8 @@ def _legend(positive: str, negative: str, low: str, high: str) -> str:
     )
 
 
-def _sum(ex: "Explanation", row: int) -> str:
-    return f'<p class="sum"><b>{escape(balance(ex, row))}</b><br>{reading(ex, row)}</p>'
+def _sum(ex: "Explanation", row: int, more: str = "") -> str:
+    return f'<p class="sum"><b>{escape(balance(ex, row))}</b><br>{reading(ex, row)} {escape(more)}</p>'
 
 
 def _table(ex: "Explanation", row: int, level: "Level", k: int) -> str:

@@ -10,7 +10,20 @@ from rich.table import Table
 from rich.text import Text
 
 from hf_mambalrp.viz.colors import TERMINAL_NEGATIVE, TERMINAL_POSITIVE, strength
-from hf_mambalrp.viz.wording import balance, facts, label, question, reading, shorten, signed, speaks, unsigned, visible
+from hf_mambalrp.viz.wording import (
+    balance,
+    ending,
+    facts,
+    label,
+    question,
+    reading,
+    shorten,
+    signed,
+    speaks,
+    spelt,
+    unsigned,
+    visible,
+)
 from hf_mambalrp.viz.words import Word, layout
 
 if TYPE_CHECKING:
@@ -22,20 +35,24 @@ NUMBERED = 8
 STRONG, FAINT = 0.6, 0.1
 """From this share of the strongest word on: a coloured background; below: no colour."""
 SUMMARY_ROWS = 3
+HEIGHT = 25
+"""Lines of a terminal; where rich is not told, a TERM of "dumb" has 80 columns whatever the width."""
 TABLE_WIDTH = 70
 """Columns that the table of a generation needs."""
 
 
 def printed(result: RenderResult, color: bool, width: int) -> str:
-    """Print to a string; without ``color`` it holds no escape sequence."""
+    """Print to a string, the same wherever it runs; without ``color`` it holds no escape sequence."""
     out = StringIO()
     console = Console(
         file=out,
         width=width,
+        height=HEIGHT,
         color_system="truecolor" if color else None,
         force_terminal=color,
         no_color=not color,
         force_jupyter=False,  # where rich sees a notebook it would display, and leave the string empty
+        legacy_windows=False,
     )
     console.print(*result, sep="\n")
     return out.getvalue()
@@ -53,7 +70,7 @@ def explanation_lines(ex: "Explanation", level: "Level") -> RenderResult:
         yield Text.assemble(
             ("+ blue, underlined", _style(0.5)), f": {positive}; ", ("- red, italic", _style(-0.5)), f": {negative}"
         )
-        yield Text(f"{balance(ex, row)}\n{reading(ex, row)}")
+        yield Text("\n".join(filter(None, (balance(ex, row), reading(ex, row), ending(ex, row)))))
     yield Text(_origin(ex))
 
 
@@ -124,7 +141,7 @@ def generation_summary(ex: "GenerationExplanation") -> str:
     lines = [f"GenerationExplanation of {len(ex)} row{'s' * (len(ex) > 1)}: {_origin(ex)}"]
     for row in range(min(len(ex), SUMMARY_ROWS)):
         steps = ex.generated(row)
-        text = visible("".join(ex.tokens[row][ex.prompt_length + t] for t in steps))
+        text = visible(spelt(ex, row, [ex.prompt_length + t for t in steps]) if steps else "")
         gap = ex.conservation.gap[row].abs().max().item()
         lines.append(f"[{row}] {len(steps)} generated tokens: {shorten(text, 60)} (largest gap {unsigned(gap)})")
     return "\n".join(lines + _rest(len(ex)))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hf_mambalrp.explanation import Explanation
+    from hf_mambalrp.generation_explanation import GenerationExplanation
 
 JOINERS = "\u200c\u200d"
 """Invisible but part of correct spelling (Persian, Hindi, emoji families); they reorder nothing."""
@@ -12,6 +13,10 @@ LABEL = 32
 """Characters of a target inside a sentence."""
 CONSERVED = 0.01
 """A gap up to this share of the score is rounding."""
+LAST_WORD, END, PART = 0.25, 0.5, 0.05
+"""Shares of all |R| from which on the last word and the last part of the words are worth a sentence."""
+SHORT, LONG = 4, 100
+"""Words from which on a text has an end that says something, and the last part of the words is several."""
 
 
 def visible(text: str) -> str:
@@ -101,12 +106,12 @@ def _fed_back(ex: "Explanation", row: int) -> list[str]:
     for ids in (ex.target[row], None if ex.contrast is None else ex.contrast[row]):
         if isinstance(ids, tuple) and len(ids) > 1:
             fed, behind = behind[: len(ids) - 1], behind[len(ids) - 1 :]
-            found += [f"“{label(_spelt(ex, row, fed))}”"] if fed else []
+            found += [f"“{label(spelt(ex, row, fed))}”"] if fed else []
     return found
 
 
-def _spelt(ex: "Explanation", row: int, positions: list[int]) -> str:
-    """The text of consecutive tokens, from the row's text where they have a place in it."""
+def spelt(ex: "Explanation | GenerationExplanation", row: int, positions: list[int]) -> str:
+    """Return the text of consecutive tokens, from the row's text where they have a place in it."""
     joined = "".join(ex.tokens[row][i] for i in positions)
     if ex.offsets is None or ex.texts is None:
         return joined
@@ -134,3 +139,20 @@ def reading(ex: "Explanation", row: int) -> str:
     return (
         "The numbers have the unit of the score but do not add up to it: the gap is what the method leaves unexplained."
     )
+
+
+def ending(ex: "Explanation", row: int) -> str:
+    """Return a sentence on the share of the last words, where it is large; else nothing.
+
+    It is no finding about these words: the answer is read at the last token.
+    """
+    words = ex.words(row)
+    last, end = ex.end_share(row), ex.end_share(row, part=PART)
+    if len(words) >= LONG and end >= END:
+        found = f"The last {PART:.0%} of the words have {end:.0%} of all |R|"
+    elif len(words) >= SHORT and last >= LAST_WORD:
+        name = label(next(word.text for word in reversed(words) if word.relevance))
+        found = f"The last word, “{name}”, has {last:.0%} of all |R|"
+    else:
+        return ""
+    return f"{found}: the answer is read there, so the end weighs much whatever it says."

@@ -14,7 +14,7 @@ from hf_mambalrp import Explanation
 from hf_mambalrp.explanation import Level
 from hf_mambalrp.methods import METHODS
 from hf_mambalrp.viz.colors import MAX_ALPHA, strength
-from hf_mambalrp.viz.wording import balance, label, reading, shorten, signed, speaks, unsigned, visible
+from hf_mambalrp.viz.wording import balance, ending, label, reading, shorten, signed, speaks, spelt, unsigned, visible
 from hf_mambalrp.viz.wording import question as heading
 from hf_mambalrp.viz.words import Word, layout
 
@@ -111,7 +111,7 @@ def _generation(asked: Question) -> str:
     words = _strongest(last, asked.level)
     values = [[sum(row[i] for i in word.tokens) for word in words] for row in ex.relevance[0, steps].tolist()]
     names = [ex.tokens[0][ex.prompt_length + t] for t in steps]
-    text = "".join(names)
+    text = spelt(ex, 0, [ex.prompt_length + t for t in steps])
     chances = [f"“{label(name)}” {p:.0%}" for name, p in zip(names, ex.probability[0, steps].tolist(), strict=True)]
     gap = ex.conservation.gap[0].abs().max().item()
     return (
@@ -212,7 +212,7 @@ def _tint(relevance: float, peak: float) -> str:
 
 def _how(ex: Explanation) -> str:
     where = "Hover or tap a word for its number, or go by Tab and ← →."
-    return f"{_legend(ex)}{_sum(ex)}<p class='how'>{reading(ex, 0)} {where}</p>"
+    return f"{_legend(ex)}{_sum(ex)}<p class='how'>{reading(ex, 0)} {_safe(ending(ex, 0))} {where}</p>"
 
 
 def _legend(ex: Explanation) -> str:
