@@ -4,6 +4,7 @@ import copy
 import json
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,6 @@ import hf_mambalrp
 from hf_mambalrp import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, families, make_explainable
 from hf_mambalrp.errors import CheckpointError, MissingHeadError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES, Family
-from hf_mambalrp.rules.norm import rms_norm
 
 PREFIX = {"mamba": "Mamba", "falcon_mamba": "FalconMamba", "mamba2": "Mamba2"}
 IDS, MASK = padded_batch([7, 4])
@@ -261,23 +261,53 @@ def test_a_family_file_is_a_table():
         assert len(lines) < 60, name
 
 
-def test_a_family_of_known_parts_is_one_table(monkeypatch):
+class OtherBlock(torch.nn.Module):
+    """A block of a stock model under other names."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.before, self.mixing = block.norm, block.mixer
+
+    def forward(self, hidden, mask):
+        return hidden + self.mixing(self.before(hidden), attention_mask=mask)
+
+
+class OtherModel(torch.nn.Module):
+    """A stock language model whose every part that a family's table names has another name, with its own forward."""
+
+    def __init__(self, stock):
+        super().__init__()
+        self.config = copy.deepcopy(stock.config)
+        self.config.model_type = "other"
+        self.trunk = torch.nn.Module()
+        self.trunk.vectors, self.trunk.last = stock.backbone.embeddings, stock.backbone.norm_f
+        self.trunk.stack = torch.nn.ModuleList(map(OtherBlock, stock.backbone.layers))
+        self.lm_head = stock.lm_head
+
+    def forward(self, input_ids, attention_mask=None, **_):
+        streams = [self.trunk.vectors(input_ids)]
+        for block in self.trunk.stack:
+            streams.append(block(streams[-1], attention_mask))
+        streams[-1] = self.trunk.last(streams[-1])
+        # As these families have it: what leaves each block, the last one normed.
+        return SimpleNamespace(hidden_states=tuple(streams[1:]), logits=self.lm_head(streams[-1]))
+
+
+@pytest.mark.parametrize("kind", ["mamba", "falcon_mamba", "mamba2"])
+def test_a_family_of_known_parts_is_one_table(kind, monkeypatch):
     """What the README's "Contributing" promises: a model that names its parts otherwise, and a table that says so."""
-    from transformers import MambaConfig, MambaForCausalLM
-
-    class OtherConfig(MambaConfig):
-        model_type = "other"
-
-    class OtherForCausalLM(MambaForCausalLM):
-        config_class = OtherConfig
-
-    stock = language_model("mamba")
-    other = OtherForCausalLM(OtherConfig(**{k: v for k, v in stock.config.to_dict().items() if k != "model_type"}))
-    other.load_state_dict(stock.state_dict())
+    stock = random_model(**KINDS[kind], dtype=torch.float32).eval()
+    expected = make_explainable(copy.deepcopy(stock)).explain(IDS, attention_mask=MASK, target=3)
+    other = OtherModel(stock)
     with pytest.raises(UnknownArchitectureError, match="other"):
         make_explainable(other)
-    monkeypatch.setitem(FAMILIES, "other", replace(FAMILIES["mamba"], model_type="other", norm=rms_norm))
-    assert {field.name for field in fields(Family)} >= {"model_type", "norm", "mixer", "layers"}
+    names = {"backbone": "trunk", "embeddings": "vectors", "layers": "stack", "final_norm": "last"}
+    names |= {"block_norm": "before", "block_mixer": "mixing", "model_type": "other"}
+    assert {field.name for field in fields(Family)} >= names.keys()
+    monkeypatch.setitem(FAMILIES, "other", replace(FAMILIES[stock.config.model_type], **names))
     found = make_explainable(other).explain(IDS, attention_mask=MASK, target=3)
-    expected = make_explainable(stock).explain(IDS, attention_mask=MASK, target=3)
     assert torch.equal(found.relevance, expected.relevance)
+    assert torch.equal(found.score, expected.score)
+    monkeypatch.setitem(FAMILIES, "other", replace(FAMILIES["other"], block_norm="behind"))
+    with pytest.raises(AttributeError):
+        make_explainable(other)
