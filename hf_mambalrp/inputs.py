@@ -66,7 +66,9 @@ class TokenizerSource:
 
     def find(self, *, again: bool = False) -> Any | None:
         """Return the tokenizer, or None where there is none; ``again`` asks the Hub once more where it had none."""
-        return self._beside.tokenizer(again) if self._tokenizer is None else self._tokenizer
+        if self._tokenizer is None:
+            self._tokenizer = self._beside.tokenizer(again)
+        return self._tokenizer
 
 
 def prepare(

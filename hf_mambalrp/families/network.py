@@ -85,11 +85,12 @@ class Network:
         size: int = self.config.vocab_size if self.is_language_model else self.config.num_labels
         return size
 
-    @property
-    def rounding(self) -> float:
-        """Largest relative gap that rounding leaves between a score and the sum of its relevances."""
-        half = any(p.element_size() < FLOAT32_BYTES for p in self.model.parameters())
-        return HALF_ROUNDING if half else ROUNDING
+    def beyond_rounding(self, gaps: Tensor, sizes: Tensor) -> Tensor:
+        """Which gaps between a score and its sum are beyond rounding, by the ``sizes`` of what is summed."""
+        beyond = gaps.abs() > ROUNDING * sizes
+        if beyond.any() and any(p.element_size() < FLOAT32_BYTES for p in self.model.parameters()):
+            return gaps.abs() > HALF_ROUNDING * sizes
+        return beyond
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """Token embeddings in ``dtype``. Shape: (B, L) -> (B, L, D)."""
@@ -198,7 +199,8 @@ class Network:
         Raises:
             UnknownArchitectureError: names the module.
         """
-        if any(hasattr(parameter, "full_tensor") for parameter in self.model.parameters()):
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if several and any(hasattr(parameter, "full_tensor") for parameter in self.model.parameters()):
             raise UnknownArchitectureError(
                 f"The weights of this {type(self.model).__name__} are sharded over processes (FSDP, tensor "
                 "parallelism), and an explanation reads them whole. Explain a copy that was loaded with "

@@ -210,7 +210,7 @@ class Forward:
             raise NonFiniteRelevanceError(_where_not_finite(replace(self.problem, score=score), self.rules))
         if self.rules.conserve and self.problem.factor is None:
             lost = due - relevance.tokens.sum(-1) - relevance.biases
-            beyond = lost.abs() > self._rounding(relevance.tokens, relevance.biases)
+            beyond = self._beyond_rounding(lost, relevance.tokens, relevance.biases)
             if beyond.any():
                 row = int(beyond.nonzero()[0])
                 raise ConservationError(self._where_lost(replace(self.problem, score=score), row, float(lost[row])))
@@ -255,17 +255,17 @@ class Forward:
         )
         return relevance, due
 
-    def _rounding(self, relevance: Tensor, biases: Tensor) -> Tensor:
-        """What rounding explains of a gap, by the size of what is summed: relevance (..., L), biases (...)."""
-        return self.problem.network.rounding * (relevance.abs().sum(-1) + biases.abs())
+    def _beyond_rounding(self, gaps: Tensor, relevance: Tensor, biases: Tensor) -> Tensor:
+        """Which gaps (...) rounding does not explain, by the size of what is summed: relevance (..., L) and biases."""
+        return self.problem.network.beyond_rounding(gaps, relevance.abs().sum(-1) + biases.abs())
 
     def _where_lost(self, problem: Problem, row: int, lost: float) -> str:
         """Name the first layer, from the score down, at which relevance is lost."""
         found, due = Forward(replace(problem, layers=True), self.rules)._relevance(problem.score)
         assert found.layers is not None
         assert found.layer_biases is not None
-        gaps = (due - found.layers.sum(-1) - found.layer_biases)[:, row].abs()
-        beyond = (gaps > self._rounding(found.layers, found.layer_biases)[:, row]).nonzero().flatten().tolist()
+        gaps = due - found.layers.sum(-1) - found.layer_biases
+        beyond = self._beyond_rounding(gaps, found.layers, found.layer_biases)[:, row].nonzero().flatten().tolist()
         last = len(gaps) - 1
         place = "the head" if last in beyond else f"layer {max(beyond, default=0)} (counted from 0)"
         return (
