@@ -232,7 +232,15 @@ def test_no_process_outlives_a_caller_that_is_killed(tmp_path):
 def test_an_interrupt_ends_all_processes_and_only_the_caller_says_so(tmp_path):
     """A script of its own, as a terminal starts it: what is left of semaphores is said when such a process ends."""
     command = [sys.executable, script(tmp_path, GUARD, 500)]
-    caller = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    caller = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Where the tests run in the background their shell ignores it, which a process inherits; a terminal's does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - takes no lock
+    )
     try:
         at_work(tmp_path, caller.pid)
         os.killpg(caller.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches them all
