@@ -1,16 +1,13 @@
 """Whether a checkpoint holds just the weights of its class: what is missing, left over, or random by choice."""
 
-import hashlib
 import re
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-from accelerate.utils import align_module_device
-
 from hf_mambalrp.errors import MissingHeadError, UnexpectedWeightsError
 from hf_mambalrp.families.network import base_model
+from hf_mambalrp.fingerprint import weight_fingerprint
 
 LEFT_OUT = re.compile(r"(^|\.)unused\.")
 """Weights that the caller leaves out, by ``key_mapping={r"^v_head\\.": "unused."}``."""
@@ -90,12 +87,8 @@ def brief_names(names: Iterable[str]) -> str:
 
 
 def _digest(model: Any, name: str) -> str:
-    """SHA-256 of a weight's values; "" of a weight that is not there any more."""
-    owner, _, leaf = name.rpartition(".")
+    """Fingerprint of a weight; "" of one that is not there any more."""
     try:
-        module = model.get_submodule(owner)
-        with align_module_device(module):
-            values = getattr(module, leaf).detach().cpu().contiguous()
+        return weight_fingerprint(model, name)
     except AttributeError:
         return ""
-    return hashlib.sha256(values.reshape(-1).view(torch.uint8).numpy().data).hexdigest()

@@ -1,6 +1,5 @@
 """The result of ``explain``: relevance per token, what was explained, where the score went, and how to show it."""
 
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -284,10 +283,9 @@ class Explanation(Shown, Rows):
         """
         if not 0 <= part <= 1:
             raise OptionError(f"part={part!r} is not allowed; give a share of the words from 0, the last word, to 1.")
-        sizes = [abs(word.relevance) for word in self.words(row)]
-        read = max((number for number, size in enumerate(sizes, 1) if size), default=0)
-        total = math.fsum(sizes)
-        return math.fsum(sizes[read - max(math.ceil(part * read), 1) : read]) / total if total else 0.0
+        from hf_mambalrp.viz.wording import share_of_the_end
+
+        return share_of_the_end(self.words(row), part)
 
     def to_pandas(self, *, level: Level = "token") -> "pd.DataFrame":
         """Return a table of the attended tokens, or of words; ``relevance_share`` is |R| / sum |R| of the row.

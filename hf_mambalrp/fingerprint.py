@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from accelerate.utils import align_module_device
@@ -22,11 +23,22 @@ def fingerprint(source: nn.Module | str) -> str:
         return digest.hexdigest()
     model = uncompiled(source)
     for name, weight in model.state_dict().items():
-        for part, tensor in _parts(name, _offloaded(model, name) if weight.is_meta else weight.detach()):
-            plain = tensor.cpu()
-            digest.update(f"{part} {plain.dtype} {tuple(plain.shape)}".encode())
-            digest.update(plain.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        _add(digest, name, _loaded(model, name) if weight.is_meta else weight.detach())
     return digest.hexdigest()
+
+
+def weight_fingerprint(model: nn.Module, name: str) -> str:
+    """The same of one weight. AttributeError: the model has none of that name."""
+    digest = hashlib.sha256()
+    _add(digest, name, _loaded(model, name))
+    return digest.hexdigest()
+
+
+def _add(digest: Any, name: str, weight: Tensor) -> None:
+    for part, tensor in _parts(name, weight):
+        plain = tensor.cpu()
+        digest.update(f"{part} {plain.dtype} {tuple(plain.shape)}".encode())
+        digest.update(plain.contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _parts(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -38,8 +50,8 @@ def _parts(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield from _parts(f"{name}.{inner}", getattr(weight, inner))
 
 
-def _offloaded(model: nn.Module, name: str) -> Tensor:
-    """A weight whose values are elsewhere, on the CPU."""
+def _loaded(model: nn.Module, name: str) -> Tensor:
+    """A weight with its values, on the CPU, also where accelerate keeps them elsewhere."""
     owner, _, attribute = name.rpartition(".")
     module = model.get_submodule(owner)
     with align_module_device(module):

@@ -134,8 +134,7 @@ def _same(found: Tensor, expected: Tensor, scale: Tensor, where: str, network: N
     """
     if not expected.isfinite().all():
         return
-    parts = network.model.modules()
-    coarse = any(p.element_size() < 4 for p in network.model.parameters()) or any(map(is_quantised, parts))
+    coarse = network.has_short_weights() or any(map(is_quantised, network.model.modules()))
     tolerance = HALF_TOLERANCE if coarse else TOLERANCE
     rounding = 2**-8 if coarse else 2**-23
     difference = float((found - expected).norm())

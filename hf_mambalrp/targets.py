@@ -11,8 +11,8 @@ from torch import Tensor
 from hf_mambalrp.errors import TargetError
 from hf_mambalrp.families import Network
 from hf_mambalrp.inputs import Batch, TokenizerSource, brief, check_unicode
-from hf_mambalrp.tokenizing import TAIL, continuation, spelt
-from hf_mambalrp.tokens import INCOMPLETE, UNKNOWN, spelling
+from hf_mambalrp.tokenizing import TAIL, continuation
+from hf_mambalrp.tokens import spelling
 
 LogitFunction = Callable[[Tensor], Tensor]
 
@@ -75,21 +75,18 @@ class Outputs:
     def text_of(self, ids: tuple[int, ...]) -> str:
         """How the target is called in what a person reads."""
         if not self.network.is_language_model:
-            return str(self._labels().get(ids[0], ids[0]))
+            return str(self.labels().get(ids[0], ids[0]))
         tokenizer = self.tokenizers.find()
-        if tokenizer is None:
-            return " ".join(f"#{i}" for i in ids)
-        try:
-            text = spelt(tokenizer, ids)
-        except UNKNOWN:  # an id of a padded vocabulary
-            text = ""
-        return text if text and INCOMPLETE not in text else spelling(ids, tokenizer)
+        return " ".join(f"#{i}" for i in ids) if tokenizer is None else spelling(ids, tokenizer)
 
-    def _labels(self) -> dict[int, str]:
+    def labels(self) -> dict[int, str]:
+        """Id to label of a classifier; {} of a language model."""
+        if self.network.is_language_model:
+            return {}
         return {int(i): str(label) for i, label in (self.network.config.id2label or {}).items()}
 
     def _label_id(self, text: str, name: str) -> int:
-        labels = self._labels()
+        labels = self.labels()
         exact = [i for i, label in labels.items() if label == text]
         found = exact or [i for i, label in labels.items() if label.lower() == text.lower()]
         if len(found) == 1:
@@ -108,8 +105,8 @@ class Outputs:
         unknown = getattr(tokenizer, "unk_token_id", None)
         if unknown is not None and unknown in ids and str(tokenizer.unk_token) not in text:
             raise TargetError(
-                f"{name}={brief(text)} is not in the tokenizer's vocabulary: it reads {brief(spelt(tokenizer, ids))}. "
-                f"Give another text ({AS_IT_STANDS}) or a token's id."
+                f"{name}={brief(text)} is not in the tokenizer's vocabulary: it reads "
+                f"{brief(spelling(ids, tokenizer))}. Give another text ({AS_IT_STANDS}) or a token's id."
             )
         return ids
 

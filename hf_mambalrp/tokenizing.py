@@ -1,13 +1,15 @@
 """What is asked of a tokenizer: to be loaded, to read text, and to say which tokens a text has behind another one."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from hf_mambalrp.errors import InputError
+from hf_mambalrp.viz.wording import shorten
 
 TAIL = 1000
 """Characters of a text that can decide how what follows it is split into tokens."""
@@ -26,18 +28,18 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any | None:
 
 
 def encode(tokenizer: Any, text: str | list[str], **options: Any) -> Any:
-    """What the tokenizer returns for ``text``, without its warning of a longest input, which Mamba does not have."""
+    """What the tokenizer returns for ``text``, without its warning of a longest input, which Mamba does not have.
+
+    Raises:
+        InputError: the text has what a tokenizer without an unknown token does not know.
+    """
     quiet = {"verbose": False} if isinstance(tokenizer, PreTrainedTokenizerBase) else {}
-    return tokenizer(text, **quiet, **options)
-
-
-def reads(tokenizer: Any, text: str) -> bool:
-    """Whether the tokenizer takes the text: one without a token for what it does not know raises, in its own way."""
     try:
-        encode(tokenizer, text, add_special_tokens=False)
-    except Exception:  # the library of tokenizers raises nothing more precise
-        return False
-    return True
+        return tokenizer(text, **quiet, **options)
+    except Exception as error:
+        if type(error) is not Exception:  # the library of tokenizers raises nothing more precise
+            raise
+        raise InputError(f"The tokenizer cannot read {shorten(repr(text), 60)}: {error}. Give other text.") from error
 
 
 def continuation(tokenizer: Any, before: str, text: str) -> tuple[int, ...]:
@@ -48,18 +50,21 @@ def continuation(tokenizer: Any, before: str, text: str) -> tuple[int, ...]:
     a space in front begins a word, no space continues one, whatever the tokenizer itself puts before what it reads.
     """
     for prefix in (before[-TAIL:], *NEUTRAL):
-        found = _behind(tokenizer, prefix, text) if prefix and reads(tokenizer, prefix) else ()
+        found = _behind(tokenizer, prefix, text) if prefix else ()
         if found:
             return found
     return tuple(encode(tokenizer, text, add_special_tokens=False)["input_ids"])
 
 
 def _behind(tokenizer: Any, prefix: str, text: str) -> tuple[int, ...]:
-    """What ``prefix + text`` has behind the tokens of ``prefix``; () where it does not keep these."""
+    """What ``prefix + text`` has behind the tokens of ``prefix``; () where it does not keep or cannot read these."""
     fast = bool(getattr(tokenizer, "is_fast", False))
     placed = {"return_offsets_mapping": True} if fast else {}
-    both = encode(tokenizer, prefix + text, add_special_tokens=False, **placed)
-    first = list(encode(tokenizer, prefix, add_special_tokens=False)["input_ids"])
+    try:
+        both = encode(tokenizer, prefix + text, add_special_tokens=False, **placed)
+        first = list(encode(tokenizer, prefix, add_special_tokens=False)["input_ids"])
+    except InputError:
+        return ()
     ids = list(both["input_ids"])
     if ids[: len(first)] != first:
         return ()
@@ -73,8 +78,11 @@ def _behind(tokenizer: Any, prefix: str, text: str) -> tuple[int, ...]:
 
 def spelt(tokenizer: Any, ids: Sequence[int]) -> str:
     """The text that tokens add to what stands before them; decoded alone they could lose the space in front."""
-    for prefix in filter(partial(reads, tokenizer), NEUTRAL):
-        before = list(encode(tokenizer, prefix, add_special_tokens=False)["input_ids"])
+    for prefix in NEUTRAL:
+        try:
+            before = list(encode(tokenizer, prefix, add_special_tokens=False)["input_ids"])
+        except InputError:
+            continue
         if not before or getattr(tokenizer, "unk_token_id", None) in before:
             continue
         both, first = str(tokenizer.decode([*before, *ids])), str(tokenizer.decode(before))

@@ -3,14 +3,16 @@
 import re
 from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hf_mambalrp.errors import InputError
 from hf_mambalrp.inputs import Batch
-from hf_mambalrp.tokenizing import encode
+from hf_mambalrp.tokenizing import encode, spelt
 
 Span = tuple[int, int]
 
@@ -78,7 +80,13 @@ def describe(input_ids: Tensor | None, attention_mask: Tensor, batch: Batch | No
 
 
 def spelling(ids: Sequence[int], tokenizer: Any) -> str:
-    """Return the text of a few tokens; the names of all where one has no text: an unknown id, part of a character."""
+    """Return the text that tokens add to a text before them; their names where one has none: an unknown id, a byte."""
+    try:
+        added = spelt(tokenizer, ids)
+    except UNKNOWN:
+        added = ""
+    if added and INCOMPLETE not in added:
+        return added
     names = [_read(i, tokenizer) for i in ids]
     text = _decoded(ids, tokenizer) if len(ids) > 1 and None not in names else None
     return text if text and INCOMPLETE not in text else "".join(map(_shown, ids, names))
@@ -134,10 +142,11 @@ def _place(ids: list[int], text: str | None, spans: list[Span], tokenizer: Any) 
     """
     if text is None:
         decoded = str(tokenizer.decode(ids))
-        encoding = encode(tokenizer, decoded, return_offsets_mapping=True)
-        if list(encoding["input_ids"]) == ids:
-            return decoded, [(start, end) for start, end in encoding["offset_mapping"]]
         text = ""
+        with suppress(InputError):  # some read less than they write
+            encoding = encode(tokenizer, decoded, return_offsets_mapping=True)
+            if list(encoding["input_ids"]) == ids:
+                return decoded, [(start, end) for start, end in encoding["offset_mapping"]]
     spans = list(spans)
     for piece, count in _spell(ids, len(spans), tokenizer):
         spans += [(len(text), len(text) + len(piece))] * count

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from hf_mambalrp import MambaLRPForCausalLM, explain_dataset, make_explainable, tokenizing
-from hf_mambalrp.errors import MissingTokenizerError
+from hf_mambalrp.errors import InputError, MissingTokenizerError
 from hf_mambalrp.evaluation import evaluate_faithfulness
 from hf_mambalrp.evaluation.settings import resolve_replacement
 from hf_mambalrp.families import FAMILIES, Network
@@ -156,3 +156,18 @@ def test_no_word_of_a_longest_input(caplog, tmp_path):
     finally:
         logger.removeHandler(caplog.handler)
     assert tokenizer.model_max_length == 2
+
+
+def test_a_tokenizer_without_an_unknown_token_says_what_it_cannot_read(tmp_path):
+    """The library of tokenizers raises a bare Exception there; a row of a dataset is skipped with the reason."""
+    whole = Tokenizer(models.WordLevel({"a": 0, "b": 1, "c": 2}))
+    whole.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=whole)
+    model = make_explainable(random_model(dtype=torch.float32))
+    assert model.explain("a b", tokenizer=tokenizer, target=" c").target == [2]
+    for text, options in (("a xyz", {}), ("a b", {"target": " xyz"})):
+        with pytest.raises(InputError, match=r"The tokenizer cannot read .*xyz"):
+            model.explain(text, tokenizer=tokenizer, **options)
+    run = explain_dataset(model, ["a b", "a xyz", "c"], tmp_path / "out", tokenizer=tokenizer, on_error="skip")
+    assert (run.rows, run.skipped) == (3, 1)
+    assert "The tokenizer cannot read" in run.reasons[0].error

@@ -10,7 +10,8 @@ from hf_mambalrp.errors import OptionError, TargetError
 from hf_mambalrp.evaluation.perturbation import ZERO
 from hf_mambalrp.inputs import TokenizerSource
 from hf_mambalrp.methods import METHODS, method_named
-from hf_mambalrp.tokenizing import continuation, spelt
+from hf_mambalrp.tokenizing import continuation
+from hf_mambalrp.tokens import spelling
 
 MEASURES = ("logit", "probability")
 INSERTIONS = ("remove", "replace")
@@ -95,7 +96,7 @@ def resolve_replacement(value: Any, tokenizers: TokenizerSource, vocabulary: int
         value = int(ids[0])
     if not _is_int(value) or not 0 <= value < vocabulary:
         raise OptionError(f"replacement={value!r} is not allowed; token ids are 0..{vocabulary - 1}.")
-    return value, f"{spelt(tokenizer, [value])!r} (id {value})"
+    return value, f"{spelling([value], tokenizer)!r} (id {value})"
 
 
 def _one_of(option: str, value: Any, allowed: tuple[str, ...]) -> None:

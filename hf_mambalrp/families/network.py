@@ -31,6 +31,10 @@ FLOAT32_BYTES = 4
 NORM_PARTS = ("weight", "variance_epsilon")
 MIXER_PARTS = ("in_proj", "conv1d", "A_log", "D", "out_proj")
 """What the rules read of every norm and mixer."""
+SHARDED = (
+    "sharded over processes (FSDP, tensor parallelism), and an explanation reads them whole. Explain a copy that was "
+    'loaded with device_map="auto", or the checkpoint saved from it.'
+)
 
 
 class Network:
@@ -88,9 +92,11 @@ class Network:
     def beyond_rounding(self, gaps: Tensor, sizes: Tensor) -> Tensor:
         """Which gaps between a score and its sum are beyond rounding, by the ``sizes`` of what is summed."""
         beyond = gaps.abs() > ROUNDING * sizes
-        if beyond.any() and any(p.element_size() < FLOAT32_BYTES for p in self.model.parameters()):
-            return gaps.abs() > HALF_ROUNDING * sizes
-        return beyond
+        return gaps.abs() > HALF_ROUNDING * sizes if beyond.any() and self.has_short_weights() else beyond
+
+    def has_short_weights(self) -> bool:
+        """Whether some of its weights have fewer bits than float32."""
+        return any(p.element_size() < FLOAT32_BYTES for p in self.model.parameters())
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """Token embeddings in ``dtype``. Shape: (B, L) -> (B, L, D)."""
@@ -201,11 +207,7 @@ class Network:
         """
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
         if several and any(hasattr(parameter, "full_tensor") for parameter in self.model.parameters()):
-            raise UnknownArchitectureError(
-                f"The weights of this {type(self.model).__name__} are sharded over processes (FSDP, tensor "
-                "parallelism), and an explanation reads them whole. Explain a copy that was loaded with "
-                'device_map="auto", or the checkpoint saved from it.'
-            )
+            raise UnknownArchitectureError(f"The weights of this {type(self.model).__name__} are {SHARDED}")
         for parts, wanted in (([*self.norms, self.final_norm], NORM_PARTS), (self.mixers, MIXER_PARTS)):
             for part in parts:
                 missing = [name for name in wanted if not hasattr(part, name)]
@@ -247,12 +249,8 @@ def _unknown(model: Any, model_type: str | None, families: dict[str, Family]) ->
         holds = isinstance(getattr(model, "model", None), nn.Module)
         remedy = "Pass its .model" if holds else "Load one with AutoMambaLRPForCausalLM.from_pretrained(...)"
         return f"Only a loaded model has rules (known: {sorted(families)}), and this is a {name}. {remedy}."
-    if type(model).__name__ == "FullyShardedDataParallel":
-        return (
-            "The weights in a FullyShardedDataParallel are sharded over processes, and an explanation reads them "
-            "whole. "
-            'Explain a copy that was loaded with device_map="auto", or the checkpoint saved from it.'
-        )
+    if name == "FullyShardedDataParallel":
+        return f"The weights in a {name} are {SHARDED}"
     if isinstance(getattr(model, "module", None), nn.Module):
         return f"{name} wraps a model: pass its .module. (Known model types: {sorted(families)}.)"
     if model_type in families:

@@ -18,23 +18,17 @@ from torch import Tensor, nn
 
 from hf_mambalrp.families.network import FUSED
 from hf_mambalrp.methods.memory import out_of_memory
-from hf_mambalrp.methods.propagate import (
-    RECORDED_SHARE,
-    Forward,
-    Problem,
-    Relevance,
-    Run,
-    by_chunks,
-    kept,
-    padding,
-    run_blocks,
-)
+from hf_mambalrp.methods.propagate import Forward, Problem, Relevance, Run, by_chunks, kept, padding, run_blocks
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.linear import is_plain
 from hf_mambalrp.rules.quantised import is_quantised
 
-# Recordings hold on to RECORDED_SHARE of the memory: inputs that need more are long enough to hide the launches of
-# their kernels, and the recording used longest ago goes first.
+SHARE = 1 / 8
+"""Of a GPU's memory that the recordings of a model may hold on to; the one used longest ago goes first.
+
+Inputs that need more are long enough to hide the launches of their kernels.
+"""
+
 _seen: "WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Recording | None]]" = WeakKeyDictionary()
 """By model and shape: None where it was seen once."""
 SHAPES = 64
@@ -118,10 +112,7 @@ def _recording(problem: Problem, rules: Rules) -> Recording | None:
     device, (batch, length) = embeddings.device, embeddings.shape[:2]
     if device.type != "cuda" or network.resolved(problem.backend, device, rules) not in FUSED:
         return None
-    size, largest = (
-        kept(problem, rules) * length,
-        int(RECORDED_SHARE * torch.cuda.get_device_properties(device).total_memory),
-    )
+    size, largest = kept(problem, rules) * length, int(SHARE * torch.cuda.get_device_properties(device).total_memory)
     parameters = list(network.model.parameters())
     on_device = all(p.device == device for p in parameters)  # a graph is of one GPU
     if int(problem.chunk_size) < length or size > largest or not on_device or not _is_recordable(network.model):

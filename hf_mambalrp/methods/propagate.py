@@ -28,9 +28,6 @@ Result = TypeVar("Result")
 KEPT_BYTES = 1_250_000_000
 """What ``chunk_size="auto"`` lets a forward on the CPU keep for its backward before it goes chunk by chunk."""
 
-RECORDED_SHARE = 1 / 8
-"""Of a GPU's memory, that the CUDA graphs of a model may hold on to."""
-
 PATIENCE = 3
 """Seconds after which a chunked explanation shows a progress bar."""
 

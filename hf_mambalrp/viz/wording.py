@@ -1,11 +1,14 @@
 """How untrusted text, numbers and the meaning of a sign are put into words, the same in every rendering."""
 
+import math
 import unicodedata
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hf_mambalrp.explanation import Explanation
     from hf_mambalrp.generation_explanation import GenerationExplanation
+    from hf_mambalrp.viz.words import Word
 
 JOINERS = "\u200c\u200d"
 """Invisible but part of correct spelling (Persian, Hindi, emoji families); they reorder nothing."""
@@ -141,13 +144,24 @@ def reading(ex: "Explanation", row: int) -> str:
     )
 
 
+def share_of_the_end(words: "Sequence[Word]", part: float) -> float:
+    """Return how much of all |relevance| the last ``part`` of the words has, the last at least; 0 where there is none.
+
+    Words behind the last that has relevance do not count.
+    """
+    sizes = [abs(word.relevance) for word in words]
+    read = max((number for number, size in enumerate(sizes, 1) if size), default=0)
+    total = math.fsum(sizes)
+    return math.fsum(sizes[read - max(math.ceil(part * read), 1) : read]) / total if total else 0.0
+
+
 def ending(ex: "Explanation", row: int) -> str:
     """Return a sentence on the share of the last words, where it is large; else nothing.
 
     It is no finding about these words: the answer is read at the last token.
     """
     words = ex.words(row)
-    last, end = ex.end_share(row), ex.end_share(row, part=PART)
+    last, end = share_of_the_end(words, 0.0), share_of_the_end(words, PART)
     if len(words) >= LONG and end >= END:
         found = f"The last {PART:.0%} of the words have {end:.0%} of all |R|"
     elif len(words) >= SHORT and last >= LAST_WORD:
