@@ -35,7 +35,8 @@ CACHE = 2**28 if CUDA else 1
 """Bytes of all input sets of a timing, at least, up to ``MOST_SETS``."""
 MOST_SETS = 24
 EPS = 1e-5
-TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 6e-3}
+TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 2**-7}
+"""Of a whole tensor, relative: few values that are each rounded twice may all be off by nearly two half units."""
 
 Op = Callable[..., Any]
 
@@ -357,6 +358,7 @@ def main() -> None:
     arguments = parser.parse_args()
     shapes = [tuple(map(int, shape.split("x"))) for shape in arguments.shapes]
 
+    torch.manual_seed(0)
     began = time.perf_counter()
     print("against the twins in float64: largest relative error of outputs and gradients")
     good = True
