@@ -9,23 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_mambalrp import errors
-from hf_mambalrp.auto_model import fill_when_loaded
+from hf_mambalrp.models.auto_model import fill_when_loaded
 
 if TYPE_CHECKING:
-    from hf_mambalrp.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, make_explainable
-    from hf_mambalrp.classification import (
+    from hf_mambalrp.datasets import explain_dataset, load_explanations
+    from hf_mambalrp.errors import MambaLRPError
+    from hf_mambalrp.evaluation import Evaluation, evaluate_faithfulness
+    from hf_mambalrp.hub import create_space, push_explanations
+    from hf_mambalrp.models.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, make_explainable
+    from hf_mambalrp.models.classification import (
         FalconMambaForSequenceClassification,
         Mamba2ForSequenceClassification,
         MambaForSequenceClassification,
     )
-    from hf_mambalrp.errors import MambaLRPError
-    from hf_mambalrp.evaluation import Evaluation, evaluate_faithfulness
-    from hf_mambalrp.explanation import Conservation, Explanation
-    from hf_mambalrp.generation_explanation import GenerationExplanation
-    from hf_mambalrp.hidden_attention import HiddenAttention
-    from hf_mambalrp.hub import create_space, push_explanations
-    from hf_mambalrp.mixin import MambaLRPMixin
-    from hf_mambalrp.models import (
+    from hf_mambalrp.models.explainable import (
         FalconMambaLRPForCausalLM,
         FalconMambaLRPForSequenceClassification,
         Mamba2LRPForCausalLM,
@@ -33,7 +30,10 @@ if TYPE_CHECKING:
         MambaLRPForCausalLM,
         MambaLRPForSequenceClassification,
     )
-    from hf_mambalrp.parallel import explain_dataset, load_explanations
+    from hf_mambalrp.models.mixin import MambaLRPMixin
+    from hf_mambalrp.results.explanation import Conservation, Explanation
+    from hf_mambalrp.results.generation_explanation import GenerationExplanation
+    from hf_mambalrp.results.hidden_attention import HiddenAttention
 
 __version__ = "0.1.0"
 
@@ -43,29 +43,29 @@ DEMO_MODEL: str = str(Path(__file__).parent / "demo")
 """Folder of the small sentiment classifier that ships with the package; works offline."""
 
 _MODULES = {
-    "AutoMambaLRPForCausalLM": "auto",
-    "AutoMambaLRPForSequenceClassification": "auto",
-    "Conservation": "explanation",
+    "AutoMambaLRPForCausalLM": "models.auto",
+    "AutoMambaLRPForSequenceClassification": "models.auto",
+    "Conservation": "results.explanation",
     "Evaluation": "evaluation",
-    "Explanation": "explanation",
-    "FalconMambaForSequenceClassification": "classification",
-    "FalconMambaLRPForCausalLM": "models",
-    "FalconMambaLRPForSequenceClassification": "models",
-    "GenerationExplanation": "generation_explanation",
-    "HiddenAttention": "hidden_attention",
-    "Mamba2ForSequenceClassification": "classification",
-    "Mamba2LRPForCausalLM": "models",
-    "Mamba2LRPForSequenceClassification": "models",
-    "MambaForSequenceClassification": "classification",
+    "Explanation": "results.explanation",
+    "FalconMambaForSequenceClassification": "models.classification",
+    "FalconMambaLRPForCausalLM": "models.explainable",
+    "FalconMambaLRPForSequenceClassification": "models.explainable",
+    "GenerationExplanation": "results.generation_explanation",
+    "HiddenAttention": "results.hidden_attention",
+    "Mamba2ForSequenceClassification": "models.classification",
+    "Mamba2LRPForCausalLM": "models.explainable",
+    "Mamba2LRPForSequenceClassification": "models.explainable",
+    "MambaForSequenceClassification": "models.classification",
     "MambaLRPError": "errors",
-    "MambaLRPForCausalLM": "models",
-    "MambaLRPForSequenceClassification": "models",
-    "MambaLRPMixin": "mixin",
+    "MambaLRPForCausalLM": "models.explainable",
+    "MambaLRPForSequenceClassification": "models.explainable",
+    "MambaLRPMixin": "models.mixin",
     "evaluate_faithfulness": "evaluation",
     "create_space": "hub",
-    "explain_dataset": "parallel",
-    "load_explanations": "parallel",
-    "make_explainable": "auto",
+    "explain_dataset": "datasets",
+    "load_explanations": "datasets",
+    "make_explainable": "models.auto",
     "push_explanations": "hub",
 }
 

@@ -5,8 +5,8 @@ import re
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from hf_mambalrp.explanation import Conservation, Explanation
-from hf_mambalrp.generation_explanation import GenerationExplanation
+from hf_mambalrp.results.explanation import Conservation, Explanation
+from hf_mambalrp.results.generation_explanation import GenerationExplanation
 
 REVIEW = (
     "A brilliant, quietly moving film — the script drags in the middle and the score is dull, "

@@ -16,7 +16,7 @@ from hf_mambalrp import Explanation, make_explainable
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.methods import Problem, method_named
 from hf_mambalrp.methods.random_relevance import row_generators, standard_normal
-from hf_mambalrp.models import MambaLRPForSequenceClassification
+from hf_mambalrp.models.explainable import MambaLRPForSequenceClassification
 
 IDS = torch.tensor([[5, 3, 11, 7, 2, 9]])
 ROWS, MASK = padded_batch([6, 1, 4], side="right")

@@ -21,8 +21,8 @@ from hf_mambalrp import (
     MambaLRPForSequenceClassification,
     make_explainable,
 )
-from hf_mambalrp.classification import CLASSIFIERS
 from hf_mambalrp.errors import MissingHeadError, UnexpectedWeightsError
+from hf_mambalrp.models.classification import CLASSIFIERS
 
 IDS = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 2]])
 BIAS = torch.tensor([1.0, -2.0, 3.0])

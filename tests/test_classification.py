@@ -9,7 +9,7 @@ from small import KINDS, word_tokenizer
 from transformers import AutoModelForSequenceClassification, MambaConfig, Trainer, TrainingArguments, pipeline
 
 from hf_mambalrp import MambaForSequenceClassification, make_explainable
-from hf_mambalrp.classification import CLASSIFIERS
+from hf_mambalrp.models.classification import CLASSIFIERS
 
 
 def classifier(**options):

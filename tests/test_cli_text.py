@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from transformers.utils import logging
 
 from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, evaluate_faithfulness
-from hf_mambalrp.cli import main
+from hf_mambalrp.cli.main import main
 
 EMOJI = "A 😀 film — “naïve”, 映画."
 ENCODINGS = ["cp1252", "cp932", "ascii", "latin-1"]
@@ -283,7 +283,7 @@ def test_json_lines_from_standard_input_are_rows(call):
     ],
 )
 def test_a_wrong_argument_is_said_before_a_model_is_loaded(call, tmp_path, monkeypatch, arguments, words):
-    monkeypatch.setattr("hf_mambalrp.cli._load", lambda model: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("hf_mambalrp.cli.main._load", lambda model: pytest.fail("the model was loaded"))
     (tmp_path / "a.txt").write_text("a film\n")
     (tmp_path / "rows.tsv").write_text("id\ttext\n")
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"text": \n')

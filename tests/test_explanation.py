@@ -10,8 +10,8 @@ import torch
 from results import capital, conserved, explanation, generation
 
 from hf_mambalrp.errors import InputError, MissingExtraError, NonFiniteRelevanceError, OptionError
-from hf_mambalrp.explanation import Conservation, Explanation
-from hf_mambalrp.generation_explanation import GenerationExplanation
+from hf_mambalrp.results.explanation import Conservation, Explanation
+from hf_mambalrp.results.generation_explanation import GenerationExplanation
 
 TEXTS = ("one two three", "日本 🙂", "x")
 
@@ -240,7 +240,7 @@ def test_an_interrupted_save_does_not_load(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hf_mambalrp.serialization.save_file", interrupted)
+    monkeypatch.setattr("hf_mambalrp.results.serialization.save_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         full().save(tmp_path)
     with pytest.raises(InputError, match=r"explanation\.json is missing"):

@@ -6,7 +6,7 @@ from oracles import random_model
 from torch import nn
 
 from hf_mambalrp import AutoMambaLRPForCausalLM
-from hf_mambalrp.fingerprint import fingerprint
+from hf_mambalrp.models.fingerprint import fingerprint
 
 PARTS = ("backbone.embeddings", "backbone.norm_f", "lm_head", "backbone.layers.0", "backbone.layers.1")
 

@@ -10,8 +10,8 @@ from oracles import random_model
 from small import word_tokenizer
 
 from hf_mambalrp import MambaForSequenceClassification, make_explainable
+from hf_mambalrp.calls.inputs import integers
 from hf_mambalrp.errors import InputError, OptionError, TargetError
-from hf_mambalrp.inputs import integers
 
 IDS = torch.tensor([[2, 3, 4, 5], [6, 7, 8, 9]])
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])

@@ -1,17 +1,16 @@
 """Chunks that memory or the caller chooses: what happens where memory runs out, and what a waiting person sees."""
 
-from importlib import import_module
-
 import pytest
 import torch
 from oracles import padded_batch, random_model
 from transformers.utils import logging
 
-from hf_mambalrp import make_explainable, parity
+from hf_mambalrp import make_explainable
+from hf_mambalrp.calls import forward_check
 from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.methods import engine
 from hf_mambalrp.rules import MAMBALRP
 
-PROPAGATE = import_module("hf_mambalrp.methods.propagate")  # the function of that name hides it
 IDS, MASK = padded_batch([13, 6])
 ERRORS = {
     "a GPU": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -93,16 +92,16 @@ def test_auto_keeps_to_its_budget_and_short_inputs_whole(model, monkeypatch):
 
     monkeypatch.setattr(Network, "block", recorded)
     model.explain(IDS, attention_mask=MASK)
-    assert set(lengths) - {parity.TOKENS} == {13}
+    assert set(lengths) - {forward_check.TOKENS} == {13}
     lengths.clear()
     # Three tensors of E = 16 numbers for each of 3 layers and 2 rows.
-    monkeypatch.setattr(PROPAGATE, "KEPT_BYTES", 6 * 3 * 16 * 4 * 3 * 2)
+    monkeypatch.setattr(engine, "KEPT_BYTES", 6 * 3 * 16 * 4 * 3 * 2)
     model.explain(IDS, attention_mask=MASK)
     assert max(lengths) == 6
 
 
 def test_a_bar_shows_where_chunks_take_long_and_only_there(model, monkeypatch, capfd):
-    monkeypatch.setattr(PROPAGATE, "PATIENCE", 0)
+    monkeypatch.setattr(engine, "PATIENCE", 0)
     logging.enable_progress_bar()  # the command has disabled it, if its tests ran before
     model.explain(IDS, attention_mask=MASK)
     assert "explain" not in capfd.readouterr().err
@@ -116,7 +115,7 @@ def test_a_bar_shows_where_chunks_take_long_and_only_there(model, monkeypatch, c
     finally:
         logging.enable_progress_bar()
     assert "explain" not in capfd.readouterr().err
-    monkeypatch.setattr(PROPAGATE, "PATIENCE", 1000)
+    monkeypatch.setattr(engine, "PATIENCE", 1000)
     model.explain(IDS, attention_mask=MASK, chunk_size=4)
     assert "explain" not in capfd.readouterr().err
 
@@ -124,7 +123,7 @@ def test_a_bar_shows_where_chunks_take_long_and_only_there(model, monkeypatch, c
 def test_what_auto_chooses_does_not_follow_the_memory_that_is_free(model, monkeypatch):
     """A GPU's size, weights and input decide, and the result says what was chosen."""
     a_position = len(IDS) * Network(model, FAMILIES).kept_bytes(MAMBALRP, "auto")
-    monkeypatch.setattr(PROPAGATE, "KEPT_BYTES", 7 * a_position)
+    monkeypatch.setattr(engine, "KEPT_BYTES", 7 * a_position)
     found = model.explain(IDS, attention_mask=MASK)
     assert found.chunk_size == 7
     assert model.explain(IDS, attention_mask=MASK) == found

@@ -13,7 +13,7 @@ import versions
 from typer.main import get_command
 
 from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
-from hf_mambalrp.cli import app
+from hf_mambalrp.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -29,7 +29,7 @@ from hf_mambalrp.errors import (
     MissingTokenizerError,
     UnknownArchitectureError,
 )
-from hf_mambalrp.state_spaces import (
+from hf_mambalrp.models.state_spaces import (
     _norm_is_grouped,
     transformers_config,
     transformers_state_dict,

@@ -8,11 +8,11 @@ from tokenizers_of_all_kinds import KINDS, tokenizer_of
 from transformers import PreTrainedTokenizer
 
 from hf_mambalrp import make_explainable
+from hf_mambalrp.calls.inputs import TokenizerSource
+from hf_mambalrp.calls.tokenizing import continuation, spelt
 from hf_mambalrp.errors import OptionError, TargetError
 from hf_mambalrp.evaluation.settings import resolve_replacement
 from hf_mambalrp.families import FAMILIES, Network
-from hf_mambalrp.inputs import TokenizerSource
-from hf_mambalrp.tokenizing import continuation, spelt
 
 TEXT = "The capital of France is"
 MODEL = random_model(num_layers=1, vocab_size=310, dtype=torch.float32)

@@ -12,12 +12,13 @@ from small import WORDS, word_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from hf_mambalrp import MambaLRPForCausalLM, explain_dataset, make_explainable, tokenizing
+from hf_mambalrp import MambaLRPForCausalLM, explain_dataset, make_explainable
+from hf_mambalrp.calls import tokenizing
+from hf_mambalrp.calls.inputs import TokenizerSource
 from hf_mambalrp.errors import InputError, MissingTokenizerError
 from hf_mambalrp.evaluation import evaluate_faithfulness
 from hf_mambalrp.evaluation.settings import resolve_replacement
 from hf_mambalrp.families import FAMILIES, Network
-from hf_mambalrp.inputs import TokenizerSource
 
 IDS = torch.tensor([[2, 3, 4]])
 

@@ -13,8 +13,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import ByT5Tokenizer, PerceiverTokenizer, PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from hf_mambalrp import make_explainable
-from hf_mambalrp.parallel.arrow import to_explanation, to_records
-from hf_mambalrp.tokens import describe
+from hf_mambalrp.calls.tokens import describe
+from hf_mambalrp.datasets.arrow import to_explanation, to_records
 
 SENTENCE = "The capital of France is Paris and it is wonderful. "
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoTokenizer
 
-from hf_mambalrp.classification import MambaForSequenceClassification
+from hf_mambalrp.models.classification import MambaForSequenceClassification
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "hf_mambalrp" / "demo"

@@ -16,8 +16,8 @@ from test_viz_html import channels, contrast, hostile, hostile_generation
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.evaluation import Evaluation
 from hf_mambalrp.evaluation.perturbation import METRICS
-from hf_mambalrp.hidden_attention import HiddenAttention
 from hf_mambalrp.hub.shown import explanations_section
+from hf_mambalrp.results.hidden_attention import HiddenAttention
 from hf_mambalrp.viz import colors
 
 ESCAPES = re.compile(r"\x1b\[[\d;]*m")
@@ -250,7 +250,7 @@ def test_show_has_a_level(capsys):
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys, hf_mambalrp.explanation, hf_mambalrp.generation_explanation\n"
+        "import sys, hf_mambalrp.results.explanation, hf_mambalrp.results.generation_explanation\n"
         "print(sorted({'matplotlib', 'pandas', 'IPython', 'rich'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

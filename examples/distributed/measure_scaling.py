@@ -24,7 +24,7 @@ from accelerate import PartialState
 from transformers import AutoTokenizer, MambaConfig
 
 from hf_mambalrp import DEMO_MODEL, MambaLRPForCausalLM, explain_dataset
-from hf_mambalrp.parallel import DatasetRun
+from hf_mambalrp.datasets import DatasetRun
 
 
 def texts(tokenizer: Any, rows: int, length: int) -> list[str]:

@@ -16,7 +16,7 @@ from data import FILES, Snippet, load_snippets
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from hf_mambalrp.classification import MambaForSequenceClassification
+from hf_mambalrp.models.classification import MambaForSequenceClassification
 
 
 @torch.no_grad()

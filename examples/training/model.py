@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import MambaConfig, PreTrainedTokenizerFast
 
-from hf_mambalrp.classification import MambaForSequenceClassification
+from hf_mambalrp.models.classification import MambaForSequenceClassification
 
 PAD = "<|endoftext|>"
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
-from hf_mambalrp.classification import MambaForSequenceClassification
+from hf_mambalrp.models.classification import MambaForSequenceClassification
 
 
 def rows_with_words(

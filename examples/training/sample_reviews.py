@@ -13,7 +13,7 @@ from data import load_snippets
 from evaluate import stock_scores
 from transformers import AutoTokenizer
 
-from hf_mambalrp.classification import MambaForSequenceClassification
+from hf_mambalrp.models.classification import MambaForSequenceClassification
 
 NUMBER = 48
 SEED = 0

@@ -38,7 +38,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from hf_mambalrp.classification import MambaForSequenceClassification
+from hf_mambalrp.models.classification import MambaForSequenceClassification
 
 NEGATION_WORD = re.compile(r"\b(not?|never|nothing|nobody|none|neither|nor|without|hardly|cannot)\b|n't\b", re.I)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.errors import InputError, TargetError
 from hf_mambalrp.runs.labels import ColumnLabels
 from hf_mambalrp.runs.rows import Columns, Row, check, check_first, class_names, rows
-from hf_mambalrp.targets import Outputs
 
 
 @dataclass(frozen=True)

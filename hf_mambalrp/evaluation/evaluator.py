@@ -8,17 +8,17 @@ from typing import Any
 
 from torch import nn
 
+from hf_mambalrp.calls.explain import Options, explain_batch, model_id, versions
+from hf_mambalrp.calls.inputs import TokenizerSource
+from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.errors import InputError, TargetError
 from hf_mambalrp.evaluation.dataset import Example, drawn, read_examples
 from hf_mambalrp.evaluation.outputs import ModelOutput
 from hf_mambalrp.evaluation.perturbation import Perturbation, Row, counts_of, order_of
 from hf_mambalrp.evaluation.settings import Settings, resolve_replacement
-from hf_mambalrp.explaining import Options, explain_batch, model_id, versions
-from hf_mambalrp.explanation import Explanation
-from hf_mambalrp.fingerprint import fingerprint
-from hf_mambalrp.inputs import TokenizerSource
+from hf_mambalrp.models.fingerprint import fingerprint
+from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.runs.rows import Columns
-from hf_mambalrp.targets import Outputs
 
 
 class Evaluator:

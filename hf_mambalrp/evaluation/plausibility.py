@@ -13,7 +13,7 @@ from torch import Tensor
 from hf_mambalrp.errors import InputError, MissingExtraError
 from hf_mambalrp.evaluation.localisation import roc_auc
 from hf_mambalrp.evaluation.statistics import rank_agreement
-from hf_mambalrp.explanation import Explanation
+from hf_mambalrp.results.explanation import Explanation
 
 STRIPPED = punctuation + "–—…‘’“”«»"
 """Taken from both ends of a word."""

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from hf_mambalrp.classification import last_attended
+from hf_mambalrp.calls.explain import own_gradient_mode
 from hf_mambalrp.errors import UnknownArchitectureError
 from hf_mambalrp.evaluation.statistics import rank_agreement
-from hf_mambalrp.explaining import own_gradient_mode
-from hf_mambalrp.explanation import Explanation
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.families.base import State
+from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.methods import Problem, method_named
+from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.adapters import innermost
 from hf_mambalrp.rules.biases import BiasLedger

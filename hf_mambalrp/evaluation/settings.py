@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from inspect import signature
 from typing import Any
 
+from hf_mambalrp.calls.inputs import TokenizerSource
+from hf_mambalrp.calls.tokenizing import continuation
+from hf_mambalrp.calls.tokens import spelling
 from hf_mambalrp.errors import OptionError, TargetError
 from hf_mambalrp.evaluation.perturbation import ZERO
-from hf_mambalrp.inputs import TokenizerSource
 from hf_mambalrp.methods import METHODS, method_named
-from hf_mambalrp.tokenizing import continuation
-from hf_mambalrp.tokens import spelling
 
 MEASURES = ("logit", "probability")
 INSERTIONS = ("remove", "replace")

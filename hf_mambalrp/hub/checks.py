@@ -5,9 +5,9 @@ from typing import Any
 
 from hf_mambalrp.errors import InputError, UnknownArchitectureError
 from hf_mambalrp.evaluation.outputs import ModelOutput
-from hf_mambalrp.explanation import Explanation
-from hf_mambalrp.fingerprint import fingerprint
 from hf_mambalrp.hub.shown import AnyExplanation
+from hf_mambalrp.models.fingerprint import fingerprint
+from hf_mambalrp.results.explanation import Explanation
 
 TOLERANCE = 0.05
 """Of the size of the logits, which half precision rounds to a percent or two; another model's differ by far more."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_mambalrp.explanation import Explanation
+from hf_mambalrp.calls.inputs import TokenizerSource
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.hub.card import decode, joined, listed, metadata, section_of, with_metadata, with_section
 from hf_mambalrp.hub.checks import check_evaluation, check_explanations
@@ -13,8 +13,8 @@ from hf_mambalrp.hub.figures import HEADING, checked_results, evaluation_section
 from hf_mambalrp.hub.markdown import escaped, literal
 from hf_mambalrp.hub.repository import CARD, Token, open_repository
 from hf_mambalrp.hub.shown import PICTURES, SHOWN, AnyExplanation, explanations_section, rows
-from hf_mambalrp.inputs import TokenizerSource
-from hf_mambalrp.mixin import stock_class
+from hf_mambalrp.models.mixin import stock_class
+from hf_mambalrp.results.explanation import Explanation
 
 TOKENIZER = "tokenizer_config.json"
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")

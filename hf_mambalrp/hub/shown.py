@@ -5,9 +5,9 @@ from io import BytesIO
 from typing import Any
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.explanation import Explanation
-from hf_mambalrp.generation_explanation import GenerationExplanation
 from hf_mambalrp.hub.markdown import escaped, table
+from hf_mambalrp.results.explanation import Explanation
+from hf_mambalrp.results.generation_explanation import GenerationExplanation
 from hf_mambalrp.viz.wording import (
     balance,
     ending,

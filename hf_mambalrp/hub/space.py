@@ -8,10 +8,10 @@ from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
-from hf_mambalrp.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, configuration
 from hf_mambalrp.errors import InputError, MambaLRPError, MissingExtraError
 from hf_mambalrp.hub.card import decode, metadata, with_metadata
 from hf_mambalrp.hub.repository import CARD, Token, hub_api, hub_errors, open_repository
+from hf_mambalrp.models.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, configuration
 
 TEMPLATE = Path(__file__).parent / "space_template"
 """In the source tree a link to ``spaces_app/``; in an installed package a copy of it."""

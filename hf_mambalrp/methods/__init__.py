@@ -1,7 +1,7 @@
 """The explanation methods, by name."""
 
+from hf_mambalrp.methods.engine import Forward, Problem, Relevance, by_chunks, predict
 from hf_mambalrp.methods.graphs import propagate
-from hf_mambalrp.methods.propagate import Forward, Problem, Relevance, by_chunks, predict
 from hf_mambalrp.methods.registry import METHODS, Method, method_named
 
 __all__ = [

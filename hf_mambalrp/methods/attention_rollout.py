@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.attention import weighted_rows
-from hf_mambalrp.methods.propagate import Problem, Relevance, padding
+from hf_mambalrp.methods.engine import Problem, Relevance, padding
 from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
 
 

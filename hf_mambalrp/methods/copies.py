@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.errors import OptionError
-from hf_mambalrp.methods.propagate import Problem, budget, kept, predict
+from hf_mambalrp.methods.engine import Problem, budget, kept, predict
 from hf_mambalrp.rules import NO_RULES
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from hf_mambalrp.families.network import FUSED
+from hf_mambalrp.methods.engine import Forward, Problem, Relevance, Run, by_chunks, kept, padding, run_blocks
 from hf_mambalrp.methods.memory import out_of_memory
-from hf_mambalrp.methods.propagate import Forward, Problem, Relevance, Run, by_chunks, kept, padding, run_blocks
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.linear import is_plain
 from hf_mambalrp.rules.quantised import is_quantised

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.methods.copies import copies_together, reference, scores, stacked, whole_number
+from hf_mambalrp.methods.engine import Problem, Relevance, progress
 from hf_mambalrp.methods.graphs import propagate
-from hf_mambalrp.methods.propagate import Problem, Relevance, progress
 from hf_mambalrp.rules import NO_RULES
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from hf_mambalrp.attention import Signals, every_row, gains_of, unified_channels
 from hf_mambalrp.errors import OptionError
-from hf_mambalrp.methods.propagate import Problem, Relevance, padding
+from hf_mambalrp.methods.engine import Problem, Relevance, padding
 from hf_mambalrp.methods.rolled_out import out_projection, residual_streams, roll_out, scored, unconserving
 
 Aggregation = Literal["alti", "norm"]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.attention import attention_matrix
-from hf_mambalrp.methods.propagate import Problem, Relevance, padding
+from hf_mambalrp.methods.engine import Problem, Relevance, padding
 from hf_mambalrp.methods.rolled_out import out_projection, residual_streams, roll_out, scored, unconserving
 
 MATRIX_ELEMENTS = 2**24

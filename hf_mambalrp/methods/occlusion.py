@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.methods.copies import copies_together, reference, scores, whole_number
-from hf_mambalrp.methods.propagate import Problem, Relevance, progress
+from hf_mambalrp.methods.engine import Problem, Relevance, progress
 
 
 def occlusion(

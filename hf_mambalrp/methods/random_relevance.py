@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from hf_mambalrp.methods.copies import scores, whole_number
-from hf_mambalrp.methods.propagate import Problem, Relevance
+from hf_mambalrp.methods.engine import Problem, Relevance
 
 KEY_UNITS = 8
 """Hidden units of a token's embedding that tell rows apart."""

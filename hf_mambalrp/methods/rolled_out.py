@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.errors import NonFiniteRelevanceError
-from hf_mambalrp.methods.propagate import Problem, Relevance, padding, progress, run_blocks
+from hf_mambalrp.methods.engine import Problem, Relevance, padding, progress, run_blocks
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.linear import linear

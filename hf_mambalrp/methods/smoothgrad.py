@@ -7,8 +7,8 @@ import torch
 
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.methods.copies import copies_together, scores, stacked, whole_number
+from hf_mambalrp.methods.engine import Problem, Relevance, progress
 from hf_mambalrp.methods.graphs import propagate
-from hf_mambalrp.methods.propagate import Problem, Relevance, progress
 from hf_mambalrp.methods.random_relevance import row_generators, standard_normal
 from hf_mambalrp.rules import NO_RULES
 

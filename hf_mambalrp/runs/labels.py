@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hf_mambalrp.errors import TargetError
 
 if TYPE_CHECKING:
-    from hf_mambalrp.targets import Outputs
+    from hf_mambalrp.calls.targets import Outputs
 
 NUMBER = re.compile(r"([0-9]+)(\.0+)?")
 """A class id where all is text, such as in CSV; with a fraction of 0 where a table had a missing one beside it."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from hf_mambalrp.hidden_attention import HiddenAttention
+    from hf_mambalrp.results.hidden_attention import HiddenAttention
 
 CELLS = 48
 """Queries and keys shown, at most; a longer input shows groups of consecutive tokens."""

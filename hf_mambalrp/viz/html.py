@@ -21,8 +21,8 @@ from hf_mambalrp.viz.wording import (
 from hf_mambalrp.viz.words import Word, layout
 
 if TYPE_CHECKING:
-    from hf_mambalrp.explanation import Explanation, Level
-    from hf_mambalrp.generation_explanation import GenerationExplanation
+    from hf_mambalrp.results.explanation import Explanation, Level
+    from hf_mambalrp.results.generation_explanation import GenerationExplanation
 
 NOTEBOOK_ROWS = 10
 """A notebook cell shows this many rows; the document shows all."""

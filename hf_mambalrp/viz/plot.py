@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from hf_mambalrp.explanation import Explanation, Level
-    from hf_mambalrp.generation_explanation import GenerationExplanation
+    from hf_mambalrp.results.explanation import Explanation, Level
+    from hf_mambalrp.results.generation_explanation import GenerationExplanation
     from hf_mambalrp.viz.words import Word
 
 MAX_BARS = 40

@@ -27,8 +27,8 @@ from hf_mambalrp.viz.wording import (
 from hf_mambalrp.viz.words import Word, layout
 
 if TYPE_CHECKING:
-    from hf_mambalrp.explanation import Explanation, Level
-    from hf_mambalrp.generation_explanation import GenerationExplanation
+    from hf_mambalrp.results.explanation import Explanation, Level
+    from hf_mambalrp.results.generation_explanation import GenerationExplanation
 
 NUMBERED = 8
 """So many of the strongest words carry their number in the text."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hf_mambalrp.explanation import Explanation
-    from hf_mambalrp.generation_explanation import GenerationExplanation
+    from hf_mambalrp.results.explanation import Explanation
+    from hf_mambalrp.results.generation_explanation import GenerationExplanation
     from hf_mambalrp.viz.words import Word
 
 JOINERS = "\u200c\u200d"

@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 from explorer.catalog import CLASSES, Entry, entry, titles
 from explorer.limits import LIMITS, RefusedError
 from hf_mambalrp import DEMO_MODEL
-from hf_mambalrp.explanation import Level
 from hf_mambalrp.methods import METHODS
+from hf_mambalrp.results.explanation import Level
 
 TASKS = {
     "sentence": ("text-classification",),

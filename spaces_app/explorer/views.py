@@ -11,8 +11,8 @@ from explorer.limits import LIMITS, Deadline, RefusedError
 from explorer.passages import Passage, passages
 from explorer.question import WHOLE_GRADIENT, Question
 from hf_mambalrp import Explanation
-from hf_mambalrp.explanation import Level
 from hf_mambalrp.methods import METHODS
+from hf_mambalrp.results.explanation import Level
 from hf_mambalrp.viz.colors import MAX_ALPHA, strength
 from hf_mambalrp.viz.wording import balance, ending, label, reading, shorten, signed, speaks, spelt, unsigned, visible
 from hf_mambalrp.viz.wording import question as heading

@@ -8,7 +8,7 @@ import torch
 from oracles import random_model
 from small import word_tokenizer
 
-from hf_mambalrp.cli import main
+from hf_mambalrp.cli.main import main
 
 WRITTEN = ("report.html", "report.md", "results.json")
 

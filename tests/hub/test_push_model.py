@@ -28,9 +28,9 @@ from hf_mambalrp.errors import (
     OptionError,
     RepositoryAccessError,
 )
-from hf_mambalrp.fingerprint import fingerprint
 from hf_mambalrp.hub.card import BEGIN, END
 from hf_mambalrp.hub.repository import open_repository
+from hf_mambalrp.models.fingerprint import fingerprint
 
 THEIRS = b"---\nlicense: mit # ours\ntags: [french]\n---\r\n# By hand\n\n* kept  \n"
 WEIGHTS = "model.safetensors"

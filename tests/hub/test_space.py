@@ -18,7 +18,7 @@ from transformers.utils import logging
 from typer.testing import CliRunner
 
 from hf_mambalrp import DEMO_MODEL, MambaLRPForCausalLM, create_space, load_explanations
-from hf_mambalrp.cli import app
+from hf_mambalrp.cli.main import app
 from hf_mambalrp.errors import (
     HubConnectionError,
     InputError,
@@ -27,8 +27,8 @@ from hf_mambalrp.errors import (
     OptionError,
     RepositoryAccessError,
 )
-from hf_mambalrp.fingerprint import fingerprint
 from hf_mambalrp.hub import space
+from hf_mambalrp.models.fingerprint import fingerprint
 
 SOURCE = Path(__file__).parents[2] / "spaces_app"
 PACKAGE = Path(__file__).parents[2] / "hf_mambalrp"

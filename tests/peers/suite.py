@@ -32,7 +32,7 @@ from transformers import (  # noqa: E402
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES  # noqa: E402
 
 import hf_mambalrp  # noqa: E402
-from hf_mambalrp.classification import CLASSIFIERS  # noqa: E402
+from hf_mambalrp.models.classification import CLASSIFIERS  # noqa: E402
 
 SMALL = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_labels": 3, "pad_token_id": 0}
 CONFIGS = {

@@ -3,7 +3,7 @@
 import torch
 from results import explanation, generation
 
-from hf_mambalrp.hidden_attention import HiddenAttention
+from hf_mambalrp.results.hidden_attention import HiddenAttention
 
 # The rules of exported pages and of the classic notebook for what is inside of an output, and worse.
 PAGE = """

@@ -1,0 +1,322 @@
+"""From a call of ``explain`` to its result: read the input, name the target, run the method, join the result."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from inspect import signature
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mambalrp.calls.forcing import Forced, force, merge_sides, stack
+from hf_mambalrp.calls.forward_check import check_forward
+from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, Batch, TokenizerSource, brief, integers, prepare
+from hf_mambalrp.calls.targets import Outputs, Target, resolve_target
+from hf_mambalrp.calls.tokens import describe
+from hf_mambalrp.errors import InputError, OptionError, TargetError, UnknownArchitectureError
+from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.families.padding import last_attended
+from hf_mambalrp.methods import METHODS, Problem, Relevance, method_named, predict
+from hf_mambalrp.results.explanation import Conservation, Explanation
+from hf_mambalrp.rules.constant import constant
+
+Score = Callable[[Tensor], Tensor]
+
+REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
+"""A name on the Hub; anything else that a model was loaded from is a path."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to explain: everything of a call that is neither input nor target."""
+
+    method: str
+    layers: bool
+    chunk_size: int | str
+    backend: str
+    method_options: Mapping[str, Any]
+    check_forward: bool = True
+
+    def checked(self) -> "Options":
+        """Raise for an unknown method or method option; drop what a tokenizer's output brings along."""
+        wanted = {name: value for name, value in self.method_options.items() if name not in TOKENIZER_EXTRAS}
+        method = method_named(self.method)
+        try:
+            method.check_options(wanted)
+        except OptionError as error:
+            raise OptionError(f"{error}{_meant(wanted)}") from None
+        if self.layers and not method.has_layers:
+            able = sorted(name for name, other in METHODS.items() if other.has_layers)
+            raise OptionError(f"layers=True: method {self.method!r} has no relevance of layers. These have it: {able}.")
+        return replace(self, method_options=wanted)
+
+    def problem(self, network: Network, embeddings: Tensor, mask: Tensor, positions: Tensor, score: Score) -> Problem:
+        """The problem of one batch under these options."""
+        return Problem(network, embeddings, mask, positions, score, self.layers, self.chunk_size, self.backend)
+
+    def explain(self, problem: Problem) -> Relevance:
+        """Run the method."""
+        return method_named(self.method).explain(problem, **self.method_options)
+
+
+def _meant(names: Iterable[str]) -> str:
+    """The arguments of ``explain`` that are spelt almost like these."""
+    known = {*signature(explain_batch).parameters, *(field.name for field in fields(Options))}
+    arguments = sorted(known - {"model", "options", "method_options"})
+    close = [match for name in names for match in get_close_matches(name, arguments, 1)]
+    return f" Did you mean {', '.join(close)}?" if close else ""
+
+
+@contextmanager
+def own_gradient_mode() -> Iterator[None]:
+    """Gradients on, inference mode and autocast off inside, whatever the caller's context is. Also a decorator."""
+    autocast_off = torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), autocast_off[0], autocast_off[1]:
+        yield
+
+
+@own_gradient_mode()
+def explain_batch(
+    model: nn.Module,
+    inputs: Any,
+    *,
+    input_ids: Any,
+    attention_mask: Any,
+    inputs_embeds: Any,
+    tokenizer: Any,
+    target: Any,
+    contrast: Any,
+    position: Any,
+    options: Options,
+) -> Explanation:
+    """Explain one batch; :meth:`hf_mambalrp.MambaLRPMixin.explain` documents the arguments."""
+    network = Network(model, FAMILIES)
+    options = options.checked()
+    if contrast is not None and not method_named(options.method).reads_score:
+        able = sorted(name for name, other in METHODS.items() if other.reads_score)
+        raise OptionError(
+            f"contrast={contrast!r}: the relevance of method {options.method!r} does not depend on what is explained, "
+            f"so it cannot tell one from another. These can: {able}."
+        )
+    tokenizers = TokenizerSource(tokenizer, network)
+    batch = prepare(network, inputs, input_ids, attention_mask, inputs_embeds, tokenizers)
+    last = explained_positions(network, batch, position)
+    outputs = Outputs(network, tokenizers, batch, last)
+    wanted = resolve_target(target, "target", len(batch), outputs)
+    against = None if contrast is None else resolve_target(contrast, "contrast", len(batch), outputs)
+    if options.check_forward:
+        check_forward(model, network)
+
+    if wanted.tokens == 1 and (against is None or against.tokens == 1):
+        if method_named(options.method).changes_input and wanted.function is None:
+            wanted = _predicted(network, batch, wanted, last, options)
+        relevance = _explain_single(network, batch, wanted, against, last, options)
+        input_ids, mask = batch.input_ids, batch.attention_mask
+    else:
+        _check_forcing(batch, wanted, against, position)
+        wanted = _predicted(network, batch, wanted, last, options)
+        relevance, input_ids, mask = _explain_forced(network, batch, wanted, against, last, options)
+
+    ids = wanted.resolved(relevance.logits)
+    texts = describe(input_ids, mask, batch, tokenizers.find() if input_ids is not None else None)
+    contrast_ids = None if against is None else against.resolved(relevance.logits[-len(batch) :])
+    return Explanation(
+        relevance=relevance.tokens,
+        tokens=texts.tokens,
+        input_ids=input_ids,
+        attention_mask=mask,
+        target=[_single(i) for i in ids],
+        target_text=_texts(wanted, ids, outputs),
+        contrast=None if contrast_ids is None else [_single(i) for i in contrast_ids],
+        contrast_text=None if against is None or contrast_ids is None else _texts(against, contrast_ids, outputs),
+        score=relevance.score,
+        probability=_probability(network, wanted, relevance.logits[: len(batch)]),
+        method=options.method,
+        conservation=Conservation(relevance.score, relevance.tokens.sum(-1), relevance.biases),
+        position=last if network.is_language_model else None,
+        layer_relevance=relevance.layers,
+        offsets=texts.offsets,
+        texts=texts.texts,
+        special_tokens_mask=texts.special,
+        model_id=model_id(network),
+        versions=versions(),
+        convergence_delta=relevance.convergence_delta,
+        chunk_size=relevance.chunk_size,
+    )
+
+
+def explained_positions(network: Network, batch: Batch, position: Any) -> Tensor:
+    """Position of each row whose prediction is explained. Shape: (B,).
+
+    Raises:
+        InputError: a position for a classifier, outside the row or on padding; a batch whose ends cannot be told.
+        UnknownArchitectureError: a classifier whose pooling is not known.
+    """
+    if network.is_language_model:
+        return _language_model_positions(batch, position)
+    if position is not None:
+        raise InputError(
+            f"position={brief(position)} was given, but a classifier has one prediction a row; leave it out."
+        )
+    pooled_position = getattr(network.model, "pooled_position", None)
+    if pooled_position is None:
+        raise UnknownArchitectureError(
+            f"{type(network.model).__name__} is not a classifier of this package, so the position that it pools is not "
+            "known. Load its checkpoint with AutoMambaLRPForSequenceClassification.from_pretrained."
+        )
+    mask = batch.attention_mask if batch.masked else None
+    try:
+        pooled = pooled_position(batch.input_ids, mask, len(batch))
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return pooled if isinstance(pooled, Tensor) else torch.full((len(batch),), batch.attention_mask.shape[1] - 1)
+
+
+def _language_model_positions(batch: Batch, position: Any) -> Tensor:
+    last = last_attended(batch.attention_mask)
+    if position is None:
+        return last
+    positions = integers(position)
+    if positions is None or positions.shape not in ((), (len(batch),)):
+        raise InputError(
+            f"position={brief(position)} is not allowed. Give an integer, or one a row ({len(batch)} here); negative "
+            "numbers count from the last real token."
+        )
+    positions = positions.expand(len(batch))
+    positions = torch.where(positions < 0, last + 1 + positions, positions)
+    length = batch.attention_mask.shape[1]
+    for row, column in enumerate(positions.tolist()):
+        if not 0 <= column < length or not batch.attention_mask[row, column]:
+            raise InputError(
+                f"position={brief(position)} is outside row {row} or on its padding; its real tokens are at "
+                f"{batch.attention_mask[row].nonzero().flatten().tolist()[:: max(1, int(last[row]))]} (first and last)."
+            )
+    return positions
+
+
+def _explain_single(
+    network: Network, batch: Batch, target: Target, contrast: Target | None, last: Tensor, options: Options
+) -> Relevance:
+    def score(logits: Tensor) -> Tensor:
+        value = target.score(logits)
+        return value if contrast is None else value - contrast.score(logits)
+
+    embeddings = _embeddings(network, batch)
+    return options.explain(options.problem(network, embeddings, batch.attention_mask, last[:, None], score))
+
+
+def _explain_forced(
+    network: Network, batch: Batch, target: Target, contrast: Target | None, last: Tensor, options: Options
+) -> tuple[Relevance, Tensor, Tensor]:
+    rows = force(batch, last, target)
+    if contrast is not None:
+        rows = stack(rows, force(batch, last, contrast))
+
+    def score(logits: Tensor) -> Tensor:
+        value = target.score(logits[: len(batch)])
+        return value if contrast is None else torch.cat([value, -contrast.score(logits[len(batch) :])])
+
+    found = options.explain(
+        options.problem(network, network.embed(rows.input_ids), rows.attention_mask, rows.positions, score)
+    )
+    if contrast is None:
+        return found, rows.input_ids, rows.attention_mask
+    return _one_row_each(found, rows, last, target, contrast)
+
+
+def _one_row_each(
+    found: Relevance, rows: Forced, last: Tensor, target: Target, contrast: Target
+) -> tuple[Relevance, Tensor, Tensor]:
+    """Join the target's rows with the contrast's, which entered with a minus."""
+
+    def merged(values: Tensor, shared: str) -> Tensor:
+        return merge_sides(values, last, target, contrast, shared)
+
+    relevance = Relevance(
+        tokens=merged(found.tokens, "sum"),
+        score=found.score.view(2, -1).sum(0),
+        biases=found.biases.view(2, -1).sum(0),
+        layers=None if found.layers is None else merged(found.layers, "sum"),
+        logits=found.logits,
+        chunk_size=found.chunk_size,
+        convergence_delta=None if found.convergence_delta is None else found.convergence_delta.view(2, -1).sum(0),
+    )
+    return relevance, merged(rows.input_ids, "first"), merged(rows.attention_mask, "first")
+
+
+def _check_forcing(batch: Batch, target: Target, contrast: Target | None, position: Any) -> None:
+    problem = None
+    if position is not None:
+        problem = "with position=...: the tokens behind it would be replaced; cut the input there instead"
+    elif batch.input_ids is None:
+        problem = "with inputs_embeds: the target's own tokens have to be read by the model; give input_ids"
+    elif target.function is not None or (contrast is not None and contrast.function is not None):
+        problem = "together with a function of the logits; give both sides as tokens"
+    if problem:
+        raise TargetError(f"A target or contrast of several tokens cannot be explained {problem}.")
+
+
+def _predicted(network: Network, batch: Batch, target: Target, last: Tensor, options: Options) -> Target:
+    """The target with its prediction read off first, where what is explained has to stay the same at other inputs."""
+    if target.ids is not None:
+        return target
+    problem = options.problem(network, _embeddings(network, batch), batch.attention_mask, last[:, None], target.score)
+    return Target([ids for ids in target.resolved(predict(problem)) if ids is not None])
+
+
+def _embeddings(network: Network, batch: Batch) -> Tensor:
+    if batch.inputs_embeds is not None:
+        return constant(batch.inputs_embeds, network.dtype)
+    assert batch.input_ids is not None
+    return network.embed(batch.input_ids)
+
+
+def _probability(network: Network, target: Target, logits: Tensor) -> Tensor | None:
+    """Probability of the target: softmax, or sigmoid for independent labels; None for regression and functions."""
+    problem_type = None if network.is_language_model else network.config.problem_type
+    if target.function is not None or problem_type == "regression":
+        return None
+    if not network.is_language_model and network.num_outputs == 1:
+        return None
+    if problem_type == "multi_label_classification":
+        return torch.sigmoid(target.score(logits)).float()
+    return target.score(logits.float().log_softmax(-1)).exp()
+
+
+def _single(ids: tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+    return ids[0] if ids is not None and len(ids) == 1 else ids
+
+
+def _texts(target: Target, ids: list[tuple[int, ...] | None], outputs: Outputs) -> list[str]:
+    name = getattr(target.function, "__name__", None) or type(target.function).__name__
+    return [name if i is None else outputs.text_of(i) for i in ids]
+
+
+def model_id(network: Network) -> str:
+    """Repository the model was loaded from, or its folder's name (a path says too much to share), or its class."""
+    source = str(getattr(network.config, "_name_or_path", "") or type(network.model).__name__)
+    if Path(source).is_dir():
+        return Path(source).resolve().name
+    return source if REPOSITORY.fullmatch(source) else PureWindowsPath(source).name
+
+
+def versions() -> dict[str, str]:
+    """Versions that an explanation depends on."""
+    return dict(_versions())
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("hf_mambalrp", "torch", "transformers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a source tree that was not installed
+            found[package] = "not installed"
+    return found

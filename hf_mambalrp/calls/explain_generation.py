@@ -1,0 +1,129 @@
+"""From a call of ``explain_generation`` to its result: generate, one forward over everything, a backward a token."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from hf_mambalrp.calls.explain import Options, model_id, own_gradient_mode, versions
+from hf_mambalrp.calls.forward_check import check_forward
+from hf_mambalrp.calls.generation import Writing
+from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, TokenizerSource, brief, integers, pad_right, prepare
+from hf_mambalrp.calls.tokens import describe
+from hf_mambalrp.errors import OptionError, UnknownArchitectureError
+from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.methods import Forward, Problem, Relevance, by_chunks, method_named
+from hf_mambalrp.results.explanation import Conservation
+from hf_mambalrp.results.generation_explanation import GenerationExplanation
+
+
+@own_gradient_mode()
+def explain_generated(
+    model: Any,
+    inputs: Any,
+    *,
+    input_ids: Any,
+    attention_mask: Any,
+    tokenizer: Any,
+    max_new_tokens: int | None,
+    options: Options,
+    generate_options: dict[str, Any],
+) -> GenerationExplanation:
+    """Explain every generated token; :meth:`hf_mambalrp.MambaLRPMixin.explain_generation` documents the arguments."""
+    network = Network(model, FAMILIES)
+    if not network.is_language_model:
+        raise UnknownArchitectureError(
+            f"{type(network.model).__name__} does not generate, as explain_generation needs. Use explain()."
+        )
+    options = options.checked()
+    rules = method_named(options.method).rules
+    if rules is None:
+        raise OptionError(f"Method {options.method!r} is not one modified gradient, which explain_generation needs.")
+    tokenizers = TokenizerSource(tokenizer, network)
+    wanted = {name: value for name, value in generate_options.items() if name not in TOKENIZER_EXTRAS}
+    writing = Writing(model, network, tokenizers, _checked(max_new_tokens), wanted)
+    batch = prepare(network, inputs, input_ids, attention_mask, None, tokenizers)
+    if options.check_forward:
+        check_forward(model, network)
+    assert batch.input_ids is not None
+    prompts = [row[kept != 0] for row, kept in zip(batch.input_ids, batch.attention_mask, strict=True)]
+    written = writing.behind(prompts)
+    rows = [torch.cat(both) for both in zip(prompts, written, strict=True)]
+    before = torch.tensor([len(prompt) for prompt in prompts])
+    generated = pad_right(written, 0)
+    steps = generated.shape[1]
+
+    # Explained with the padding behind them: before them, what biases of in_proj put there would be read.
+    positions = torch.minimum(before[:, None] - 1 + torch.arange(steps), torch.tensor([[len(row) - 1] for row in rows]))
+    embeddings = network.embed(pad_right(rows, 0))
+    problem = options.problem(network, embeddings, _ones(rows), positions, _unscored)
+    alive = _ones(written).to(embeddings.dtype)
+
+    def every_step(chunked: Problem) -> list[Relevance]:
+        forward = Forward(chunked, rules, reusable=True)
+        return [forward.explain(_TokenLogit(step, generated, alive)) for step in range(steps)]
+
+    found = by_chunks(problem, rules, every_step)
+
+    logits = found[0].logits
+    probability = logits.float().softmax(-1).gather(-1, generated[:, :, None])[:, :, 0] * alive.float()
+    prompt_length = int(before.max())
+    ids, mask = (_ending_at(values, before, prompt_length, steps) for values in (pad_right(rows, 0), _ones(rows)))
+    relevance = _ending_at(torch.stack([step.tokens for step in found], 1), before, prompt_length, steps)
+    score = torch.stack([step.score for step in found], 1)
+    texts = describe(ids, mask, None, tokenizers.find())
+    return GenerationExplanation(
+        relevance=relevance,
+        tokens=texts.tokens,
+        input_ids=ids,
+        attention_mask=mask,
+        prompt_length=prompt_length,
+        score=score,
+        probability=probability,
+        method=options.method,
+        conservation=Conservation(score, relevance.sum(-1), torch.stack([step.biases for step in found], 1)),
+        offsets=texts.offsets,
+        texts=texts.texts,
+        model_id=model_id(network),
+        versions=versions(),
+    )
+
+
+class _TokenLogit:
+    """The logit of one generated token; 0 for rows that have ended."""
+
+    def __init__(self, step: int, generated: Tensor, alive: Tensor) -> None:
+        self.step, self.ids, self.alive = step, generated[:, step : step + 1], alive[:, step]
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        chosen = logits[:, self.step].gather(-1, self.ids.to(logits.device))[:, 0]
+        return chosen * self.alive.to(logits.device)
+
+
+def _unscored(logits: Tensor) -> Tensor:
+    raise AssertionError("a generation is explained step by step")
+
+
+def _ones(rows: list[Tensor]) -> Tensor:
+    """The mask of rows padded on the right. Shape: (B, L)."""
+    return pad_right([torch.ones_like(row) for row in rows], 0)
+
+
+def _ending_at(values: Tensor, before: Tensor, prompt_length: int, steps: int) -> Tensor:
+    """Rows of which ``before`` (B,) are of the prompt, moved so that all prompts end together.
+
+    Shape: (B, ..., L) -> (B, ..., prompt_length + steps).
+    """
+    rows = []
+    for row, own in zip(values, before.tolist(), strict=True):
+        kept = row[..., : own + steps]
+        rows.append(pad(kept, (prompt_length - own, own + steps - kept.shape[-1])))
+    return torch.stack(rows)
+
+
+def _checked(max_new_tokens: int | None) -> int | None:
+    number = integers(max_new_tokens)
+    if max_new_tokens is not None and (number is None or number.ndim or number < 1):
+        raise OptionError(f"max_new_tokens={brief(max_new_tokens)} is not allowed; give a number from 1 up.")
+    return None if number is None else int(number)

@@ -1,0 +1,146 @@
+"""From a call of ``hidden_attention`` to its result: read the input, run layer by layer, join the matrices."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mambalrp.attention import Kind, Reduce, attention_matrix, checked_kind, checked_reduce
+from hf_mambalrp.calls.explain import model_id, own_gradient_mode, versions
+from hf_mambalrp.calls.forward_check import check_forward as check_own_forward
+from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, TokenizerSource, brief, integers, prepare
+from hf_mambalrp.calls.tokens import describe
+from hf_mambalrp.errors import OptionError
+from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.families.padding import last_attended
+from hf_mambalrp.results.hidden_attention import HiddenAttention
+from hf_mambalrp.rules import NO_RULES
+from hf_mambalrp.rules.biases import BiasLedger
+
+Rows = int | list[int] | slice | None
+
+
+@own_gradient_mode()
+def attend(
+    model: nn.Module,
+    inputs: Any,
+    *,
+    input_ids: Any,
+    attention_mask: Any,
+    tokenizer: Any,
+    layers: int | list[int] | None,
+    reduce: Reduce,
+    kind: Kind,
+    rows: Rows,
+    check_forward: bool,
+    extras: Mapping[str, Any],
+) -> HiddenAttention:
+    """Hidden attention of one batch; :meth:`hf_mambalrp.MambaLRPMixin.hidden_attention` documents the arguments."""
+    if unknown := sorted(extras.keys() - TOKENIZER_EXTRAS):
+        raise OptionError(f"hidden_attention() got {unknown}, which it does not know.")
+    network = Network(model, FAMILIES)
+    reduce, kind = checked_reduce(reduce), checked_kind(kind)
+    wanted = checked_layers(layers, len(network.layers))
+    tokenizers = TokenizerSource(tokenizer, network)
+    batch = prepare(network, inputs, input_ids, attention_mask, None, tokenizers)
+    assert batch.input_ids is not None
+    mask = batch.attention_mask
+    positions = query_positions(rows, mask)
+    if check_forward:
+        check_own_forward(model, network)
+
+    computed = positions.unique()  # sorted; a row of the batch may want others than its partners
+    pick = torch.searchsorted(computed, positions)
+    alike = len(computed) == positions.shape[1] and bool((computed == positions).all())  # in every row of the batch
+    matrices: dict[int, Tensor] = {}
+    with torch.no_grad():
+        for layer, hidden in residual_streams(network, batch.input_ids, mask, max(wanted)):
+            if layer not in wanted:
+                continue
+            s = network.signals(layer, hidden, padding_of(mask, hidden))
+            mixer_mask = padding_of(mask, s.x)
+            parts = [attention_matrix(s, mixer_mask, run, reduce, kind).float().cpu() for run in runs(computed)]
+            found = torch.cat(parts, -2)
+            if not alike:
+                index = pick.view(len(pick), *[1] * (found.dim() - 3), -1, 1)
+                found = found.gather(-2, index.expand(*found.shape[:-2], -1, found.shape[-1]))
+            matrices[layer] = found
+    return HiddenAttention(
+        matrix=torch.stack([matrices[layer] for layer in wanted]),
+        layers=wanted,
+        rows=positions,
+        attention=kind,
+        tokens=describe(batch.input_ids, mask, batch, tokenizers.find()).tokens,
+        input_ids=batch.input_ids,
+        attention_mask=mask,
+        model_id=model_id(network),
+        versions=versions(),
+    )
+
+
+def residual_streams(network: Network, input_ids: Tensor, mask: Tensor, last: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield each layer up to ``last`` with the residual stream before it, (B, L, D)."""
+    hidden = network.embed(input_ids)
+    states = network.initial_states(hidden)
+    for layer in range(last + 1):
+        yield layer, hidden
+        if layer < last:
+            padding, ledger = padding_of(mask, hidden), BiasLedger(len(hidden))
+            hidden, _ = network.block(layer, hidden, padding, states[layer], NO_RULES, ledger, "auto")
+
+
+def padding_of(mask: Tensor, like: Tensor) -> Tensor | None:
+    """The mask as mixers take it, (B, L, 1); None where nothing is padding."""
+    return None if bool((mask != 0).all()) else mask.to(like)[:, :, None]
+
+
+def runs(positions: Tensor) -> list[range]:
+    """Sorted positions as ranges of consecutive ones."""
+    found: list[range] = []
+    for position in positions.tolist():
+        if found and found[-1].stop == position:
+            found[-1] = range(found[-1].start, position + 1)
+        else:
+            found.append(range(position, position + 1))
+    return found
+
+
+def query_positions(rows: Rows, mask: Tensor) -> Tensor:
+    """Positions of the queries in every row of the batch. Shape: (B, R).
+
+    Raises:
+        OptionError: rows that are none, outside the input, or no integers.
+    """
+    batch, length = mask.shape
+    if rows is None or isinstance(rows, slice):
+        try:
+            positions = torch.arange(length)[slice(None) if rows is None else rows].expand(batch, -1)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"rows={rows!r} is not allowed: {error}.") from error
+    else:
+        wanted = integers(rows)
+        if wanted is None or wanted.dim() > 1:
+            raise OptionError(
+                f"rows={brief(rows)} is not allowed. Give an int, a list of ints, a slice or None for all."
+            )
+        wanted = wanted.reshape(1, -1).expand(batch, -1)
+        positions = torch.where(wanted < 0, last_attended(mask)[:, None] + 1 + wanted, wanted)
+    if positions.numel() == 0 or bool(((positions < 0) | (positions >= length)).any()):
+        raise OptionError(
+            f"rows={brief(rows)} is not allowed for an input of {length} positions (row of the batch by row, "
+            f"{brief(mask.sum(1).tolist())} tokens). Give positions from 0, or negative ones from the last token."
+        )
+    return positions.contiguous()
+
+
+def checked_layers(layers: int | list[int] | None, number: int) -> list[int]:
+    """Numbers of the layers, negative ones counted from the last. OptionError: none, or one that is not there."""
+    wanted = torch.arange(number) if layers is None else integers(layers)
+    found = [] if wanted is None or wanted.dim() > 1 else wanted.flatten().tolist()
+    if not found or not -number <= min(found) <= max(found) < number:
+        raise OptionError(
+            f"layers={brief(layers)} is not allowed; this model has layers 0..{number - 1}. Give an int, a list of "
+            "ints or None for all."
+        )
+    return [layer % number for layer in found]

@@ -1,0 +1,95 @@
+"""The options that several commands have, and their values, from what was typed to what the library takes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hf_mambalrp.errors import OptionError
+
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Folder or Hub id; default: the packaged sentiment model.")
+]
+TokenizerOption = Annotated[
+    str | None, typer.Option("--tokenizer", help="Folder or Hub id; default: the one beside the model.")
+]
+TargetOption = Annotated[
+    str | None, typer.Option("--target", help="Label, token text, or id in digits; default: the model's prediction.")
+]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a self-contained HTML page here.")]
+DataArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="File ending in .jsonl, .csv, .parquet or .txt (a text a line, blank ones left out); - is standard input, "
+        "JSON objects or texts a line.",
+    ),
+]
+TextColumnOption = Annotated[str, typer.Option(help="Column of the text.")]
+IdColumnOption = Annotated[str | None, typer.Option(help="Column of the id; default: id, or the row's number.")]
+TargetColumnOption = Annotated[str | None, typer.Option(help="Or the column that holds one a row.")]
+ContrastOption = Annotated[str | None, typer.Option("--contrast", help="Explain target rather than this one.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the numbers here; - is standard output.")]
+
+METHODS_WITH_LAYERS = ("mambalrp", "lrp_ln", "gradient_x_input")
+METHODS = (
+    *METHODS_WITH_LAYERS,
+    *("integrated_gradients", "smoothgrad", "occlusion"),
+    *("attention_rollout", "mamba_attribution", "latim", "random"),
+)
+BACKENDS = ("auto", "reference", "chunked", "compiled", "triton", "mamba_ssm")
+"""Their names once more, so that a wrong one is refused before torch is loaded; a test compares."""
+
+
+def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise :class:`OptionError` for another value."""
+    if value not in allowed:
+        raise OptionError(f"{option}={value!r} is not allowed; use one of {', '.join(map(repr, allowed))}.")
+
+
+def names(value: str | None) -> list[str]:
+    """Names between commas."""
+    return [] if value is None else [name.strip() for name in value.split(",")]
+
+
+def number(value: str) -> int | float | str:
+    """Tokens as an int, a fraction as a float; other text stays, to be refused by name."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+def json_value(option: str, text: str) -> Any:
+    """What a text of JSON stands for. OptionError: it is none."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise OptionError(f"{option} is no JSON: {error}.") from error
+
+
+def json_object(option: str, text: str) -> dict[str, Any]:
+    """Options by name. OptionError: something else."""
+    found = json_value(option, text)
+    if not isinstance(found, dict) or not all(isinstance(options, dict) for options in found.values()):
+        raise OptionError(f'{option} is {text}; give an object of objects: {{"smoothgrad": {{"samples": 10}}}}')
+    return found
+
+
+def read_target(value: str | None, model: Any) -> int | str | None:
+    """A target as ``explain`` takes it: digits are an id, unless a classifier's labels are numbers themselves."""
+    from hf_mambalrp.calls.inputs import TokenizerSource
+    from hf_mambalrp.calls.targets import Outputs
+    from hf_mambalrp.families import FAMILIES, Network
+    from hf_mambalrp.runs.labels import read_label
+
+    if value is None or not (value.isascii() and value.isdigit()):
+        return value
+    network = Network(model, FAMILIES)
+    found = value if not network.is_language_model else int(value)
+    named: int | str = read_label(found, Outputs(network, TokenizerSource(None, network)))
+    return named

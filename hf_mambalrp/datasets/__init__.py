@@ -1,0 +1,7 @@
+"""Whole datasets: explained by any number of processes, resumed where a run was killed, kept as Parquet."""
+
+from hf_mambalrp.datasets.reading import SkippedRow, load_explanations
+from hf_mambalrp.datasets.runner import DatasetRun, explain_dataset
+from hf_mambalrp.datasets.store import Reason
+
+__all__ = ["DatasetRun", "Reason", "SkippedRow", "explain_dataset", "load_explanations"]

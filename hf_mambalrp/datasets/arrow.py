@@ -1,0 +1,143 @@
+"""Explanations as rows of Parquet."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from hf_mambalrp.results.explanation import Conservation, Explanation
+from hf_mambalrp.runs.parquet import parquet
+
+Record = dict[str, Any]
+
+
+def schema() -> Any:
+    """The columns of a row; of one that was skipped all but the first three and the last two are null."""
+    parquet()
+    import pyarrow as pa
+
+    numbers = pa.struct([(name, pa.float32()) for name in ("relevance", "biases", "gap")])
+    return pa.schema(
+        [
+            ("index", pa.int64()),
+            ("id", pa.string()),
+            ("text", pa.string()),
+            ("tokens", pa.list_(pa.string())),
+            ("offsets", pa.list_(pa.list_(pa.int32()))),
+            ("input_ids", pa.list_(pa.int64())),
+            ("special", pa.list_(pa.bool_())),
+            ("relevance", pa.list_(pa.float32())),
+            ("target", pa.list_(pa.int64())),
+            ("target_text", pa.string()),
+            ("contrast", pa.list_(pa.int64())),
+            ("contrast_text", pa.string()),
+            ("score", pa.float32()),
+            ("probability", pa.float32()),
+            ("position", pa.int64()),
+            ("conservation", numbers),
+            ("method", pa.string()),
+            ("model", pa.string()),
+            ("versions", pa.string()),
+            ("columns", pa.string()),
+            ("error", pa.string()),
+        ]
+    )
+
+
+def to_records(explanation: Explanation, texts: Sequence[str] | None = None) -> list[Record]:
+    """One record for each row of an explanation of texts, without its padding.
+
+    Of the caller's ``texts`` target tokens that were fed back are no part: they get an empty span at the end.
+    """
+    e = explanation
+    records = []
+    for row in range(len(e)):
+        kept = e.attention_mask[row].nonzero().flatten()
+        places = kept.tolist()
+        conservation = e.conservation
+
+        def picked(values: Any, row: int = row, kept: Any = kept, places: list[int] = places) -> Any:
+            """Of a (B, L) tensor or list, this row's entries that are not padding."""
+            if values is None:
+                return None
+            return values[row][kept].tolist() if isinstance(values, torch.Tensor) else [values[row][i] for i in places]
+
+        records.append(
+            {
+                "tokens": picked(e.tokens),
+                "offsets": _inside(picked(e.offsets), None if texts is None else texts[row]),
+                "input_ids": picked(e.input_ids),
+                "special": picked(e.special_tokens_mask),
+                "relevance": picked(e.relevance),
+                "target": _ids(e.target[row]),
+                "target_text": e.target_text[row],
+                "contrast": None if e.contrast is None else _ids(e.contrast[row]),
+                "contrast_text": None if e.contrast_text is None else e.contrast_text[row],
+                "score": e.score[row].item(),
+                "probability": None if e.probability is None else e.probability[row].item(),
+                "position": None if e.position is None else int((kept < e.position[row]).sum()),
+                "conservation": {
+                    name: getattr(conservation, name)[row].item() for name in ("relevance", "biases", "gap")
+                },
+                "method": e.method,
+                "model": e.model_id,
+                "versions": json.dumps(e.versions, sort_keys=True),
+            }
+        )
+    return records
+
+
+def _inside(offsets: list[tuple[int, int]] | None, text: str | None) -> list[tuple[int, int]] | None:
+    if offsets is None or text is None:
+        return offsets
+    return [(min(start, len(text)), min(end, len(text))) for start, end in offsets]
+
+
+def to_explanation(record: Record) -> Explanation:
+    """The explanation, of one row, that :func:`to_records` made ``record`` of."""
+
+    def tensor(value: Any, dtype: torch.dtype) -> Any:
+        return None if value is None else torch.tensor([value], dtype=dtype)
+
+    contrast, offsets = _target(record["contrast"]), record["offsets"]
+    score = tensor(record["score"], torch.float32)
+    return Explanation(
+        relevance=tensor(record["relevance"], torch.float32),
+        tokens=[record["tokens"]],
+        input_ids=tensor(record["input_ids"], torch.int64),
+        attention_mask=torch.ones(1, len(record["tokens"]), dtype=torch.int64),
+        target=[_target(record["target"])],
+        target_text=[record["target_text"]],
+        contrast=None if contrast is None else [contrast],
+        contrast_text=None if contrast is None else [record["contrast_text"]],
+        score=score,
+        probability=tensor(record["probability"], torch.float32),
+        method=record["method"],
+        conservation=Conservation(
+            score,
+            tensor(record["conservation"]["relevance"], torch.float32),
+            tensor(record["conservation"]["biases"], torch.float32),
+        ),
+        position=tensor(record["position"], torch.int64),
+        offsets=None if offsets is None else [[(start, end) for start, end in offsets]],
+        texts=None if offsets is None else [record["text"]],
+        special_tokens_mask=tensor(record["special"], torch.bool),
+        model_id=record["model"],
+        versions=json.loads(record["versions"]),
+        index=[record["index"]],
+        ids=[record["id"]],
+        columns=None if record["columns"] is None else [json.loads(record["columns"])],
+    )
+
+
+def _ids(target: int | tuple[int, ...] | None) -> list[int] | None:
+    if target is None:
+        return None
+    return [target] if isinstance(target, int) else list(target)
+
+
+def _target(ids: list[int] | None) -> int | tuple[int, ...] | None:
+    if ids is None:
+        return None
+    return ids[0] if len(ids) == 1 else tuple(ids)

@@ -1,0 +1,1 @@
+"""The mixin, explainable classes, classifiers, Auto classes, and checkpoints in other formats."""

@@ -1,0 +1,125 @@
+"""Choose the explainable class by ``config.model_type``, or make a loaded model explainable."""
+
+from collections.abc import Callable
+from functools import partial, update_wrapper
+from typing import Any, ClassVar
+
+from transformers import AutoConfig, PreTrainedModel
+
+from hf_mambalrp.calls.tokenizing import beside
+from hf_mambalrp.errors import OptionError, UnknownArchitectureError
+from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.models.explainable import (
+    FalconMambaLRPForCausalLM,
+    FalconMambaLRPForSequenceClassification,
+    Mamba2LRPForCausalLM,
+    Mamba2LRPForSequenceClassification,
+    MambaLRPForCausalLM,
+    MambaLRPForSequenceClassification,
+)
+from hf_mambalrp.models.mixin import MambaLRPMixin
+from hf_mambalrp.models.state_spaces import HUB_OPTIONS, find_config, is_live, through_twin, twin
+from hf_mambalrp.rules.twin import uncompiled
+
+
+def configuration(source: Any, **options: Any) -> Any:
+    """Configuration of a folder or Hub id, in transformers' format or mamba_ssm's; options as ``from_pretrained``'s."""
+    where = {name: options[name] for name in HUB_OPTIONS if name in options}
+    return find_config(source, where) or AutoConfig.from_pretrained(source, **where)
+
+
+class _AutoClass:
+    """Not instantiated itself: ``from_pretrained`` and ``from_config`` return a model of the right class."""
+
+    classes: ClassVar[dict[str, type[PreTrainedModel]]]
+
+    def __init__(self) -> None:
+        raise TypeError(f"Use {type(self).__name__}.from_pretrained(...) or {type(self).__name__}.from_config(...).")
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint into the explainable class of its ``model_type``; arguments as in transformers.
+
+        Raises:
+            UnknownArchitectureError: no rules for this ``model_type``.
+            MissingHeadError: the checkpoint lacks weights of the head.
+        """
+        config = kwargs.get("config") or configuration(pretrained_model_name_or_path, **kwargs)
+        return cls._class_for(config).from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @classmethod
+    def from_config(cls, config: Any, **kwargs: Any) -> Any:
+        """Build a model with random weights from a configuration."""
+        return cls._class_for(config)._from_config(config, **kwargs)
+
+    @classmethod
+    def _class_for(cls, config: Any) -> Any:
+        found = cls.classes.get(config.model_type)
+        if found is None:
+            raise UnknownArchitectureError(
+                f"{cls.__name__} has no class for model_type {config.model_type!r}. Known: {sorted(cls.classes)}."
+            )
+        return found
+
+
+def _by_model_type(*classes: Any) -> dict[str, type[PreTrainedModel]]:
+    return {cls.config_class.model_type: cls for cls in classes}
+
+
+class AutoMambaLRPForCausalLM(_AutoClass):
+    """The explainable language model of a checkpoint."""
+
+    classes: ClassVar = _by_model_type(MambaLRPForCausalLM, FalconMambaLRPForCausalLM, Mamba2LRPForCausalLM)
+
+
+class AutoMambaLRPForSequenceClassification(_AutoClass):
+    """The explainable classifier of a checkpoint."""
+
+    classes: ClassVar = _by_model_type(
+        MambaLRPForSequenceClassification, FalconMambaLRPForSequenceClassification, Mamba2LRPForSequenceClassification
+    )
+
+
+def make_explainable(model: Any) -> Any:
+    """Give a loaded model (fine-tuned, PEFT-wrapped, quantised) the methods of :class:`MambaLRPMixin`; returns it.
+
+    Its class, weights and forward stay what they are. Of what ``torch.compile`` returned, the model inside is explained
+    and not changed. A live ``MambaLMHeadModel`` of the package mamba_ssm is explained through a model of transformers
+    that shares its parameters; see :func:`hf_mambalrp.models.state_spaces.twin`. A model in a PEFT wrapper is saved and
+    pushed by PEFT, without a card of explanations.
+
+    Raises:
+        UnknownArchitectureError: no rules for this model.
+    """
+    own = uncompiled(model)
+    explained = twin(own) if is_live(own) else own
+    beside(Network(explained, FAMILIES).model)
+    if not isinstance(model, MambaLRPMixin):
+        for method in (MambaLRPMixin.explain, MambaLRPMixin.explain_generation, MambaLRPMixin.hidden_attention):
+            # A partial, unlike a bound method in an instance, survives pickling; a copy explains the copy.
+            bound = partial(method, own) if explained is own else partial(through_twin, method, own, explained)
+            _give(model, bound, method)
+        for saver in (MambaLRPMixin.save_pretrained, MambaLRPMixin.push_to_hub):
+            if isinstance(own, PreTrainedModel):
+                _give(model, partial(saver, own), saver)
+            elif hasattr(own, "get_base_model"):
+                theirs = getattr(type(own), saver.__name__)
+                _give(model, partial(_without_card, theirs, own), theirs)
+    return model
+
+
+def _give(model: Any, bound: Callable[..., Any], method: Callable[..., Any]) -> None:
+    """Set the method in ``model`` itself: setattr on what ``torch.compile`` returned would reach the model inside."""
+    vars(model)[method.__name__] = update_wrapper(bound, method)
+
+
+def _without_card(
+    method: Callable[..., Any], model: Any, *args: Any, explanations: Any = None, evaluation: Any = None, **options: Any
+) -> Any:
+    """PEFT's own ``save_pretrained`` or ``push_to_hub``, of the adapters alone."""
+    if explanations is not None or evaluation is not None:
+        raise OptionError(
+            f"{method.__name__} of a PEFT model saves adapters alone, without a card of explanations. Merge them "
+            f"first: make_explainable(model.merge_and_unload()).{method.__name__}(..., explanations=...)."
+        )
+    return method(model, *args, **options)

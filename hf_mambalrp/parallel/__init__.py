@@ -1,7 +1,0 @@
-"""Whole datasets: explained by any number of processes, resumed where a run was killed, kept as Parquet."""
-
-from hf_mambalrp.parallel.reading import SkippedRow, load_explanations
-from hf_mambalrp.parallel.runner import DatasetRun, explain_dataset
-from hf_mambalrp.parallel.store import Reason
-
-__all__ = ["DatasetRun", "Reason", "SkippedRow", "explain_dataset", "load_explanations"]

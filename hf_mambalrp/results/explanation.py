@@ -1,0 +1,396 @@
+"""The result of ``explain``: relevance per token, what was explained, where the score went, and how to show it."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from hf_mambalrp.errors import InputError, MissingExtraError, OptionError
+from hf_mambalrp.results.serialization import Column, Rows, row_indices
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from hf_mambalrp.viz.words import Word
+
+Level = Literal["word", "token"]
+Ids = list[int | tuple[int, ...] | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Conservation(Rows):
+    """Where the score went: ``score = relevance + biases + gap``, each (B,) float32; (B, T) for a generation.
+
+    Args:
+        score: the explained score, in logits.
+        relevance: the sum over the tokens of a row.
+        biases: the relevance that additive biases on the content path absorbed.
+    """
+
+    score: Tensor
+    relevance: Tensor
+    biases: Tensor
+
+    _columns: ClassVar[dict[str, Column]] = {
+        name: Column("B*", torch.float32) for name in ("score", "relevance", "biases")
+    }
+
+    @property
+    def ratio(self) -> Tensor:
+        """``relevance / score``: 1 for a conserving method on a model without biases, undefined at score 0."""
+        return self.relevance / self.score
+
+    @property
+    def gap(self) -> Tensor:
+        """``score - relevance - biases``: about 0 for a conserving method."""
+        return self.score - self.relevance - self.biases
+
+    def __str__(self) -> str:
+        """Return one line per row (per row and step for a generation)."""
+        from hf_mambalrp.viz.wording import signed, unsigned
+
+        parts = (self.score, self.relevance, self.biases, self.gap)
+        return "\n".join(
+            f"sum of relevance {signed(relevance)} + biases {signed(biases)} = {unsigned(relevance + biases)} "
+            f"of score {unsigned(score)} (gap {unsigned(gap)})"
+            for score, relevance, biases, gap in zip(*(part.flatten().tolist() for part in parts), strict=True)
+        )
+
+
+class Shown:
+    """How a result shows itself; subclasses say what stands in the HTML body and on the terminal."""
+
+    method: str
+    model_id: str | None
+    versions: dict[str, str]
+
+    def _html(self, level: Level, limit: int | None) -> str:
+        raise NotImplementedError
+
+    def _terminal(self, level: Level) -> "RenderResult":
+        raise NotImplementedError
+
+    def to_html(self, path: str | Path | None = None, *, title: str | None = None, level: Level = "word") -> str:
+        """Return a complete HTML document that needs nothing else, and write it to ``path`` if one is given.
+
+        Every text in it is escaped, it runs no script and loads nothing. OptionError: an unknown level.
+        """
+        from hf_mambalrp.viz.html import document
+
+        page = document(self._html(_checked_level(level), None), title or f"Explanation by {self.method}")
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _repr_html_(self) -> str:
+        from hf_mambalrp.viz.html import NOTEBOOK_ROWS, fragment
+
+        return fragment(self._html("word", NOTEBOOK_ROWS))
+
+    def to_text(self, *, color: bool = False, width: int = 80, level: Level = "word") -> str:
+        """Return what a terminal shows, ``width`` columns wide; without ``color`` there is no escape sequence in it."""
+        from hf_mambalrp.viz.terminal import printed
+
+        return printed(self._terminal(_checked_level(level)), color, width)
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        return self._terminal("word")
+
+    def show(self, *, level: Level = "word") -> None:
+        """Display as HTML in a notebook, else print to the terminal (in colour where it can, see ``NO_COLOR``).
+
+        OptionError: an unknown level.
+        """
+        _checked_level(level)
+        ipython = sys.modules.get("IPython")
+        if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
+            from hf_mambalrp.viz.html import NOTEBOOK_ROWS, fragment
+
+            ipython.display.display(ipython.display.HTML(fragment(self._html(level, NOTEBOOK_ROWS))))
+        else:
+            from rich.console import Console
+
+            from hf_mambalrp.viz.streams import Lenient
+
+            stream: Any = sys.stdout and Lenient(sys.stdout)
+            Console(file=stream, force_jupyter=False).print(*self._terminal(level), sep="\n")
+
+    def __str__(self) -> str:
+        """Return ``repr`` as standard output can take it: "?" for characters that its encoding lacks."""
+        from hf_mambalrp.viz.streams import printable
+
+        return printable(repr(self))
+
+
+def decode_spans(rows: Any) -> Any:
+    """Turn the lists that JSON gives for spans back into tuples."""
+    return rows and [[(start, end) for start, end in row] for row in rows]
+
+
+def _ids(targets: Any) -> Any:
+    return targets and [tuple(target) if isinstance(target, list) else target for target in targets]
+
+
+@dataclass(eq=False, repr=False)
+class Explanation(Shown, Rows):
+    """Relevance of every token for one score per row, with what is needed to read, store and show it.
+
+    ``relevance[b].sum() + biases[b] = score[b]`` for a conserving method; see :class:`Conservation`.
+
+    Args:
+        relevance: (B, L) float32 in units of the score (logits), exactly 0 on padding.
+        tokens: per row L display strings, which may contain white space; padding too.
+        input_ids: (B, L) int64, or None when embeddings were explained.
+        attention_mask: (B, L) of 0 and 1.
+        target: per row a class or token id, a tuple of ids for a target of several tokens, None for a callable.
+        target_text: per row the label's name, the token's text or the callable's name.
+        contrast: like ``target``, or None; the score is then logit(target) - logit(contrast).
+        contrast_text: like ``target_text``, or None.
+        score: (B,) float32, logits.
+        probability: (B,) float32, the model's probability of the target; None for a callable.
+        method: name of the attribution method.
+        conservation: where the score went.
+        position: (B,) int64, whose prediction is explained; None for a classifier.
+        layer_relevance: (num_layers + 1, B, L) float32, the relevance after the embedding and after every block.
+        offsets: per row L character spans in ``texts``; (0, 0) is no span.
+        texts: per row the text that was tokenized or that the ids decode to, and behind it the tokens of a target or
+            contrast of several that were fed back.
+        special_tokens_mask: (B, L) bool.
+        model_id: repository or folder of the model.
+        versions: package name to version.
+        chunk_size: positions that went through the model at a time; None for methods that take no gradient at once.
+        convergence_delta: (B,) float32, the sum of relevance less the score's difference from the baseline; None for
+            methods without one.
+        index: per row its number in the dataset that it comes from; None for a call of ``explain``.
+        ids: per row its id there.
+        columns: per row other columns of it, by name, where ``explain_dataset(columns=...)`` was asked for them.
+
+    Raises:
+        InputError: fields disagree in shape, padding has relevance, or there are offsets without texts.
+        NonFiniteRelevanceError: a number is NaN or infinite.
+    """
+
+    relevance: Tensor
+    tokens: list[list[str]]
+    input_ids: Tensor | None
+    attention_mask: Tensor
+    target: Ids
+    target_text: list[str]
+    contrast: Ids | None
+    contrast_text: list[str] | None
+    score: Tensor
+    probability: Tensor | None
+    method: str
+    conservation: Conservation
+    position: Tensor | None = None
+    layer_relevance: Tensor | None = None
+    offsets: list[list[tuple[int, int]]] | None = None
+    texts: list[str] | None = None
+    special_tokens_mask: Tensor | None = None
+    model_id: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    convergence_delta: Tensor | None = None
+    chunk_size: int | None = None
+    index: list[int] | None = None
+    ids: list[str] | None = None
+    columns: list[dict[str, Any]] | None = None
+
+    _columns: ClassVar[dict[str, Column]] = {
+        "relevance": Column("BL", torch.float32),
+        "tokens": Column("BL", fill=""),
+        "input_ids": Column("BL", torch.int64, optional=True),
+        "attention_mask": Column("BL", torch.int64),
+        "target": Column("B"),
+        "target_text": Column("B"),
+        "contrast": Column("B", optional=True),
+        "contrast_text": Column("B", optional=True),
+        "score": Column("B", torch.float32),
+        "probability": Column("B", torch.float32, optional=True),
+        "conservation": Column("B"),
+        "position": Column("B", torch.int64, optional=True),
+        "layer_relevance": Column("NBL", torch.float32, optional=True),
+        "offsets": Column("BL", optional=True, fill=(0, 0)),
+        "texts": Column("B", optional=True),
+        "special_tokens_mask": Column("BL", torch.bool, optional=True, fill=True),
+        "convergence_delta": Column("B", torch.float32, optional=True),
+        "index": Column("B", optional=True),
+        "ids": Column("B", optional=True),
+        "columns": Column("B", optional=True),
+    }
+    _parts: ClassVar[dict[str, type[Rows]]] = {"conservation": Conservation}
+    _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {"target": _ids, "contrast": _ids, "offsets": decode_spans}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        padded = ((self.attention_mask == 0) & (self.relevance != 0)).nonzero().tolist()
+        if padded:
+            raise InputError(f"padding has relevance at (row, position) = {tuple(padded[0])}; it must be exactly 0.")
+        if self.offsets is not None and self.texts is None:
+            raise InputError("offsets are spans in texts, and texts is None: give both or neither.")
+
+    def __repr__(self) -> str:
+        from hf_mambalrp.viz.terminal import summary
+
+        return summary(self)
+
+    def words(self, row: int = 0, *, level: Level = "word") -> "list[Word]":
+        """Return the words of a row in reading order; their relevance sums to the relevance of the row.
+
+        Sub-words are merged into words, and punctuation is a word of its own: ``"film."`` is ``"film"`` and ``"."``,
+        where the tokenizer has a token for each. A word keeps what stands inside it (``don't``, ``3.14``, addresses)
+        and its accents, whatever the tokenizer leaves out. In a script without spaces, such as Chinese or Thai, tokens
+        stay words, and so they do in a row without any, such as DNA. Special tokens and white space stay alone.
+        ``level="token"`` merges nothing. IndexError: no such row.
+        """
+        from hf_mambalrp.viz.words import merge_words, token_words
+
+        row = row_indices(row, len(self))[0]
+        relevance, attended = self.relevance[row].tolist(), self.attention_mask[row].nonzero().flatten().tolist()
+        text = None if self.texts is None else self.texts[row]
+        offsets = None if self.offsets is None else self.offsets[row]
+        if offsets and text is not None and max(end for _, end in offsets) > len(text):
+            offsets = None  # of a dataset, whose text is the input alone: tokens that were fed back are not in it
+        if _checked_level(level) == "token":
+            return token_words(self.tokens[row], relevance, attended, offsets)
+        mask = self.special_tokens_mask
+        special = [False] * len(relevance) if mask is None else mask[row].tolist()
+        return merge_words(self.tokens[row], relevance, attended, special=special, offsets=offsets, text=text)
+
+    def top(
+        self, k: int = 10, row: int = 0, *, by: Literal["abs", "positive", "negative"] = "abs", level: Level = "word"
+    ) -> "list[Word]":
+        """Return at most ``k`` words, strongest first, of either sign or of one. OptionError: k < 1, unknown ``by``."""
+        if not isinstance(k, int) or k < 1:
+            raise OptionError(f"k={k!r} is not allowed; give a whole number of at least 1.")
+        signs = {"abs": 0, "positive": 1, "negative": -1}
+        if by not in signs:
+            raise OptionError(f"by={by!r} is not allowed; use one of {', '.join(map(repr, signs))}.")
+        words = [word for word in self.words(row, level=level) if by == "abs" or word.relevance * signs[by] > 0]
+        return sorted(words, key=lambda word: -abs(word.relevance))[:k]
+
+    def end_share(self, row: int = 0, *, part: float = 0.0) -> float:
+        """Return how much of all |relevance| of a row the last ``part`` of its words has, the last word at least.
+
+        The answer is read at the last token, which therefore carries relevance whatever it is. Words behind the
+        explained position do not count; 0 where all relevance is 0. OptionError: ``part`` outside 0 to 1.
+        """
+        if not 0 <= part <= 1:
+            raise OptionError(f"part={part!r} is not allowed; give a share of the words from 0, the last word, to 1.")
+        from hf_mambalrp.viz.wording import share_of_the_end
+
+        return share_of_the_end(self.words(row), part)
+
+    def to_pandas(self, *, level: Level = "token") -> "pd.DataFrame":
+        """Return a table of the attended tokens, or of words; ``relevance_share`` is |R| / sum |R| of the row.
+
+        ``row`` is the row's number in its dataset where it comes from one, beside its ``id`` and the columns that
+        travel with it (``source_score`` for one that is called as one of ours, ``score``), else its number here.
+        ``position`` is that of a word's first token. With ``level="word"`` there is ``word`` in place of ``token`` and
+        ``token_id``.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            OptionError: an unknown level.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingExtraError('to_pandas needs pandas: pip install "hf_mambalrp[pandas]"') from error
+        lines = []
+        for row in range(len(self)):
+            total = self.relevance[row].abs().sum().item() or 1.0
+            kept = {} if self.columns is None else self.columns[row]
+            for word in self.words(row, level=level):
+                position = word.tokens[0]
+                line: dict[str, Any] = {"row": row if self.index is None else self.index[row]}
+                line |= {} if self.ids is None else {"id": self.ids[row]}
+                line |= {"position": position, level: word.text}
+                if level == "token":
+                    line["token_id"] = None if self.input_ids is None else int(self.input_ids[row, position])
+                line |= {
+                    "start": None if self.offsets is None else word.start,
+                    "end": None if self.offsets is None else word.end,
+                    "relevance": word.relevance,
+                    "relevance_share": abs(word.relevance) / total,
+                    "target": self.target_text[row],
+                    "score": self.score[row].item(),
+                    "method": self.method,
+                }
+                lines.append(line | {f"source_{name}" if name in line else name: kept[name] for name in kept})
+        return pd.DataFrame(lines)
+
+    def plot(
+        self,
+        row: int = 0,
+        *,
+        level: Level = "word",
+        top: int | None = None,
+        layers: bool = False,
+        ax: "Axes | None" = None,
+    ) -> "Figure":
+        """Draw signed bars in reading order, or the ``top`` strongest first; with ``layers`` a layer x word heat map.
+
+        A long text shows its strongest words only and says so. The figure belongs to the caller and is not registered
+        with pyplot; ``ax`` draws into axes of your own.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+            InputError: ``layers`` without ``layer_relevance``.
+            OptionError: ``top`` < 1 or an unknown level.
+        """
+        from hf_mambalrp.viz.plot import bars, layer_map
+
+        if layers:
+            return layer_map(self, row, level, top, ax)
+        return bars(self, row, level, top, ax)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str | None = None,
+    ) -> Any:
+        """Push the rows as a dataset of Parquet that the Hub's viewer shows, without ``layer_relevance``.
+
+        They replace the explanations of an earlier push. ``load_explanations("user/name")`` reads them back, one row
+        each. Arguments, result and errors are those of :func:`hf_mambalrp.push_explanations`.
+        """
+        from hf_mambalrp.hub.datasets import push_rows
+
+        return push_rows(
+            self,
+            repo_id,
+            private=private,
+            token=token,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+        )
+
+    def _html(self, level: Level, limit: int | None) -> str:
+        from hf_mambalrp.viz.html import explanation_body
+
+        return explanation_body(self, level, limit)
+
+    def _terminal(self, level: Level) -> "RenderResult":
+        from hf_mambalrp.viz.terminal import explanation_lines
+
+        return explanation_lines(self, level)
+
+
+def _checked_level(level: Level) -> Level:
+    allowed = get_args(Level)
+    if level not in allowed:
+        raise OptionError(f"level={level!r} is not allowed; use one of {', '.join(map(repr, allowed))}.")
+    return level

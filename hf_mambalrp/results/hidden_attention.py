@@ -1,0 +1,136 @@
+"""The result of ``hidden_attention``: matrices of who reads whom, and how to show, store and slice them."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from hf_mambalrp.errors import InputError, OptionError
+from hf_mambalrp.results.serialization import Column, Rows, row_indices
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(eq=False, repr=False)
+class HiddenAttention(Rows):
+    """Attention of mixers: ``matrix[k, b, r, j]`` is what query ``rows[b, r]`` reads of key j in layer ``layers[k]``.
+
+    Signed, 0 for j > i and where either is padding. Indexing picks rows of the batch, as for an Explanation.
+
+    Args:
+        matrix: (layers, B, R, L) float32; (layers, B, E, R, L) with every channel, of Mamba-2 every head where raw.
+        layers: numbers of the layers, counted from 0.
+        rows: (B, R) int64, positions of the queries.
+        attention: "raw" or "unified"; also ``kind``, which in a file is the name of the class.
+        tokens: per row of the batch L display strings.
+        input_ids: (B, L) int64.
+        attention_mask: (B, L) of 0 and 1.
+        model_id: repository or folder of the model.
+        versions: package name to version.
+
+    Raises:
+        InputError: fields disagree in shape.
+        NonFiniteRelevanceError: a number is NaN or infinite.
+    """
+
+    matrix: Tensor
+    layers: list[int]
+    rows: Tensor
+    attention: str
+    tokens: list[list[str]]
+    input_ids: Tensor
+    attention_mask: Tensor
+    model_id: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    _columns: ClassVar[dict[str, Column]] = {
+        "matrix": Column("NBRL", torch.float32),
+        "rows": Column("BR", torch.int64),
+        "tokens": Column("BL", fill=""),
+        "input_ids": Column("BL", torch.int64),
+        "attention_mask": Column("BL", torch.int64),
+    }
+
+    def __post_init__(self) -> None:
+        if self.matrix.dim() == 5:
+            vars(self)["_columns"] = {**self._columns, "matrix": Column("NBERL", torch.float32)}
+        super().__post_init__()
+        if len(self.layers) != len(self.matrix):
+            raise InputError(
+                f"matrix holds {len(self.matrix)} layers and layers names {len(self.layers)}: {self.layers}."
+            )
+
+    @property
+    def kind(self) -> str:
+        """ "raw" or "unified"."""
+        return self.attention
+
+    def __len__(self) -> int:
+        return self.matrix.shape[1]
+
+    def __repr__(self) -> str:
+        shape = ", ".join(map(str, self.matrix.shape))
+        return f"HiddenAttention({self.kind}, layers {self.layers}, matrix ({shape}), model {self.model_id})"
+
+    def __str__(self) -> str:
+        """Return a few plain lines: what the last position, or each that was asked for, reads most strongly."""
+        from hf_mambalrp.viz.attention import summary
+        from hf_mambalrp.viz.streams import printable
+
+        return printable(summary(self))
+
+    def map(self, layer: int | None = None, row: int = 0) -> Tensor:
+        """Return one layer's matrix (R, L) of one row of the batch; channels, where there are any, are averaged.
+
+        ``layer`` is a number in ``layers``, by default the last of them. OptionError: another layer. IndexError: no
+        such row.
+        """
+        layer = self.layers[-1] if layer is None else layer
+        if layer not in self.layers:
+            raise OptionError(f"layer={layer!r} is not in this result, which holds layers {self.layers}.")
+        found = self.matrix[self.layers.index(layer), row_indices(row, len(self))[0]]
+        return found.mean(0) if found.dim() == 3 else found
+
+    def plot(self, *, layer: int | None = None, row: int = 0, ax: "Axes | None" = None) -> "Figure":
+        """Draw a heat map, queries down and keys across, of the attended tokens; a long input shows groups of tokens.
+
+        The figure belongs to the caller and is not registered with pyplot. MissingExtraError: matplotlib is not
+        installed. Errors of :meth:`map`.
+        """
+        from hf_mambalrp.viz.attention import heat_map
+
+        return heat_map(self, layer, row, ax)
+
+    def to_html(self, path: str | Path | None = None, *, title: str | None = None) -> str:
+        """Return a complete HTML document with a heat map for every row and layer, and write it to ``path`` if given.
+
+        Every text in it is escaped, it runs no script and loads nothing.
+        """
+        from hf_mambalrp.viz.attention import MAP_STYLE, attention_body
+        from hf_mambalrp.viz.html import document
+
+        page = document(attention_body(self), title or "Hidden attention", MAP_STYLE)
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _repr_html_(self) -> str:
+        from hf_mambalrp.viz.attention import MAP_STYLE, attention_body
+        from hf_mambalrp.viz.html import fragment
+
+        return fragment(attention_body(self, last_only=True), MAP_STYLE)
+
+    def show(self) -> None:
+        """Display the last layer of the first row as HTML in a notebook, else print a summary."""
+        ipython = sys.modules.get("IPython")
+        if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
+            ipython.display.display(self)
+        else:
+            from hf_mambalrp.viz.streams import Lenient
+
+            print(self, file=sys.stdout and Lenient(sys.stdout))

@@ -1,0 +1,188 @@
+"""Datasets explained by several processes, as `examples/distributed/explain_corpus.py` does under torchrun."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import PartialState
+from oracles import random_model
+from parallel_runs import WORDS, assert_same_rows, explained, in_a_child, records_kept, table
+from small import byte_level_tokenizer
+
+from hf_mambalrp import AutoMambaLRPForCausalLM
+from hf_mambalrp.datasets import runner, store
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "distributed" / "explain_corpus.py"
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """A checkpoint, a file of rows, and what one process makes of them."""
+    folder = tmp_path_factory.mktemp("case")
+    tokenizer = byte_level_tokenizer(" ".join(WORDS))
+    random_model(num_layers=2, vocab_size=len(tokenizer), dtype=torch.float32).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    chosen = random.Random(1)
+    rows = [{"id": f"r{i}", "text": " ".join(chosen.choices(WORDS, k=chosen.randint(1, 30)))} for i in range(90)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    here(folder, folder / "alone")
+    return folder
+
+
+def here(case, out, dataset=None, **options):
+    """The same in this process."""
+    model = AutoMambaLRPForCausalLM.from_pretrained(case / "model")
+    return explained(model, None, dataset or case / "rows.jsonl", out, window=8, batch_tokens=128, **options)
+
+
+def command(case, out):
+    """The script on two processes."""
+    return [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(SCRIPT)),
+        *(str(case / "rows.jsonl"), str(out), "--model", str(case / "model"), "--language-model"),
+        *("--window", "8", "--batch-tokens", "128"),
+    ]
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def test_two_processes_give_the_rows_of_one(case, tmp_path):
+    run = subprocess.run(command(case, tmp_path / "out"), env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "90 rows on 2 processes: 90 explained now, 0 before, 0 skipped" in run.stdout
+    assert "90/90" in run.stderr
+    assert_same_rows(table(tmp_path / "out"), table(case / "alone"))
+
+
+def test_a_run_of_two_processes_that_is_killed_goes_on_with_one(case, tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(case, out),
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while len(records_kept(out)) < 25 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for child in processes_of(out):
+        os.kill(child, signal.SIGKILL)
+    while any(processes_of(out)):  # a kill takes a moment, in which a row could still be kept
+        time.sleep(0.01)
+    kept = len(records_kept(out))
+    assert kept >= 25
+    assert here(case, out).computed == 90 - kept
+    assert_same_rows(table(out), table(case / "alone"))
+
+
+def processes_of(out):
+    """Workers, which torchrun starts in sessions of their own."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(out) in (folder / "cmdline").read_text().split("\0"):
+                yield int(folder.name)
+        except OSError:
+            continue
+
+
+def in_two(out, action, **seconds):
+    """Exit codes and what was said of two forks that take part in one run of ``action(process)``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+    def run(process):
+        os.environ.update(launch, RANK=str(process), LOCAL_RANK=str(process))
+        os.dup2(os.open(out.with_name(f"said-{process}"), os.O_WRONLY | os.O_CREAT), 2)
+        sys.stderr = sys.__stderr__
+        PartialState._reset_state()
+        state = PartialState(cpu=True, **{name: timedelta(seconds=value) for name, value in seconds.items()})
+        assert state.num_processes == 2
+        try:
+            action(process)
+            state.destroy_process_group()
+        except Exception:
+            traceback.print_exc()
+            raise
+
+    children = [in_a_child(lambda process=process: run(process)) for process in (0, 1)]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    return codes, [out.with_name(f"said-{process}").read_text() for process in (0, 1)]
+
+
+def test_a_run_of_one_process_that_is_killed_goes_on_with_two(case, tmp_path):
+    out = tmp_path / "out"
+    child = in_a_child(lambda: here(case, out))
+    deadline = time.monotonic() + 60
+    while len(records_kept(out)) < 30 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    kept = len(records_kept(out))
+
+    def action(process):
+        assert here(case, out).computed == 90 - kept
+
+    codes, said = in_two(out, action)
+    assert codes == [0, 0], said
+    assert_same_rows(table(out), table(case / "alone"))
+
+
+def test_an_error_on_one_process_ends_both(case, tmp_path):
+    rows = [json.loads(line) for line in (case / "rows.jsonl").read_text().splitlines()]
+    rows[12] = {"id": "bad", "text": ""}  # in the second window: the second process's
+
+    def action(process):
+        here(case, tmp_path / "out", rows, on_error="raise")
+
+    codes, (first, second) = in_two(tmp_path / "out", action)
+    assert codes == [1, 1]
+    assert "Row 12 (id 'bad')" in second
+    assert "Another process stopped" in first
+    assert "Row 12 (id 'bad')" in first
+
+
+def test_a_process_that_is_done_waits_for_another_without_a_bound(case, tmp_path, monkeypatch):
+    """Collective operations give up, here after 3 s (NCCL's: 10 min); the second process needs 6 s more."""
+    explained_at_once = runner._Run._explained
+
+    def action(process):
+        def slow(self, group):
+            time.sleep(6 if process == 1 and not self.computed else 0)
+            return explained_at_once(self, group)
+
+        monkeypatch.setattr(runner._Run, "_explained", slow)
+        assert here(case, tmp_path / "out").computed == 90
+
+    codes, said = in_two(tmp_path / "out", action, timeout=3)
+    assert codes == [0, 0], said
+    assert_same_rows(table(tmp_path / "out"), table(case / "alone"))
+
+
+def test_a_folder_that_the_processes_do_not_share_is_an_error(case, tmp_path, monkeypatch):
+    (tmp_path / "of its own").mkdir()
+    monkeypatch.setattr(store, "SHARING_S", 1.0)
+
+    def action(process):
+        here(case, tmp_path / ("of its own" if process == 1 else "out"))
+
+    codes, (first, second) = in_two(tmp_path / "out", action)
+    assert codes == [1, 1]
+    assert "output folder that all machines share" in second
+    assert "Another process stopped" in first
+    assert not records_kept(tmp_path / "out")
