@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +17,10 @@ from transformers import AutoModelForSequenceClassification, pipeline
 import hf_mambalrp
 from hf_mambalrp import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, families, make_explainable
 from hf_mambalrp.errors import CheckpointError, MissingHeadError, UnknownArchitectureError
-from hf_mambalrp.families import FAMILIES, Family
+from hf_mambalrp.families import FAMILIES
+from hf_mambalrp.families.base import Family, Head, Stem, branch
+from hf_mambalrp.families.falcon_mamba import parameter_norm
+from hf_mambalrp.families.parts import SSD, RMSNorm, Selective
 
 PREFIX = {"mamba": "Mamba", "falcon_mamba": "FalconMamba", "mamba2": "Mamba2"}
 IDS, MASK = padded_batch([7, 4])
@@ -255,10 +258,10 @@ def test_the_error_for_an_unknown_family_lists_the_known_ones():
 def test_a_family_file_is_a_table():
     folder = Path(families.__file__).parent
     files = {path.stem: path.read_text().splitlines() for path in folder.glob("*.py")}
-    tables = {name: lines for name, lines in files.items() if name not in ("__init__", "base", "network")}
+    tables = {name: lines for name, lines in files.items() if name not in ("__init__", "base", "network", "padding")}
     assert set(tables) == set(FAMILIES)
     for name, lines in tables.items():
-        assert len(lines) < 60, name
+        assert len(lines) <= 30, name
 
 
 class OtherBlock(torch.nn.Module):
@@ -301,13 +304,20 @@ def test_a_family_of_known_parts_is_one_table(kind, monkeypatch):
     other = OtherModel(stock)
     with pytest.raises(UnknownArchitectureError, match="other"):
         make_explainable(other)
-    names = {"backbone": "trunk", "embeddings": "vectors", "layers": "stack", "final_norm": "last"}
-    names |= {"block_norm": "before", "block_mixer": "mixing", "model_type": "other"}
-    assert {field.name for field in fields(Family)} >= names.keys()
-    monkeypatch.setitem(FAMILIES, "other", replace(FAMILIES[stock.config.model_type], **names))
+    part = {"mamba": Selective, "falcon_mamba": partial(Selective, parameter_norm=parameter_norm), "mamba2": SSD}[kind]
+    table = Family(
+        "other",
+        stem=lambda model: Stem(model.trunk.vectors),
+        layers=lambda model: [(branch(RMSNorm(b.before), part(b.mixing)),) for b in model.trunk.stack],
+        head=lambda model, linear: Head(RMSNorm(model.trunk.last), linear),
+    )
+    monkeypatch.setitem(FAMILIES, "other", table)
     found = make_explainable(other).explain(IDS, attention_mask=MASK, target=3)
     assert torch.equal(found.relevance, expected.relevance)
     assert torch.equal(found.score, expected.score)
-    monkeypatch.setitem(FAMILIES, "other", replace(FAMILIES["other"], block_norm="behind"))
-    with pytest.raises(AttributeError):
+    wrong = table._replace(
+        layers=lambda model: [(branch(RMSNorm(b.mixing), part(b.before)),) for b in model.trunk.stack]
+    )
+    monkeypatch.setitem(FAMILIES, "other", wrong)
+    with pytest.raises(UnknownArchitectureError, match=r"trunk\.stack\.0\.mixing.*without \['weight'"):
         make_explainable(other)

@@ -13,11 +13,9 @@ from oracles_attention import alpha_by_loops, both_attended, signals_of_mixer, u
 from small import KINDS, word_tokenizer
 
 from hf_mambalrp import HiddenAttention, make_explainable
-from hf_mambalrp.attention import attention_matrix
-from hf_mambalrp.attention.selective import mean_of_channels
+from hf_mambalrp.attention import SelectiveMixing, attention_matrix
 from hf_mambalrp.errors import InputError, NonFiniteRelevanceError, OptionError
 from hf_mambalrp.families import FAMILIES, Network
-from hf_mambalrp.rules.mixer import Signals
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 BATCHES = [([1], "left"), ([7, 3, 1], "left"), ([6, 9, 2], "right")]
@@ -71,7 +69,7 @@ def test_unified_attention_with_skip_and_bias_is_the_input_of_out_proj(kind, dty
     with torch.no_grad():
         with HFFloat64() if dtype == torch.float64 else nullcontext():
             model(ids, attention_mask=mask, use_cache=False)
-        s = network.signals(0, network.embed(ids), keep)
+        (s,) = network.mixings(0, network.embed(ids), keep)
         H = attention_matrix(s, keep, range(11), "none", "unified")
         raw = attention_matrix(s, keep, range(11), "none", "raw").repeat_interleave(4 if "mamba2" in kind else 1, 1)
     bias = torch.einsum("beij,bje->bie", raw, torch.sigmoid(s.c) * s.bias * keep)
@@ -130,10 +128,11 @@ def test_mean_by_halves_in_blocks_of_channels_at_any_length(length, monkeypatch)
     decay = torch.exp((sums[:, :, None] - sums[:, None])[..., None] * A)  # (B, i, j, E, N)
     expected = torch.einsum("bin,bijen,bje,bjn->bij", C, decay, dt, B).tril() / 5
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
-        s = Signals(*(p.to(dtype) for p in (x, x, x, dt, A, B, C, nothing, nothing[:, None], nothing, x)))
-        assert largest(mean_of_channels(s, range(length), None), expected) < tolerance
+        map_of = [p.to(dtype) for p in (x, x, x, nothing, nothing[:, None], nothing, x)]
+        s = SelectiveMixing(*map_of, torch.clone, *(p.to(dtype) for p in (dt, A, B, C)))
+        assert largest(s.mean(range(length), None), expected) < tolerance
         rows = range(length // 2, length)
-        assert largest(mean_of_channels(s, rows, None), expected[:, length // 2 :]) < tolerance
+        assert largest(s.mean(rows, None), expected[:, length // 2 :]) < tolerance
 
 
 def test_offloaded_weights_and_half_precision():

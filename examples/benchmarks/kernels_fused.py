@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -25,9 +26,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_mambalrp.ops.fused import reference
-from hf_mambalrp.ops.fused import triton as kernels
-from hf_mambalrp.ops.fused.triton import conv_silu, gated_norm, norm
+from hf_mambalrp.ops.conv_silu import conv_silu
+from hf_mambalrp.ops.conv_silu import triton as conv_kernels
+from hf_mambalrp.ops.gated_norm import gated_norm
+from hf_mambalrp.ops.gated_norm import triton as gated_norm_kernels
+from hf_mambalrp.ops.norm import norm
+from hf_mambalrp.ops.norm import triton as norm_kernels
+from hf_mambalrp.rules import MAMBALRP
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
@@ -75,14 +80,18 @@ def half_of_projection(batch: int, length: int, width: int, dtype: torch.dtype) 
     return random(batch, length, 2 * width, dtype=dtype)[..., width:]
 
 
+def both(op: Op) -> tuple[Op, Op]:
+    """The op by its kernel and by its readable twin."""
+    return partial(op, rules=MAMBALRP, backend="triton"), partial(op, rules=MAMBALRP, backend="reference")
+
+
 def conv_silu_case(batch: int, length: int, width: int, dtype: torch.dtype, masked: bool = False) -> Case:
     weight = random(width, 4, dtype=dtype)
     mask = (torch.rand(batch, length, device=DEVICE) > 0.2).to(torch.float32) if masked else None
     signals = [half_of_projection(batch, length, width, dtype), random(batch, 3, width, dtype=dtype)]
     signals.insert(1, random(batch, 1, width, dtype=torch.float32))
     return Case(
-        lambda x, bias, earlier: kernels.conv_silu_triton(x, weight, bias, earlier, mask),
-        lambda x, bias, earlier: reference.conv_silu_reference(x, weight, bias, earlier, mask),
+        *both(lambda x, bias, earlier, **which: conv_silu(x, weight, bias, earlier, mask, **which)),
         signals,
         [random(batch, length, width, dtype=dtype)],
         True,
@@ -92,8 +101,7 @@ def conv_silu_case(batch: int, length: int, width: int, dtype: torch.dtype, mask
 def norm_case(batch: int, length: int, width: int, dtype: torch.dtype) -> Case:
     weight = random(width // 2, dtype=dtype)
     return Case(
-        lambda x: kernels.norm_triton(x, weight, EPS, dtype),
-        lambda x: reference.norm_reference(x, weight, EPS, torch.promote_types(dtype, x.dtype)),
+        *both(lambda x, **which: norm(x, weight, EPS, dtype if x.dtype == torch.float32 else x.dtype, **which)),
         [random(batch, length, width // 2, dtype=torch.float32)],
         [random(batch, length, width // 2, dtype=dtype)],
         False,
@@ -104,8 +112,7 @@ def gated_norm_case(batch: int, length: int, width: int, dtype: torch.dtype, ski
     weight, D = random(width, dtype=dtype), random(max(1, width // 64), dtype=torch.float32)
     signals = [random(batch, length, width, dtype=dtype), half_of_projection(batch, length, width, dtype)]
     return Case(
-        lambda y, z, *x: kernels.gated_norm_triton(y, z, weight, EPS, width, (x[0], D) if skip else None),
-        lambda y, z, *x: reference.gated_norm_reference(y, z, weight, EPS, width, (x[0], D) if skip else None),
+        *both(lambda y, z, *x, **which: gated_norm(y, z, weight, EPS, width, (x[0], D) if skip else None, **which)),
         [*signals, random(batch, length, width, dtype=dtype)] if skip else signals,
         [random(batch, length, width, dtype=dtype)],
         True,
@@ -313,18 +320,18 @@ def copy_bandwidth() -> float:
 
 
 CONV_TILINGS = [
-    conv_silu.Tiling(*arguments)
+    conv_kernels.Tiling(*arguments)
     for arguments in [(8, 128, 1), (4, 128, 1), (16, 128, 1), (8, 256, 2), (8, 64, 1), (8, 128, 2), (16, 64, 1)]
-] + [conv_silu.Tiling(8, 128, 1, 2048, 32), conv_silu.Tiling(8, 128, 1, 8192, 16), conv_silu.Tiling(8, 256, 1)]
+] + [conv_kernels.Tiling(8, 128, 1, 2048, 32), conv_kernels.Tiling(8, 128, 1, 8192, 16), conv_kernels.Tiling(8, 256, 1)]
 PER_WARP = [256, 512, 1024, 2048]
 
 
 def tilings() -> Iterator[tuple[str, ModuleType, tuple[str, str], list[Any]]]:
     """Op, module, the settings of forward and backward, and what to try for both."""
-    yield "conv_silu", conv_silu, ("FORWARD", "BACKWARD"), CONV_TILINGS
-    yield "norm", norm, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
-    yield "gated_norm", gated_norm, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
-    yield "gated_norm + skip", gated_norm, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
+    yield "conv_silu", conv_kernels, ("FORWARD", "BACKWARD"), CONV_TILINGS
+    yield "norm", norm_kernels, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
+    yield "gated_norm", gated_norm_kernels, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
+    yield "gated_norm + skip", gated_norm_kernels, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
 
 
 def time_tilings(shapes: list[tuple[int, int, int]]) -> list[dict[str, Any]]:

@@ -7,11 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hf_mambalrp.attention.selective import every_channel, mean_of_channels
-from hf_mambalrp.attention.ssd import every_head, mean_of_heads
-from hf_mambalrp.attention.unified import Gains, gains_of, unified_channels
+from hf_mambalrp.attention.mixing import Gains, Mixing
+from hf_mambalrp.attention.unified import unified_channels
 from hf_mambalrp.errors import OptionError
-from hf_mambalrp.rules.mixer import Signals
 
 Kind = Literal["raw", "unified"]
 Reduce = Literal["mean", "none"] | Callable[[Tensor], Tensor]
@@ -20,11 +18,11 @@ BLOCK_ELEMENTS = 2**24
 """Of (B, E, R, L), the attention of a block of query rows in every channel (for the mean of Mamba-2 in every head)."""
 
 
-def attention_matrix(s: Signals, mask: Tensor | None, rows: range, reduce: Reduce, kind: Kind) -> Tensor:
+def attention_matrix(mixing: Mixing, mask: Tensor | None, rows: range, reduce: Reduce, kind: Kind) -> Tensor:
     """Attention of the queries in ``rows`` to all keys, zero where either is padding.
 
     Args:
-        s: signals of the mixer.
+        mixing: the mixer as a linear map.
         mask: (B, L, 1), zero on padding, or None.
         rows: queries, consecutive.
         reduce: "mean" over channels, "none", or a function of a block of rows (B, E, R, L) -> (B, R, L). The channels
@@ -32,26 +30,24 @@ def attention_matrix(s: Signals, mask: Tensor | None, rows: range, reduce: Reduc
         kind: "raw" is alpha, "unified" H (see :mod:`hf_mambalrp.attention.unified`).
 
     Returns:
-        (B, R, L), with "none" (B, E, R, L); in the dtype and on the device of the signals.
+        (B, R, L), with "none" (B, E, R, L); in the dtype and on the device of the mixing.
 
     Raises:
         OptionError: the function returned another shape.
     """
-    gains = gains_of(s, mask) if kind == "unified" else None
+    gains = mixing.gains(mask) if kind == "unified" else None
     parts = []
-    for block in row_blocks(s, rows, reduce):
-        part = _mean(s, block, gains) if reduce == "mean" else _every_channel(s, block, gains)
-        part = _attended(pad(part, (0, s.x.shape[1] - block.stop)), mask, block)
+    for block in _row_blocks(mixing, rows, reduce):
+        part = mixing.mean(block, gains) if reduce == "mean" else _every_channel(mixing, block, gains)
+        part = _attended(pad(part, (0, mixing.x.shape[1] - block.stop)), mask, block)
         parts.append(_called(reduce, part) if callable(reduce) else part)
     return torch.cat(parts, -2)
 
 
-def row_blocks(s: Signals, rows: range, reduce: Reduce) -> list[range]:
-    """Consecutive blocks of rows whose attention in every channel fits the memory; the mean of Mamba-1 needs none."""
-    if reduce == "mean" and s.A.dim() == 2:
-        return [rows]
-    batch, length, inner = s.dt.shape if reduce == "mean" else s.x.shape
-    size = max(1, BLOCK_ELEMENTS // (batch * length * inner))
+def _row_blocks(mixing: Mixing, rows: range, reduce: Reduce) -> list[range]:
+    """Consecutive blocks of rows whose attention in every channel fits the memory."""
+    elements = mixing.mean_elements() if reduce == "mean" else mixing.x.numel()
+    size = max(1, BLOCK_ELEMENTS // elements) if elements else len(rows)
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
@@ -69,22 +65,8 @@ def checked_kind(kind: Kind) -> Kind:
     raise OptionError(f"kind={kind!r} is not allowed; use one of {', '.join(map(repr, get_args(Kind)))}.")
 
 
-def _mean(s: Signals, rows: range, gains: Gains | None) -> Tensor:
-    return mean_of_channels(s, rows, gains) if s.A.dim() == 2 else mean_of_heads(s, rows, gains)
-
-
-def _every_channel(s: Signals, rows: range, gains: Gains | None) -> Tensor:
-    if gains is not None:
-        return unified_channels(every_row(s, rows), gains, rows)
-    return every_channel(s, rows) if s.A.dim() == 2 else every_head(s, rows)
-
-
-def every_row(s: Signals, rows: range) -> Tensor:
-    """alpha for the queries in ``rows`` in each of the E channels. Shape: (B, E, R, keys up to the last query)."""
-    if s.A.dim() == 2:
-        return every_channel(s, rows)
-    alpha = every_head(s, rows)
-    return alpha.repeat_interleave(s.x.shape[2] // alpha.shape[1], 1)
+def _every_channel(mixing: Mixing, rows: range, gains: Gains | None) -> Tensor:
+    return mixing.alpha(rows) if gains is None else unified_channels(mixing.every_channel(rows), gains, rows)
 
 
 def _attended(part: Tensor, mask: Tensor | None, rows: range) -> Tensor:

@@ -11,19 +11,55 @@ so there are 2 L exponentials instead of L^2, and nothing of size (E, L, L).
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad, threshold
 
-from hf_mambalrp.attention.unified import Gains
-from hf_mambalrp.rules.mixer import Signals
+from hf_mambalrp.attention.mixing import Gains, Mixing
+from hf_mambalrp.ops.selective_scan import selective_scan
 
 CPU_ELEMENTS, GPU_ELEMENTS = 2**19, 2**28
 """Of one factor of the products: on a CPU what stays in its cache, on a GPU what fills it."""
 INNER = 256
 """Smallest inner size of a product, below which it is all overhead."""
+
+
+@dataclass(frozen=True)
+class SelectiveMixing(Mixing):
+    """Mamba-1's mixer: every channel has its alpha."""
+
+    dt: Tensor
+    """(B, L, E)."""
+    A: Tensor
+    """(E, N) negative."""
+    B: Tensor
+    """(B, L, N)."""
+    C: Tensor
+    """(B, L, N)."""
+
+    @property
+    def matrices(self) -> int:
+        """E."""
+        return self.x.shape[2]
+
+    def alpha(self, rows: range) -> Tensor:
+        """Alpha for the queries in ``rows``. Shape: (B, E, R, keys up to the last query)."""
+        return _every_channel(self, rows)
+
+    def mean(self, rows: range, gains: Gains | None) -> Tensor:
+        """The mean over channels for the queries in ``rows``. Shape: (B, R, keys up to the last query)."""
+        return _mean_of_channels(self, rows, gains)
+
+    def mean_elements(self) -> int:
+        """0: channels are added up a few at a time."""
+        return 0
+
+    def scanned(self, u: Tensor) -> Tensor:
+        """Alpha u. Shape: (B, L, E) -> (B, L, E)."""
+        return selective_scan(u, self.dt, self.A, self.B, self.C)[0]
 
 
 class Pairs(NamedTuple):
@@ -49,7 +85,7 @@ def halves(length: int) -> Iterator[Pairs]:
         half *= 2
 
 
-def mean_of_channels(s: Signals, rows: range, gains: Gains | None) -> Tensor:
+def _mean_of_channels(s: SelectiveMixing, rows: range, gains: Gains | None) -> Tensor:
     """The mean over channels for the queries in ``rows``. Shape: (B, R, keys up to the last query)."""
     batch, _, inner = s.dt.shape
     overhang = 0 if gains is None else gains.taps.shape[1] - 1  # keys before the first that the convolution reads
@@ -71,7 +107,7 @@ def mean_of_channels(s: Signals, rows: range, gains: Gains | None) -> Tensor:
 
 
 def _add_channels(
-    matrix: Tensor, s: Signals, sums: Tensor, inputs: Tensor, rows: range, some: slice, gains: Gains | None
+    matrix: Tensor, s: SelectiveMixing, sums: Tensor, inputs: Tensor, rows: range, some: slice, gains: Gains | None
 ) -> None:
     """Add the sum over some channels, e of them, of all j < i."""
     A, sums, at = s.A[some], sums[..., some], slice(rows.start, rows.stop)
@@ -145,7 +181,7 @@ def _cells(matrix: Tensor, pairs: Pairs, row: int, key: int, taps: Tensor | None
     )
 
 
-def every_channel(s: Signals, rows: range) -> Tensor:
+def _every_channel(s: SelectiveMixing, rows: range) -> Tensor:
     """alpha for the queries in ``rows``. Shape: (B, E, R, keys up to the last query)."""
     at, before = slice(rows.start, rows.stop), slice(rows.start)
     sums, A = s.dt.double().cumsum(1), s.A

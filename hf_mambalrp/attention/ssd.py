@@ -4,14 +4,51 @@ alpha_ij = (C_i . B_j) exp(A (S_i - S_j)) dt_j for every head, with S the sum of
 head share it.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from hf_mambalrp.attention.unified import Gains
-from hf_mambalrp.rules.mixer import Signals
+from hf_mambalrp.attention.mixing import Gains, Mixing
+from hf_mambalrp.ops.ssd_scan import ssd_scan
 
 
-def every_head(s: Signals, rows: range) -> Tensor:
+@dataclass(frozen=True)
+class SSDMixing(Mixing):
+    """Mamba-2's mixer: E = H P channels in heads that share alpha, groups G of heads that share B and C."""
+
+    dt: Tensor
+    """(B, L, H)."""
+    A: Tensor
+    """(H,) negative."""
+    B: Tensor
+    """(B, L, G, N)."""
+    C: Tensor
+    """(B, L, G, N)."""
+
+    @property
+    def matrices(self) -> int:
+        """H."""
+        return len(self.A)
+
+    def alpha(self, rows: range) -> Tensor:
+        """Alpha for the queries in ``rows``. Shape: (B, H, R, keys up to the last query)."""
+        return _every_head(self, rows)
+
+    def mean(self, rows: range, gains: Gains | None) -> Tensor:
+        """The mean over channels for the queries in ``rows``. Shape: (B, R, keys up to the last query)."""
+        return _mean_of_heads(self, rows, gains)
+
+    def mean_elements(self) -> int:
+        """B L H: every head is held."""
+        return self.dt.numel()
+
+    def scanned(self, u: Tensor) -> Tensor:
+        """Alpha u for one channel a head. Shape: (B, L, H) -> (B, L, H)."""
+        return ssd_scan(u[..., None], self.dt, self.A, self.B, self.C)[0][..., 0]
+
+
+def _every_head(s: SSDMixing, rows: range) -> Tensor:
     """alpha for the queries in ``rows``. Shape: (B, H, R, keys up to the last query)."""
     at, keys = slice(rows.start, rows.stop), slice(rows.stop)
     sums = (s.dt.double() * s.A.double()).cumsum(1).transpose(1, 2)  # (B, H, L)
@@ -23,9 +60,9 @@ def every_head(s: Signals, rows: range) -> Tensor:
     return alpha.mul_(s.dt[:, keys].transpose(1, 2)[:, :, None])
 
 
-def mean_of_heads(s: Signals, rows: range, gains: Gains | None) -> Tensor:
+def _mean_of_heads(s: SSDMixing, rows: range, gains: Gains | None) -> Tensor:
     """The mean over channels for the queries in ``rows``. Shape: (B, R, keys up to the last query)."""
-    alpha = every_head(s, rows)
+    alpha = _every_head(s, rows)
     if gains is None:
         return alpha.mean(1)
     heads = (alpha.shape[1], -1)

@@ -6,29 +6,10 @@ with x and c the input and output of the convolution, bias its bias, and u = sil
 the position itself, and is a term of its own beside the convolution's bias.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from hf_mambalrp.rules.mixer import Signals
-
-
-class Gains(NamedTuple):
-    """What stands around alpha in H."""
-
-    queries: Tensor
-    """(B, L, E) scale."""
-    keys: Tensor
-    """(B, L, E) sigmoid(c), zero on padding."""
-    taps: Tensor
-    """(E, K) of the convolution."""
-
-
-def gains_of(s: Signals, mask: Tensor | None) -> Gains:
-    """``mask``: (B, L, 1), zero on padding, or None."""
-    sigmoid = torch.sigmoid(s.c)
-    return Gains(s.scale, sigmoid if mask is None else sigmoid * mask, s.taps)
+from hf_mambalrp.attention.mixing import Gains
 
 
 def unified_channels(alpha: Tensor, gains: Gains, rows: range) -> Tensor:

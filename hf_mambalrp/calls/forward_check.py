@@ -19,6 +19,7 @@ from torch.nn.modules import module as torch_modules
 
 from hf_mambalrp.errors import ForwardMismatchError
 from hf_mambalrp.families import Network
+from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.network import execution_device
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.rules import NO_RULES
@@ -88,16 +89,18 @@ def _compare(model: nn.Module, network: Network) -> None:
         if out_of_memory(error):
             raise
         raise _mismatch(network, f"its own raises {error!r}") from error
-    embedded, backend, ledger = network.embed(ids), "chunked", BiasLedger(1)
-    states = network.initial_states(embedded)
-    # What enters each block, and leaves the one before it. The last state is normed, so the logits stand for it.
-    streams = [embedded, *(stream.to(network.dtype) for stream in own.hidden_states[: len(network.layers) - 1])]
+    embedded, ledger = network.embed(ids), BiasLedger(1)
+    step = Step(NO_RULES, ledger, backend="chunked", embeddings=embedded)
+    states = list(network.states_of(network.initial_states(embedded)))
+    # What enters each layer, and leaves the one before it: some families record what enters the first layer too. The
+    # last state is normed, so the logits stand for it.
+    streams = [embedded, *(stream.to(network.dtype) for stream in own.hidden_states[-len(network.layers) : -1])]
     if streams[-1].shape != embedded.shape:
         raise _mismatch(
             network, f"it has states of shape {tuple(streams[-1].shape)} for an input of {tuple(embedded.shape)}"
         )
     for layer, stream in enumerate(streams):
-        found, _ = network.block(layer, stream, None, states[layer], NO_RULES, ledger, backend)
+        found, _ = network.layer(layer, stream, states[layer], step)
         if layer + 1 < len(streams):
             before, after = stream.to(found), streams[layer + 1].to(found)  # a model may be spread over devices
             _same(found - before, after - before, before, f"layer {layer} (counted from 0)", network)

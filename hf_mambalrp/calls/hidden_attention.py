@@ -13,6 +13,7 @@ from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, TokenizerSource, brief, i
 from hf_mambalrp.calls.tokens import describe
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.results.hidden_attention import HiddenAttention
 from hf_mambalrp.rules import NO_RULES
@@ -58,9 +59,9 @@ def attend(
         for layer, hidden in residual_streams(network, batch.input_ids, mask, max(wanted)):
             if layer not in wanted:
                 continue
-            s = network.signals(layer, hidden, padding_of(mask, hidden))
-            mixer_mask = padding_of(mask, s.x)
-            parts = [attention_matrix(s, mixer_mask, run, reduce, kind).float().cpu() for run in runs(computed)]
+            (mixing,) = network.mixings(layer, hidden, padding_of(mask, hidden))
+            local = padding_of(mask, mixing.x)
+            parts = [attention_matrix(mixing, local, run, reduce, kind).float().cpu() for run in runs(computed)]
             found = torch.cat(parts, -2)
             if not alike:
                 index = pick.view(len(pick), *[1] * (found.dim() - 3), -1, 1)
@@ -82,12 +83,12 @@ def attend(
 def residual_streams(network: Network, input_ids: Tensor, mask: Tensor, last: int) -> Iterator[tuple[int, Tensor]]:
     """Yield each layer up to ``last`` with the residual stream before it, (B, L, D)."""
     hidden = network.embed(input_ids)
-    states = network.initial_states(hidden)
-    for layer in range(last + 1):
+    step = Step(NO_RULES, BiasLedger(len(hidden)), padding_of(mask, hidden), embeddings=hidden)
+    for layer, states in enumerate(network.states_of(network.initial_states(hidden))):
         yield layer, hidden
-        if layer < last:
-            padding, ledger = padding_of(mask, hidden), BiasLedger(len(hidden))
-            hidden, _ = network.block(layer, hidden, padding, states[layer], NO_RULES, ledger, "auto")
+        if layer == last:
+            break
+        hidden, _ = network.layer(layer, hidden, states, step)
 
 
 def padding_of(mask: Tensor, like: Tensor) -> Tensor | None:

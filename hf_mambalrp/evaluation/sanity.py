@@ -9,18 +9,16 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from hf_mambalrp.attention import Mixing
 from hf_mambalrp.calls.explain import own_gradient_mode
 from hf_mambalrp.errors import UnknownArchitectureError
 from hf_mambalrp.evaluation.statistics import rank_agreement
 from hf_mambalrp.families import FAMILIES, Network
-from hf_mambalrp.families.base import State
+from hf_mambalrp.families.base import State, Step
 from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.methods import Problem, method_named
 from hf_mambalrp.results.explanation import Explanation
-from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.adapters import innermost
-from hf_mambalrp.rules.biases import BiasLedger
-from hf_mambalrp.rules.mixer import Signals
 
 MethodOptions = Mapping[str, Mapping[str, Any]]
 EXTRA = 3
@@ -223,23 +221,14 @@ class _Shifted(Network):
         embedded = super().embed(input_ids)
         return embedded + self.shift.to(embedded.device)
 
-    def block(
-        self,
-        index: int,
-        hidden: Tensor,
-        mask: Tensor | None,
-        state: State,
-        rules: Rules,
-        ledger: BiasLedger,
-        backend: str,
-    ) -> tuple[Tensor, State]:
-        if index == 0:
-            hidden = hidden + ledger.enter(-self.shift.to(hidden.device), hidden.dtype)  # an additive bias like others
-        return super().block(index, hidden, mask, state, rules, ledger, backend)
+    def layer(self, index: int, hidden: Tensor, states: list[State], step: Step) -> tuple[Tensor, list[State]]:
+        if index == 0:  # an additive bias like others
+            hidden = hidden + step.ledger.enter(-self.shift.to(hidden.device), hidden.dtype)
+        return super().layer(index, hidden, states, step)
 
-    def signals(self, index: int, hidden: Tensor, mask: Tensor | None) -> Signals:
+    def mixings(self, index: int, hidden: Tensor, mask: Tensor | None) -> list[Mixing]:
         unshifted = hidden - self.shift.to(hidden.device) if index == 0 else hidden
-        return super().signals(index, unshifted, mask)
+        return super().mixings(index, unshifted, mask)
 
 
 def _explained(model: Any, inputs: Any, tokenizer: Any) -> Explanation:
@@ -287,11 +276,12 @@ def _problem(network: Network, first: Explanation) -> Problem:
 def _from_the_head(model: Any) -> Iterator[tuple[str, list[nn.Module]]]:
     """Name and modules of every depth, the head with its norm first, the embeddings last."""
     network = Network(model, FAMILIES)
-    if network.head.weight is innermost(network.embeddings).weight:
-        network.head.weight = nn.Parameter(network.head.weight.detach().clone())
-    yield "head", [network.head, network.final_norm]
+    norm, head, _ = network.head
+    if head.weight is innermost(network.embeddings).weight:
+        head.weight = nn.Parameter(head.weight.detach().clone())
+    yield "head", [head, norm.module]
     for index in reversed(range(len(network.layers))):
-        yield f"layer {index}", [network.layers[index]]
+        yield f"layer {index}", network.modules_of_layer(index)
     yield "embeddings", [network.embeddings]
 
 

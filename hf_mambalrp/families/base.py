@@ -1,50 +1,128 @@
-"""What a family file says: names of modules, and the rule for each."""
+"""What a family says: a table from a model of transformers to the parts that its forward is made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from hf_mambalrp.attention import Mixing
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.biases import BiasLedger
-from hf_mambalrp.rules.mixer import Signals
 
 State = Any
-"""A NamedTuple of tensors: what a mixer hands from one chunk of positions to the next."""
-Mixer = Callable[[Any, Tensor, Tensor | None, Any, Rules, BiasLedger, str], tuple[Tensor, State]]
-FusedMixer = Callable[[Any, Tensor, Tensor | None, Any, BiasLedger, str], tuple[Tensor, State]]
+"""A NamedTuple of tensors: what a part hands from one chunk of positions to the next; () of what has none."""
 
 
 @dataclass(frozen=True)
-class Family:
-    """A table from role to module name and rule; residual sums between blocks follow LRP-0."""
+class Step:
+    """What is the same for every part of one forward."""
+
+    rules: Rules
+    """The rules that apply."""
+    ledger: BiasLedger
+    """Where biases on the content path are recorded."""
+    mask: Tensor | None = None
+    """(B, L, 1), zero on padding; None where nothing is padding."""
+    backend: str = "auto"
+    """The backend of every op."""
+    dtype: torch.dtype = torch.float32
+    """The dtype of signals between matrix products."""
+    embeddings: Tensor | None = None
+    """(B, L, D), what the first layer reads, for a part that reads it too; it has the graph of the stream."""
+
+
+class Part(Protocol):
+    """A module of the model with its rules; written once, whatever computes its ops."""
+
+    module: nn.Module
+    backends: tuple[str, ...]
+    """Names of what can compute it."""
+
+    def state(self, batch: int, like: Tensor) -> State:
+        """The state before the first position, in the dtype and on the device of ``like``."""
+
+    def kept(self, rules: Rules) -> int:
+        """How many numbers a forward keeps for its backward, per row and position."""
+
+    def __call__(self, x: Tensor, state: State, step: Step) -> tuple[Tensor, State]:
+        """Read (B, L, D) and return (B, L, D) with the state after its last position."""
+
+    def mixing(self, x: Tensor, step: Step) -> Mixing | None:
+        """The part as a linear map over positions, from the first one on; None where it does not mix them."""
+
+
+class Norm(Protocol):
+    """A norm of the model with its rule."""
+
+    module: nn.Module
+
+    def __call__(self, x: Tensor, step: Step) -> Tensor:
+        """Return the normed stream in the dtype of signals. Shape: (B, L, D) -> (B, L, D)."""
+
+
+class Term(NamedTuple):
+    """One of the parts that a branch adds up: ``after`` part(``before`` x)."""
+
+    part: Part
+    before: float = 1.0
+    after: float = 1.0
+
+
+class Branch(NamedTuple):
+    """h + scale post(sum over terms of after part(before pre(h))); a norm that is None is left out."""
+
+    terms: tuple[Term, ...]
+    pre: Norm | None = None
+    post: Norm | None = None
+    scale: float = 1.0
+
+
+def branch(norm: Norm, *parts: Part | Term | None, post: bool = False, scale: float = 1.0) -> Branch | None:
+    """A branch of these parts, side by side, with its norm before them or ``post`` them; a part that is None is absent.
+
+    None where every part is.
+    """
+    terms = tuple(part if isinstance(part, Term) else Term(part) for part in parts if part is not None)
+    if not terms:
+        return None
+    return Branch(terms, None if post else norm, norm if post else None, scale)
+
+
+def part_of(layer: nn.Module, name: str, kind: Callable[[Any], Part]) -> Part | None:
+    """The part of this kind that a layer has under ``name``; None where that is missing or None."""
+    module = getattr(layer, name, None)
+    return None if module is None else kind(module)
+
+
+class Stem(NamedTuple):
+    """Token ids to the stream: ``scale`` times the embedding."""
+
+    embeddings: nn.Module
+    scale: float = 1.0
+
+
+class Head(NamedTuple):
+    """The stream to logits: ``scale`` linear(norm(h))."""
+
+    norm: Norm
+    linear: nn.Module
+    scale: float = 1.0
+
+
+class Family(NamedTuple):
+    """One family of models; residual sums between its branches follow LRP-0."""
 
     model_type: str
     """``config.model_type`` in transformers."""
-    backbone: str
-    """Attribute of the model that holds the blocks."""
-    embeddings: str
-    """Token embedding, in the backbone."""
-    layers: str
-    """The list of blocks, in the backbone."""
-    final_norm: str
-    """Norm after the last block, in the backbone."""
-    block_norm: str
-    """Norm before the mixer, in a block."""
-    block_mixer: str
-    """The mixer, in a block."""
-    norm: Callable[[Any, Tensor, Rules], Tensor]
-    """Rule of both norms."""
-    mixer: Mixer
-    """Rule of the mixer."""
-    fused_mixer: FusedMixer
-    """The same as fused kernels for a GPU, under all rules."""
-    signals: Callable[[Any, Tensor, Tensor | None], Signals]
-    """The mixer as a linear map of its content: what hidden attention is made of."""
-    initial_state: Callable[[Any, int, Tensor], State]
-    """The mixer's state before the first token."""
-    kept_per_position: Callable[[Any, Rules], int]
-    """Numbers a block keeps for its backward, per row and position."""
-    heads: tuple[str, ...] = ("lm_head", "score")
-    """Linear head on the model: a language model's or a classifier's."""
+    stem: Callable[[Any], Stem]
+    """From the model."""
+    layers: Callable[[Any], Iterable[tuple[Branch | None, ...]]]
+    """From the model: the branches of each of what transformers calls a layer; one that is None is absent."""
+    head: Callable[[Any, nn.Module], Head]
+    """From the model and its linear head; see :data:`HEADS`."""
+
+
+HEADS = ("lm_head", "score")
+"""Names of the linear head on a model: a language model's, a classifier's."""

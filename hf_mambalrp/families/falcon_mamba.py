@@ -1,15 +1,13 @@
 """Falcon-Mamba (``FalconMambaForCausalLM``): Mamba-1 with norms without weights on dt, B and C."""
 
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from torch import Tensor
 
+from hf_mambalrp.families.base import branch
 from hf_mambalrp.families.mamba import MAMBA
+from hf_mambalrp.families.parts import RMSNorm, Selective
 from hf_mambalrp.rules import Rules
-from hf_mambalrp.rules.fused import fused_selective_mixer
-from hf_mambalrp.rules.mixer import selective_mixer, selective_signals
 from hf_mambalrp.rules.norm import weightless_rms_norm
 
 
@@ -18,10 +16,9 @@ def parameter_norm(mixer: Any, parameter: Tensor, rules: Rules) -> Tensor:
     return weightless_rms_norm(parameter, mixer.rms_eps, rules)
 
 
-FALCON_MAMBA = replace(
-    MAMBA,
+FALCON_MAMBA = MAMBA._replace(
     model_type="falcon_mamba",
-    mixer=partial(selective_mixer, parameter_norm=parameter_norm),
-    fused_mixer=partial(fused_selective_mixer, parameter_norm=parameter_norm),
-    signals=partial(selective_signals, parameter_norm=parameter_norm),
+    layers=lambda model: [
+        (branch(RMSNorm(b.norm), Selective(b.mixer, parameter_norm)),) for b in model.backbone.layers
+    ],
 )

@@ -1,17 +1,10 @@
 """Mamba-2 (``Mamba2ForCausalLM``): the names of Mamba-1, and a mixer of its own."""
 
-from dataclasses import replace
-
+from hf_mambalrp.families.base import branch
 from hf_mambalrp.families.mamba import MAMBA
-from hf_mambalrp.rules.fused import fused_ssd_mixer
-from hf_mambalrp.rules.ssd_mixer import initial_state, kept_per_position, ssd_mixer, ssd_signals
+from hf_mambalrp.families.parts import SSD, RMSNorm
 
-MAMBA2 = replace(
-    MAMBA,
+MAMBA2 = MAMBA._replace(
     model_type="mamba2",
-    mixer=ssd_mixer,
-    fused_mixer=fused_ssd_mixer,
-    signals=ssd_signals,
-    initial_state=initial_state,
-    kept_per_position=kept_per_position,
+    layers=lambda model: [(branch(RMSNorm(b.norm), SSD(b.mixer)),) for b in model.backbone.layers],
 )

@@ -7,30 +7,28 @@ changed has to be restored, whatever thread or exception comes in between.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
+from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import BackendError, CheckpointError, DetachedLayerError, UnknownArchitectureError
-from hf_mambalrp.families.base import Family, State
-from hf_mambalrp.ops.gpu import triton_declines
-from hf_mambalrp.rules import MAMBALRP, NO_RULES, Rules
-from hf_mambalrp.rules.adapters import effective, innermost
+from hf_mambalrp.families.base import HEADS, Branch, Family, Head, Part, State, Stem, Step
+from hf_mambalrp.families.parts.reading import UnreadableModule
+from hf_mambalrp.ops.backend import kernels_decline
+from hf_mambalrp.rules import NO_RULES, Rules
+from hf_mambalrp.rules.adapters import innermost
 from hf_mambalrp.rules.biases import BiasLedger
-from hf_mambalrp.rules.fused import fused_norm
 from hf_mambalrp.rules.linear import NoGradient, linear
-from hf_mambalrp.rules.mixer import Signals
 from hf_mambalrp.rules.twin import in_evaluation, uncompiled
 
 FUSED = ("triton", "mamba_ssm")
-"""Backends whose mixers are fused kernels."""
+"""Backends whose ops are fused kernels."""
 ROUNDING, HALF_ROUNDING = 1e-4, 5e-2
 FLOAT32_BYTES = 4
-NORM_PARTS = ("weight", "variance_epsilon")
-MIXER_PARTS = ("in_proj", "conv1d", "A_log", "D", "out_proj")
-"""What the rules read of every norm and mixer."""
 SHARDED = (
     "sharded over processes (FSDP, tensor parallelism), and an explanation reads them whole. Explain a copy that was "
     'loaded with device_map="auto", or the checkpoint saved from it.'
@@ -48,14 +46,23 @@ class Network:
     def __init__(self, model: nn.Module, families: dict[str, Family]) -> None:
         self.model = base_model(model)
         self.family = self._family(families)
-        self.backbone: nn.Module = getattr(self.model, self.family.backbone)
-        self.head = self._head()
-        self.layers: list[nn.Module] = list(getattr(self.backbone, self.family.layers))
-        self.embeddings: nn.Module = getattr(self.backbone, self.family.embeddings)
-        self.norms: list[Any] = [effective(getattr(block, self.family.block_norm)) for block in self.layers]
-        self.mixers: list[Any] = [effective(getattr(block, self.family.block_mixer)) for block in self.layers]
-        self.final_norm: Any = effective(getattr(self.backbone, self.family.final_norm))
-        self._check_parts()
+        linear_head = self._linear_head()
+        self._check_whole()
+        try:
+            self.stem: Stem = self.family.stem(self.model)
+            self.layers = [
+                tuple(branch for branch in branches if branch is not None)
+                for branches in self.family.layers(self.model)
+            ]
+            self.head: Head = self.family.head(self.model, linear_head)
+        except UnreadableModule as error:
+            raise UnknownArchitectureError(
+                f"{self._name_of(error.module)} is a {type(error.module).__name__} without {error.missing}, which no "
+                f"rule of {self.family.model_type!r} describes. Merge adapters into the model first "
+                "(model.merge_and_unload()), or put the original module back."
+            ) from None
+        self.parts: list[Part] = [term.part for layer in self.layers for branch in layer for term in branch.terms]
+        self.embeddings: nn.Module = self.stem.embeddings
         if execution_device(self.embeddings).type == "meta":
             raise CheckpointError(
                 f"This {type(self.model).__name__} is on the meta device and has no weights. Load it with "
@@ -99,61 +106,80 @@ class Network:
         return any(p.element_size() < FLOAT32_BYTES for p in self.model.parameters())
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """Token embeddings in ``dtype``. Shape: (B, L) -> (B, L, D)."""
+        """What the first layer reads, in ``dtype``. Shape: (B, L) -> (B, L, D)."""
         with torch.no_grad(), align_module_device(self.embeddings):
             embedded: Tensor = in_evaluation(self.embeddings)(input_ids.to(execution_device(self.embeddings)))
-        return embedded.to(self.dtype)
+        return embedded.to(self.dtype) * self.stem.scale if self.stem.scale != 1 else embedded.to(self.dtype)
 
     def initial_states(self, like: Tensor) -> list[State]:
-        """Every mixer's state before the first token of a batch like ``like`` (B, L, D)."""
-        states = []
-        for mixer in self.mixers:
-            on_device = like.new_empty(0, device=execution_device(mixer))
-            states.append(self.family.initial_state(mixer, like.shape[0], on_device))
-        return states
+        """Every part's state before the first position of a batch like ``like`` (B, L, D)."""
+        return [
+            part.state(like.shape[0], like.new_empty(0, device=execution_device(part.module))) for part in self.parts
+        ]
 
     def kept_bytes(self, rules: Rules, backend: str) -> int:
         """Bytes a forward keeps for its backward, per row and position."""
         total = 0
-        for mixer in self.mixers:
-            fused = self.resolved(backend, execution_device(mixer), rules) in FUSED
-            size = (self.signal_dtype if fused else self.dtype).itemsize
-            total += self.family.kept_per_position(mixer, rules) * size
+        for part in self.parts:
+            fused = self.resolved(backend, execution_device(part.module), rules) in FUSED
+            total += part.kept(rules) * (self.signal_dtype if fused else self.dtype).itemsize
         return total
 
-    def block(
-        self,
-        index: int,
-        hidden: Tensor,
-        mask: Tensor | None,
-        state: State,
-        rules: Rules,
-        ledger: BiasLedger,
-        backend: str,
-    ) -> tuple[Tensor, State]:
-        """h + mixer(norm(h)). Shape: (B, L, D) -> (B, L, D)."""
-        norm, mixer = self.norms[index], self.mixers[index]
-        hidden = hidden.to(execution_device(mixer))
-        mask = None if mask is None else mask.to(hidden.device)
-        backend = self.resolved(backend, hidden.device, rules)
+    def layer(self, index: int, hidden: Tensor, states: list[State], step: Step) -> tuple[Tensor, list[State]]:
+        """The branches of a layer, one after the other, with its parts' states. Shape: (B, L, D) -> (B, L, D)."""
+        found: list[State] = []
         with self._naming_layers():
-            if backend in FUSED:
-                with align_module_device(norm):
-                    normed = fused_norm(norm, hidden, self.signal_dtype)
-                mixed, state = self.family.fused_mixer(mixer, normed, mask, state, ledger, backend)
-            else:
-                with align_module_device(norm):
-                    normed = self.family.norm(norm, hidden, rules)
-                mixed, state = self.family.mixer(mixer, normed, mask, state, rules, ledger, backend)
-        return hidden + mixed, state
+            for branch in self.layers[index]:
+                hidden, local = self._placed(branch, hidden, step)
+                x = hidden if branch.pre is None else branch.pre(hidden, local)
+                mixed = []
+                for term in branch.terms:
+                    device = execution_device(term.part.module)
+                    y, state = term.part(_scaled(x, term.before).to(device), states[len(found)], local)
+                    mixed.append(_scaled(y, term.after).to(hidden.device))
+                    found.append(state)
+                out = sum(mixed[1:], mixed[0])
+                hidden = hidden + _scaled(out if branch.post is None else branch.post(out, local), branch.scale)
+        return hidden, found
 
-    def signals(self, index: int, hidden: Tensor, mask: Tensor | None) -> Signals:
-        """The mixer of a block as a linear map, from the residual stream (B, L, D) before the block."""
-        norm, mixer = self.norms[index], self.mixers[index]
-        hidden = hidden.detach().to(execution_device(mixer))
-        with align_module_device(norm):
-            normed = self.family.norm(norm, hidden, NO_RULES)
-        return self.family.signals(mixer, normed, None if mask is None else mask.to(hidden.device))
+    def states_of(self, states: list[State]) -> Iterator[list[State]]:
+        """Of every part's state, layer by layer, those of its parts."""
+        start = 0
+        for layer in self.layers:
+            count = sum(len(branch.terms) for branch in layer)
+            yield states[start : start + count]
+            start += count
+
+    def mixings(self, index: int, hidden: Tensor, mask: Tensor | None) -> list[Mixing]:
+        """The parts of a layer that mix positions as linear maps, from the residual stream (B, L, D) before it."""
+        found, hidden = [], hidden.detach()
+        with torch.no_grad():
+            for branch in self.layers[index]:
+                hidden, local = self._placed(branch, hidden, Step(NO_RULES, BiasLedger(len(hidden)), mask, "chunked"))
+                x = hidden if branch.pre is None else branch.pre(hidden, local)
+                mixings = [term.part.mixing(_scaled(x, term.before), local) for term in branch.terms]
+                found += [mixing for mixing in mixings if mixing is not None]
+        return found
+
+    def modules_of_layer(self, index: int) -> list[nn.Module]:
+        """The modules of a layer's norms and parts."""
+        found: list[nn.Module] = []
+        for branch in self.layers[index]:
+            found += [norm.module for norm in (branch.pre, branch.post) if norm is not None]
+            found += [term.part.module for term in branch.terms]
+        return found
+
+    def _placed(self, branch: Branch, hidden: Tensor, step: Step) -> tuple[Tensor, Step]:
+        """The stream where a branch computes, and the step with its backend chosen and its tensors there."""
+        hidden = hidden.to(execution_device(branch.terms[0].part.module))
+        backend = self.resolved(step.backend, hidden.device, step.rules)
+        return hidden, replace(
+            step,
+            backend=backend,
+            dtype=self.signal_dtype if backend in FUSED else self.dtype,
+            mask=None if step.mask is None else step.mask.to(hidden.device),
+            embeddings=None if step.embeddings is None else step.embeddings.to(hidden.device),
+        )
 
     def resolved(self, backend: str, device: torch.device, rules: Rules) -> str:
         """ "auto" on a GPU where the fused kernels can run is "triton"; other names stay what they are.
@@ -161,27 +187,25 @@ class Network:
         Rules change the backward alone, so without a graph the fused kernels serve every method.
 
         Raises:
-            BackendError: fused kernels were asked for and cannot run here.
+            BackendError: no op of a part has a backend of this name.
         """
-        if backend != "auto" and backend not in FUSED:
-            return backend
-        reason = triton_declines(device, self.dtype)
-        if rules != MAMBALRP and torch.is_grad_enabled():
-            reason = "its kernels are method='mambalrp'; other methods need backend='chunked'"
         if backend == "auto":
-            return "triton" if reason is None and device.type == "cuda" else "auto"
-        if reason is not None:
-            raise BackendError(f"backend={backend!r} cannot run here: {reason}.")
+            fused = device.type == "cuda" and kernels_decline(device, self.dtype, rules) is None
+            return "triton" if fused else "auto"
+        for part in self.parts:
+            if backend not in part.backends:
+                raise BackendError(
+                    f"This model's scan has no backend {backend!r}. Choose 'auto' or one of {sorted(part.backends)}."
+                )
         return backend
 
     def logits(self, hidden: Tensor, rules: Rules, ledger: BiasLedger) -> Tensor:
         """Final norm and head. Shape: (B, K, D) -> (B, K, V)."""
-        norm = self.final_norm
-        hidden = hidden.to(execution_device(norm))
-        with align_module_device(norm):
-            normed = self.family.norm(norm, hidden, rules)
+        norm, linear_head, scale = self.head
+        step = Step(rules, ledger, backend="chunked", dtype=self.dtype)
+        normed = norm(hidden.to(execution_device(norm.module)), step)
         with self._naming_layers():
-            return linear(self.head, normed.to(execution_device(self.head)), ledger)
+            return _scaled(linear(linear_head, normed.to(execution_device(linear_head)), ledger), scale)
 
     @contextmanager
     def _naming_layers(self) -> Iterator[None]:
@@ -199,40 +223,37 @@ class Network:
     def _name_of(self, module: nn.Module) -> str:
         return next((name for name, found in self.model.named_modules() if found is module), "a layer")
 
-    def _check_parts(self) -> None:
-        """Refuse modules in the place of norms and mixers that do not hold what the rules read.
+    def _check_whole(self) -> None:
+        """Refuse weights that are sharded over processes.
 
         Raises:
-            UnknownArchitectureError: names the module.
+            UnknownArchitectureError: they are.
         """
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
         if several and any(hasattr(parameter, "full_tensor") for parameter in self.model.parameters()):
             raise UnknownArchitectureError(f"The weights of this {type(self.model).__name__} are {SHARDED}")
-        for parts, wanted in (([*self.norms, self.final_norm], NORM_PARTS), (self.mixers, MIXER_PARTS)):
-            for part in parts:
-                missing = [name for name in wanted if not hasattr(part, name)]
-                if missing:
-                    raise UnknownArchitectureError(
-                        f"{self._name_of(part)} is a {type(part).__name__} without {missing}, which no rule of "
-                        f"{self.family.model_type!r} describes. Merge adapters into the model first "
-                        "(model.merge_and_unload()), or put the original module back."
-                    )
 
     def _family(self, families: dict[str, Family]) -> Family:
         model_type = getattr(getattr(self.model, "config", None), "model_type", None)
         family = families.get(model_type or "")
-        if family is None or not hasattr(self.model, family.backbone):
+        if family is None:
             raise UnknownArchitectureError(_unknown(self.model, model_type, families))
         return family
 
-    def _head(self) -> nn.Module:
-        heads: list[nn.Module] = [getattr(self.model, name) for name in self.family.heads if hasattr(self.model, name)]
-        if len(heads) != 1:
+    def _linear_head(self) -> nn.Module:
+        heads: list[nn.Module] = [getattr(self.model, name) for name in HEADS if hasattr(self.model, name)]
+        if not heads:
             raise UnknownArchitectureError(
-                f"{type(self.model).__name__} has no head to explain: expected one of {list(self.family.heads)}. "
-                "Load the model with its language-model or sequence-classification class."
+                f"{type(self.model).__name__} has no head, so there is no prediction to explain. Load its checkpoint "
+                "with AutoMambaLRPForCausalLM or AutoMambaLRPForSequenceClassification."
             )
+        if len(heads) > 1:
+            raise UnknownArchitectureError(f"{type(self.model).__name__} has several heads: {list(HEADS)}.")
         return heads[0]
+
+
+def _scaled(x: Tensor, factor: float) -> Tensor:
+    return x if factor == 1 else x * factor
 
 
 def base_model(model: nn.Module) -> nn.Module:
@@ -253,11 +274,6 @@ def _unknown(model: Any, model_type: str | None, families: dict[str, Family]) ->
         return f"The weights in a {name} are {SHARDED}"
     if isinstance(getattr(model, "module", None), nn.Module):
         return f"{name} wraps a model: pass its .module. (Known model types: {sorted(families)}.)"
-    if model_type in families:
-        return (
-            f"{name} has no head, so there is no prediction to explain. Load its checkpoint with "
-            "AutoMambaLRPForCausalLM or AutoMambaLRPForSequenceClassification."
-        )
     return (
         f"No rules for {name} (model_type {model_type!r}). Known model types with a language-model or classification "
         f"head: {sorted(families)}. Nothing was explained; a new family is a table in hf_mambalrp/families/."

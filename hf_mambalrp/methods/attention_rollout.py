@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from hf_mambalrp.attention import weighted_rows
 from hf_mambalrp.methods.engine import Problem, Relevance, padding
 from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
 
@@ -24,7 +23,7 @@ def attention_rollout(problem: Problem) -> Relevance:
         logits, score = scored(problem, streams[-1])
 
         def step(layer: int, row: Tensor) -> Tensor:
-            read = weighted_rows(problem.network.signals(layer, streams[layer], padding(problem)), row)
-            return row + read.to(row)
+            mixings = problem.network.mixings(layer, streams[layer], padding(problem))
+            return row + sum(mixing.weighted_rows(row).to(row) for mixing in mixings)
 
         return unconserving(roll_out(problem, step), logits, score)

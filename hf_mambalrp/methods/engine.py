@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from hf_mambalrp.errors import ConservationError, NonFiniteRelevanceError, OptionError
 from hf_mambalrp.families import Network
-from hf_mambalrp.families.base import State
+from hf_mambalrp.families.base import State, Step
 from hf_mambalrp.methods.memory import LARGE, out_of_memory, release_free_memory
 from hf_mambalrp.rules import NO_RULES, Rules
 from hf_mambalrp.rules.biases import BiasLedger
@@ -154,13 +154,14 @@ def run_blocks(
     problem: Problem, rules: Rules, embeddings: Tensor, mask: Tensor | None, states: list[State], releases: bool = False
 ) -> Run:
     """Forward through every block, with its graph, from states before the first position."""
-    hidden = embeddings.detach().requires_grad_(torch.is_grad_enabled())
+    network, hidden = problem.network, embeddings.detach().requires_grad_(torch.is_grad_enabled())
     run = Run(states, [hidden], [], BiasLedger(len(hidden)))
-    for layer, state in enumerate(states):
-        hidden, state_out = problem.network.block(layer, hidden, mask, state, rules, run.ledger, problem.backend)
-        run.states_out.append(state_out)
+    step = Step(rules, run.ledger, mask, problem.backend, embeddings=hidden)
+    for layer, of_layer in enumerate(network.states_of(states)):
+        hidden, states_out = network.layer(layer, hidden, of_layer, step)
+        run.states_out += states_out
         run.ledger.end_block()
-        if problem.layers or layer == len(states) - 1:
+        if problem.layers or layer == len(network.layers) - 1:
             run.streams.append(hidden)
         if releases:
             release_free_memory()
@@ -228,7 +229,7 @@ class Forward:
         )
         due = (logits.detach() * grad_logits).sum((1, 2)).cpu()
         biases = head_ledger.absorbed(head_biases)
-        by_layer = biases.expand(len(self.borders[0]) + 1, -1)
+        by_layer = biases.expand(len(network.layers) + 1, -1)
 
         adjoints: list[State] | None = None
         by_chunk: list[Tensor] = []

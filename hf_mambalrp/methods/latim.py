@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hf_mambalrp.attention import Signals, every_row, gains_of, unified_channels
+from hf_mambalrp.attention import Mixing, unified_channels
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.methods.engine import Problem, Relevance, padding
-from hf_mambalrp.methods.rolled_out import out_projection, residual_streams, roll_out, scored, unconserving
+from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
 
 Aggregation = Literal["alti", "norm"]
 
@@ -76,29 +76,29 @@ def token_parts(problem: Problem, layer: int, hidden: Tensor, row: Tensor) -> It
     Yields the block and its parts (B, R, L, D), zero where j > i and on padding.
     """
     mask = padding(problem)
-    s = problem.network.signals(layer, hidden, mask)
+    (s,) = problem.network.mixings(layer, hidden, mask)
     hidden = hidden.to(s.x)
     mask = None if mask is None else mask.to(s.x)
     tokens = hidden if mask is None else hidden * mask
     content = s.x if mask is None else s.x * mask
     for block in blocks_of(s, row):
         at = slice(block.start, block.stop)
-        through = mixing(s, mask, block)  # (B, E, R, L)
-        parts = out_projection(problem, layer, through.permute(0, 2, 3, 1) * content[:, None])
+        through = mixed(s, mask, block)  # (B, E, R, L)
+        parts = s.out(through.permute(0, 2, 3, 1) * content[:, None])
         if mask is not None:
             parts *= mask[:, at, None]
         parts.diagonal(block.start, 1, 2).add_(tokens[:, at].transpose(1, 2))
         yield at, parts
 
 
-def mixing(s: Signals, mask: Tensor | None, rows: range) -> Tensor:
+def mixed(s: Mixing, mask: Tensor | None, rows: range) -> Tensor:
     """H with the skip in it, from the convolution's input to that of out_proj. Shape: (B, E, R, L)."""
-    alpha = every_row(s, rows)
+    alpha = s.every_channel(rows)
     alpha.diagonal(rows.start, 2, 3).add_(s.D[:, None])
-    return pad(unified_channels(alpha, gains_of(s, mask), rows), (0, s.x.shape[1] - rows.stop))
+    return pad(unified_channels(alpha, s.gains(mask), rows), (0, s.x.shape[1] - rows.stop))
 
 
-def blocks_of(s: Signals, row: Tensor) -> list[range]:
+def blocks_of(s: Mixing, row: Tensor) -> list[range]:
     """Blocks of rows whose parts fit the memory, without those that count for nothing."""
     batch, length, inner = s.x.shape
     size = max(1, PART_ELEMENTS // (batch * length * inner))

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from hf_mambalrp.attention import attention_matrix
 from hf_mambalrp.methods.engine import Problem, Relevance, padding
-from hf_mambalrp.methods.rolled_out import out_projection, residual_streams, roll_out, scored, unconserving
+from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
 
 MATRIX_ELEMENTS = 2**24
 """Of a block of query rows (B, R, L)."""
@@ -32,9 +32,9 @@ def mamba_attribution(problem: Problem) -> Relevance:
     streams = [stream.detach() for stream in streams]
 
     def step(layer: int, row: Tensor) -> Tensor:
-        signals = problem.network.signals(layer, streams[layer], padding(problem))
-        gated = torch.zeros_like(signals.x).requires_grad_()  # out_proj is linear: anywhere will do
-        projected = out_projection(problem, layer, gated)
+        (mixing,) = problem.network.mixings(layer, streams[layer], padding(problem))
+        gated = torch.zeros_like(mixing.x).requires_grad_()  # the projection is linear: anywhere will do
+        projected = mixing.out(gated)
         (gradient,) = torch.autograd.grad(projected, gated, to_streams[layer].to(projected))
         weights = gradient.mean(-1)  # (B, L)
         found, row, mask = row.clone(), row.to(weights), padding(problem)
@@ -47,7 +47,7 @@ def mamba_attribution(problem: Problem) -> Relevance:
                 at = slice(start, block.stop)
                 if bool((row[:, at] == 0).all()):
                     continue
-                mean = attention_matrix(signals, mask, block, "mean", "raw")
+                mean = attention_matrix(mixing, mask, block, "mean", "raw")
                 found += torch.einsum("bi,bij->bj", row[:, at], (weights[:, at, None] * mean).relu_()).to(found)
         return found
 

@@ -10,7 +10,6 @@ from hf_mambalrp.errors import NonFiniteRelevanceError
 from hf_mambalrp.methods.engine import Problem, Relevance, padding, progress, run_blocks
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.rules.biases import BiasLedger
-from hf_mambalrp.rules.linear import linear
 
 
 def residual_streams(problem: Problem) -> list[Tensor]:
@@ -53,13 +52,3 @@ def unconserving(tokens: Tensor, logits: Tensor, score: Tensor) -> Relevance:
     """The result of a method whose relevance is no part of the score: there is nothing for biases to absorb."""
     score = score.detach().cpu().float()
     return Relevance(tokens.detach().cpu().float(), score, torch.zeros_like(score), None, logits.detach().cpu())
-
-
-def out_projection(problem: Problem, layer: int, signal: Tensor) -> Tensor:
-    """out_proj of a layer without its bias. Shape: (..., E) -> (..., D)."""
-    mixer = getattr(problem.network.layers[layer], problem.network.family.block_mixer)
-    rows = signal.reshape(1, -1, signal.shape[-1])
-    ledger = BiasLedger(1)
-    bias = linear(mixer.out_proj, torch.zeros_like(rows[:, :1]), ledger)
-    projected: Tensor = (linear(mixer.out_proj, rows, ledger) - bias).view(*signal.shape[:-1], -1)
-    return projected

@@ -1,19 +1,48 @@
-"""What every op shares: a table of backends, what each supports, and the choice among them."""
+"""What every op shares: a table of backends, what each declines, and the choice among them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
-from torch import Tensor
+import torch
 
 from hf_mambalrp.errors import BackendError
+from hf_mambalrp.ops.gpu import triton_declines
+from hf_mambalrp.rules import MAMBALRP, Rules
 
-Scan = Callable[..., tuple[Tensor, Tensor]]
+Arguments = tuple[Any, ...]
 
 
-def never(arguments: tuple[Tensor, ...]) -> None:
+def never(arguments: Arguments) -> None:
     """For a backend that declines nothing."""
+
+
+def kernels_decline(device: torch.device, dtype: torch.dtype, rules: Rules) -> str | None:
+    """Why Triton kernels, which have MambaLRP's rules built in, cannot run here; None where they can.
+
+    Rules change the backward alone, so without a graph they serve all of them.
+    """
+    if rules != MAMBALRP and torch.is_grad_enabled():
+        return "its kernels are method='mambalrp'; other methods need backend='chunked'"
+    return triton_declines(device, dtype)
+
+
+def triton_of(arguments: Arguments) -> str | None:
+    """:func:`kernels_decline` for the arguments of an op, the signal first and the rules last."""
+    signal, *_, rules = arguments
+    return kernels_decline(signal.device, signal.dtype, rules)
+
+
+def mamba_ssm_of(arguments: Arguments) -> str | None:
+    """Why kernels of the package mamba_ssm, with ours around them, cannot run on these arguments."""
+    device = arguments[0].device
+    if find_spec("mamba_ssm") is None:
+        return "mamba_ssm is not installed: pip install 'hf_mambalrp[cuda]'"
+    if device.type != "cuda":
+        return f"its kernels need a CUDA GPU and the model is on {device}: use backend='auto'"
+    return triton_of(arguments)
 
 
 @dataclass(frozen=True)
@@ -23,17 +52,17 @@ class Backend:
     module: str
     """Full name."""
     function: str
-    declines: Callable[[tuple[Any, ...]], str | None] = never
-    """Why it cannot run on these arguments, or None."""
+    declines: Callable[[Arguments], str | None] = never
+    """Says why it cannot run on these arguments; None where it can."""
 
     @property
-    def scan(self) -> Scan:
+    def call(self) -> Callable[..., Any]:
         """The implementation."""
-        found: Scan = getattr(import_module(self.module), self.function)
+        found: Callable[..., Any] = getattr(import_module(self.module), self.function)
         return found
 
 
-def chosen(backends: Mapping[str, Backend], name: str, arguments: tuple[Any, ...]) -> Scan:
+def chosen(backends: Mapping[str, Backend], name: str, arguments: Arguments) -> Callable[..., Any]:
     """The backend called ``name``.
 
     Raises:
@@ -44,4 +73,19 @@ def chosen(backends: Mapping[str, Backend], name: str, arguments: tuple[Any, ...
     reason = backends[name].declines(arguments)
     if reason is not None:
         raise BackendError(f"backend={name!r} cannot run here: {reason}.")
-    return backends[name].scan
+    return backends[name].call
+
+
+def elementwise(op: str) -> dict[str, Backend]:
+    """The table of an op that has one implementation beside its reference and its Triton kernel.
+
+    Its names are those of all scans, so that one name chooses every op of a part.
+    """
+    module = f"hf_mambalrp.ops.{op}"
+    torch_backend = Backend(f"{module}.chunked", f"{op}_chunked")
+    return {
+        "reference": Backend(f"{module}.reference", f"{op}_reference"),
+        **dict.fromkeys(("auto", "chunked", "compiled"), torch_backend),
+        "triton": Backend(f"{module}.triton", f"{op}_triton", triton_of),
+        "mamba_ssm": Backend(f"{module}.triton", f"{op}_triton", mamba_ssm_of),
+    }

@@ -43,12 +43,14 @@ class _LinearMap(torch.autograd.Function):
         return grad @ ctx.weight(grad.dtype), None
 
 
-def linear(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
+def linear(module: nn.Module, x: Tensor, ledger: BiasLedger | None = None) -> Tensor:
     """LRP-0 through a linear layer. Shape: (B, L, F_in) -> (B, L, F_out).
 
     A plain ``nn.Linear`` is applied by its weight, a quantised layer by the weight that it stands for. Anything else in
     its place (LoRA, a layer with hooks) is called as it is, in evaluation mode, so that the model's own forward is what
     is explained.
+
+    Without a ledger the layer is on no content path, so its bias is not recorded.
 
     Raises:
         NoGradient: a layer that is called, and whose output does not depend on its input through differentiable
@@ -60,11 +62,11 @@ def linear(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
         if bias is None:
             return y
         with align_module_device(module):
-            return y + ledger.enter(bias, x.dtype)
+            return y + (constant(bias, x.dtype) if ledger is None else ledger.enter(bias, x.dtype))
     return _called(module, x, ledger)
 
 
-def _called(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
+def _called(module: nn.Module, x: Tensor, ledger: BiasLedger | None) -> Tensor:
     """An affine layer of unknown parts, y = W x + c: of zeros it returns c, the biases of all its parts together."""
     own = getattr(module, "weight", None)
     dtype = own.dtype if isinstance(own, Tensor) and own.is_floating_point() else x.dtype
@@ -72,15 +74,21 @@ def _called(module: nn.Module, x: Tensor, ledger: BiasLedger) -> Tensor:
     if not (torch.is_grad_enabled() and x.requires_grad):
         plain: Tensor = layer(x.to(dtype)).to(x.dtype)
         return plain
-    # A hook may treat positions differently, adapters do not.
-    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
-    with torch.no_grad():
-        biases = layer(torch.zeros_like(x, dtype=dtype) if hooked else x.new_zeros(1, 1, x.shape[-1], dtype=dtype))
+    recorded = None if ledger is None else ledger.enter(_biases_of(module, layer, x, dtype), x.dtype)
     y: Tensor = layer(x.to(dtype)).to(x.dtype)
     if not y.requires_grad:
         raise NoGradient(module)
-    recorded = ledger.enter(biases.nan_to_num(0.0, 0.0, 0.0), x.dtype)
-    return y + (recorded - recorded.detach())  # adds zero: the layer has added its biases already
+    return y if recorded is None else y + (recorded - recorded.detach())  # zero: the layer has added its biases already
+
+
+def _biases_of(module: nn.Module, layer: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """What the layer returns of zeros: (1, 1, F_out), or (B, L, F_out) of one with hooks, which may read positions."""
+    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    with torch.no_grad():
+        biases: Tensor = layer(
+            torch.zeros_like(x, dtype=dtype) if hooked else x.new_zeros(1, 1, x.shape[-1], dtype=dtype)
+        )
+    return biases.nan_to_num(0.0, 0.0, 0.0)
 
 
 def linear_parts(module: Any, x: Tensor, sizes: Sequence[int], ledger: BiasLedger) -> list[Tensor]:
@@ -101,6 +109,17 @@ def linear_parts(module: Any, x: Tensor, sizes: Sequence[int], ledger: BiasLedge
         return [y + ledger.enter(bias, x.dtype) for y, bias in zip(outputs, biases, strict=True)]
 
 
+def linear_without_bias(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A linear layer without its bias, as a function. Shape: (..., F_in) -> (..., F_out)."""
+
+    def product(x: Tensor) -> Tensor:
+        rows = x.reshape(1, -1, x.shape[-1])
+        found: Tensor = linear(module, rows) - linear(module, torch.zeros_like(rows[:, :1]))
+        return found.view(*x.shape[:-1], -1)
+
+    return product
+
+
 def _weight(module: Any, rows: slice = slice(None)) -> Weight:
     """Rows of the weight, read each time they are used: an offloaded one is on its device no longer than that."""
 
@@ -117,51 +136,3 @@ def is_plain(module: nn.Module) -> bool:
     return (type(module) is nn.Linear or is_quantised(module)) and not (
         module._forward_hooks or module._forward_pre_hooks or replaced
     )
-
-
-class _CausalConvolution(torch.autograd.Function):
-    """y_t = sum_k w_k x_{t-K+1+k} + b per channel, over x preceded by its K - 1 earlier inputs."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, earlier: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
-        length, kept = x.shape[1], weight.shape[-1] - 1
-        y = torch.addcmul(bias, x, weight[:, kept])
-        for k in range(kept):
-            back = kept - k  # tap k reads `back` positions earlier: from x, and for the first ones from before x
-            y[:, back:].addcmul_(x[:, : max(0, length - back)], weight[:, k])
-            y[:, :back].addcmul_(earlier[:, k : k + length], weight[:, k])
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
-        (weight,) = ctx.saved_tensors
-        length, kept = grad.shape[1], weight.shape[-1] - 1
-        grad_x, grad_earlier = grad * weight[:, kept], grad.new_zeros(grad.shape[0], kept, grad.shape[2])
-        for k in range(kept):
-            back = kept - k
-            grad_x[:, : max(0, length - back)].addcmul_(grad[:, back:], weight[:, k])
-            grad_earlier[:, k : k + length].addcmul_(grad[:, :back], weight[:, k])
-        return grad_x, grad_earlier, None, grad.sum(1, keepdim=True)
-
-
-def causal_convolution(
-    module: nn.Conv1d, x: Tensor, earlier: Tensor, ledger: BiasLedger, channels: slice = slice(None)
-) -> tuple[Tensor, Tensor]:
-    """LRP-0 through the depthwise causal convolution.
-
-    Args:
-        module: ``nn.Conv1d`` with one filter of width K for each channel.
-        x: (B, L, E).
-        earlier: (B, K - 1, E), the inputs before the first position; zeros at the start of a text.
-        ledger: where the bias is recorded.
-        channels: those of the module that ``x`` holds, E of them.
-
-    Returns:
-        The convolution (B, L, E) and the last K - 1 inputs (B, K - 1, E), which the next chunk starts from.
-    """
-    weight = constant(module.weight, x.dtype)[channels, 0]
-    bias = x.new_zeros(()) if module.bias is None else ledger.enter(module.bias[channels], x.dtype)
-    y: Tensor = _CausalConvolution.apply(x, earlier, weight, bias)
-    kept = weight.shape[-1] - 1
-    return y, torch.cat([earlier, x[:, -kept:]], 1)[:, -kept:] if kept else earlier

@@ -5,6 +5,7 @@ NaN, so that an element that is not written, or one that is read past an end, sh
 """
 
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -14,8 +15,18 @@ if sys.platform != "linux":  # where it has to be installed
 
 from torch.nn import functional as F
 
-from hf_mambalrp.ops.fused import reference, triton
-from hf_mambalrp.ops.fused.triton import conv_silu
+from hf_mambalrp.ops.conv_silu import conv_silu
+from hf_mambalrp.ops.conv_silu import triton as conv_kernels
+from hf_mambalrp.ops.gated_norm import gated_norm
+from hf_mambalrp.ops.norm import norm
+from hf_mambalrp.rules import MAMBALRP
+
+conv_silu_reference, norm_reference, gated_norm_reference = (
+    partial(op, rules=MAMBALRP, backend="reference") for op in (conv_silu, norm, gated_norm)
+)
+conv_silu_triton, norm_triton, gated_norm_triton = (
+    partial(op, rules=MAMBALRP, backend="triton") for op in (conv_silu, norm, gated_norm)
+)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RELATIVE = {torch.float32: 2e-6, torch.bfloat16: 6e-3}
@@ -78,7 +89,7 @@ def test_conv_silu_is_lrp_0_then_identity(width):
     x, earlier, weight = random(2, 5, 3), random(2, width - 1, 3, seed=1), random(3, width, seed=2)
     bias, mask, gu = random(2, 1, 3, seed=3), torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]), random(2, 5, 3, seed=4)
     signals = [value.requires_grad_() for value in (x, bias, earlier)]
-    u = reference.conv_silu_reference(x, weight, bias, earlier, mask)
+    u = conv_silu_reference(x, weight, bias, earlier, mask)
     c = F.conv1d(torch.cat([earlier, x], 1).mT, weight[:, None], groups=3).mT + bias
     torch.testing.assert_close(u, F.silu(c) * mask[..., None])
     found = torch.autograd.grad(u, signals, gu)
@@ -91,7 +102,7 @@ def test_conv_silu_is_lrp_0_then_identity(width):
 def test_norm_keeps_its_normaliser_constant():
     """gx = gy r w."""
     x, weight, gy = random(2, 3, 5).requires_grad_(), random(5, seed=1), random(2, 3, 5, seed=2)
-    y = reference.norm_reference(x, weight, 0.01, torch.float64)
+    y = norm_reference(x, weight, 0.01, torch.float64)
     torch.testing.assert_close(y, F.rms_norm(x, (5,), weight, 0.01))
     r = ((x**2).mean(-1, keepdim=True) + 0.01).rsqrt()
     torch.testing.assert_close(torch.autograd.grad(y, x, gy)[0], gy * r * weight)
@@ -102,7 +113,7 @@ def test_gated_norm_is_the_gate_then_the_norm_of_each_group(size):
     """gp = go r w, gy = gp silu(z) / 2, gz = gp y sigmoid(z) / 2, gx = D gy."""
     y, z, x = (random(2, 3, 6, seed=seed).requires_grad_() for seed in range(3))
     D, weight, go = random(2, seed=3), random(6, seed=4), random(2, 3, 6, seed=5)
-    o = reference.gated_norm_reference(y, z, weight, 0.01, size, (x, D))
+    o = gated_norm_reference(y, z, weight, 0.01, size, (x, D))
     total = y + x * D.repeat_interleave(3)
     p = total * F.silu(z)
     r = ((p.unflatten(-1, (-1, size)) ** 2).mean(-1) + 0.01).rsqrt().repeat_interleave(size, -1)
@@ -120,9 +131,9 @@ def test_gated_norm_is_the_gate_then_the_norm_of_each_group(size):
 def tiling(request, monkeypatch):
     """The small one takes several blocks, several runs a program and a last program with fewer of them."""
     steps, block, runs = request.param
-    programs = conv_silu.Tiling().programs if runs == 1 else 1
+    programs = conv_kernels.Tiling().programs if runs == 1 else 1
     for name in ("FORWARD", "BACKWARD"):
-        monkeypatch.setattr(conv_silu, name, conv_silu.Tiling(steps, block, 1, programs, runs))
+        monkeypatch.setattr(conv_kernels, name, conv_kernels.Tiling(steps, block, 1, programs, runs))
 
 
 def conv_silu_case(batch, length, channels, width, dtype):
@@ -146,10 +157,10 @@ def test_conv_silu(length, channels, width, dtype, tiling, poisoned):
     weight = weight.to(dtype)
 
     def kernel(x, bias, earlier):
-        return triton.conv_silu_triton(x, on_device(weight), bias, earlier)
+        return conv_silu_triton(x, on_device(weight), bias, earlier)
 
     def twin(x, bias, earlier):
-        return reference.conv_silu_reference(x, wide(weight), bias, earlier)
+        return conv_silu_reference(x, wide(weight), bias, earlier)
 
     check(kernel, twin, signals, [random(2, length, channels, seed=4, dtype=dtype)])
 
@@ -163,10 +174,10 @@ def test_conv_silu_with_a_mask(dtype, shape, poisoned):
     mask = torch.tensor([[1, 1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1, 1]]).to(dtype).view(shape)
 
     def kernel(x, bias, earlier):
-        return triton.conv_silu_triton(x, weight.float().to(DEVICE), bias, earlier, mask.to(DEVICE))
+        return conv_silu_triton(x, weight.float().to(DEVICE), bias, earlier, mask.to(DEVICE))
 
     def twin(x, bias, earlier):
-        return reference.conv_silu_reference(x, weight.float().double(), bias, earlier, mask)
+        return conv_silu_reference(x, weight.float().double(), bias, earlier, mask)
 
     check(kernel, twin, signals, [random(2, 7, 5, seed=4)])
 
@@ -177,12 +188,12 @@ def test_conv_silu_computes_only_the_gradients_that_are_needed(poisoned):
     for needed in [(x,), (bias,), (earlier,), (x, earlier)]:
         for signal in (x, bias, earlier):
             signal.requires_grad_(any(signal is one for one in needed))
-        found = torch.autograd.grad(triton.conv_silu_triton(x, weight, bias, earlier).sum(), needed)
-        wanted = torch.autograd.grad(reference.conv_silu_reference(x, weight, bias, earlier).sum(), needed)
+        found = torch.autograd.grad(conv_silu_triton(x, weight, bias, earlier).sum(), needed)
+        wanted = torch.autograd.grad(conv_silu_reference(x, weight, bias, earlier).sum(), needed)
         torch.testing.assert_close(found, wanted)
     x.requires_grad_()
-    found = torch.autograd.grad(triton.conv_silu_triton(x, weight, None, earlier).sum(), x)
-    wanted = torch.autograd.grad(reference.conv_silu_reference(x, weight, None, earlier).sum(), x)
+    found = torch.autograd.grad(conv_silu_triton(x, weight, None, earlier).sum(), x)
+    wanted = torch.autograd.grad(conv_silu_reference(x, weight, None, earlier).sum(), x)
     torch.testing.assert_close(found, wanted)
 
 
@@ -191,7 +202,7 @@ def test_conv_silu_at_extreme_values(poisoned):
     """The sigmoid is exact at both ends: no overflow, no ratio."""
     x = torch.tensor([0.0, -1e4, 1e4, -100.0, 1e-30], device=DEVICE).view(1, 1, 5).requires_grad_()
     one, nothing = torch.ones(5, 1, device=DEVICE), torch.empty(1, 0, 5, device=DEVICE)
-    u = triton.conv_silu_triton(x, one, None, nothing)
+    u = conv_silu_triton(x, one, None, nothing)
     torch.testing.assert_close(u.flatten().cpu(), torch.tensor([0.0, 0.0, 1e4, 0.0, 5e-31]), rtol=1e-6, atol=1e-36)
     (gradient,) = torch.autograd.grad(u.sum(), x)
     torch.testing.assert_close(gradient.flatten().cpu(), torch.tensor([0.5, 0.0, 1.0, 0.0, 0.5]))
@@ -203,8 +214,8 @@ def test_conv_silu_at_extreme_values(poisoned):
 def test_norm(shape, dtype, out_dtype, poisoned):
     weight = random(shape[-1], seed=1, dtype=dtype)
     check(
-        lambda x: triton.norm_triton(x, on_device(weight), 0.01, out_dtype),
-        lambda x: reference.norm_reference(x, wide(weight), 0.01, torch.float64),
+        lambda x: norm_triton(x, on_device(weight), 0.01, out_dtype),
+        lambda x: norm_reference(x, wide(weight), 0.01, torch.float64),
         [random(*shape, dtype=dtype)],
         [random(*shape, seed=2, dtype=out_dtype)],
     )
@@ -215,8 +226,8 @@ def test_norm(shape, dtype, out_dtype, poisoned):
 def test_gated_norm(channels, size, dtype, poisoned):
     weight = random(channels, seed=1, dtype=dtype)
     check(
-        lambda y, z: triton.gated_norm_triton(y, z, on_device(weight), 0.01, size),
-        lambda y, z: reference.gated_norm_reference(y, z, wide(weight), 0.01, size),
+        lambda y, z: gated_norm_triton(y, z, on_device(weight), 0.01, size),
+        lambda y, z: gated_norm_reference(y, z, wide(weight), 0.01, size),
         [random(2, 3, channels, seed=seed, dtype=dtype) for seed in (2, 3)],
         [random(2, 3, channels, seed=4, dtype=dtype)],
     )
@@ -227,8 +238,8 @@ def test_gated_norm(channels, size, dtype, poisoned):
 def test_gated_norm_with_the_skip(channels, size, heads, dtype, poisoned):
     weight, D = random(channels, seed=1, dtype=dtype), random(heads, seed=5, dtype=torch.float32)
     check(
-        lambda y, z, x: triton.gated_norm_triton(y, z, on_device(weight), 0.01, size, (x, on_device(D))),
-        lambda y, z, x: reference.gated_norm_reference(y, z, wide(weight), 0.01, size, (x, wide(D))),
+        lambda y, z, x: gated_norm_triton(y, z, on_device(weight), 0.01, size, (x, on_device(D))),
+        lambda y, z, x: gated_norm_reference(y, z, wide(weight), 0.01, size, (x, wide(D))),
         [random(2, 3, channels, seed=seed, dtype=dtype) for seed in (2, 3, 4)],
         [random(2, 3, channels, seed=6, dtype=dtype)],
     )
@@ -238,14 +249,14 @@ def test_an_expanded_gradient_is_read_as_it_is(poisoned):
     """What ``sum().backward()`` sends: strides of zero."""
     y, z = (random(2, 3, 4, seed=seed, dtype=torch.float32).to(DEVICE).requires_grad_() for seed in range(2))
     rest = (torch.ones(4, device=DEVICE), 0.01, 4)
-    found = torch.autograd.grad(triton.gated_norm_triton(y, z, *rest).sum(), (y, z))
-    wanted = torch.autograd.grad(reference.gated_norm_reference(y, z, *rest).sum(), (y, z))
+    found = torch.autograd.grad(gated_norm_triton(y, z, *rest).sum(), (y, z))
+    wanted = torch.autograd.grad(gated_norm_reference(y, z, *rest).sum(), (y, z))
     torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_no_rows(rows, poisoned):
     x, weight = torch.ones(rows, 3, 4, device=DEVICE)[:, :0], torch.ones(4, device=DEVICE)
-    assert triton.norm_triton(x, weight, 0.01, x.dtype).shape == x.shape
-    assert triton.gated_norm_triton(x, x, weight, 0.01, 2).shape == x.shape
-    assert triton.conv_silu_triton(x, weight[:, None], None, x).shape == x.shape
+    assert norm_triton(x, weight, 0.01, x.dtype).shape == x.shape
+    assert gated_norm_triton(x, x, weight, 0.01, 2).shape == x.shape
+    assert conv_silu_triton(x, weight[:, None], None, x).shape == x.shape

@@ -8,14 +8,23 @@ import torch
 if sys.platform != "linux":  # where it has to be installed
     pytest.skip("triton is built for Linux only", allow_module_level=True)
 
+from hf_mambalrp.ops.gated_scan import gated_scan
 from hf_mambalrp.ops.gated_scan import triton as kernels
-from hf_mambalrp.ops.gated_scan.reference import gated_scan_reference
+from hf_mambalrp.rules import MAMBALRP
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in exp2:RuntimeWarning")  # sigmoid(-90)
 RELATIVE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 NAMES = ("p", "last state", "gradient of u", "gradient of z", "gradient of the initial state")
 ONE_CHUNK, MANY_CHUNKS = kernels.Config(), kernels.Config(states=4, unroll=2, warps=10**6, shortest=2)
+
+
+def gated_scan_reference(u, delta, *rest):
+    return gated_scan(u, lambda: delta, *rest, rules=MAMBALRP, backend="reference")
+
+
+def gated_scan_triton(u, delta, *rest):
+    return gated_scan(u, lambda: delta, *rest, rules=MAMBALRP, backend="triton")
 
 
 def inputs(batch=1, length=5, channels=5, states=2, dtype=torch.float32, seed=0):
@@ -93,7 +102,7 @@ def test_the_reference_equals_the_loop():
 def test_outputs_and_gradients_equal_the_loop(shape, config):
     arguments = inputs(*shape)
     given = cotangents(arguments)
-    found = run(kernels.gated_scan_triton, arguments, *given)
+    found = run(gated_scan_triton, arguments, *given)
     assert [value.dtype for value in found] == [torch.float32] * 5
     assert_close(found, loop(*arguments, *given), torch.float32)
 
@@ -102,7 +111,7 @@ def test_outputs_and_gradients_equal_the_loop(shape, config):
 def test_half_precision_differs_by_the_rounding_of_what_is_stored(dtype, many_chunks):
     arguments = inputs(dtype=dtype)
     given = cotangents(arguments)
-    p, last, gu, gz, G = run(kernels.gated_scan_triton, arguments, *given)
+    p, last, gu, gz, G = run(gated_scan_triton, arguments, *given)
     assert (p.dtype, last.dtype, gu.dtype, gz.dtype, G.dtype) == (dtype, torch.float32, dtype, dtype, torch.float32)
     assert_close((p, last, gu, gz, G), loop(*arguments, *given), dtype)
     reference = run(gated_scan_reference, arguments, *given)
@@ -118,7 +127,7 @@ def test_step_sizes_from_nothing_to_thirty(config):
     arguments[2][:, 0] = 90
     arguments[2][:, 1] = -90
     given = cotangents(arguments)
-    found, expected = run(kernels.gated_scan_triton, arguments, *given), loop(*arguments, *given)
+    found, expected = run(gated_scan_triton, arguments, *given), loop(*arguments, *given)
     assert all(value.isfinite().all() for value in found)
     assert_close(found, expected, torch.float32)
 
@@ -128,14 +137,12 @@ def test_states_hand_over(many_chunks):
     arguments = inputs()
     u, delta, z, A, B, C, D, bias, initial = arguments
     g, G_last = cotangents(arguments)
-    whole = run(kernels.gated_scan_triton, arguments, g, G_last)
+    whole = run(gated_scan_triton, arguments, g, G_last)
     leaves = u, z, initial = [value.detach().requires_grad_() for value in (u, z, initial)]
-    first, middle = kernels.gated_scan_triton(
+    first, middle = gated_scan_triton(
         u[:, :cut], delta[:, :cut], z[:, :cut], A, B[:, :cut], C[:, :cut], D, bias, initial
     )
-    second, last = kernels.gated_scan_triton(
-        u[:, cut:], delta[:, cut:], z[:, cut:], A, B[:, cut:], C[:, cut:], D, bias, middle
-    )
+    second, last = gated_scan_triton(u[:, cut:], delta[:, cut:], z[:, cut:], A, B[:, cut:], C[:, cut:], D, bias, middle)
     p = torch.cat([first, second], 1)
     pieces = p, last, *torch.autograd.grad((p, last), leaves, (g, G_last))
     assert_close(pieces, [value.double() for value in whole], torch.float32)
@@ -147,7 +154,7 @@ def test_no_states_are_zero_states_and_an_unused_output_has_no_gradient(many_chu
     g, G_last = cotangents(arguments)
     expected = loop(*arguments, g, torch.zeros_like(G_last))
     u, z = (value.detach().requires_grad_() for value in (arguments[0], arguments[2]))
-    p, last = kernels.gated_scan_triton(u, arguments[1], z, *arguments[3:8])
+    p, last = gated_scan_triton(u, arguments[1], z, *arguments[3:8])
     gradients = torch.autograd.grad(p, (u, z), g, retain_graph=True)
     assert_close((p, last, *gradients), expected[:4], torch.float32)
     gu, gz = torch.autograd.grad(last, (u, z), G_last)
@@ -157,7 +164,7 @@ def test_no_states_are_zero_states_and_an_unused_output_has_no_gradient(many_chu
 
 def test_parameters_are_constants():
     arguments = [value.detach().requires_grad_() for value in inputs(1, 2, 3, 2)]
-    p, last = kernels.gated_scan_triton(*arguments)
+    p, last = gated_scan_triton(*arguments)
     gradients = torch.autograd.grad(p.sum() + last.sum(), arguments, allow_unused=True)
     assert [value is not None for value in gradients] == [index in (0, 2, 8) for index in range(9)]
 
@@ -170,7 +177,7 @@ def test_every_element_is_written(many_chunks, monkeypatch):
     torch.use_deterministic_algorithms(True)
     try:
         assert torch.empty(3).isnan().all()
-        found = run(kernels.gated_scan_triton, arguments, *given)
+        found = run(gated_scan_triton, arguments, *given)
     finally:
         torch.use_deterministic_algorithms(False)
     assert_close(found, loop(*arguments, *given), torch.float32)
@@ -181,5 +188,5 @@ def test_any_strides_and_a_given_place_for_the_gradient_of_z():
     g, G_last = cotangents(arguments)
     expected = loop(*arguments, g, G_last)
     arguments[:3] = [value.transpose(1, 2).contiguous().transpose(1, 2) for value in arguments[:3]]
-    turned = run(kernels.gated_scan_triton, arguments, g.transpose(1, 2).contiguous().transpose(1, 2), G_last)
+    turned = run(gated_scan_triton, arguments, g.transpose(1, 2).contiguous().transpose(1, 2), G_last)
     assert_close(turned, expected, torch.float32)

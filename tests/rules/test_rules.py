@@ -4,13 +4,16 @@ import pytest
 import torch
 from torch import nn
 
+from hf_mambalrp.ops.conv_silu.chunked import causal_convolution
+from hf_mambalrp.ops.gated_norm import gated_norm
+from hf_mambalrp.ops.gated_scan import gated_scan
+from hf_mambalrp.ops.ssd_scan import ssd_scan
 from hf_mambalrp.rules import LRP_LN, MAMBALRP, NO_RULES, Rules
 from hf_mambalrp.rules.activation import silu
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.gate import gate
-from hf_mambalrp.rules.linear import causal_convolution, linear
-from hf_mambalrp.rules.norm import gated_rms_norm, rms_norm, weightless_rms_norm
-from hf_mambalrp.rules.ssm import selective_ssm, ssd_ssm
+from hf_mambalrp.rules.linear import linear
+from hf_mambalrp.rules.norm import rms_norm, weightless_rms_norm
 
 
 def random(*shape, seed=0):
@@ -73,15 +76,14 @@ def test_causal_convolution_is_lrp_0(width, length):
     channels = 3
     layer = nn.Conv1d(channels, channels, width, groups=channels, padding=width - 1).double()
     x, earlier = random(2, length, channels).requires_grad_(), random(2, width - 1, channels, seed=1).requires_grad_()
-    ledger, g = BiasLedger(2), random(2, length, channels, seed=2)
-    y, last = causal_convolution(layer, x, earlier, ledger)
+    g, bias = random(2, length, channels, seed=2), layer.bias.detach().expand(2, 1, -1)
+    y = causal_convolution(x, layer.weight.detach()[:, 0], bias, earlier)
     whole = torch.cat([earlier, x], 1)
     expected = torch.zeros_like(y)
     for t in range(length):
         for k in range(width):
             expected[:, t] = expected[:, t] + layer.weight[:, 0, k] * whole[:, t + k]
     torch.testing.assert_close(y, expected + layer.bias)
-    torch.testing.assert_close(last, whole[:, whole.shape[1] - (width - 1) :])
     found = torch.autograd.grad(y, [x, earlier], g)
     wanted = torch.autograd.grad(expected, [x, earlier], g)
     for one, other in zip(found, wanted, strict=True):
@@ -123,36 +125,30 @@ def test_gate_rule_without_the_identity_rule():
 @pytest.mark.parametrize("rules", [MAMBALRP, LRP_LN])
 def test_norm_is_linear_with_its_normaliser_constant(rules):
     """R_i = R_out,i: every unit is only scaled."""
-    layer = norm_layer()
+    weight = random(4, seed=3)
     x, R = random(2, 3, 4).requires_grad_(), random(2, 3, 4, seed=1)
-    y = rms_norm(layer, x, rules)
-    torch.testing.assert_close(y, x / (x.pow(2).mean(-1, keepdim=True) + 0.01).sqrt() * layer.weight)
+    y = rms_norm(x, weight, 0.01, rules)
+    torch.testing.assert_close(y, x / (x.pow(2).mean(-1, keepdim=True) + 0.01).sqrt() * weight)
     torch.testing.assert_close(relevance(y, [x], R)[0], R)
 
 
-def norm_layer(**attributes):
-    layer = nn.Module()
-    layer.weight, layer.variance_epsilon = nn.Parameter(random(4, seed=3)), 0.01
-    for name, value in attributes.items():
-        setattr(layer, name, value)
-    return layer
-
-
-@pytest.mark.parametrize(("attributes", "groups"), [({}, 1), ({"group_size": None}, 1), ({"group_size": 2}, 2)])
-def test_gated_norm_halves_and_then_only_scales_each_group(attributes, groups):
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_gated_norm_halves_and_then_only_scales_each_group(backend, groups):
     """p = y silu(z), o = w p / rms of p's group; R_y = R_z = R_out / 2."""
-    layer = norm_layer(**attributes)
+    weight = random(4, seed=3)
     y, z, R = random(2, 3, 4).requires_grad_(), random(2, 3, 4, seed=1).requires_grad_(), random(2, 3, 4, seed=2)
     p = y * nn.functional.silu(z)
     rms = torch.cat(
         [(part.pow(2).mean(-1, keepdim=True) + 0.01).sqrt().expand_as(part) for part in p.chunk(groups, -1)], -1
     )
-    found = gated_rms_norm(layer, y, z, MAMBALRP)
-    torch.testing.assert_close(found, p / rms * layer.weight)
+    found = gated_norm(y, z, weight, 0.01, 4 // groups, rules=MAMBALRP, backend=backend)
+    torch.testing.assert_close(found, p / rms * weight)
     for one in relevance(found, [y, z], R):
         torch.testing.assert_close(one, R / 2)
-    plain = torch.autograd.grad(p / rms * layer.weight, [y, z], R)
-    torch.testing.assert_close(torch.autograd.grad(gated_rms_norm(layer, y, z, NO_RULES), [y, z], R), plain)
+    plain = torch.autograd.grad(p / rms * weight, [y, z], R)
+    without = gated_norm(y, z, weight, 0.01, 4 // groups, rules=NO_RULES, backend=backend)
+    torch.testing.assert_close(torch.autograd.grad(without, [y, z], R), plain)
 
 
 def test_norm_without_weights():
@@ -164,14 +160,18 @@ def test_norm_without_weights():
     torch.testing.assert_close(torch.autograd.grad(weightless_rms_norm(x, 0.01, NO_RULES), [x], R), plain)
 
 
-def test_ssm_rule_holds_its_parameters_constant():
+@pytest.mark.parametrize("backend", ["reference", "chunked", "auto"])
+def test_ssm_rule_holds_its_parameters_constant(backend):
     """R_j = sum_i alpha_ij u_j g_i with alpha_ij = C_i prod_{k=j+1..i} exp(dt_k A) dt_j B_j (hidden attention)."""
     L, E, N = 6, 3, 2
     u, dt = random(1, L, E).requires_grad_(), random(1, L, E, seed=1).exp()
     A, B, C, g = -random(E, N, seed=2).exp(), random(1, L, N, seed=3), random(1, L, N, seed=4), random(1, L, E, seed=5)
     h0 = torch.zeros(1, E, N, dtype=u.dtype)
-    parameters = [value.requires_grad_() for value in (dt, B, C)]
-    y, _ = selective_ssm(u, dt, A, B, C, h0, MAMBALRP, "auto")
+    parameters = [delta, B, C] = [value.requires_grad_() for value in (dt.expm1().log(), B, C)]  # softplus(delta) = dt
+    none, wide_open = torch.zeros(E, dtype=u.dtype), torch.full_like(u, 60)  # no skip, no bias; silu(60) = 60
+    rules = Rules(norm=False, silu=True, ssm=True, gate=False)
+    p, _ = gated_scan(u, lambda: delta, wide_open, A, B, C, none, none, h0, rules=rules, backend=backend)
+    y = p / 60
     alpha = torch.zeros(E, L, L, dtype=u.dtype)
     for i in range(L):
         for j in range(i + 1):
@@ -183,30 +183,28 @@ def test_ssm_rule_holds_its_parameters_constant():
     assert torch.autograd.grad(y, parameters, g, allow_unused=True) == (None, None, None)
 
 
-def test_ssm_rule_in_state_space_duality_form():
+def test_the_scan_of_constants_in_state_space_duality_form():
     """R_j = sum_i alpha_ij x_j g_i with alpha_ij = (C_i . B_j) exp(A sum_{k=j+1..i} dt_k) dt_j per head."""
     L, H, P, N = 6, 2, 3, 4
     x, dt, A = random(1, L, H, P).requires_grad_(), random(1, L, H, seed=1).exp(), -random(H, seed=2).exp()
     B, C, g = random(1, L, 1, N, seed=3), random(1, L, 1, N, seed=4), random(1, L, H, P, seed=5)
-    parameters = [value.requires_grad_() for value in (dt, B, C)]
-    y, _ = ssd_ssm(x, dt, A, B, C, torch.zeros(1, H, P, N, dtype=x.dtype), MAMBALRP, "auto")
+    y, _ = ssd_scan(x, dt, A, B, C)
     alpha = torch.zeros(H, L, L, dtype=x.dtype)
     for i in range(L):
         for j in range(i + 1):
             alpha[:, i, j] = (C[0, i, 0] @ B[0, j, 0]) * torch.exp(A * dt[0, j + 1 : i + 1].sum(0)) * dt[0, j]
     torch.testing.assert_close(y[0], torch.einsum("hij,jhp->ihp", alpha, x[0]))
-    (gradient,) = torch.autograd.grad(y, x, g, retain_graph=True)
+    (gradient,) = torch.autograd.grad(y, x, g)
     torch.testing.assert_close(gradient[0], torch.einsum("hij,ihp->jhp", alpha, g[0]))
-    assert torch.autograd.grad(y, parameters, g, allow_unused=True) == (None, None, None)
 
 
 def test_without_rules_everything_is_the_plain_gradient():
     x, z = random(2, 3, 4).requires_grad_(), random(2, 3, 4, seed=1).requires_grad_()
-    layer, g = norm_layer(), random(2, 3, 4, seed=2)
+    weight, g = random(4, seed=3), random(2, 3, 4, seed=2)
     for found, plain in [
         (silu(x, NO_RULES), nn.functional.silu(x)),
         (gate(x, z, NO_RULES), x * nn.functional.silu(z)),
-        (rms_norm(layer, x, NO_RULES), x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 0.01) * layer.weight),
+        (rms_norm(x, weight, 0.01, NO_RULES), x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 0.01) * weight),
     ]:
         (one,), (other,) = torch.autograd.grad(found, [x], g), torch.autograd.grad(plain, [x], g)
         torch.testing.assert_close(one, other)

@@ -1,40 +1,34 @@
 """One entry for the gated selective scan: the table of backends and the choice among them."""
 
-from importlib.util import find_spec
-from typing import Any
+from collections.abc import Callable
 
 from torch import Tensor
 
-from hf_mambalrp.ops.backend import Backend, chosen
-from hf_mambalrp.ops.gpu import triton_declines
+from hf_mambalrp.ops.backend import Arguments, Backend, chosen, mamba_ssm_of, triton_of
+from hf_mambalrp.rules import Rules
 
 
-def _triton_declines(arguments: tuple[Any, ...]) -> str | None:
-    return triton_declines(arguments[0].device, arguments[0].dtype)
-
-
-def _mamba_ssm_declines(arguments: tuple[Any, ...]) -> str | None:
-    u, initial_state = arguments[0], arguments[-1]
-    if find_spec("mamba_ssm") is None:
-        return "mamba_ssm is not installed: pip install 'hf_mambalrp[cuda]'"
-    if u.device.type != "cuda":
-        return f"its kernels need a CUDA GPU and the model is on {u.device}: use backend='auto'"
-    if initial_state is not None and bool(initial_state.any()):
+def _mamba_ssm_declines(arguments: Arguments) -> str | None:
+    reason, initial_state = mamba_ssm_of(arguments), arguments[-2]
+    if reason is None and initial_state is not None and bool(initial_state.any()):
         return "its kernel starts from zero, so it cannot go on from an earlier chunk: use backend='triton'"
-    return _triton_declines(arguments)
+    return reason
 
 
 _HERE = "hf_mambalrp.ops.gated_scan"
 BACKENDS: dict[str, Backend] = {
     "reference": Backend(f"{_HERE}.reference", "gated_scan_reference"),
-    "triton": Backend(f"{_HERE}.triton", "gated_scan_triton", _triton_declines),
+    "chunked": Backend(f"{_HERE}.composed", "gated_scan_chunked"),
+    "compiled": Backend(f"{_HERE}.composed", "gated_scan_compiled"),
+    "triton": Backend(f"{_HERE}.triton", "gated_scan_triton", triton_of),
     "mamba_ssm": Backend(f"{_HERE}.mamba_ssm", "gated_scan_mamba_ssm", _mamba_ssm_declines),
 }
+AUTO = Backend(f"{_HERE}.composed", "gated_scan_auto")
 
 
 def gated_scan(
     u: Tensor,
-    delta: Tensor,
+    step_size: Callable[[], Tensor],
     z: Tensor,
     A: Tensor,
     B: Tensor,
@@ -43,17 +37,37 @@ def gated_scan(
     bias: Tensor,
     initial_state: Tensor | None = None,
     *,
-    backend: str,
+    rules: Rules,
+    backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """Formula, shapes and gradients of :func:`hf_mambalrp.ops.gated_scan.reference.gated_scan_reference`.
+    """p = y silu(z), y_t = C_t h_t + D u_t, h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t, dt = softplus(delta + bias).
+
+    Differentiated under the rules (Rezaei Jafari et al. 2024, section 4): dt, B and C are constants under the SSM rule,
+    silu has the identity rule z [sigmoid(z)], and the gate the half rule p / 2 + [p / 2]. A, D and bias are constants.
 
     Args:
-        u, delta, z, A, B, C, D, bias, initial_state: see there.
-        backend: "reference" (a loop under autograd), "triton" (a GPU), or "mamba_ssm" (that package's forward kernel,
-            from a state of zero, with our transposed scan).
+        u: (B, L, E) input of the scan.
+        step_size: computes delta (B, L, E), the step sizes before bias and softplus; called again in the backward, so
+            that they need not be kept.
+        z: (B, L, E) gate.
+        A: (E, N) negative decay rates.
+        B: (B, L, N) input projection.
+        C: (B, L, N) output projection.
+        D: (E,) skip.
+        bias: (E,) of the step sizes.
+        initial_state: (B, E, N) state before the first position; None is zero.
+        rules: the rules that apply.
+        backend: "reference" (a loop under autograd), "chunked" or "compiled" (those of the selective scan), "triton" (a
+            GPU, under MambaLRP's rules or without a graph), "mamba_ssm" (that package's forward kernel, from a state of
+            zero, with our transposed scan), or "auto", the selective scan's choice.
+
+    Returns:
+        p (B, L, E) in the dtype of ``u`` and the state after the last position (B, E, N), float32 at least.
 
     Raises:
         BackendError: an unknown backend, or one that cannot run on these arguments.
     """
-    arguments = (u, delta, z, A, B, C, D, bias, initial_state)
-    return chosen(BACKENDS, backend, arguments)(*arguments)
+    arguments = (u, step_size, z, A, B, C, D, bias, initial_state, rules)
+    scan = AUTO.call if backend == "auto" else chosen(BACKENDS, backend, arguments)
+    found: tuple[Tensor, Tensor] = scan(*arguments)
+    return found

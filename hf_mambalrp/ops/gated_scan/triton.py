@@ -26,6 +26,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hf_mambalrp.ops.recompute import computed_again
+from hf_mambalrp.rules import Rules
+
 LOG2_E = tl.constexpr(1.4426950408889634)
 SIZES = ["L", "E", "chunk", *(f"{x}_{stride}" for x in ("u", "delta", "z", "g") for stride in "bt")]
 """Numbers of which the compiled code is independent: any of them runs without compiling again."""
@@ -397,23 +400,35 @@ class _GatedScan(torch.autograd.Function):
 
 def gated_scan_triton(
     u: Tensor,
-    delta: Tensor,
+    step_size: Callable[[], Tensor],
     z: Tensor,
     A: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor,
     bias: Tensor,
-    initial_state: Tensor | None = None,
+    initial_state: Tensor | None,
+    rules: Rules,
     *,
     kernel: Callable[..., tuple[Tensor, Tensor, Tensor]] = gated_scan_forward,
 ) -> tuple[Tensor, Tensor]:
     """Same contract as :func:`gated_scan_reference`; u, delta, z, B and C may be views whose last dimension is dense.
 
+    MambaLRP's rules are built in: without a graph, where no rule counts, it serves all of them.
     y is kept for the backward, in the dtype of ``u``. Fastest with A as a transposed view of a contiguous (N, E).
     Another forward ``kernel`` may take the place of :func:`gated_scan_forward`; the transposed scan is ours.
     """
-    u, delta, z, B, C = (v if v.stride(-1) == 1 else v.contiguous() for v in (u, delta, z, B, C))
-    constants = (v.detach() for v in (delta, A, B, C, D, bias))
-    result: tuple[Tensor, Tensor] = _GatedScan.apply(kernel, u, z, initial_state, *constants)
+
+    def dense() -> Tensor:
+        with torch.no_grad():
+            return _dense(step_size())
+
+    u, z, B, C, delta = _dense(u), _dense(z), _dense(B), _dense(C), dense()
+    constants = (v.detach() for v in (A, B, C, D, bias))
+    with computed_again(delta, dense):
+        result: tuple[Tensor, Tensor] = _GatedScan.apply(kernel, u, z, initial_state, delta, *constants)
     return result
+
+
+def _dense(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()

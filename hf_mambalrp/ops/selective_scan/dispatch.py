@@ -5,13 +5,13 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from hf_mambalrp.ops.backend import Backend, chosen
+from hf_mambalrp.ops.backend import Arguments, Backend, chosen
 
 WORTH_COMPILING = 2**20
 """State updates (B L E N) from which "auto" takes the compiled scan: loading compiled code has a cost of its own."""
 
 
-def _compiled_declines(arguments: tuple[Tensor, ...]) -> str | None:
+def _compiled_declines(arguments: Arguments) -> str | None:
     u, dt, A, B, C, _ = arguments
     if find_spec("numba") is None:
         return "numba is not installed: pip install numba"
@@ -67,4 +67,5 @@ def selective_scan(
     if backend == "auto":
         worth = u.numel() * A.shape[1] >= WORTH_COMPILING
         backend = "compiled" if worth and _compiled_declines(arguments) is None else "chunked"
-    return chosen(BACKENDS, backend, arguments)(*arguments)
+    found: tuple[Tensor, Tensor] = chosen(BACKENDS, backend, arguments)(*arguments)
+    return found

@@ -1,15 +1,13 @@
 """One entry for the scan of Mamba-2: the table of backends and the choice among them."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from hf_mambalrp.ops.backend import Backend, chosen
+from hf_mambalrp.ops.backend import Arguments, Backend, chosen
 from hf_mambalrp.ops.gpu import triton_declines
 
 
-def _triton_declines(arguments: tuple[Any, ...]) -> str | None:
+def _triton_declines(arguments: Arguments) -> str | None:
     x, *parameters, _ = arguments
     if torch.is_grad_enabled() and any(value.requires_grad for value in parameters):
         return "it holds dt, A, B and C constant, as method='mambalrp' does; other methods need 'chunked'"
@@ -58,4 +56,5 @@ def ssd_scan(
     if initial_state is None:
         initial_state = x.new_zeros(x.shape[0], x.shape[2], x.shape[3], B.shape[3])
     arguments = (x, dt, A, B, C, initial_state)
-    return chosen(BACKENDS, "chunked" if backend == "auto" else backend, arguments)(*arguments)
+    found: tuple[Tensor, Tensor] = chosen(BACKENDS, "chunked" if backend == "auto" else backend, arguments)(*arguments)
+    return found

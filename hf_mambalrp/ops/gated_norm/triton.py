@@ -14,7 +14,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_mambalrp.ops.fused.triton.common import in_units, one_row, rows, sigmoid
+from hf_mambalrp.ops.triton_common import in_units, one_row, rows, sigmoid
+from hf_mambalrp.rules import Rules
 
 FORWARD_PER_WARP, BACKWARD_PER_WARP = 1024, 512
 """Channels of a group for each warp: 32 and 16 a thread."""
@@ -144,7 +145,8 @@ def gated_norm_triton(
     weight: Tensor,
     eps: float,
     group_size: int,
-    skip: tuple[Tensor, Tensor] | None = None,
+    skip: tuple[Tensor, Tensor] | None,
+    rules: Rules,
 ) -> Tensor:
     """Same contract as :func:`gated_norm_reference`; y, z (and x) themselves and the normalisers are kept."""
     x, D = (None, None) if skip is None else skip

@@ -14,7 +14,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_mambalrp.ops.fused.triton.common import in_units, one_row, rows
+from hf_mambalrp.ops.triton_common import in_units, one_row, rows
+from hf_mambalrp.rules import Rules
 
 FORWARD_PER_WARP, BACKWARD_PER_WARP = 1024, 512
 """Channels of a row for each warp: 32 and 16 a thread."""
@@ -75,7 +76,7 @@ class _Norm(torch.autograd.Function):
         return gx, None, None, None
 
 
-def norm_triton(x: Tensor, weight: Tensor, eps: float, out_dtype: torch.dtype) -> Tensor:
+def norm_triton(x: Tensor, weight: Tensor, eps: float, out_dtype: torch.dtype, rules: Rules) -> Tensor:
     """Same contract as :func:`norm_reference`; the normaliser is kept, one number a row."""
     y: Tensor = _Norm.apply(x, weight, eps, out_dtype)
     return y

@@ -16,7 +16,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_mambalrp.ops.fused.triton.common import in_units, sigmoid
+from hf_mambalrp.ops.triton_common import in_units, sigmoid
+from hf_mambalrp.rules import Rules
 
 
 class Tiling(NamedTuple):
@@ -267,7 +268,7 @@ def _last_contiguous(x: Tensor) -> Tensor:
 
 
 def conv_silu_triton(
-    x: Tensor, weight: Tensor, bias: Tensor | None, earlier: Tensor, mask: Tensor | None = None
+    x: Tensor, weight: Tensor, bias: Tensor | None, earlier: Tensor, mask: Tensor | None, rules: Rules
 ) -> Tensor:
     """Same contract as :func:`conv_silu_reference`, for a mask of zeros and ones; x and earlier are kept."""
     u: Tensor = _ConvSiLU.apply(x, weight, bias, earlier, mask)

@@ -1,0 +1,125 @@
+"""The mixer of Mamba-2 (Dao and Gu 2024, section 7), line by line, under the rules.
+
+Glossary: B batch, L length, D hidden, H heads, P width of a head, E = H P inner, G groups, N state, K width of the
+convolution.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.utils import align_module_device
+from torch import Tensor
+from torch.nn import functional as F
+
+from hf_mambalrp.attention import SSDMixing
+from hf_mambalrp.families.base import Step
+from hf_mambalrp.families.parts.reading import convolved, masked, reads, taps_of, wide
+from hf_mambalrp.ops.conv_silu.chunked import causal_convolution
+from hf_mambalrp.ops.gated_norm import gated_norm
+from hf_mambalrp.ops.ssd_scan import ssd_scan
+from hf_mambalrp.ops.ssd_scan.dispatch import BACKENDS
+from hf_mambalrp.rules import LRP_LN, Rules
+from hf_mambalrp.rules.adapters import effective
+from hf_mambalrp.rules.constant import constant
+from hf_mambalrp.rules.linear import linear, linear_parts, linear_without_bias
+
+
+class SSDState(NamedTuple):
+    """What the mixer hands from one chunk of positions to the next."""
+
+    conv_x: Tensor
+    """(B, K - 1, E) inputs of the convolution before the chunk: content."""
+    conv_bc: Tensor
+    """(B, K - 1, 2 G N) the same of B and C."""
+    ssm: Tensor
+    """(B, H, P, N) state of the scan before the chunk."""
+
+
+class SSD:
+    """Mamba-2's mixer: ``in_proj`` D -> E + (E + 2 G N) + H (gate z, then content x, B and C, then dt), ``conv1d`` over
+    x, B and C, ``dt_bias`` and ``A_log`` (H,) with A = -exp(A_log), the skip ``D`` (H,), gated ``norm`` (E,),
+    ``out_proj`` E -> D; ``n_groups`` G and ``time_step_limit``, the bounds of dt.
+    """
+
+    backends = tuple(BACKENDS)
+
+    def __init__(self, module: Any) -> None:
+        names = ("in_proj", "conv1d", "dt_bias", "A_log", "D", "norm", "out_proj", "n_groups", "time_step_limit")
+        self.module = reads(module, *names)
+
+    def _sizes(self) -> tuple[int, int, int]:
+        """E, H and 2 G N, read off the shapes of the weights, which offloaded modules keep."""
+        m = self.module
+        inner: int = m.norm.weight.shape[0]
+        return inner, m.A_log.shape[0], m.conv1d.weight.shape[0] - inner
+
+    def state(self, batch: int, like: Tensor) -> SSDState:
+        """Zeros."""
+        m, (inner, heads, parameters) = self.module, self._sizes()
+        before = m.conv1d.weight.shape[-1] - 1
+        return SSDState(
+            like.new_zeros(batch, before, inner),
+            like.new_zeros(batch, before, parameters),
+            like.new_zeros(batch, heads, inner // heads, parameters // (2 * m.n_groups)),
+        )
+
+    def kept(self, rules: Rules) -> int:
+        """Under the SSM rule three tensors of E, the sigmoid after the convolution and two factors of the gate, B, C
+        and dt; without it also what their gradients need: the matrices of every chunk.
+        """
+        inner, heads, parameters = self._sizes()
+        return 3 * inner + parameters + heads if rules.ssm else 10 * inner + 5 * parameters + 300 * heads
+
+    def __call__(self, x: Tensor, state: SSDState, step: Step) -> tuple[Tensor, SSDState]:
+        """Mix the normed stream over positions; padding is masked before in_proj and after the convolution."""
+        m, rules, (inner, heads, parameters) = self.module, step.rules, self._sizes()
+        z, x, BC, dt = linear_parts(m.in_proj, masked(x, step.mask), [inner, inner, parameters, heads], step.ledger)
+        u, conv_x = convolved(m.conv1d, x, state.conv_x, step, slice(inner))  # LRP-0, identity rule
+        A, D, dt_bias = self._parameters(wide(u.dtype))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
+            BC, conv_bc = convolved(m.conv1d, BC, state.conv_bc, step, slice(inner, None))
+            B, C = BC.unflatten(-1, (2, m.n_groups, -1)).unbind(2)  # (B, L, G, N) each
+            dt = self._bounded(dt + dt_bias)
+        y, ssm = ssd_scan(u.unflatten(-1, (heads, -1)), dt, A, B, C, state.ssm, backend=step.backend)  # constants
+        p = self._gated(y.flatten(-2), z, (u, D), rules, step.backend)  # LRP-0 for the skip, half rule, norm rule
+        return linear(m.out_proj, p, step.ledger), SSDState(conv_x, conv_bc, ssm)  # LRP-0
+
+    def mixing(self, x: Tensor, step: Step) -> SSDMixing:
+        """The mixer as a linear map of the convolution's input, everything that multiplies it constant."""
+        m, (inner, heads, parameters) = self.module, self._sizes()
+        with torch.no_grad():
+            z, x, BC, dt = linear_parts(m.in_proj, masked(x, step.mask), [inner, inner, parameters, heads], step.ledger)
+            taps, bias = taps_of(m.conv1d, slice(None), x.dtype)
+            earlier = self.state(len(x), x)
+            c = causal_convolution(x, taps[:inner], bias[:inner], earlier.conv_x)
+            u = masked(F.silu(c), step.mask)
+            BC = masked(F.silu(causal_convolution(BC, taps[inner:], bias[inner:], earlier.conv_bc)), step.mask)
+            B, C = BC.unflatten(-1, (2, m.n_groups, -1)).unbind(2)
+            A, D, dt_bias = self._parameters(u.dtype)
+            dt = self._bounded(dt + dt_bias)
+            y, _ = ssd_scan(u.unflatten(-1, (heads, -1)), dt, A, B, C)
+            D = D.repeat_interleave(inner // heads)
+            y = torch.addcmul(y.flatten(-2), u, D)
+        y.requires_grad_()
+        with torch.enable_grad():
+            normed = self._gated(y, z, None, LRP_LN, "auto")  # with the normaliser constant, y times a factor
+            (scale,) = torch.autograd.grad(normed.sum(), y)
+        out = linear_without_bias(m.out_proj)
+        return SSDMixing(x, c, u, D, taps[:inner], bias[:inner], scale, out, dt, A, B, C)
+
+    def _parameters(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """A, D and the bias of dt, (H,) each."""
+        m = self.module
+        with align_module_device(m):
+            return -torch.exp(constant(m.A_log, dtype)), constant(m.D, dtype), constant(m.dt_bias, dtype)
+
+    def _bounded(self, dt: Tensor) -> Tensor:
+        return F.softplus(dt).clamp(*self.module.time_step_limit)  # (B, L, H)
+
+    def _gated(self, y: Tensor, z: Tensor, skip: tuple[Tensor, Tensor] | None, rules: Rules, backend: str) -> Tensor:
+        """The gated norm, in the module's own groups; releases of transformers without them norm the whole width."""
+        norm = effective(self.module.norm)
+        with align_module_device(norm):
+            weight = constant(norm.weight, wide(y.dtype))
+        group_size = getattr(norm, "group_size", None) or len(weight)
+        return gated_norm(y, z, weight, norm.variance_epsilon, group_size, skip, rules=rules, backend=backend)

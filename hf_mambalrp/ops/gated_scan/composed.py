@@ -1,0 +1,47 @@
+"""The gated scan in torch: step sizes, the selective scan by one of its own backends, skip and gate."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hf_mambalrp.ops.recompute import computed_again
+from hf_mambalrp.ops.selective_scan import selective_scan
+from hf_mambalrp.rules import Rules
+from hf_mambalrp.rules.gate import gate
+
+
+def _composed(
+    u: Tensor,
+    step_size: Callable[[], Tensor],
+    z: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    bias: Tensor,
+    initial_state: Tensor | None,
+    rules: Rules,
+    scan: str,
+) -> tuple[Tensor, Tensor]:
+    """Same contract as :func:`gated_scan_reference`; ``scan`` is a backend of :func:`selective_scan`."""
+
+    def softplus() -> Tensor:
+        return F.softplus(step_size() + bias)
+
+    if not rules.ssm:
+        y, state = selective_scan(u, softplus(), A, B, C, initial_state, backend=scan)
+    else:
+        with torch.no_grad():
+            dt = softplus()
+        with computed_again(dt, softplus) if torch.is_grad_enabled() else nullcontext():
+            y, state = selective_scan(u, dt, A, B.detach(), C.detach(), initial_state, backend=scan)
+    return gate(torch.addcmul(y, u, D), z, rules), state  # LRP-0 for the skip, then the half rule
+
+
+gated_scan_auto = partial(_composed, scan="auto")
+gated_scan_chunked = partial(_composed, scan="chunked")
+gated_scan_compiled = partial(_composed, scan="compiled")
