@@ -92,9 +92,12 @@ def _compare(model: nn.Module, network: Network) -> None:
     embedded, ledger = network.embed(ids), BiasLedger(1)
     step = Step(NO_RULES, ledger, backend="chunked", embeddings=embedded)
     states = list(network.states_of(network.initial_states(embedded)))
-    # What enters each layer, and leaves the one before it: some families record what enters the first layer too. The
-    # last state is normed, so the logits stand for it.
-    streams = [embedded, *(stream.to(network.dtype) for stream in own.hidden_states[-len(network.layers) : -1])]
+    # What enters each layer, and leaves the one before it; some models record what enters the first too. The last state
+    # is normed, so the logits stand for it.
+    recorded = list(own.hidden_states)
+    if torch.equal(recorded[0], embedded.to(recorded[0])):
+        del recorded[0]
+    streams = [embedded, *(stream.to(network.dtype) for stream in recorded[: len(network.layers) - 1])]
     if streams[-1].shape != embedded.shape:
         raise _mismatch(
             network, f"it has states of shape {tuple(streams[-1].shape)} for an input of {tuple(embedded.shape)}"
