@@ -27,15 +27,15 @@ def model():
 @pytest.fixture(params=ERRORS)
 def lengths(request, monkeypatch):
     """Lengths that blocks are asked for, with too little memory for more than 5 positions."""
-    asked, block = [], Network.block
+    asked, layer = [], Network.layer
 
     def limited(self, index, hidden, *rest):
         asked.append(hidden.shape[1])
         if hidden.shape[1] > 5:
             raise ERRORS[request.param]
-        return block(self, index, hidden, *rest)
+        return layer(self, index, hidden, *rest)
 
-    monkeypatch.setattr(Network, "block", limited)
+    monkeypatch.setattr(Network, "layer", limited)
     return asked
 
 
@@ -65,7 +65,7 @@ def test_where_not_even_one_position_fits_the_error_is_raised(model, monkeypatch
     def never(*_):
         raise ERRORS["a GPU"]
 
-    monkeypatch.setattr(Network, "block", never)
+    monkeypatch.setattr(Network, "layer", never)
     with pytest.warns(RuntimeWarning, match="tried with 1"), pytest.raises(torch.OutOfMemoryError):
         model.explain(IDS, attention_mask=MASK, check_forward=False)
 
@@ -77,20 +77,20 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(model, monkeypatch):
         calls.append(1)
         raise RuntimeError("size mismatch")
 
-    monkeypatch.setattr(Network, "block", broken)
+    monkeypatch.setattr(Network, "layer", broken)
     with pytest.raises(RuntimeError, match="size mismatch"):
         model.explain(IDS, attention_mask=MASK, check_forward=False)
     assert len(calls) == 1
 
 
 def test_auto_keeps_to_its_budget_and_short_inputs_whole(model, monkeypatch):
-    lengths, block = [], Network.block
+    lengths, layer = [], Network.layer
 
     def recorded(self, index, hidden, *rest):
         lengths.append(hidden.shape[1])
-        return block(self, index, hidden, *rest)
+        return layer(self, index, hidden, *rest)
 
-    monkeypatch.setattr(Network, "block", recorded)
+    monkeypatch.setattr(Network, "layer", recorded)
     model.explain(IDS, attention_mask=MASK)
     assert set(lengths) - {forward_check.TOKENS} == {13}
     lengths.clear()
