@@ -10,9 +10,9 @@ from test_card import results
 
 from hf_mambalrp import Evaluation, evaluate_faithfulness, make_explainable
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.hub.checks import check_explanations
-from hf_mambalrp.hub.shown import rows
+from hf_mambalrp.models.card_checks import check_explanations
 from hf_mambalrp.models.fingerprint import fingerprint
+from hf_mambalrp.results.card import rows
 
 TEXT = "The capital of France is"
 TOKENIZER = byte_level_tokenizer(TEXT + " Paris. England London.")
