@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import DatasetCardData
+
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.hub.card import decode, joined, listed, metadata, with_metadata, with_section
+from hf_mambalrp.hub.card import decode, listed, metadata, with_data, with_section
 from hf_mambalrp.hub.markdown import escaped, literal, table
 from hf_mambalrp.hub.repository import CARD, Token, hub_api, hub_errors, open_repository
 
@@ -86,13 +88,11 @@ def fetch_shards(repo_id: str, *, revision: str | None, token: Token) -> list[Pa
 def _card(there: str, repo_id: str, shards: Shards) -> str:
     name = repo_id.rpartition("/")[2]
     card = there or f"# {escaped(name)}\n\nExplanations of a Mamba model, token by token.\n"
-    found = metadata(card)
-    configs = listed(found, "configs")
+    configs = listed(metadata(card), "configs")
     ours = next((one for one in configs if isinstance(one, dict) and DATA in str(one.get("data_files"))), None)
-    if ours is None:  # configurations of other data stay, and ours comes after them
+    if ours is None:  # beside configurations of other data, which stay
         ours = {"config_name": "explanations" if configs else "default", "data_files": DATA_FILES}
-        configs = [*configs, ours]
-    card = with_metadata(card, {"tags": joined(listed(found, "tags"), TAGS), "configs": configs})
+    card = with_data(card, DatasetCardData(tags=[*TAGS], configs=[ours]))
     return with_section(card, "\n\n".join(_section(repo_id, ours.get("config_name", "default"), shards)))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hf_mambalrp.hub.card import decode
-from hf_mambalrp.hub.model_card import ModelCard
+from hf_mambalrp.hub.model_card import Contents
 from hf_mambalrp.hub.repository import CARD, Token, open_repository
 
 TOKENIZER = "tokenizer_config.json"
@@ -23,7 +23,7 @@ class Saves(Protocol):
 
 def push_model(
     model: Saves,
-    card: ModelCard,
+    contents: Contents,
     repo_id: str,
     *,
     tokenizer: Saves | None,
@@ -51,29 +51,29 @@ def push_model(
         saved = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         files: dict[str, bytes | Path] = {path.relative_to(folder).as_posix(): path for path in saved}
         readable = tokenizer is not None or TOKENIZER in repository.files
-        files[CARD] = card.extending(decode(there or b""), repository.repo_id, readable).encode()
-        files |= card.pictures
+        files[CARD] = contents.extending(decode(there or b""), repository.repo_id, readable).encode()
+        files |= contents.pictures
         return repository.commit(
             files,
-            commit_message or f"Upload {card.stock_name} with hf_mambalrp",
-            replaced=[*card.replaced, *(() if save_options.get("variant") else WEIGHTS)],
+            commit_message or f"Upload {contents.stock_name} with hf_mambalrp",
+            replaced=[*contents.replaced, *(() if save_options.get("variant") else WEIGHTS)],
             create_pr=create_pr,
             commit_description=commit_description,
         )
 
 
-def write_card(card: ModelCard, folder: str | Path, *, beside: Callable[[], Saves | None]) -> None:
+def write_card(contents: Contents, folder: str | Path, *, beside: Callable[[], Saves | None]) -> None:
     """Write or extend the card in a folder, with its pictures; the tokenizer, which it needs, goes with it."""
     place = Path(folder)
     path = place / CARD
     tokenizer = None if (place / TOKENIZER).is_file() else beside()
     readable = tokenizer is not None or (place / TOKENIZER).is_file()
-    text = card.extending(decode(path.read_bytes()) if path.is_file() else "", place.resolve().name, readable)
+    text = contents.extending(decode(path.read_bytes()) if path.is_file() else "", place.resolve().name, readable)
     if tokenizer is not None:
         tokenizer.save_pretrained(place)
-    for old in card.replaced:
+    for old in contents.replaced:
         (place / old).unlink(missing_ok=True)
-    for picture, content in card.pictures.items():
+    for picture, content in contents.pictures.items():
         (place / picture).parent.mkdir(exist_ok=True)
         (place / picture).write_bytes(content)
     path.write_bytes(text.encode())

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hf_mambalrp.hub.card import joined, listed, metadata, section_of, with_metadata, with_section
+from huggingface_hub import ModelCardData
+
+from hf_mambalrp.hub.card import listed, metadata, section_of, with_data, with_metadata, with_section
 from hf_mambalrp.hub.figures import HEADING, evaluation_section, model_index
 from hf_mambalrp.hub.markdown import escaped, literal
 
@@ -36,7 +38,7 @@ class ShownRows:
 
 
 @dataclass(frozen=True)
-class ModelCard:
+class Contents:
     """What a card says about a model, from plain data."""
 
     stock_name: str
@@ -70,15 +72,11 @@ class ModelCard:
         """
         name = repo_id.rpartition("/")[2]
         card = there or f"# {escaped(name)}\n\nA Mamba model, `{self.stock_name}`.\n"
-        found = metadata(card)
-        values = {
-            "library_name": found.get("library_name") or "transformers",
-            "pipeline_tag": found.get("pipeline_tag") or self.pipeline,
-            "tags": joined(listed(found, "tags"), [*self.tags, *TAGS]),
-        }
+        data = ModelCardData(library_name="transformers", pipeline_tag=self.pipeline, tags=[*self.tags, *TAGS])
+        card = with_data(card, data)
         if self.results is not None:
-            values["model-index"] = model_index(self.results, name, listed(found, "model-index"))
-        card = with_metadata(card, values)
+            index = model_index(self.results, name, listed(metadata(card), "model-index"))
+            card = with_metadata(card, {"model-index": index})
         earlier = section_of(card)
         if earlier is not None and self.shown is None and self.results is None:
             return card

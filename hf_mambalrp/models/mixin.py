@@ -19,9 +19,9 @@ from hf_mambalrp.calls.tokenizing import beside
 from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES
 from hf_mambalrp.hub.model import push_model, write_card
-from hf_mambalrp.hub.model_card import ModelCard
+from hf_mambalrp.hub.model_card import Contents
 from hf_mambalrp.models.checkpoints import check_loaded, warn_of_random_weights
-from hf_mambalrp.models.sharing import model_card, tokenizer_beside
+from hf_mambalrp.models.sharing import card_contents, tokenizer_beside
 from hf_mambalrp.models.state_spaces import HUB_OPTIONS, load
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
@@ -339,7 +339,7 @@ class MambaLRPMixin:
         """
         return push_model(
             self,
-            _card(self, explanations, evaluation, tags or ()),
+            _contents(self, explanations, evaluation, tags or ()),
             repo_id,
             tokenizer=tokenizer,
             beside=tokenizer_beside(_module(self)),
@@ -378,8 +378,8 @@ class MambaLRPMixin:
             )
         if carded:  # first, because it checks what was given before it writes
             Path(save_directory).mkdir(parents=True, exist_ok=True)
-            card = _card(self, explanations, evaluation, ())
-            write_card(card, save_directory, beside=tokenizer_beside(_module(self)))
+            contents = _contents(self, explanations, evaluation, ())
+            write_card(contents, save_directory, beside=tokenizer_beside(_module(self)))
         stock: Any = object.__new__(stock_class(type(self)))
         # The same weights seen as the stock class. The configuration is a copy, because saving writes into it.
         stock.__dict__ = {**vars(self), "config": copy.deepcopy(vars(self)["config"])}
@@ -415,9 +415,9 @@ def _check_family(cls: type, source: Any, options: "Mapping[str, Any]") -> str:
     return str((config.get("architectures") or [""])[0])
 
 
-def _card(model: Any, explanations: Any, evaluation: Any, tags: "Sequence[str]") -> ModelCard:
+def _contents(model: Any, explanations: Any, evaluation: Any, tags: "Sequence[str]") -> Contents:
     name = stock_class(type(model)).__name__
-    return model_card(model, name, explanations=explanations, evaluation=evaluation, tags=tags)
+    return card_contents(model, name, explanations=explanations, evaluation=evaluation, tags=tags)
 
 
 def _module(model: Any) -> nn.Module:

@@ -8,14 +8,14 @@ from torch import nn
 from hf_mambalrp.calls.inputs import TokenizerSource
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.hub.figures import checked_results
-from hf_mambalrp.hub.model_card import SHOWN, ModelCard
+from hf_mambalrp.hub.model_card import SHOWN, Contents
 from hf_mambalrp.models.card_checks import check_evaluation, check_explanations
 from hf_mambalrp.results.card import rows, shown_rows
 
 
-def model_card(
+def card_contents(
     model: nn.Module, stock_name: str, *, explanations: Any, evaluation: Any, tags: Sequence[str]
-) -> ModelCard:
+) -> Contents:
     """What the card says; explanations or an evaluation that are None stay as an earlier card has them.
 
     InputError: they are something else, or of another model.
@@ -25,7 +25,7 @@ def model_card(
     if results is not None:
         check_evaluation(results, model)
     check_explanations((listed or [])[:SHOWN], model)
-    return ModelCard(stock_name, None if listed is None else shown_rows(listed), results, tags)
+    return Contents(stock_name, None if listed is None else shown_rows(listed), results, tags)
 
 
 def tokenizer_beside(model: nn.Module) -> Callable[[], Any | None]:
