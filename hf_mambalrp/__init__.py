@@ -12,10 +12,10 @@ from hf_mambalrp import errors
 from hf_mambalrp.models.auto_model import fill_when_loaded
 
 if TYPE_CHECKING:
-    from hf_mambalrp.datasets import explain_dataset, load_explanations
+    from hf_mambalrp.datasets import explain_dataset, load_explanations, push_explanations
     from hf_mambalrp.errors import MambaLRPError
     from hf_mambalrp.evaluation import Evaluation, evaluate_faithfulness
-    from hf_mambalrp.hub import create_space, push_explanations
+    from hf_mambalrp.hub import create_space
     from hf_mambalrp.models.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, make_explainable
     from hf_mambalrp.models.classification import (
         FalconMambaForSequenceClassification,
@@ -66,7 +66,7 @@ _MODULES = {
     "explain_dataset": "datasets",
     "load_explanations": "datasets",
     "make_explainable": "models.auto",
-    "push_explanations": "hub",
+    "push_explanations": "datasets",
 }
 
 __all__ = [

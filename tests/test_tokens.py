@@ -14,7 +14,7 @@ from transformers import ByT5Tokenizer, PerceiverTokenizer, PreTrainedTokenizer,
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.calls.tokens import describe
-from hf_mambalrp.datasets.arrow import to_explanation, to_records
+from hf_mambalrp.results.records import to_explanation, to_records
 
 SENTENCE = "The capital of France is Paris and it is wonderful. "
 

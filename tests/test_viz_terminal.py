@@ -16,7 +16,7 @@ from test_viz_html import channels, contrast, hostile, hostile_generation
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.evaluation import Evaluation
 from hf_mambalrp.evaluation.perturbation import METRICS
-from hf_mambalrp.hub.shown import explanations_section
+from hf_mambalrp.results.card import explanations_section
 from hf_mambalrp.results.hidden_attention import HiddenAttention
 from hf_mambalrp.viz import colors
 

@@ -323,7 +323,7 @@ def push(
         raise OptionError("A Space needs --model user/name: what it explains, on the Hub.")
     figures = None if evaluation is None else json_value("--evaluation", read(evaluation))
 
-    from hf_mambalrp.hub import create_space, push_explanations
+    from hf_mambalrp import create_space, push_explanations
 
     if space:
         address = create_space(repo, model_id=str(model), private=visibility)

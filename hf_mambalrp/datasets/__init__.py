@@ -2,6 +2,7 @@
 
 from hf_mambalrp.datasets.reading import SkippedRow, load_explanations
 from hf_mambalrp.datasets.runner import DatasetRun, explain_dataset
+from hf_mambalrp.datasets.sharing import push_explanations
 from hf_mambalrp.datasets.store import Reason
 
-__all__ = ["DatasetRun", "Reason", "SkippedRow", "explain_dataset", "load_explanations"]
+__all__ = ["DatasetRun", "Reason", "SkippedRow", "explain_dataset", "load_explanations", "push_explanations"]

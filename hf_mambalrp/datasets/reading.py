@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from hf_mambalrp.datasets.arrow import to_explanation
 from hf_mambalrp.datasets.store import FORMAT, SHARDS, Store
 from hf_mambalrp.errors import InputError
+from hf_mambalrp.hub.datasets import fetch_shards
+from hf_mambalrp.hub.repository import Token
 from hf_mambalrp.results.explanation import Explanation
-from hf_mambalrp.runs.parquet import parquet_file
+from hf_mambalrp.results.parquet import parquet_file
+from hf_mambalrp.results.records import records_file, to_explanation
 
 REPOSITORY = re.compile(r"\w[\w.-]*/[\w.-]+")
 ROWS = 64
@@ -70,14 +72,20 @@ def load_explanations(
     """
     folder = Path(path)
     if isinstance(path, str) and REPOSITORY.fullmatch(path) and not folder.exists():
-        from hf_mambalrp.hub.datasets import fetch_explanations
-
-        folder = fetch_explanations(path, revision=revision, token=token)
+        return _rows(_fetched(path, revision, token), skipped)
     return _rows(_shards(folder), skipped)
 
 
+def _fetched(repo_id: str, revision: str | None, token: Token) -> list[Path]:
+    """The files of a dataset repository in order."""
+    shards = fetch_shards(repo_id, revision=revision, token=token)
+    for shard in shards:
+        records_file(shard, f"The file {shard.name} of the dataset repository {repo_id!r}").close()
+    return shards
+
+
 def _shards(folder: Path) -> list[Path]:
-    """The files in order; those of a run that has ended are in its manifest, a repository's folder has none."""
+    """The files in order; those of a run that has ended are in its manifest."""
     found = sorted(folder.glob(SHARDS))
     store = Store(folder)
     manifest = json.loads(store.manifest.read_text(encoding="utf-8")) if store.manifest.is_file() else {}

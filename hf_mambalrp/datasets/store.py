@@ -18,9 +18,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from hf_mambalrp.datasets.arrow import Record, schema
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.runs.parquet import parquet, parquet_file
+from hf_mambalrp.results.parquet import parquet, parquet_file
+from hf_mambalrp.results.records import Record, write_records
 from hf_mambalrp.runs.rows import Row
 from hf_mambalrp.viz.wording import shorten, visible
 
@@ -277,11 +277,7 @@ def digest(rows: Sequence[Row]) -> bytes:
 
 def write(path: Path, records: Sequence[Record], metadata: Mapping[bytes, bytes] | None = None) -> None:
     """Write records as Parquet."""
-    module, columns = parquet(), schema()
-    import pyarrow as pa
-
-    table = pa.Table.from_pylist(list(records), schema=columns.with_metadata(metadata))
-    _atomically(path, lambda part: module.write_table(table, part, compression="zstd"))
+    _atomically(path, lambda part: write_records(part, records, metadata))
 
 
 def _atomically(path: Path, write: Callable[[Path], object]) -> None:

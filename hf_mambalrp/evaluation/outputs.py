@@ -1,18 +1,16 @@
 """The model's own answer to many inputs: transformers' forward, not this package's."""
 
 from collections.abc import Iterable
-from inspect import signature
 from itertools import groupby
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hf_mambalrp.calls.own_forward import OwnForward
 from hf_mambalrp.errors import UnknownArchitectureError
 from hf_mambalrp.evaluation.perturbation import ZERO, Row
 from hf_mambalrp.families import FAMILIES, Network
-from hf_mambalrp.families.network import execution_device
-from hf_mambalrp.rules.twin import evaluation_twin, in_evaluation
+from hf_mambalrp.rules.twin import in_evaluation
 
 CPU_TOKENS, GPU_TOKENS = 512, 16_384
 """Tokens of one forward. transformers' scan holds (tokens, E, N) several times over, which a CPU's caches should hold:
@@ -32,9 +30,6 @@ class ModelOutput:
                 f"{type(model).__name__} is a regression model, which has no class probabilities; faithfulness is "
                 "evaluated for classifiers and language models."
             )
-        self.device = execution_device(self.network.embeddings)
-        last_only = "logits_to_keep" in signature(self.network.model.forward).parameters
-        self._options: dict[str, Any] = {"logits_to_keep": 1} if last_only else {}
 
     @torch.no_grad()
     def __call__(self, rows: Iterable[Row], target: int) -> tuple[dict[Row, float], dict[Row, float]]:
@@ -42,24 +37,22 @@ class ModelOutput:
         ordered = sorted(set(rows), key=lambda row: (len(row), row))
         logits: dict[Row, float] = {}
         probabilities: dict[Row, float] = {}
-        model = evaluation_twin(self.model)
+        forward = OwnForward(self.model, self.network)
         for length, group in groupby(ordered, key=len):
             same = list(group)
-            size = self.batch_size or max(1, (CPU_TOKENS if self.device.type == "cpu" else GPU_TOKENS) // length)
+            size = self.batch_size or max(1, (CPU_TOKENS if forward.device.type == "cpu" else GPU_TOKENS) // length)
             for start in range(0, len(same), size):
                 batch = same[start : start + size]
-                found = self._forward(model, batch)
+                found = self._logits(forward, batch)
                 chances = found.sigmoid() if self.independent else found.softmax(-1)
                 logits.update(zip(batch, found[:, target].tolist(), strict=True))
                 probabilities.update(zip(batch, chances[:, target].tolist(), strict=True))
         return logits, probabilities
 
-    def _forward(self, model: nn.Module, batch: list[Row]) -> Tensor:
+    def _logits(self, forward: OwnForward, batch: list[Row]) -> Tensor:
         """Logits of inputs of one length. Shape: (B, V), float64."""
-        ids = torch.tensor(batch, device=self.device)
-        inputs = {"input_ids": ids}
-        if bool((ids == ZERO).any()):
-            embedded = in_evaluation(self.network.embeddings)(ids.clamp(min=0))
-            inputs = {"inputs_embeds": embedded.masked_fill((ids == ZERO)[..., None], 0.0)}
-        logits: Tensor = model(**inputs, attention_mask=torch.ones_like(ids), **self._options).logits
-        return (logits[:, -1] if self.network.is_language_model else logits).double().cpu()
+        ids = torch.tensor(batch, device=forward.device)
+        if not (ids == ZERO).any():
+            return forward(input_ids=ids)
+        embedded = in_evaluation(self.network.embeddings)(ids.clamp(min=0))
+        return forward(inputs_embeds=embedded.masked_fill((ids == ZERO)[..., None], 0.0))

@@ -1,10 +1,15 @@
-"""Extending a ``README.md``: some keys of its front matter, a section between two markers, all else byte for byte."""
+"""Extending a ``README.md``: some keys of its front matter, a section between two markers, all else byte for byte.
+
+``RepoCard`` of huggingface_hub writes the whole front matter anew, without its comments, its style and its empty keys.
+So its classes give the data here, and where they go is found in the text.
+"""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
+from huggingface_hub import CardData
 
 from hf_mambalrp.errors import CardError
 
@@ -41,6 +46,18 @@ def listed(found: Mapping[str, Any], key: str) -> list[Any]:
     if value is not None and not isinstance(value, list):
         raise CardError(f"{key} in the front matter of README.md is a {type(value).__name__}; it must be a list.")
     return value or []
+
+
+def with_data(card: str, data: CardData) -> str:
+    """The card with what its front matter lacks of ``data``: keys that are there stay, and lists get what is new."""
+    found, values = metadata(card), {}
+    for key, value in data.to_dict().items():
+        if isinstance(value, list):
+            there = listed(found, key)
+            values[key] = there + [one for one in value if one not in there]
+        else:
+            values[key] = found.get(key) or value
+    return with_metadata(card, values)
 
 
 def with_metadata(card: str, values: Mapping[str, Any]) -> str:
@@ -107,16 +124,12 @@ def _place(card: str) -> slice | None:
     return place
 
 
-def joined(there: list[Any], added: Iterable[str]) -> list[Any]:
-    """A list of tags: those there, then the new ones."""
-    return there + [tag for tag in added if tag not in there]
-
-
 def _newline(card: str) -> str:
     return "\r\n" if 2 * card.count("\r\n") > card.count("\n") else "\n"
 
 
 def _dump(values: Mapping[str, Any], newline: str) -> str:
+    # Unlike huggingface_hub's own, which writes an object of Python where a value is no plain one.
     text: str = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=10**6)
     return text.rstrip("\n").replace("\n", newline)
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
+from huggingface_hub import EvalResult
+from huggingface_hub.repocard_data import eval_results_to_model_index
+
 from hf_mambalrp.errors import CardError, InputError
 from hf_mambalrp.hub.markdown import escaped, table
 
@@ -42,29 +45,32 @@ def model_index(results: Mapping[str, Any], name: str, there: list[Any]) -> list
 
     CardError: ``there`` is no ``model-index``.
     """
-    method = next(iter(results["methods"]))
-    task = {"type": "explanation-faithfulness", "name": "Explanation faithfulness"}
-    result = {
-        "task": task,
-        "dataset": {"type": "custom", "name": f"{len(results['examples'])} texts"},
-        "metrics": [
-            {
-                "type": metric,
-                "value": round(results["methods"][method][metric]["mean"], 6),
-                "name": f"{title}, {method}",
-            }
+    method, figures = next(iter(results["methods"].items()))
+    (made,) = eval_results_to_model_index(
+        name,
+        [
+            EvalResult(
+                task_type="explanation-faithfulness",
+                task_name="Explanation faithfulness",
+                dataset_type="custom",
+                dataset_name=f"{len(results['examples'])} texts",
+                metric_type=metric,
+                metric_value=round(figures[metric]["mean"], 6),
+                metric_name=f"{title}, {method}",
+            )
             for metric, title in METRICS.items()
         ],
-    }
+    )
+    (ours,) = made["results"]
     first: Any
     first, *others = there or [{"name": name}]
     try:
-        kept = [one for one in first.get("results") or [] if one.get("task") != task]
+        kept = [one for one in first.get("results") or [] if one.get("task") != ours["task"]]
     except AttributeError as error:
         raise CardError(
             "model-index in the front matter of README.md must be a list of models, each with a list of results."
         ) from error
-    return [{**first, "results": [*kept, result]}, *others]
+    return [{**first, "results": [*kept, ours]}, *others]
 
 
 def checked_results(evaluation: Any) -> Mapping[str, Any]:

@@ -18,7 +18,10 @@ from hf_mambalrp.calls.hidden_attention import attend
 from hf_mambalrp.calls.tokenizing import beside
 from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES
+from hf_mambalrp.hub.model import push_model, write_card
+from hf_mambalrp.hub.model_card import Contents
 from hf_mambalrp.models.checkpoints import check_loaded, warn_of_random_weights
+from hf_mambalrp.models.sharing import card_contents, tokenizer_beside
 from hf_mambalrp.models.state_spaces import HUB_OPTIONS, load
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
@@ -334,21 +337,18 @@ class MambaLRPMixin:
             OfflineError, HubConnectionError, HubError: the Hub cannot be reached or refuses; nothing is half-written.
             CardError: the card that is there cannot be extended.
         """
-        from hf_mambalrp.hub.model import push_model
-
         return push_model(
             self,
+            _contents(self, explanations, evaluation, tags or ()),
             repo_id,
-            explanations=explanations,
-            evaluation=evaluation,
             tokenizer=tokenizer,
+            beside=tokenizer_beside(_module(self)),
             private=private,
             token=token,
             revision=revision,
             create_pr=create_pr,
             commit_message=commit_message,
             commit_description=commit_description,
-            tags=tags,
             save_options=save_options,
         )
 
@@ -377,10 +377,9 @@ class MambaLRPMixin:
                 "explanations=...)."
             )
         if carded:  # first, because it checks what was given before it writes
-            from hf_mambalrp.hub.model import write_card
-
             Path(save_directory).mkdir(parents=True, exist_ok=True)
-            write_card(self, save_directory, Path(save_directory).resolve().name, explanations, evaluation)
+            contents = _contents(self, explanations, evaluation, ())
+            write_card(contents, save_directory, beside=tokenizer_beside(_module(self)))
         stock: Any = object.__new__(stock_class(type(self)))
         # The same weights seen as the stock class. The configuration is a copy, because saving writes into it.
         stock.__dict__ = {**vars(self), "config": copy.deepcopy(vars(self)["config"])}
@@ -414,6 +413,11 @@ def _check_family(cls: type, source: Any, options: "Mapping[str, Any]") -> str:
             f"AutoMambaLRPFor{task}."
         )
     return str((config.get("architectures") or [""])[0])
+
+
+def _contents(model: Any, explanations: Any, evaluation: Any, tags: "Sequence[str]") -> Contents:
+    name = stock_class(type(model)).__name__
+    return card_contents(model, name, explanations=explanations, evaluation=evaluation, tags=tags)
 
 
 def _module(model: Any) -> nn.Module:

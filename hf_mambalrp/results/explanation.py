@@ -366,7 +366,7 @@ class Explanation(Shown, Rows):
         They replace the explanations of an earlier push. ``load_explanations("user/name")`` reads them back, one row
         each. Arguments, result and errors are those of :func:`hf_mambalrp.push_explanations`.
         """
-        from hf_mambalrp.hub.datasets import push_rows
+        from hf_mambalrp.results.sharing import push_rows
 
         return push_rows(
             self,

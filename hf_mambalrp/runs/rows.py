@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_mambalrp.errors import InputError, OptionError
-from hf_mambalrp.runs.parquet import features, parquet_file
+from hf_mambalrp.results.parquet import features, parquet_file
 from hf_mambalrp.runs.text import Line, read_lines, without_end
 
 

@@ -6,10 +6,21 @@ import re
 
 import pytest
 import yaml
+from huggingface_hub import ModelCardData
 from markdown_it import MarkdownIt
 
 from hf_mambalrp.errors import CardError, InputError
-from hf_mambalrp.hub.card import BEGIN, END, decode, listed, metadata, section_of, with_metadata, with_section
+from hf_mambalrp.hub.card import (
+    BEGIN,
+    END,
+    decode,
+    listed,
+    metadata,
+    section_of,
+    with_data,
+    with_metadata,
+    with_section,
+)
 from hf_mambalrp.hub.figures import checked_results, evaluation_section, model_index
 from hf_mambalrp.hub.markdown import escaped, literal
 from hf_mambalrp.viz.wording import visible
@@ -74,6 +85,16 @@ def test_keys_are_set_and_every_other_byte_stays():
         "language: [en,   de]\n", "language: [en,   de]\nlibrary_name: transformers\n"
     )
     assert with_metadata(changed, {"tags": ["sentiment", "mamba"]}) is changed
+
+
+def test_data_is_added_to_what_is_there_and_overwrites_nothing():
+    data = ModelCardData(library_name="transformers", license="apache-2.0", tags=["a", "b"])
+    card = "---\nlicense: mit # ours\nlibrary_name:\ntags: [a, a]\n---\n"
+    changed = with_data(card, data)
+    assert metadata(changed) == {"license": "mit", "library_name": "transformers", "tags": ["a", "a", "b"]}
+    assert "license: mit # ours\n" in changed
+    assert with_data(changed, data) is changed
+    assert with_data("---\ntags: [b, a, a]\n---\n", ModelCardData(tags=["a"])) == "---\ntags: [b, a, a]\n---\n"
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from oracles import random_model
 from small import byte_level_tokenizer
 from test_card import results
 
-from hf_mambalrp import Evaluation, evaluate_faithfulness, make_explainable
+from hf_mambalrp import Evaluation, MambaForSequenceClassification, evaluate_faithfulness, make_explainable
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.hub.checks import check_explanations
-from hf_mambalrp.hub.shown import rows
+from hf_mambalrp.models.card_checks import check_explanations
 from hf_mambalrp.models.fingerprint import fingerprint
+from hf_mambalrp.results.card import rows
 
 TEXT = "The capital of France is"
 TOKENIZER = byte_level_tokenizer(TEXT + " Paris. England London.")
@@ -87,6 +87,18 @@ def test_explanations_of_the_pushed_model_are_known_by_their_scores(ours, other)
     check_explanations(rows(ours.explain(TEXT, tokenizer=TOKENIZER, target=lambda logits: logits[:, 1])), other)
     embeds = torch.ones(1, 2, ours.config.hidden_size)
     check_explanations(rows(ours.explain(inputs_embeds=embeds)), other)
+
+
+def test_explanations_of_a_regression_are_checked_too(ours):
+    config = copy.deepcopy(ours.config)
+    config.num_labels = 1
+    regression = make_explainable(MambaForSequenceClassification(config))
+    found = regression.explain(input_ids=torch.tensor([[1, 2, 3]]))
+    check_explanations(rows(found), regression)
+    with torch.no_grad():
+        regression.score.weight.mul_(1 + 9 / found.score.abs().item())
+    with pytest.raises(InputError, match="another model"):
+        check_explanations(rows(found), regression)
 
 
 class Quantised(torch.Tensor):

@@ -6,6 +6,7 @@ from typing import Any
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.hub.markdown import escaped, table
+from hf_mambalrp.hub.model_card import PICTURES, SHOWN, ShownRows
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
 from hf_mambalrp.viz.wording import (
@@ -22,10 +23,6 @@ from hf_mambalrp.viz.wording import (
     visible,
 )
 
-SHOWN = 8
-"""Rows in a card."""
-PICTURES = [f"explanations/explanation-{number}.png" for number in range(1, SHOWN + 1)]
-"""Where a card's pictures are in its repository."""
 TABLE_WORDS = 10
 STEP_WORDS = 4
 TEXT = 600
@@ -45,6 +42,17 @@ def rows(explanations: Any) -> list[tuple[AnyExplanation, int]]:
                 f"explanations holds a {type(one).__name__}; give what explain() returned, or a list of it."
             )
     return [(one, row) for one in listed for row in range(len(one))]
+
+
+def shown_rows(listed: Sequence[tuple[AnyExplanation, int]]) -> ShownRows:
+    """What a card shows of these rows."""
+    markdown, pictures = explanations_section(listed)
+    text = next((_read(one, row) for one, row in listed if one.texts), None)
+    ids = next(
+        (one.input_ids[row][one.attention_mask[row] != 0].tolist() for one, row in listed if one.input_ids is not None),
+        None,
+    )
+    return ShownRows(markdown, pictures, text, ids)
 
 
 def explanations_section(shown: Sequence[tuple[AnyExplanation, int]]) -> tuple[str, dict[str, bytes]]:
@@ -103,6 +111,16 @@ def _quoted(ex: AnyExplanation, row: int) -> str:
 def _origin(ex: AnyExplanation) -> str:
     used = ", ".join(f"{escaped(package)} {escaped(version)}" for package, version in ex.versions.items())
     return f"<sub>Method {escaped(ex.method)}{', with ' + used if used else ''}.</sub>"
+
+
+def _read(one: AnyExplanation, row: int) -> str:
+    """The text that was explained, of a language model up to the position whose prediction it was."""
+    assert one.texts is not None
+    if isinstance(one, Explanation):
+        last = None if one.position is None else int(one.position[row])
+    else:
+        last = one.prompt_length - 1
+    return one.texts[row] if last is None or one.offsets is None else one.texts[row][: one.offsets[row][last][1]]
 
 
 def _picture(ex: AnyExplanation, row: int) -> bytes:

@@ -1,13 +1,15 @@
 """Explanations as rows of Parquet."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.explanation import Conservation, Explanation
-from hf_mambalrp.runs.parquet import parquet
+from hf_mambalrp.results.parquet import parquet, parquet_file
 
 Record = dict[str, Any]
 
@@ -43,6 +45,28 @@ def schema() -> Any:
             ("error", pa.string()),
         ]
     )
+
+
+def write_records(path: str | Path, records: Sequence[Record], metadata: Mapping[bytes, bytes] | None = None) -> None:
+    """Write records as Parquet. MissingExtraError: pyarrow is not installed."""
+    module, columns = parquet(), schema()
+    import pyarrow as pa
+
+    table = pa.Table.from_pylist(list(records), schema=columns.with_metadata(metadata))
+    module.write_table(table, path, compression="zstd")
+
+
+def records_file(path: Path, name: str) -> Any:
+    """An open Parquet file of records; ``name`` is what its errors call it.
+
+    InputError: it is no Parquet file, or has other columns.
+    """
+    file = parquet_file(path)
+    lacking = [column for column in schema().names if column not in file.schema_arrow.names]
+    if lacking:
+        file.close()
+        raise InputError(f"{name} does not hold explanations: it lacks the columns {', '.join(lacking)}.")
+    return file
 
 
 def to_records(explanation: Explanation, texts: Sequence[str] | None = None) -> list[Record]:

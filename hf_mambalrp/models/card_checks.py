@@ -3,10 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
+
+from hf_mambalrp.calls.own_forward import OwnForward
 from hf_mambalrp.errors import InputError, UnknownArchitectureError
-from hf_mambalrp.evaluation.outputs import ModelOutput
-from hf_mambalrp.hub.shown import AnyExplanation
+from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.models.fingerprint import fingerprint
+from hf_mambalrp.results.card import AnyExplanation
 from hf_mambalrp.results.explanation import Explanation
 
 TOLERANCE = 0.05
@@ -33,18 +36,19 @@ def check_explanations(shown: Iterable[tuple[AnyExplanation, int]], model: Any) 
     """Raise :class:`InputError` for rows whose score is not what the model itself gives.
 
     The score says it as well as a fingerprint in every explanation would, which is a hash of all weights for each call
-    of ``explain``. Functions of logits, embeddings, regression and rows beyond ``CHECKED_LENGTH`` are not checked.
+    of ``explain``. Functions of logits, embeddings and rows beyond ``CHECKED_LENGTH`` are not checked.
     """
     try:
-        output = ModelOutput(model, None)
+        network = Network(model, FAMILIES)
     except UnknownArchitectureError:
         return
+    forward = OwnForward(model, network)
     for number, (one, row) in enumerate(shown):
         sides = _sides(one, row)
         if sides is None:
             continue
         score = float(one.score[row] if isinstance(one, Explanation) else one.score[row, 0])
-        parts = [sum(_logits(output, *side)) for side in sides]
+        parts = [sum(_logits(network, forward, *side)) for side in sides]
         found = parts[0] - sum(parts[1:])
         if not abs(found - score) <= TOLERANCE * max(1.0, *map(abs, parts)):
             raise InputError(
@@ -71,13 +75,13 @@ def _sides(one: AnyExplanation, row: int) -> list[Side] | None:
     return [(ids, target) for target in targets] if known else None
 
 
-def _logits(output: ModelOutput, ids: tuple[int, ...], target: int | tuple[int, ...]) -> list[float]:
+def _logits(network: Network, forward: OwnForward, ids: tuple[int, ...], target: int | tuple[int, ...]) -> list[float]:
     """The logit of every token of a target, those before it fed back."""
     tokens = (target,) if isinstance(target, int) else target
     found = []
     for place, token in enumerate(tokens):
         read = ids + tokens[:place]
-        if max(read) >= output.network.config.vocab_size or token >= output.network.num_outputs:
+        if max(read) >= network.config.vocab_size or token >= network.num_outputs:
             return [float("nan")]
-        found.append(output([read], token)[0][read])
+        found.append(forward(input_ids=torch.tensor([read], device=forward.device))[0, token].item())
     return found
