@@ -4,6 +4,7 @@ import copy
 import gc
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from weakref import ref
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from oracles import padded_batch, random_model
 from small import KINDS
 
 from hf_mambalrp import make_explainable
+from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import BackendError
 from hf_mambalrp.methods import METHODS, graphs
 
@@ -106,7 +108,7 @@ def test_a_shape_that_comes_again_is_replayed_with_the_same_numbers(kind, dtype)
             assert relative(found.relevance, wanted.relevance) < bound
             assert relative(found.layer_relevance, wanted.layer_relevance) < bound
             torch.testing.assert_close(found.conservation.biases, wanted.conservation.biases, rtol=0.1, atol=20 * bound)
-    (shapes,) = [shapes for known, shapes in graphs._seen.items() if known is model]
+    shapes = subject_of(model).network().recordings.by_shape
     assert graphs.Recording in {type(recording) for recording in shapes.values()}
     first, second = explained()[0], explained()[0]
     assert torch.equal(first.relevance, second.relevance)
@@ -146,11 +148,11 @@ def test_a_model_with_hooks_is_not_recorded_and_a_deleted_one_is_let_go():
     other = random_model(num_layers=2, dtype=torch.float32).cuda()
     for _ in range(3):
         make_explainable(other).explain(ids)
-    gc.collect()  # models of earlier tests
-    recorded = len(graphs._seen)
-    del other
+    (recording,) = [found for found in subject_of(other).network().recordings.by_shape.values() if found]
+    gone = ref(recording)
+    del other, recording
     gc.collect()
-    assert len(graphs._seen) == recorded - 1
+    assert gone() is None
 
 
 @requires_cuda

@@ -11,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from hf_mambalrp import FalconMambaLRPForCausalLM, Mamba2LRPForCausalLM, MambaLRPForCausalLM, make_explainable
 from hf_mambalrp.calls import forward_check
+from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import ForwardMismatchError
 
 IDS, MASK = padded_batch([5, 3])
@@ -27,7 +28,7 @@ def test_no_false_alarm(kind, dtype):
         for training in (False, True):
             model = explainable(kind, num_layers=4, hidden_size=16, use_bias=seed > 1, dtype=dtype, seed=seed)
             model.train(training).explain(IDS, attention_mask=MASK)
-            assert model in forward_check._checked
+            assert subject_of(model)._checked
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

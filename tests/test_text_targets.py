@@ -8,11 +8,10 @@ from tokenizers_of_all_kinds import KINDS, tokenizer_of
 from transformers import PreTrainedTokenizer
 
 from hf_mambalrp import make_explainable
-from hf_mambalrp.calls.inputs import TokenizerSource
+from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.tokenizing import continuation, spelt
 from hf_mambalrp.errors import OptionError, TargetError
 from hf_mambalrp.evaluation.settings import resolve_replacement
-from hf_mambalrp.families import FAMILIES, Network
 
 TEXT = "The capital of France is"
 MODEL = random_model(num_layers=1, vocab_size=310, dtype=torch.float32)
@@ -178,7 +177,7 @@ def test_texts_that_are_no_target(model, text, words):
 
 class TestReplacement:
     def of(self, value, tokenizer):
-        return resolve_replacement(value, TokenizerSource(tokenizer, Network(MODEL, FAMILIES)), 310)
+        return resolve_replacement(value, Subject(MODEL).begin("explain", tokenizer).tokenizers, 310)
 
     @pytest.mark.parametrize("kind", ONE_TOKEN)
     def test_a_word_is_the_token_inside_a_text(self, kind):

@@ -14,11 +14,10 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from hf_mambalrp import MambaLRPForCausalLM, explain_dataset, make_explainable
 from hf_mambalrp.calls import tokenizing
-from hf_mambalrp.calls.inputs import TokenizerSource
+from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.errors import InputError, MissingTokenizerError
 from hf_mambalrp.evaluation import evaluate_faithfulness
 from hf_mambalrp.evaluation.settings import resolve_replacement
-from hf_mambalrp.families import FAMILIES, Network
 
 IDS = torch.tensor([[2, 3, 4]])
 
@@ -149,7 +148,7 @@ def test_no_word_of_a_longest_input(caplog, tmp_path):
         model.hidden_attention("a b c", tokenizer=tokenizer)
         explain_dataset(model, ["a b c", "d e f g"], tmp_path / "out", tokenizer=tokenizer, progress=False)
         evaluate_faithfulness(model, ["a b c d"], tokenizer=tokenizer, methods=["mambalrp"], resamples=2)
-        source = TokenizerSource(tokenizer, Network(model, FAMILIES))
+        source = Subject(model).begin("explain", tokenizer).tokenizers
         resolve_replacement(" a", source, 19)
         assert "longer than the specified maximum" not in caplog.text
         tokenizer("a b c")  # the caller's own call is the caller's

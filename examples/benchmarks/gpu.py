@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from transformers import Mamba2Config, MambaConfig
 
 from hf_mambalrp import Mamba2LRPForCausalLM, MambaLRPForCausalLM
-from hf_mambalrp.methods.graphs import forget
+from hf_mambalrp.calls.subject import subject_of
 
 TARGET = 7
 GIB = 2**30
@@ -302,7 +302,6 @@ class Bench:
             torch.cuda.synchronize()
 
     def release(self) -> None:
-        forget()  # what explain() holds for the next call of the same shape is its memory, not that of others
         gc.collect()
         if self.cuda:
             torch.cuda.empty_cache()
@@ -339,6 +338,8 @@ class Bench:
                 except Exception as error:
                     del pending[name]
                     self.failed(case, name, error)
+                # What explain() holds for the next call of the same shape is its memory, not that of others.
+                subject_of(model).network().recordings.clear()
                 self.release()
         for name, timed in pending.items():
             self.add(case, name, status="ok", **timed.row(case.tokens))

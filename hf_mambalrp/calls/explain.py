@@ -12,15 +12,15 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hf_mambalrp.calls.forcing import Forced, force, merge_sides, stack
-from hf_mambalrp.calls.forward_check import check_forward
-from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, Batch, TokenizerSource, brief, integers, prepare
+from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, Batch, brief, integers
+from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs, Target, resolve_target
 from hf_mambalrp.calls.tokens import describe
 from hf_mambalrp.errors import InputError, OptionError, TargetError, UnknownArchitectureError
-from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.families import Network
 from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.methods import METHODS, Problem, Relevance, method_named, predict
 from hf_mambalrp.results.explanation import Conservation, Explanation
@@ -43,12 +43,12 @@ class Options:
     method_options: Mapping[str, Any]
     check_forward: bool = True
 
-    def checked(self) -> "Options":
+    def checked(self, call: str) -> "Options":
         """Raise for an unknown method or method option; drop what a tokenizer's output brings along."""
         wanted = {name: value for name, value in self.method_options.items() if name not in TOKENIZER_EXTRAS}
         method = method_named(self.method)
         try:
-            method.check_options(wanted)
+            method.check_options(call, wanted)
         except OptionError as error:
             raise OptionError(f"{error}{_meant(wanted)}") from None
         if self.layers and not method.has_layers:
@@ -83,7 +83,7 @@ def own_gradient_mode() -> Iterator[None]:
 
 @own_gradient_mode()
 def explain_batch(
-    model: nn.Module,
+    subject: Subject,
     inputs: Any,
     *,
     input_ids: Any,
@@ -96,22 +96,22 @@ def explain_batch(
     options: Options,
 ) -> Explanation:
     """Explain one batch; :meth:`hf_mambalrp.MambaLRPMixin.explain` documents the arguments."""
-    network = Network(model, FAMILIES)
-    options = options.checked()
+    call = subject.begin("explain", tokenizer)
+    network, tokenizers = call.network, call.tokenizers
+    options = options.checked(call.name)
     if contrast is not None and not method_named(options.method).reads_score:
         able = sorted(name for name, other in METHODS.items() if other.reads_score)
         raise OptionError(
             f"contrast={contrast!r}: the relevance of method {options.method!r} does not depend on what is explained, "
             f"so it cannot tell one from another. These can: {able}."
         )
-    tokenizers = TokenizerSource(tokenizer, network)
-    batch = prepare(network, inputs, input_ids, attention_mask, inputs_embeds, tokenizers)
+    batch = call.read(inputs, input_ids, attention_mask, inputs_embeds)
     last = explained_positions(network, batch, position)
     outputs = Outputs(network, tokenizers, batch, last)
     wanted = resolve_target(target, "target", len(batch), outputs)
     against = None if contrast is None else resolve_target(contrast, "contrast", len(batch), outputs)
     if options.check_forward:
-        check_forward(model, network)
+        call.check_forward()
 
     if wanted.tokens == 1 and (against is None or against.tokens == 1):
         if method_named(options.method).changes_input and wanted.function is None:

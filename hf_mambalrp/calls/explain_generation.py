@@ -7,12 +7,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from hf_mambalrp.calls.explain import Options, model_id, own_gradient_mode, versions
-from hf_mambalrp.calls.forward_check import check_forward
 from hf_mambalrp.calls.generation import Writing
-from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, TokenizerSource, brief, integers, pad_right, prepare
+from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, brief, integers, pad_right
+from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.tokens import describe
 from hf_mambalrp.errors import OptionError, UnknownArchitectureError
-from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.methods import Forward, Problem, Relevance, by_chunks, method_named
 from hf_mambalrp.results.explanation import Conservation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
@@ -20,7 +19,7 @@ from hf_mambalrp.results.generation_explanation import GenerationExplanation
 
 @own_gradient_mode()
 def explain_generated(
-    model: Any,
+    subject: Subject,
     inputs: Any,
     *,
     input_ids: Any,
@@ -31,21 +30,21 @@ def explain_generated(
     generate_options: dict[str, Any],
 ) -> GenerationExplanation:
     """Explain every generated token; :meth:`hf_mambalrp.MambaLRPMixin.explain_generation` documents the arguments."""
-    network = Network(model, FAMILIES)
+    call = subject.begin("explain_generation", tokenizer)
+    network, tokenizers = call.network, call.tokenizers
     if not network.is_language_model:
         raise UnknownArchitectureError(
             f"{type(network.model).__name__} does not generate, as explain_generation needs. Use explain()."
         )
-    options = options.checked()
+    options = options.checked(call.name)
     rules = method_named(options.method).rules
     if rules is None:
         raise OptionError(f"Method {options.method!r} is not one modified gradient, which explain_generation needs.")
-    tokenizers = TokenizerSource(tokenizer, network)
     wanted = {name: value for name, value in generate_options.items() if name not in TOKENIZER_EXTRAS}
-    writing = Writing(model, network, tokenizers, _checked(max_new_tokens), wanted)
-    batch = prepare(network, inputs, input_ids, attention_mask, None, tokenizers)
+    writing = Writing(subject.model, network, tokenizers, _checked(max_new_tokens), wanted)
+    batch = call.read(inputs, input_ids, attention_mask)
     if options.check_forward:
-        check_forward(model, network)
+        call.check_forward()
     assert batch.input_ids is not None
     prompts = [row[kept != 0] for row, kept in zip(batch.input_ids, batch.attention_mask, strict=True)]
     written = writing.behind(prompts)

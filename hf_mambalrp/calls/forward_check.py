@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 import torch
 import transformers
@@ -36,36 +36,16 @@ TOLERANCE, HALF_TOLERANCE = 5e-3, 5e-2
 SETTINGS = (bool, int, float, str, tuple, type(None))
 """Types of a module's attributes that its forward may read as settings."""
 
-_checked: "WeakKeyDictionary[nn.Module, list[Any]]" = WeakKeyDictionary()
-"""For a model that passed, what its forward was made of then."""
-_lock = threading.Lock()
 
+def ingredients(modules: list[nn.Module]) -> list[Any]:
+    """What a forward through these modules is made of besides weights: classes, hooks, methods, settings, adapters.
 
-def check_forward(model: nn.Module, network: Network) -> None:
-    """Compare our forward of ``model`` with its own on a few tokens: once, and again when its forward may have changed.
-
-    Raises:
-        ForwardMismatchError: a block or the logits differ by more than rounding explains.
-    """
-    made_of = ingredients(model)
-    with _lock:
-        if _checked.get(model) == made_of:
-            return
-    with torch.no_grad():
-        _compare(model, network)
-    with _lock:
-        _checked[model] = made_of
-
-
-def ingredients(model: nn.Module) -> list[Any]:
-    """What a model's forward is made of besides its weights: classes, hooks, replaced methods, settings, adapters.
-
-    Two lists are equal where nothing of it has changed in between. Nothing in them keeps the model alive.
+    Two lists are equal where nothing of it has changed in between. Nothing in them keeps a module alive.
     """
     found: list[Any] = [*torch_modules._global_forward_hooks, *torch_modules._global_forward_pre_hooks]
-    for module in model.modules():
+    for module in modules:
         kind, state = type(module), vars(module)
-        found += (kind, kind.forward, *state["_forward_hooks"], None, *state["_forward_pre_hooks"])
+        found += (id(module), kind.forward, *state["_forward_hooks"], None, *state["_forward_pre_hooks"])
         if "forward" in state:
             found.append(ref(state["forward"]))
         if kind.__module__.startswith("torch.nn."):
@@ -76,7 +56,12 @@ def ingredients(model: nn.Module) -> list[Any]:
     return found
 
 
-def _compare(model: nn.Module, network: Network) -> None:
+def compare_forwards(model: nn.Module, network: Network) -> None:
+    """Compare our forward of ``model`` with its own on a few tokens.
+
+    Raises:
+        ForwardMismatchError: a layer or the logits differ by more than rounding explains.
+    """
     ids = torch.linspace(0, network.vocabulary_size - 1, TOKENS).long()[None]
     ids = ids.to(execution_device(network.embeddings))
     own_model = evaluation_twin(model)

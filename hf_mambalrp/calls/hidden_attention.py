@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hf_mambalrp.attention import Kind, Reduce, attention_matrix, checked_kind, checked_reduce
 from hf_mambalrp.calls.explain import model_id, own_gradient_mode, versions
-from hf_mambalrp.calls.forward_check import check_forward as check_own_forward
-from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, TokenizerSource, brief, integers, prepare
+from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, brief, integers
+from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.tokens import describe
 from hf_mambalrp.errors import OptionError
-from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.families import Network
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.results.hidden_attention import HiddenAttention
@@ -24,7 +24,7 @@ Rows = int | list[int] | slice | None
 
 @own_gradient_mode()
 def attend(
-    model: nn.Module,
+    subject: Subject,
     inputs: Any,
     *,
     input_ids: Any,
@@ -40,16 +40,16 @@ def attend(
     """Hidden attention of one batch; :meth:`hf_mambalrp.MambaLRPMixin.hidden_attention` documents the arguments."""
     if unknown := sorted(extras.keys() - TOKENIZER_EXTRAS):
         raise OptionError(f"hidden_attention() got {unknown}, which it does not know.")
-    network = Network(model, FAMILIES)
+    call = subject.begin("hidden_attention", tokenizer)
+    network, tokenizers = call.network, call.tokenizers
     reduce, kind = checked_reduce(reduce), checked_kind(kind)
     wanted = checked_layers(layers, len(network.layers))
-    tokenizers = TokenizerSource(tokenizer, network)
-    batch = prepare(network, inputs, input_ids, attention_mask, None, tokenizers)
+    batch = call.read(inputs, input_ids, attention_mask)
     assert batch.input_ids is not None
     mask = batch.attention_mask
     positions = query_positions(rows, mask)
     if check_forward:
-        check_own_forward(model, network)
+        call.check_forward()
 
     computed = positions.unique()  # sorted; a row of the batch may want others than its partners
     pick = torch.searchsorted(computed, positions)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hf_mambalrp.calls.tokenizing import beside, encode
+from hf_mambalrp.calls.tokenizing import Place, encode
 from hf_mambalrp.errors import InputError, MambaLRPError, MissingTokenizerError
 from hf_mambalrp.families import Network
 
@@ -42,20 +42,20 @@ class Batch:
 class TokenizerSource:
     """The tokenizer that was passed, or else the one beside the model, loaded when first needed."""
 
-    def __init__(self, tokenizer: Any, network: Network) -> None:
+    def __init__(self, tokenizer: Any, place: Place) -> None:
         if tokenizer is not None and not callable(tokenizer):
             raise InputError(
                 f"tokenizer={brief(tokenizer)} is a {type(tokenizer).__name__}, not a tokenizer. Pass "
                 "tokenizer=AutoTokenizer.from_pretrained(...)."
             )
         self._tokenizer = tokenizer
-        self._beside = beside(network.model)
+        self._place = place
 
     def get(self, need: str) -> Any:
         """Return the tokenizer, or raise :class:`MissingTokenizerError` that says what it was ``need``ed for."""
         tokenizer = self.find(again=True)
         if tokenizer is None:
-            where = self._beside.name
+            where = self._place.name
             tried = f"none could be loaded from {where!r}" if where else "the model does not say where it is from"
             raise MissingTokenizerError(
                 f"A tokenizer is needed {need}, but none was passed and {tried}. Pass tokenizer=AutoTokenizer."
@@ -67,11 +67,12 @@ class TokenizerSource:
     def find(self, *, again: bool = False) -> Any | None:
         """Return the tokenizer, or None where there is none; ``again`` asks the Hub once more where it had none."""
         if self._tokenizer is None:
-            self._tokenizer = self._beside.tokenizer(again)
+            self._tokenizer = self._place.tokenizer(again)
         return self._tokenizer
 
 
 def prepare(
+    call: str,
     network: Network,
     inputs: Any,
     input_ids: Any,
@@ -92,7 +93,7 @@ def prepare(
     ]
     if len(given) != 1:
         raise InputError(
-            f"explain() got {' and '.join(given) or 'no input'}; give exactly one of a text, a list of texts, "
+            f"{call}() got {' and '.join(given) or 'no input'}; give exactly one of a text, a list of texts, "
             "token ids (B, L), a tokenizer's output, input_ids=..., inputs_embeds=...."
         )
     if isinstance(inputs, Mapping):

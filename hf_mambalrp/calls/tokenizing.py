@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from hf_mambalrp.errors import InputError
@@ -91,7 +89,7 @@ def spelt(tokenizer: Any, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids)))
 
 
-class Beside:
+class Place:
     """The place that a model was loaded from, and the tokenizer found there."""
 
     def __init__(self, name: str, revision: str | None) -> None:
@@ -122,16 +120,3 @@ def _state(folder: Path) -> object:
     except OSError:
         return ()
     return sorted((name, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino) for name, stat in found)
-
-
-_places: "WeakKeyDictionary[nn.Module, Beside]" = WeakKeyDictionary()
-
-
-def beside(model: nn.Module) -> Beside:
-    """Where the model was loaded from. Called when it is loaded, since a relative path is not the same ever after."""
-    config: Any = model.config
-    name = str(getattr(config, "_name_or_path", "") or "")
-    found = _places.get(model)
-    if found is None or found.name != name:
-        found = _places[model] = Beside(name, getattr(config, "_commit_hash", None))
-    return found

@@ -83,13 +83,14 @@ def json_object(option: str, text: str) -> dict[str, Any]:
 def read_target(value: str | None, model: Any) -> int | str | None:
     """A target as ``explain`` takes it: digits are an id, unless a classifier's labels are numbers themselves."""
     from hf_mambalrp.calls.inputs import TokenizerSource
+    from hf_mambalrp.calls.subject import subject_of
     from hf_mambalrp.calls.targets import Outputs
-    from hf_mambalrp.families import FAMILIES, Network
     from hf_mambalrp.runs.labels import read_label
 
     if value is None or not (value.isascii() and value.isdigit()):
         return value
-    network = Network(model, FAMILIES)
+    subject = subject_of(model)
+    network = subject.network()
     found = value if not network.is_language_model else int(value)
-    named: int | str = read_label(found, Outputs(network, TokenizerSource(None, network)))
+    named: int | str = read_label(found, Outputs(network, TokenizerSource(None, subject.place())))
     return named

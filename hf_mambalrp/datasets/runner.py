@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from hf_mambalrp.calls.explain import model_id, versions
 from hf_mambalrp.calls.inputs import TokenizerSource
+from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.calls.targets import Outputs, resolve_target
 from hf_mambalrp.calls.tokenizing import encode
 from hf_mambalrp.datasets.checks import check_launch, check_on_error, check_options, check_sizes, check_targets
@@ -24,7 +25,6 @@ from hf_mambalrp.datasets.plan import batches, windows
 from hf_mambalrp.datasets.store import Begun, Reason, Store
 from hf_mambalrp.datasets.together import everywhere, on_main
 from hf_mambalrp.errors import InputError, MambaLRPError, NonFiniteRelevanceError, RowMemoryError, TargetError
-from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.models.fingerprint import fingerprint
 from hf_mambalrp.results.parquet import parquet
@@ -141,8 +141,9 @@ def explain_dataset(
     check_sizes(batch_tokens=batch_tokens, window=window, max_tokens=max_tokens)
     check_options(explain_options)
     model = make_explainable(model)
-    network = Network(model, FAMILIES)
-    tokenizers = TokenizerSource(tokenizer, network)
+    subject = subject_of(model)
+    network = subject.network()
+    tokenizers = TokenizerSource(tokenizer, subject.place())
     fixed = {"target": target, "contrast": contrast}
     read = Columns(text_column, id_column, target_column, contrast_column, columns)
     outputs = Outputs(network, tokenizers)

@@ -10,6 +10,7 @@ from torch import nn
 
 from hf_mambalrp.calls.explain import Options, explain_batch, model_id, versions
 from hf_mambalrp.calls.inputs import TokenizerSource
+from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.errors import InputError, TargetError
 from hf_mambalrp.evaluation.dataset import Example, drawn, read_examples
@@ -33,10 +34,10 @@ class Evaluator:
         tokenizer: Any,
         batch_size: int | None,
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.subject = model, tokenizer, Subject(model)
         self.output = ModelOutput(model, batch_size)
         network = self.output.network
-        tokenizers = TokenizerSource(tokenizer, network)
+        tokenizers = TokenizerSource(tokenizer, self.subject.place())
         self.replacement, called = resolve_replacement(settings.replacement, tokenizers, network.vocabulary_size)
         found = read_examples(dataset, columns, settings.target, Outputs(network, tokenizers))
         self.examples = drawn(found, settings.samples, settings.seed)
@@ -105,7 +106,7 @@ class Evaluator:
         options = Options(method, False, "auto", "auto", self.settings.options_of(method))
         try:
             return explain_batch(
-                self.model,
+                self.subject,
                 example.text,
                 input_ids=None,
                 attention_mask=None,

@@ -39,7 +39,7 @@ class Settings:
         if isinstance(self.methods, str) or not self.methods or len(set(self.methods)) < len(self.methods):
             raise OptionError(f"methods={self.methods!r} is not allowed; give a list of different names.")
         for name in self.methods:
-            method_named(name).check_options(self.method_options.get(name, {}))
+            method_named(name).check_options("evaluate_faithfulness", self.method_options.get(name, {}))
         unused = sorted(set(self.method_options) - set(self.methods))
         if unused:
             raise OptionError(f"method_options are given for {unused}, which methods={list(self.methods)} leaves out.")

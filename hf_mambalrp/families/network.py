@@ -5,10 +5,13 @@ the sub-modules that hold them and take a fused branch in training mode, so hook
 changed has to be restored, whatever thread or exception comes in between.
 """
 
-from collections.abc import Iterator
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from weakref import ref
 
 import torch
 from accelerate.utils import align_module_device
@@ -22,7 +25,8 @@ from hf_mambalrp.ops.backend import kernels_decline
 from hf_mambalrp.rules import NO_RULES, Rules
 from hf_mambalrp.rules.adapters import innermost
 from hf_mambalrp.rules.biases import BiasLedger
-from hf_mambalrp.rules.linear import NoGradient, linear
+from hf_mambalrp.rules.linear import NoGradient, is_plain, linear
+from hf_mambalrp.rules.quantised import is_quantised
 from hf_mambalrp.rules.twin import in_evaluation, uncompiled
 
 FUSED = ("triton", "mamba_ssm")
@@ -35,6 +39,22 @@ SHARDED = (
 )
 
 
+class Recordings:
+    """What :mod:`hf_mambalrp.methods.graphs` has recorded of a network, by shape; the one used longest ago first."""
+
+    def __init__(self, possible: bool) -> None:
+        self.lock = threading.Lock()
+        self.by_shape: OrderedDict[Hashable, Any] = OrderedDict()
+        """None where a shape was seen once."""
+        self.possible = possible
+        """Whether its layers can be recorded: they are nothing but weights."""
+
+    def clear(self) -> None:
+        """Let go of all and of their memory."""
+        with self.lock:
+            self.by_shape.clear()
+
+
 class Network:
     """One loaded model of one family.
 
@@ -44,7 +64,8 @@ class Network:
     """
 
     def __init__(self, model: nn.Module, families: dict[str, Family]) -> None:
-        self.model = base_model(model)
+        # Weak, for it stands in the model that owns it, and a circle would keep a GPU's memory until it is collected.
+        self._model = ref(base_model(model))
         self.family = self._family(families)
         linear_head = self._linear_head()
         self._check_whole()
@@ -61,6 +82,9 @@ class Network:
                 f"rule of {self.family.model_type!r} describes. Merge adapters into the model first "
                 "(model.merge_and_unload()), or put the original module back."
             ) from None
+        self.parameters: list[nn.Parameter] = list(self.model.parameters())
+        self._kept: dict[Any, int] = {}
+        self.recordings = Recordings(_is_recordable(self.model))
         self.parts: list[Part] = [term.part for layer in self.layers for branch in layer for term in branch.terms]
         self.embeddings: nn.Module = self.stem.embeddings
         if execution_device(self.embeddings).type == "meta":
@@ -79,6 +103,13 @@ class Network:
                 f"This model uses hidden_act={activation!r}; the identity rule is defined for 'silu' here. "
                 "Explaining another activation needs a rule of its own in hf_mambalrp/rules/activation.py."
             )
+
+    @property
+    def model(self) -> nn.Module:
+        """The transformers model, which the caller holds."""
+        model = self._model()
+        assert model is not None, "the model of this network is gone"
+        return model
 
     @property
     def config(self) -> Any:
@@ -103,7 +134,7 @@ class Network:
 
     def has_short_weights(self) -> bool:
         """Whether some of its weights have fewer bits than float32."""
-        return any(p.element_size() < FLOAT32_BYTES for p in self.model.parameters())
+        return any(p.element_size() < FLOAT32_BYTES for p in self.parameters)
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """What the first layer reads, in ``dtype``. Shape: (B, L) -> (B, L, D)."""
@@ -119,11 +150,18 @@ class Network:
 
     def kept_bytes(self, rules: Rules, backend: str) -> int:
         """Bytes a forward keeps for its backward, per row and position."""
-        total = 0
-        for part in self.parts:
-            fused = self.resolved(backend, execution_device(part.module), rules) in FUSED
-            total += part.kept(rules) * (self.signal_dtype if fused else self.dtype).itemsize
-        return total
+        key = rules, backend, torch.is_grad_enabled()
+        if key not in self._kept:
+            total = 0
+            for part in self.parts:
+                fused = self.resolved(backend, execution_device(part.module), rules) in FUSED
+                total += part.kept(rules) * (self.signal_dtype if fused else self.dtype).itemsize
+            self._kept[key] = total
+        return self._kept[key]
+
+    def weight_bytes(self, device: torch.device) -> int:
+        """Bytes of the weights on a device."""
+        return sum(p.numel() * p.element_size() for p in self.parameters if p.device == device)
 
     def layer(self, index: int, hidden: Tensor, states: list[State], step: Step) -> tuple[Tensor, list[State]]:
         """The branches of a layer, one after the other, with its parts' states. Shape: (B, L, D) -> (B, L, D)."""
@@ -250,6 +288,26 @@ class Network:
         if len(heads) > 1:
             raise UnknownArchitectureError(f"{type(self.model).__name__} has several heads: {list(HEADS)}.")
         return heads[0]
+
+
+def _is_recordable(model: nn.Module) -> bool:
+    """Whether its layers are nothing but weights: no hooks, adapters, quantised or offloaded layers."""
+    linear = (module for module in walk(model) if isinstance(module, nn.Linear))
+    return not hasattr(model, "_hf_hook") and all(
+        is_plain(module) and not is_quantised(module) and not hasattr(module, "_hf_hook") for module in linear
+    )
+
+
+def walk(model: nn.Module) -> list[nn.Module]:
+    """Every module of the model once; many times faster than ``modules()``, which names them."""
+    found: dict[int, nn.Module] = {}
+    left = [model]
+    while left:
+        module = left.pop()
+        if id(module) not in found:
+            found[id(module)] = module
+            left += [child for child in module._modules.values() if child is not None]
+    return list(found.values())
 
 
 def _scaled(x: Tensor, factor: float) -> Tensor:

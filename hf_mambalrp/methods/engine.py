@@ -8,9 +8,9 @@ rule in another order: the relevance is the unchunked one.
 
 import gc
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -99,14 +99,25 @@ class Run:
 
     def gradients(
         self, outputs: list[Tensor], gradients: list[Tensor], layers: bool, reusable: bool = False
-    ) -> Sequence[Tensor]:
+    ) -> "Gradients":
         """The modified gradients with respect to :meth:`inputs`; zero for states and biases of what is constant."""
-        inputs = self.inputs(layers)
+        inputs, streams = self.inputs(layers), len(self.explained(layers))
         found = torch.autograd.grad(outputs, inputs, gradients, retain_graph=reusable, allow_unused=True)
-        assert all(gradient is not None for gradient in found[: len(self.explained(layers))]), (
-            "a stream has no gradient"
-        )
-        return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
+        assert all(gradient is not None for gradient in found[:streams]), "a stream has no gradient"
+        filled = [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
+        biases = len(filled) - len(self.ledger.entries)
+        return Gradients(filled[:streams], filled[streams:biases], self.ledger.shares(filled[biases:]))
+
+
+class Gradients(NamedTuple):
+    """What the backward of a chunk gives."""
+
+    streams: list[Tensor]
+    """Modified gradients of the explained streams, (B, L, D) each."""
+    states: list[Tensor]
+    """Adjoints of the states before the chunk, those that have a graph."""
+    shares: Tensor
+    """(biases, B): what every bias absorbed."""
 
 
 def by_chunks(
@@ -178,13 +189,13 @@ class Forward:
 
     def __init__(self, problem: Problem, rules: Rules, *, reusable: bool = False) -> None:
         self.problem, self.rules, self.reusable = problem, rules, reusable
-        network, embeddings = problem.network, problem.embeddings.detach()
+        embeddings = problem.embeddings.detach()
         self.mask = padding(problem)
         size, length = int(problem.chunk_size), embeddings.shape[1]
         self.chunks = [slice(start, min(start + size, length)) for start in range(0, length, size)]
         self.releases = embeddings.device.type == "cpu" and kept(problem, rules) * self.chunks[0].stop > LARGE
-        self.borders = [network.initial_states(embeddings)]
-        self.positions = problem.positions.to(embeddings.device)
+        self.borders = [self._initial_states()]
+        self.positions = problem.positions.cpu()  # where asking which lie in a chunk waits for no GPU
         self.selected = embeddings.new_zeros(*self.positions.shape, embeddings.shape[-1])
         """Residual stream at the explained positions, (B, K, D)."""
         with torch.no_grad():
@@ -235,11 +246,11 @@ class Forward:
         by_chunk: list[Tensor] = []
         for index in progress(range(len(self.chunks) - 1, -1, -1), "backward"):
             run = self.last_run if index == len(self.chunks) - 1 else self._run(index)
-            streams, adjoints, gradients = self._transpose(index, run, grad_selected, adjoints)
+            streams, adjoints, shares = self._transpose(index, run, grad_selected, adjoints)
             by_chunk.append(streams)
-            biases = biases + run.ledger.absorbed(gradients)
+            biases = biases + shares.sum(0).cpu()
             if self.problem.layers:
-                above = run.ledger.absorbed_by_block(gradients).flip(0).cumsum(0).flip(0)
+                above = run.ledger.by_block(shares).flip(0).cumsum(0).flip(0)
                 by_layer = by_layer + torch.cat([above, torch.zeros(1, batch_size)])
         layers = torch.cat(by_chunk[::-1], -1).masked_fill(self.problem.mask.cpu() == 0, 0.0)
         relevance = Relevance(
@@ -273,7 +284,10 @@ class Forward:
             "model before it was put in."
         )
 
-    def _gradients(self, run: Run, outputs: list[Tensor], gradients: list[Tensor]) -> Sequence[Tensor]:
+    def _initial_states(self) -> list[State]:
+        return self.problem.network.initial_states(self.problem.embeddings)
+
+    def _gradients(self, run: Run, outputs: list[Tensor], gradients: list[Tensor]) -> Gradients:
         return run.gradients(outputs, gradients, self.problem.layers, self.reusable)
 
     def _inside(self, index: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -299,8 +313,8 @@ class Forward:
 
     def _transpose(
         self, index: int, run: Run, grad_selected: Tensor, adjoints: list[State] | None
-    ) -> tuple[Tensor, list[State], list[Tensor]]:
-        """Backward through one chunk: relevance of its streams, adjoints of its states, gradients of its biases."""
+    ) -> tuple[Tensor, list[State], Tensor]:
+        """Backward through one chunk: relevance of its streams, adjoints of its states, shares of its biases."""
         grad_final = torch.zeros_like(run.streams[-1])
         where, target = self._inside(index)
         target = (target[0].to(grad_final.device), target[1].to(grad_final.device))
@@ -320,11 +334,10 @@ class Forward:
         factors = [stream.detach() for stream in streams]
         if self.problem.factor is not None:
             factors[0] = self.problem.factor[:, self.chunks[index]].to(factors[0])
-        relevance = torch.stack([(f * g).sum(-1).cpu() for f, g in zip(factors, found[: len(streams)], strict=True)])
-        biases = len(found) - len(run.ledger.entries)
-        state_gradients = iter(found[len(streams) : biases])
-        adjoints = [] if index == 0 else [type(s)(*(next(state_gradients) for _ in s)) for s in run.states_in]
-        return relevance, adjoints, list(found[biases:])
+        relevance = torch.stack([(f * g).sum(-1).cpu() for f, g in zip(factors, found.streams, strict=True)])
+        of_states = iter(found.states)
+        adjoints = [] if index == 0 else [type(s)(*(next(of_states) for _ in s)) for s in run.states_in]
+        return relevance, adjoints, found.shares
 
 
 def progress(parts: range, what: str, unit: str = "chunk") -> Iterable[int]:
@@ -348,8 +361,7 @@ def budget(problem: Problem) -> int:
     if device.type != "cuda":
         return KEPT_BYTES
     total: int = torch.cuda.get_device_properties(device).total_memory
-    weights = sum(p.numel() * p.element_size() for p in problem.network.model.parameters() if p.device == device)
-    return max(0, total - weights) // 2
+    return max(0, total - problem.network.weight_bytes(device)) // 2
 
 
 def _chunk_size(problem: Problem, rules: Rules) -> int:

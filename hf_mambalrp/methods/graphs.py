@@ -8,20 +8,16 @@ and the score, which are the caller's, run as always.
 import gc
 import logging
 import threading
-from collections import OrderedDict
-from collections.abc import Hashable, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from hf_mambalrp.families.base import State
 from hf_mambalrp.families.network import FUSED
-from hf_mambalrp.methods.engine import Forward, Problem, Relevance, Run, by_chunks, kept, padding, run_blocks
+from hf_mambalrp.methods.engine import Forward, Gradients, Problem, Relevance, Run, by_chunks, kept, padding, run_blocks
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.rules import Rules
-from hf_mambalrp.rules.linear import is_plain
-from hf_mambalrp.rules.quantised import is_quantised
 
 SHARE = 1 / 8
 """Of a GPU's memory that the recordings of a model may hold on to; the one used longest ago goes first.
@@ -29,12 +25,8 @@ SHARE = 1 / 8
 Inputs that need more are long enough to hide the launches of their kernels.
 """
 
-_seen: "WeakKeyDictionary[nn.Module, OrderedDict[Hashable, Recording | None]]" = WeakKeyDictionary()
-"""By model and shape: None where it was seen once."""
 SHAPES = 64
 """Of one model that are remembered, at most; a service meets new lengths for ever."""
-_refused: "WeakSet[nn.Module]" = WeakSet()
-_lock = threading.Lock()
 logger = logging.getLogger(__name__)
 
 
@@ -52,7 +44,7 @@ class Recording:
         def forward() -> Run:
             return run_blocks(problem, rules, self.embeddings, self.mask, states)
 
-        def transposed(run: Run) -> Sequence[Tensor]:
+        def transposed(run: Run) -> Gradients:
             return run.gradients([run.streams[-1]], [self.grad], problem.layers)
 
         stream.wait_stream(torch.cuda.current_stream(device))
@@ -84,7 +76,10 @@ class _Replayed(Forward):
         recording.forward_graph.replay()
         return recording.run
 
-    def _gradients(self, run: Run, outputs: list[Tensor], gradients: list[Tensor]) -> Sequence[Tensor]:
+    def _initial_states(self) -> list[State]:
+        return []  # the recording has its own
+
+    def _gradients(self, run: Run, outputs: list[Tensor], gradients: list[Tensor]) -> Gradients:
         self.recording.grad.copy_(gradients[0])
         self.recording.backward_graph.replay()
         return self.recording.found
@@ -92,7 +87,7 @@ class _Replayed(Forward):
 
 def propagate(problem: Problem, rules: Rules) -> Relevance:
     """Explain ``problem`` under ``rules``; raises as :meth:`Forward.explain`."""
-    return by_chunks(problem, rules, lambda chunked: _propagate(chunked, rules), forget)
+    return by_chunks(problem, rules, lambda chunked: _propagate(chunked, rules), problem.network.recordings.clear)
 
 
 def _propagate(problem: Problem, rules: Rules) -> Relevance:
@@ -113,23 +108,23 @@ def _recording(problem: Problem, rules: Rules) -> Recording | None:
     if device.type != "cuda" or network.resolved(problem.backend, device, rules) not in FUSED:
         return None
     size, largest = kept(problem, rules) * length, int(SHARE * torch.cuda.get_device_properties(device).total_memory)
-    parameters = list(network.model.parameters())
-    on_device = all(p.device == device for p in parameters)  # a graph is of one GPU
-    if int(problem.chunk_size) < length or size > largest or not on_device or not _is_recordable(network.model):
+    recordings = network.recordings
+    on_device = all(p.device == device for p in network.parameters)  # a graph is of one GPU
+    if int(problem.chunk_size) < length or size > largest or not on_device or not recordings.possible:
         return None
-    weights = tuple((p.data_ptr(), p.dtype) for p in parameters)
+    weights = tuple(p.data_ptr() for p in network.parameters)
     key = (batch, length, padding(problem) is None, problem.layers, rules, problem.backend, weights)
-    with _lock:
-        shapes = _seen.setdefault(network.model, OrderedDict())
+    with recordings.lock:
+        shapes = recordings.by_shape
         if key not in shapes:
             shapes[key] = None
-        elif shapes[key] is None and network.model not in _refused:
+        elif shapes[key] is None and recordings.possible:
             try:
                 shapes[key] = Recording(problem, rules, size)
             except RuntimeError as error:
                 if out_of_memory(error):
                     raise
-                _refused.add(network.model)
+                recordings.possible = False
                 logger.warning("This model cannot be recorded as CUDA graphs, so short inputs take longer: %s", error)
         shapes.move_to_end(key)
         held = 0
@@ -139,18 +134,5 @@ def _recording(problem: Problem, rules: Rules) -> Recording | None:
                 del shapes[recent]
         while len(shapes) > SHAPES:
             shapes.popitem(last=False)
-        return shapes[key]
-
-
-def forget() -> None:
-    """Let go of every recording and its memory."""
-    with _lock:
-        _seen.clear()
-
-
-def _is_recordable(model: nn.Module) -> bool:
-    """Whether its blocks are nothing but its weights: no hooks, adapters, quantised or offloaded layers."""
-    linear = (module for module in model.modules() if isinstance(module, nn.Linear))
-    return not hasattr(model, "_hf_hook") and all(
-        is_plain(module) and not is_quantised(module) and not hasattr(module, "_hf_hook") for module in linear
-    )
+        found: Recording | None = shapes.get(key)
+        return found

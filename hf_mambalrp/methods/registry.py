@@ -35,13 +35,13 @@ class Method:
     changes_input: bool = False
     """Whether the score is read at other inputs too, where the model may predict something else."""
 
-    def check_options(self, options: Mapping[str, Any]) -> None:
+    def check_options(self, call: str, options: Mapping[str, Any]) -> None:
         """Raise :class:`OptionError` for an option this method does not have."""
         allowed = [name for name in signature(self.explain).parameters if name != "problem"]
         unknown = sorted(set(options) - set(allowed))
         if unknown:
             has = f"Its options are {allowed}" if allowed else "It has no options"
-            raise OptionError(f"explain() got {unknown}, which method {self.name!r} does not know. {has}.")
+            raise OptionError(f"{call}() got {unknown}, which method {self.name!r} does not know. {has}.")
 
 
 def _by_rules(name: str, rules: Rules, source: str) -> Method:

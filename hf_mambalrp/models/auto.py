@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial, update_wrapper
+from inspect import signature
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedModel
 
-from hf_mambalrp.calls.tokenizing import beside
+from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.models.explainable import (
@@ -93,7 +94,8 @@ def make_explainable(model: Any) -> Any:
     """
     own = uncompiled(model)
     explained = twin(own) if is_live(own) else own
-    beside(Network(explained, FAMILIES).model)
+    Network(explained, FAMILIES)  # raises before anything is put into the model
+    subject_of(explained).place()
     if not isinstance(model, MambaLRPMixin):
         for method in (MambaLRPMixin.explain, MambaLRPMixin.explain_generation, MambaLRPMixin.hidden_attention):
             # A partial, unlike a bound method in an instance, survives pickling; a copy explains the copy.
@@ -108,9 +110,13 @@ def make_explainable(model: Any) -> Any:
     return model
 
 
-def _give(model: Any, bound: Callable[..., Any], method: Callable[..., Any]) -> None:
+def _give(model: Any, bound: Any, method: Callable[..., Any]) -> None:
     """Set the method in ``model`` itself: setattr on what ``torch.compile`` returned would reach the model inside."""
-    vars(model)[method.__name__] = update_wrapper(bound, method)
+    update_wrapper(bound, method)
+    del bound.__wrapped__  # whose signature has the model in it
+    _, *others = signature(method).parameters.values()
+    bound.__signature__ = signature(method).replace(parameters=others)
+    vars(model)[method.__name__] = bound
 
 
 def _without_card(

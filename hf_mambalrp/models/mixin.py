@@ -15,7 +15,7 @@ from hf_mambalrp.attention import Kind, Reduce
 from hf_mambalrp.calls.explain import Options, explain_batch
 from hf_mambalrp.calls.explain_generation import explain_generated
 from hf_mambalrp.calls.hidden_attention import attend
-from hf_mambalrp.calls.tokenizing import beside
+from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES
 from hf_mambalrp.hub.model import push_model, write_card
@@ -129,7 +129,7 @@ class MambaLRPMixin:
         """
         warn_of_random_weights(self)
         return explain_batch(
-            _module(self),
+            subject_of(_module(self)),
             inputs,
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -187,7 +187,7 @@ class MambaLRPMixin:
         """
         warn_of_random_weights(self)
         return explain_generated(
-            _module(self),
+            subject_of(_module(self)),
             inputs,
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -247,7 +247,7 @@ class MambaLRPMixin:
             Errors of :meth:`explain` for the input and the model.
         """
         return attend(
-            _module(self),
+            subject_of(_module(self)),
             inputs,
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -284,7 +284,7 @@ class MambaLRPMixin:
             loader.from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         )
         check_loaded(model, stock_class(cls), info, pretrained_model_name_or_path, saved_by)
-        beside(model)
+        subject_of(model).place()
         return (model, info) if wants_info else model
 
     def push_to_hub(

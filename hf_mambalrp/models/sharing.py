@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from hf_mambalrp.calls.inputs import TokenizerSource
-from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.hub.figures import checked_results
 from hf_mambalrp.hub.model_card import SHOWN, Contents
 from hf_mambalrp.models.card_checks import check_evaluation, check_explanations
@@ -30,4 +30,4 @@ def card_contents(
 
 def tokenizer_beside(model: nn.Module) -> Callable[[], Any | None]:
     """What finds the tokenizer in the model's own repository or folder, or None."""
-    return lambda: TokenizerSource(None, Network(model, FAMILIES)).find(again=True)
+    return lambda: TokenizerSource(None, subject_of(model).place()).find(again=True)

@@ -32,16 +32,16 @@ class BiasLedger:
         """Say that the biases entered since the last call belong to one block."""
         self.ends.append(len(self.entries))
 
-    def absorbed(self, gradients: Sequence[Tensor], part: slice = slice(None)) -> Tensor:
-        """Sum over biases of b . g, or over a ``part`` of them. Shape: (B,)."""
-        by_device: dict[torch.device, Tensor] = {}
-        for bias, gradient in zip(self.entries[part], gradients[part], strict=True):
-            share = (bias.detach() * gradient).sum((1, 2))
-            by_device[share.device] = by_device[share.device] + share if share.device in by_device else share
-        return sum((share.cpu() for share in by_device.values()), torch.zeros(self.batch_size))
+    def shares(self, gradients: Sequence[Tensor]) -> Tensor:
+        """b . g of every bias, on the device of the first. Shape: (biases, B)."""
+        found = [(bias.detach() * gradient).sum((1, 2)) for bias, gradient in zip(self.entries, gradients, strict=True)]
+        return torch.stack([share.to(found[0].device) for share in found]) if found else torch.zeros(0, self.batch_size)
 
-    def absorbed_by_block(self, gradients: Sequence[Tensor]) -> Tensor:
-        """The same for every block. Shape: (num_layers, B)."""
-        starts = [0, *self.ends[:-1]]
-        parts = [self.absorbed(gradients, slice(start, end)) for start, end in zip(starts, self.ends, strict=True)]
-        return torch.stack(parts)
+    def absorbed(self, gradients: Sequence[Tensor]) -> Tensor:
+        """The sum of it over biases, on the CPU. Shape: (B,)."""
+        return self.shares(gradients).sum(0).cpu()
+
+    def by_block(self, shares: Tensor) -> Tensor:
+        """The sum over the biases of every block, on the CPU. Shape: (biases, B) -> (num_layers, B)."""
+        sizes = [end - start for start, end in zip([0, *self.ends[:-1]], self.ends, strict=True)]
+        return torch.stack([part.sum(0) for part in shares.split(sizes)]).cpu()

@@ -11,7 +11,7 @@ from small import word_tokenizer
 from transformers import MambaConfig
 
 from hf_mambalrp import MambaLRPForSequenceClassification, evaluate_faithfulness, load_explanations, make_explainable
-from hf_mambalrp.calls.inputs import TokenizerSource
+from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.datasets import explain_dataset
 from hf_mambalrp.errors import InputError, OptionError, TargetError
@@ -119,7 +119,7 @@ def test_labels_that_are_numbers_are_labels(tmp_path):
     assert "'0' is no class" in reason.error
     data = written(frame([1, 5, None, 3]), "csv", tmp_path)
     assert explained(stars, data, tmp_path / "floats")[0] == [0, 4, None, 2]
-    outputs = Outputs(Network(stars, FAMILIES), TokenizerSource(None, Network(stars, FAMILIES)))
+    outputs = Outputs(Network(stars, FAMILIES), Subject(stars).begin("explain", None).tokenizers)
     assert [read_label(value, outputs) for value in ("1", "1.0", 1, 1.0, True)] == ["1", "1", 1, 1, True]
 
 
