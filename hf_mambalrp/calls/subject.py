@@ -15,7 +15,7 @@ from hf_mambalrp.calls.forward_check import compare_forwards, ingredients
 from hf_mambalrp.calls.inputs import Batch, TokenizerSource, prepare
 from hf_mambalrp.calls.tokenizing import Place
 from hf_mambalrp.families import FAMILIES, Network
-from hf_mambalrp.families.network import walk
+from hf_mambalrp.families.network import base_model, walk
 
 OWNER = "_hf_mambalrp"
 """Where it stands in ``vars(model)``."""
@@ -79,7 +79,7 @@ class Subject:
 
     def place(self) -> Place:
         """Where the model was loaded from. Asked for when it is loaded: a relative path is not the same ever after."""
-        config: Any = self.network().config
+        config: Any = base_model(self.model).config
         name = str(getattr(config, "_name_or_path", "") or "")
         if self._place is None or self._place.name != name:
             self._place = Place(name, getattr(config, "_commit_hash", None))

@@ -64,9 +64,10 @@ class Network:
     """
 
     def __init__(self, model: nn.Module, families: dict[str, Family]) -> None:
+        inner = base_model(model)
+        self.family = _family_of(inner, families)
         # Weak, for it stands in the model that owns it, and a circle would keep a GPU's memory until it is collected.
-        self._model = ref(base_model(model))
-        self.family = self._family(families)
+        self._model = ref(inner)
         linear_head = self._linear_head()
         self._check_whole()
         try:
@@ -271,13 +272,6 @@ class Network:
         if several and any(hasattr(parameter, "full_tensor") for parameter in self.model.parameters()):
             raise UnknownArchitectureError(f"The weights of this {type(self.model).__name__} are {SHARDED}")
 
-    def _family(self, families: dict[str, Family]) -> Family:
-        model_type = getattr(getattr(self.model, "config", None), "model_type", None)
-        family = families.get(model_type or "")
-        if family is None:
-            raise UnknownArchitectureError(_unknown(self.model, model_type, families))
-        return family
-
     def _linear_head(self) -> nn.Module:
         heads: list[nn.Module] = [getattr(self.model, name) for name in HEADS if hasattr(self.model, name)]
         if not heads:
@@ -312,6 +306,14 @@ def walk(model: nn.Module) -> list[nn.Module]:
 
 def _scaled(x: Tensor, factor: float) -> Tensor:
     return x if factor == 1 else x * factor
+
+
+def _family_of(model: Any, families: dict[str, Family]) -> Family:
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    family = families.get(model_type or "") if isinstance(model, nn.Module) else None
+    if family is None:
+        raise UnknownArchitectureError(_unknown(model, model_type, families))
+    return family
 
 
 def base_model(model: nn.Module) -> nn.Module:
