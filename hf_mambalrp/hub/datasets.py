@@ -11,10 +11,10 @@ from hf_mambalrp.datasets.arrow import schema, to_records
 from hf_mambalrp.datasets.store import SHARDS, Store, write
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.hub.card import decode, joined, listed, metadata, with_metadata, with_section
-from hf_mambalrp.hub.markdown import escaped, literal, table
 from hf_mambalrp.hub.repository import CARD, Repository, Token, hub_api, hub_errors, open_repository
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.runs.parquet import parquet_file
+from hf_mambalrp.viz.markdown import escaped, literal, table
 
 DATA = f"data/{SHARDS}"
 NUMBERED = DATA.replace("*", "[0-9]" * 6)

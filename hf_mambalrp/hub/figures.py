@@ -5,7 +5,7 @@ from math import isfinite
 from typing import Any
 
 from hf_mambalrp.errors import CardError, InputError
-from hf_mambalrp.hub.markdown import escaped, table
+from hf_mambalrp.viz.markdown import escaped, table
 
 METRICS = {
     "delta_flip": "ΔA flipping",

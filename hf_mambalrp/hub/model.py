@@ -10,11 +10,11 @@ from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.hub.card import decode, joined, listed, metadata, section_of, with_metadata, with_section
 from hf_mambalrp.hub.checks import check_evaluation, check_explanations
 from hf_mambalrp.hub.figures import HEADING, checked_results, evaluation_section, model_index
-from hf_mambalrp.hub.markdown import escaped, literal
 from hf_mambalrp.hub.repository import CARD, Token, open_repository
 from hf_mambalrp.hub.shown import PICTURES, SHOWN, AnyExplanation, explanations_section, rows
 from hf_mambalrp.models.mixin import stock_class
 from hf_mambalrp.results.explanation import Explanation
+from hf_mambalrp.viz.markdown import escaped, literal
 
 TOKENIZER = "tokenizer_config.json"
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")

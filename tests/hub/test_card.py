@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from hf_mambalrp.errors import CardError, InputError
 from hf_mambalrp.hub.card import BEGIN, END, decode, listed, metadata, section_of, with_metadata, with_section
 from hf_mambalrp.hub.figures import checked_results, evaluation_section, model_index
-from hf_mambalrp.hub.markdown import escaped, literal
+from hf_mambalrp.viz.markdown import escaped, literal
 from hf_mambalrp.viz.wording import visible
 
 CARD = """---
