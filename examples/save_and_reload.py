@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers import MambaConfig, MambaForCausalLM
 
-from hf_mambalrp import Explanation, MambaLRPForCausalLM
+from hf_mambalrp import MambaLRPForCausalLM, load
 
 torch.manual_seed(0)
 with tempfile.TemporaryDirectory() as folder:
@@ -18,5 +18,5 @@ with tempfile.TemporaryDirectory() as folder:
     print(explanation)
 
     explanation.save(Path(folder) / "explanation")
-    again = Explanation.load(Path(folder) / "explanation")
+    again = load(Path(folder) / "explanation")
     print("read back exactly:", torch.equal(again.relevance, explanation.relevance))

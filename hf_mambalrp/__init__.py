@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hf_mambalrp.results.explanation import Conservation, Explanation
     from hf_mambalrp.results.generation_explanation import GenerationExplanation
     from hf_mambalrp.results.hidden_attention import HiddenAttention
+    from hf_mambalrp.results.loading import load
 
 __version__ = "0.1.0"
 
@@ -64,6 +65,7 @@ _MODULES = {
     "evaluate_faithfulness": "evaluation",
     "create_space": "hub",
     "explain_dataset": "datasets",
+    "load": "results.loading",
     "load_explanations": "datasets",
     "make_explainable": "models.auto",
     "push_explanations": "datasets",
@@ -94,6 +96,7 @@ __all__ = [
     "errors",
     "evaluate_faithfulness",
     "explain_dataset",
+    "load",
     "load_explanations",
     "make_explainable",
     "push_explanations",

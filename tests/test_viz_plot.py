@@ -10,7 +10,7 @@ from matplotlib import font_manager
 from results import HOSTILE, REVIEW, capital, conserved, explanation, generation
 
 from hf_mambalrp.errors import InputError, MissingExtraError, OptionError
-from hf_mambalrp.viz import plot
+from hf_mambalrp.viz import fonts
 
 mpl.use("Agg")
 
@@ -113,12 +113,12 @@ def glyphs(family):
 
 
 @pytest.fixture
-def fonts(monkeypatch):
+def only_fonts(monkeypatch):
     """Only DejaVu Sans, and behind it what the test names; no box was warned of yet."""
     assert ord(LACKING) in glyphs("STIXGeneral")
     assert ord(LACKING) not in glyphs("DejaVu Sans")
-    plot._warn_of_boxes.cache_clear()
-    return lambda *names: monkeypatch.setattr(plot, "FALLBACKS", names)
+    fonts._warn_of_boxes.cache_clear()
+    return lambda *names: monkeypatch.setattr(fonts, "FALLBACKS", names)
 
 
 def texts_of_words(layers):
@@ -128,17 +128,17 @@ def texts_of_words(layers):
 
 
 @pytest.mark.parametrize("layers", [False, True])
-def test_a_font_that_has_the_characters_is_found(fonts, layers, recwarn):
-    fonts("No Such Font", "STIXGeneral")
+def test_a_font_that_has_the_characters_is_found(only_fonts, layers, recwarn):
+    only_fonts("No Such Font", "STIXGeneral")
     texts = texts_of_words(layers)
     assert f"What speaks for “{LACKING}”?" in texts
     assert f"probability of “{LACKING}”" in texts
-    assert plot.BOX not in texts
+    assert fonts.BOX not in texts
     assert not recwarn.list
 
 
-def test_without_such_a_font_there_are_boxes_and_one_warning(fonts):
-    fonts()
+def test_without_such_a_font_there_are_boxes_and_one_warning(only_fonts):
+    only_fonts()
     with pytest.warns(UserWarning, match="Install one") as warned:
         texts = texts_of_words(layers=False) + texts_of_words(layers=True)
     assert len(warned) == 1
@@ -147,7 +147,7 @@ def test_without_such_a_font_there_are_boxes_and_one_warning(fonts):
 
 
 def test_chinese_and_emoji_draw_with_the_fonts_of_this_machine(tmp_path):
-    plot._warn_of_boxes.cache_clear()
+    fonts._warn_of_boxes.cache_clear()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         explanation("这部 电影 🙂", target_text=["好"]).plot().savefig(tmp_path / "figure.png")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hf_mambalrp.errors import OptionError
+from hf_mambalrp.viz.method_names import METHOD_NAMES
 
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="Folder or Hub id; default: the packaged sentiment model.")
@@ -34,11 +35,7 @@ ContrastOption = Annotated[str | None, typer.Option("--contrast", help="Explain 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the numbers here; - is standard output.")]
 
 METHODS_WITH_LAYERS = ("mambalrp", "lrp_ln", "gradient_x_input")
-METHODS = (
-    *METHODS_WITH_LAYERS,
-    *("integrated_gradients", "smoothgrad", "occlusion"),
-    *("attention_rollout", "mamba_attribution", "latim", "random"),
-)
+METHODS = tuple(METHOD_NAMES)
 BACKENDS = ("auto", "reference", "chunked", "compiled", "triton", "mamba_ssm")
 """Their names once more, so that a wrong one is refused before torch is loaded; a test compares."""
 

@@ -16,12 +16,12 @@ from hf_mambalrp.evaluation.report_parts import (
     Table,
     decimals_for,
     fixed,
-    method_name,
     number,
     readable,
     tables_of,
     with_interval,
 )
+from hf_mambalrp.viz.method_names import method_name
 from hf_mambalrp.viz.wording import shorten, visible
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from hf_mambalrp.evaluation.report_parts import (
     Section,
     Table,
     decimals_for,
-    method_name,
     with_interval,
 )
 from hf_mambalrp.evaluation.statistics import bootstrap, interval
+from hf_mambalrp.viz.method_names import method_name
 from hf_mambalrp.viz.wording import shorten
 
 Results = Mapping[str, Any]

@@ -7,7 +7,7 @@ from hf_mambalrp.errors import MissingExtraError
 from hf_mambalrp.evaluation import plots
 from hf_mambalrp.evaluation.report_parts import Cell, Facts, Findings, Panels, Section, Table
 from hf_mambalrp.viz.colors import MAX_ALPHA
-from hf_mambalrp.viz.html import PAGE, STYLE
+from hf_mambalrp.viz.style import PAGE, STYLE
 
 REPORT_STYLE = """
 .hfm { max-width: 72rem }

@@ -6,23 +6,10 @@ from math import floor, isfinite, log10
 from statistics import fmean, median
 from typing import Any
 
+from hf_mambalrp.viz.method_names import METHOD_NAMES, NAME
 from hf_mambalrp.viz.wording import shorten, visible
 
-METHOD_NAMES = {
-    "mambalrp": "MambaLRP",
-    "lrp_ln": "LRP (LN-rule)",
-    "gradient_x_input": "Gradient × Input",
-    "integrated_gradients": "Integrated Gradients",
-    "smoothgrad": "SmoothGrad",
-    "attention_rollout": "Attention Rollout",
-    "mamba_attribution": "Mamba-Attribution",
-    "latim": "LaTIM",
-    "occlusion": "Occlusion",
-    "random": "Random",
-}
 ACRONYMS = {"roc": "ROC", "auc": "AUC", "ap": "AP", "aopc": "AOPC", "id": "ID", "spearman": "Spearman"}
-NAME = 40
-"""Characters of a method's or target's name."""
 SHOWN = 12
 """A longer list of numbers within a cell is summed up instead."""
 WIDEST = 6
@@ -91,11 +78,6 @@ class Section:
     title: str
     reading: str
     parts: Sequence[Table | Panels | Facts | Findings]
-
-
-def method_name(key: str) -> str:
-    """Return a method's name as its paper writes it; an unknown one stays as it is, made safe to show."""
-    return METHOD_NAMES.get(key) or shorten(visible(key), NAME)
 
 
 def readable(key: object) -> str:

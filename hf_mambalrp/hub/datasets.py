@@ -9,8 +9,8 @@ from huggingface_hub import DatasetCardData
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.hub.card import decode, listed, metadata, with_data, with_section
-from hf_mambalrp.hub.markdown import escaped, literal, table
 from hf_mambalrp.hub.repository import CARD, Token, hub_api, hub_errors, open_repository
+from hf_mambalrp.viz.markdown import escaped, literal, table
 
 SHARD = "data/part-{:06d}.parquet"
 DATA = "data/part-*.parquet"

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from hf_mambalrp.errors import CardError, InputError
-from hf_mambalrp.hub.markdown import escaped, table
+from hf_mambalrp.viz.markdown import escaped, table
 
 METRICS = {
     "delta_flip": "ΔA flipping",

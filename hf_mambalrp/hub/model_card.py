@@ -8,7 +8,7 @@ from huggingface_hub import ModelCardData
 
 from hf_mambalrp.hub.card import listed, metadata, section_of, with_data, with_metadata, with_section
 from hf_mambalrp.hub.figures import HEADING, evaluation_section, model_index
-from hf_mambalrp.hub.markdown import escaped, literal
+from hf_mambalrp.viz.markdown import escaped, literal
 
 TAGS = ("mamba", "explainability", "lrp", "hf_mambalrp")
 TASKS = {"text-classification": "SequenceClassification", "text-generation": "CausalLM"}

@@ -1,26 +1,27 @@
 """The result of ``explain``: relevance per token, what was explained, where the score went, and how to show it."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from hf_mambalrp.errors import InputError, MissingExtraError, OptionError
+from hf_mambalrp.results.explanation_document import explanation_document, explanation_summary
+from hf_mambalrp.results.figures import bars_of_words, map_of_layers
+from hf_mambalrp.results.sentences import share_of_the_end
 from hf_mambalrp.results.serialization import Column, Rows, row_indices
+from hf_mambalrp.results.shown import Shown
+from hf_mambalrp.viz.document import Document
+from hf_mambalrp.viz.wording import signed, unsigned
+from hf_mambalrp.viz.words import Level, Word, checked_level, merge_words, strongest, token_words
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from rich.console import Console, ConsoleOptions, RenderResult
 
-    from hf_mambalrp.viz.words import Word
-
-Level = Literal["word", "token"]
 Ids = list[int | tuple[int, ...] | None]
 
 
@@ -54,79 +55,12 @@ class Conservation(Rows):
 
     def __str__(self) -> str:
         """Return one line per row (per row and step for a generation)."""
-        from hf_mambalrp.viz.wording import signed, unsigned
-
         parts = (self.score, self.relevance, self.biases, self.gap)
         return "\n".join(
             f"sum of relevance {signed(relevance)} + biases {signed(biases)} = {unsigned(relevance + biases)} "
             f"of score {unsigned(score)} (gap {unsigned(gap)})"
             for score, relevance, biases, gap in zip(*(part.flatten().tolist() for part in parts), strict=True)
         )
-
-
-class Shown:
-    """How a result shows itself; subclasses say what stands in the HTML body and on the terminal."""
-
-    method: str
-    model_id: str | None
-    versions: dict[str, str]
-
-    def _html(self, level: Level, limit: int | None) -> str:
-        raise NotImplementedError
-
-    def _terminal(self, level: Level) -> "RenderResult":
-        raise NotImplementedError
-
-    def to_html(self, path: str | Path | None = None, *, title: str | None = None, level: Level = "word") -> str:
-        """Return a complete HTML document that needs nothing else, and write it to ``path`` if one is given.
-
-        Every text in it is escaped, it runs no script and loads nothing. OptionError: an unknown level.
-        """
-        from hf_mambalrp.viz.html import document
-
-        page = document(self._html(_checked_level(level), None), title or f"Explanation by {self.method}")
-        if path is not None:
-            Path(path).write_text(page, encoding="utf-8")
-        return page
-
-    def _repr_html_(self) -> str:
-        from hf_mambalrp.viz.html import NOTEBOOK_ROWS, fragment
-
-        return fragment(self._html("word", NOTEBOOK_ROWS))
-
-    def to_text(self, *, color: bool = False, width: int = 80, level: Level = "word") -> str:
-        """Return what a terminal shows, ``width`` columns wide; without ``color`` there is no escape sequence in it."""
-        from hf_mambalrp.viz.terminal import printed
-
-        return printed(self._terminal(_checked_level(level)), color, width)
-
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
-        return self._terminal("word")
-
-    def show(self, *, level: Level = "word") -> None:
-        """Display as HTML in a notebook, else print to the terminal (in colour where it can, see ``NO_COLOR``).
-
-        OptionError: an unknown level.
-        """
-        _checked_level(level)
-        ipython = sys.modules.get("IPython")
-        if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
-            from hf_mambalrp.viz.html import NOTEBOOK_ROWS, fragment
-
-            ipython.display.display(ipython.display.HTML(fragment(self._html(level, NOTEBOOK_ROWS))))
-        else:
-            from rich.console import Console
-
-            from hf_mambalrp.viz.streams import Lenient
-
-            stream: Any = sys.stdout and Lenient(sys.stdout)
-            Console(file=stream, force_jupyter=False).print(*self._terminal(level), sep="\n")
-
-    def __str__(self) -> str:
-        """Return ``repr`` as standard output can take it: "?" for characters that its encoding lacks."""
-        from hf_mambalrp.viz.streams import printable
-
-        return printable(repr(self))
 
 
 def decode_spans(rows: Any) -> Any:
@@ -236,11 +170,13 @@ class Explanation(Shown, Rows):
             raise InputError("offsets are spans in texts, and texts is None: give both or neither.")
 
     def __repr__(self) -> str:
-        from hf_mambalrp.viz.terminal import summary
+        return explanation_summary(self)
 
-        return summary(self)
+    def document(self, *, level: Level = "word", rows: int | None = None) -> Document:
+        """Return what every rendering shows of the first ``rows``, or of all. OptionError: an unknown level."""
+        return explanation_document(self, level, rows)
 
-    def words(self, row: int = 0, *, level: Level = "word") -> "list[Word]":
+    def words(self, row: int = 0, *, level: Level = "word") -> list[Word]:
         """Return the words of a row in reading order; their relevance sums to the relevance of the row.
 
         Sub-words are merged into words, and punctuation is a word of its own: ``"film."`` is ``"film"`` and ``"."``,
@@ -249,15 +185,13 @@ class Explanation(Shown, Rows):
         stay words, and so they do in a row without any, such as DNA. Special tokens and white space stay alone.
         ``level="token"`` merges nothing. IndexError: no such row.
         """
-        from hf_mambalrp.viz.words import merge_words, token_words
-
         row = row_indices(row, len(self))[0]
         relevance, attended = self.relevance[row].tolist(), self.attention_mask[row].nonzero().flatten().tolist()
         text = None if self.texts is None else self.texts[row]
         offsets = None if self.offsets is None else self.offsets[row]
         if offsets and text is not None and max(end for _, end in offsets) > len(text):
             offsets = None  # of a dataset, whose text is the input alone: tokens that were fed back are not in it
-        if _checked_level(level) == "token":
+        if checked_level(level) == "token":
             return token_words(self.tokens[row], relevance, attended, offsets)
         mask = self.special_tokens_mask
         special = [False] * len(relevance) if mask is None else mask[row].tolist()
@@ -265,7 +199,7 @@ class Explanation(Shown, Rows):
 
     def top(
         self, k: int = 10, row: int = 0, *, by: Literal["abs", "positive", "negative"] = "abs", level: Level = "word"
-    ) -> "list[Word]":
+    ) -> list[Word]:
         """Return at most ``k`` words, strongest first, of either sign or of one. OptionError: k < 1, unknown ``by``."""
         if not isinstance(k, int) or k < 1:
             raise OptionError(f"k={k!r} is not allowed; give a whole number of at least 1.")
@@ -273,7 +207,7 @@ class Explanation(Shown, Rows):
         if by not in signs:
             raise OptionError(f"by={by!r} is not allowed; use one of {', '.join(map(repr, signs))}.")
         words = [word for word in self.words(row, level=level) if by == "abs" or word.relevance * signs[by] > 0]
-        return sorted(words, key=lambda word: -abs(word.relevance))[:k]
+        return strongest(words, k)
 
     def end_share(self, row: int = 0, *, part: float = 0.0) -> float:
         """Return how much of all |relevance| of a row the last ``part`` of its words has, the last word at least.
@@ -283,8 +217,6 @@ class Explanation(Shown, Rows):
         """
         if not 0 <= part <= 1:
             raise OptionError(f"part={part!r} is not allowed; give a share of the words from 0, the last word, to 1.")
-        from hf_mambalrp.viz.wording import share_of_the_end
-
         return share_of_the_end(self.words(row), part)
 
     def to_pandas(self, *, level: Level = "token") -> "pd.DataFrame":
@@ -345,11 +277,7 @@ class Explanation(Shown, Rows):
             InputError: ``layers`` without ``layer_relevance``.
             OptionError: ``top`` < 1 or an unknown level.
         """
-        from hf_mambalrp.viz.plot import bars, layer_map
-
-        if layers:
-            return layer_map(self, row, level, top, ax)
-        return bars(self, row, level, top, ax)
+        return (map_of_layers if layers else bars_of_words)(self, row, level, top, ax)
 
     def push_to_hub(
         self,
@@ -377,20 +305,3 @@ class Explanation(Shown, Rows):
             create_pr=create_pr,
             commit_message=commit_message,
         )
-
-    def _html(self, level: Level, limit: int | None) -> str:
-        from hf_mambalrp.viz.html import explanation_body
-
-        return explanation_body(self, level, limit)
-
-    def _terminal(self, level: Level) -> "RenderResult":
-        from hf_mambalrp.viz.terminal import explanation_lines
-
-        return explanation_lines(self, level)
-
-
-def _checked_level(level: Level) -> Level:
-    allowed = get_args(Level)
-    if level not in allowed:
-        raise OptionError(f"level={level!r} is not allowed; use one of {', '.join(map(repr, allowed))}.")
-    return level

@@ -8,13 +8,17 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.results.explanation import Conservation, Explanation, Level, Shown, decode_spans
+from hf_mambalrp.results.explanation import Conservation, Explanation, decode_spans
+from hf_mambalrp.results.figures import map_of_generation
+from hf_mambalrp.results.generation_document import generation_document, generation_summary
 from hf_mambalrp.results.serialization import Column, Rows, row_indices
+from hf_mambalrp.results.shown import Shown
+from hf_mambalrp.viz.document import Document
+from hf_mambalrp.viz.words import Level, checked_level
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from rich.console import RenderResult
 
 
 @dataclass(eq=False, repr=False)
@@ -91,9 +95,11 @@ class GenerationExplanation(Shown, Rows):
             raise InputError("offsets are spans in texts, and texts is None: give both or neither.")
 
     def __repr__(self) -> str:
-        from hf_mambalrp.viz.terminal import generation_summary
-
         return generation_summary(self)
+
+    def document(self, *, level: Level = "word", rows: int | None = None) -> Document:
+        """Return what every rendering shows of the first ``rows``, or of all. OptionError: an unknown level."""
+        return generation_document(self, checked_level(level), rows)
 
     def step(self, t: int) -> Explanation:
         """Return the explanation of generated token ``t`` over the positions before it. IndexError: no such step.
@@ -141,16 +147,4 @@ class GenerationExplanation(Shown, Rows):
 
         MissingExtraError: matplotlib is not installed. OptionError: an unknown level.
         """
-        from hf_mambalrp.viz.plot import generation_map
-
-        return generation_map(self, row, level, ax)
-
-    def _html(self, level: Level, limit: int | None) -> str:
-        from hf_mambalrp.viz.html import generation_body
-
-        return generation_body(self, level, limit)
-
-    def _terminal(self, level: Level) -> "RenderResult":
-        from hf_mambalrp.viz.terminal import generation_lines
-
-        return generation_lines(self, level)
+        return map_of_generation(self, row, level, ax)

@@ -1,6 +1,7 @@
 """The result of ``hidden_attention``: matrices of who reads whom, and how to show, store and slice them."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -9,7 +10,13 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.errors import InputError, OptionError
+from hf_mambalrp.results.attention_document import CELLS, attention_document, attention_summary
+from hf_mambalrp.results.figures import map_of_attention
 from hf_mambalrp.results.serialization import Column, Rows, row_indices
+from hf_mambalrp.results.shown import notebook, written
+from hf_mambalrp.viz import html
+from hf_mambalrp.viz.document import Document
+from hf_mambalrp.viz.streams import Lenient, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,10 +86,17 @@ class HiddenAttention(Rows):
 
     def __str__(self) -> str:
         """Return a few plain lines: what the last position, or each that was asked for, reads most strongly."""
-        from hf_mambalrp.viz.attention import summary
-        from hf_mambalrp.viz.streams import printable
+        return printable(attention_summary(self))
 
-        return printable(summary(self))
+    def document(
+        self, *, layers: Sequence[int] | None = None, rows: int | None = None, cells: int | None = CELLS
+    ) -> Document:
+        """Return what is shown of the first ``rows`` of the batch, or of all, and of these ``layers``, or of all.
+
+        A heat map has at most ``cells`` queries and keys, groups of consecutive ones where there are more; None groups
+        nothing. Errors of :meth:`map`.
+        """
+        return attention_document(self, self.layers if layers is None else layers, rows, cells)
 
     def map(self, layer: int | None = None, row: int = 0) -> Tensor:
         """Return one layer's matrix (R, L) of one row of the batch; channels, where there are any, are averaged.
@@ -102,35 +116,22 @@ class HiddenAttention(Rows):
         The figure belongs to the caller and is not registered with pyplot. MissingExtraError: matplotlib is not
         installed. Errors of :meth:`map`.
         """
-        from hf_mambalrp.viz.attention import heat_map
-
-        return heat_map(self, layer, row, ax)
+        return map_of_attention(self, layer, row, ax)
 
     def to_html(self, path: str | Path | None = None, *, title: str | None = None) -> str:
         """Return a complete HTML document with a heat map for every row and layer, and write it to ``path`` if given.
 
         Every text in it is escaped, it runs no script and loads nothing.
         """
-        from hf_mambalrp.viz.attention import MAP_STYLE, attention_body
-        from hf_mambalrp.viz.html import document
-
-        page = document(attention_body(self), title or "Hidden attention", MAP_STYLE)
-        if path is not None:
-            Path(path).write_text(page, encoding="utf-8")
-        return page
+        return written(html.page(self.document(), title or "Hidden attention"), path)
 
     def _repr_html_(self) -> str:
-        from hf_mambalrp.viz.attention import MAP_STYLE, attention_body
-        from hf_mambalrp.viz.html import fragment
-
-        return fragment(attention_body(self, last_only=True), MAP_STYLE)
+        return html.fragment(self.document(layers=self.layers[-1:], rows=1))
 
     def show(self) -> None:
         """Display the last layer of the first row as HTML in a notebook, else print a summary."""
-        ipython = sys.modules.get("IPython")
-        if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
+        ipython = notebook()
+        if ipython is not None:
             ipython.display.display(self)
         else:
-            from hf_mambalrp.viz.streams import Lenient
-
             print(self, file=sys.stdout and Lenient(sys.stdout))

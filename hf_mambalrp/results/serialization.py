@@ -140,16 +140,7 @@ class Rows:
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what :meth:`save` wrote, bit for bit. InputError: a missing, damaged or too new directory."""
-        folder = Path(path)
-        for name in (FIELDS, TENSORS):
-            if not (folder / name).is_file():
-                raise InputError(f"{folder} is no saved {cls.__name__}: {name} is missing. save() writes both files.")
-        try:
-            data = json.loads((folder / FIELDS).read_text(encoding="utf-8"))
-            tensors = load_file(folder / TENSORS)
-        except (ValueError, SafetensorError) as error:
-            raise InputError(f"{folder} is damaged and cannot be read: {error}. Save it again.") from error
-        return cls._from_fields(data, tensors)
+        return cls._from_fields(*read(path, cls.__name__))
 
     @classmethod
     def _names(cls) -> list[str]:
@@ -201,6 +192,18 @@ class Rows:
                 value = data.get(name) if name in LEFT_OUT else data[name]
                 values[name] = cls._decoders.get(name, lambda value: value)(value)
         return cls(**values)
+
+
+def read(path: str | Path, what: str) -> tuple[Any, dict[str, Tensor]]:
+    """Read the fields and the tensors of a saved ``what``. InputError: a missing or damaged directory."""
+    folder = Path(path)
+    for name in (FIELDS, TENSORS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} is no saved {what}: {name} is missing. save() writes both files.")
+    try:
+        return json.loads((folder / FIELDS).read_text(encoding="utf-8")), load_file(folder / TENSORS)
+    except (ValueError, SafetensorError) as error:
+        raise InputError(f"{folder} is damaged and cannot be read: {error}. Save it again.") from error
 
 
 def row_indices(index: int | slice | list[int], count: int) -> list[int]:

@@ -1,1 +1,1 @@
-"""Renderings of the result objects: words, HTML, terminal, figures. Nothing here is imported until it is used."""
+"""A document and its writers: HTML, a terminal, Markdown, figures. Nothing here knows a result."""

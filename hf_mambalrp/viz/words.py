@@ -5,9 +5,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Literal, get_args
 
+from hf_mambalrp.errors import OptionError
 from hf_mambalrp.viz.segments import Span, cut, is_boundary, kinds, segments
 from hf_mambalrp.viz.wording import visible
+
+Level = Literal["word", "token"]
 
 MARKERS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 """How byte-level BPE and SentencePiece write white space inside a raw token."""
@@ -30,6 +34,14 @@ class Word:
     start: int
     end: int
     tokens: tuple[int, ...]
+
+
+def checked_level(level: Level) -> Level:
+    """Return the level. OptionError: there is no such one."""
+    allowed = get_args(Level)
+    if level not in allowed:
+        raise OptionError(f"level={level!r} is not allowed; use one of {', '.join(map(repr, allowed))}.")
+    return level
 
 
 def token_words(
@@ -157,8 +169,19 @@ def _word(text: str, span: Span, relevance: Sequence[float], group: list[int]) -
     return Word(text.strip() or text, math.fsum(relevance[i] for i in group), *span, tuple(group))
 
 
+def strongest(words: Sequence[Word], count: int) -> list[Word]:
+    """At most ``count`` of the words, strongest first."""
+    return sorted(words, key=lambda word: -abs(word.relevance))[:count]
+
+
+def in_order(words: Sequence[Word], count: int) -> list[Word]:
+    """At most ``count`` of the words, the strongest, in the order they have."""
+    kept = {*strongest(words, count)}
+    return [word for word in words if word in kept]
+
+
 def layout(
-    words: Sequence[Word], text: str | None, level: str, tokens: Sequence[str] = ()
+    words: Sequence[Word], text: str | None, level: Level, tokens: Sequence[str] = ()
 ) -> Iterator[tuple[str, str, Word]]:
     """Yield (white space before, text as shown, word): together they read like the original, and are safe to show.
 

@@ -1,8 +1,8 @@
 """Heat maps as tables: blue and red as everywhere, a stroke through the negative, and a number in every cell."""
 
-from html import escape
-
 from hf_mambalrp.viz.colors import strength
+from hf_mambalrp.viz.document import Heat
+from hf_mambalrp.viz.html import escaped
 from hf_mambalrp.viz.wording import label, shorten, signed, unsigned
 
 SHADES = 20
@@ -10,13 +10,11 @@ NUMBERED = 11
 """Up to so many columns, the cells show their numbers; a wider table has them for hovering and for screen readers."""
 
 
-def heat_table(
-    values: list[list[float]], rows: list[str], columns: list[str], down: str, across: str, *, triangle: bool = False
-) -> str:
-    """Draw values as a table that scrolls sideways; of a ``triangle`` the part above the diagonal is empty."""
-    peak = max((abs(value) for row in values for value in row), default=0.0)
-    wide = len(columns) > NUMBERED
-    head = "".join(f'<th scope="col"><span><bdi>{_name(column)}</bdi></span></th>' for column in columns)
+def heat_table(heat: Heat, down: str, across: str, *, triangle: bool = False) -> str:
+    """Draw a matrix as a table that scrolls sideways; of a ``triangle`` the part above the diagonal is empty."""
+    peak = max((abs(value) for row in heat.values.tolist() for value in row), default=0.0)
+    wide = len(heat.columns) > NUMBERED
+    head = "".join(f'<th scope="col"><span><bdi>{_name(column)}</bdi></span></th>' for column in heat.columns)
     lines = "".join(
         f'<tr><th scope="row"><bdi>{_name(name)}</bdi></th>'
         + "".join(
@@ -24,7 +22,7 @@ def heat_table(
             for j, value in enumerate(row)
         )
         + "</tr>"
-        for i, (name, row) in enumerate(zip(rows, values, strict=True))
+        for i, (name, row) in enumerate(zip(heat.rows, heat.values.tolist(), strict=True))
     )
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="Heat map, {down} down and {across} across">'
@@ -47,4 +45,4 @@ def _cell(value: float, peak: float, wide: bool, *, reachable: bool) -> str:
 
 
 def _name(text: str) -> str:
-    return escape(shorten(label(text), 16))
+    return escaped(shorten(label(text), 16))

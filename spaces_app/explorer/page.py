@@ -12,10 +12,11 @@ from explorer.catalog import LOADED, entry, titles
 from explorer.examples import DOCUMENT, EXAMPLES, PROMPTS
 from explorer.limits import LIMITS, RefusedError
 from explorer.question import TARGET, TASKS, WHOLE_GRADIENT, Question
-from explorer.views import method_title, notice
+from explorer.views import notice
 from hf_mambalrp.methods import METHODS
 from hf_mambalrp.viz.colors import DARK, LIGHT
-from hf_mambalrp.viz.html import STYLE
+from hf_mambalrp.viz.method_names import method_name
+from hf_mambalrp.viz.style import STYLE
 
 HERE = Path(__file__).parent
 CSS = (HERE / "style.css").read_text(encoding="utf-8").replace("LIGHT", LIGHT.css()).replace("DARK", DARK.css())
@@ -143,7 +144,7 @@ def _sentence() -> Panel:
                 view = gr.Radio(views, value="words", label="View", scale=3, min_width=270)
                 level = _level()
             compared = gr.CheckboxGroup(
-                [(method_title(name), name) for name in METHODS],
+                [(method_name(name), name) for name in METHODS],
                 value=list(Question.compared),
                 label="Methods to compare",
                 visible=False,
@@ -246,7 +247,7 @@ def _model(models: list[str]) -> gr.Dropdown:
 
 
 def _method(names: tuple[str, ...]) -> gr.Dropdown:
-    return gr.Dropdown([(method_title(name), name) for name in names], value="mambalrp", label="Method", min_width=120)
+    return gr.Dropdown([(method_name(name), name) for name in names], value="mambalrp", label="Method", min_width=120)
 
 
 def _level() -> gr.Radio:

@@ -9,7 +9,7 @@ from explorer.catalog import CLASSES, Entry, entry, titles
 from explorer.limits import LIMITS, RefusedError
 from hf_mambalrp import DEMO_MODEL
 from hf_mambalrp.methods import METHODS
-from hf_mambalrp.results.explanation import Level
+from hf_mambalrp.viz.words import Level
 
 TASKS = {
     "sentence": ("text-classification",),

@@ -1,8 +1,6 @@
-"""Answers as HTML. Every text of a visitor, a model or a vocabulary goes through ``visible`` and ``escape``."""
+"""Answers as HTML: the document of each result, written for a page that a visitor can go through word by word."""
 
 from dataclasses import replace
-from html import escape
-from typing import Any
 
 from explorer.answer import Answer, answer
 from explorer.catalog import LOADED
@@ -12,19 +10,22 @@ from explorer.passages import Passage, passages
 from explorer.question import WHOLE_GRADIENT, Question
 from hf_mambalrp import Explanation
 from hf_mambalrp.methods import METHODS
-from hf_mambalrp.results.explanation import Level
-from hf_mambalrp.viz.colors import MAX_ALPHA, strength
-from hf_mambalrp.viz.wording import balance, ending, label, reading, shorten, signed, speaks, spelt, unsigned, visible
-from hf_mambalrp.viz.wording import question as heading
-from hf_mambalrp.viz.words import Word, layout
+from hf_mambalrp.results.explanation_document import layer_heat
+from hf_mambalrp.results.generation_document import generated_text, generation_heat, largest_gap
+from hf_mambalrp.viz.colors import strength
+from hf_mambalrp.viz.document import Balance, Document, Heading, Heat, Section, Steps, Table, Words
+from hf_mambalrp.viz.html import escaped, says, side, tint
+from hf_mambalrp.viz.method_names import method_name
+from hf_mambalrp.viz.wording import label, shorten, signed, visible
+from hf_mambalrp.viz.words import Word, in_order
 
-TITLES = {"mambalrp": "MambaLRP", "lrp_ln": "LRP with the LN rule", "gradient_x_input": "Gradient × input"}
 STRONG = 0.25
 """From this share of the strongest word on, a word carries its sign."""
 MOST_WORDS = 40
 """Rows of a table of numbers, and columns of a heat map."""
 MOST_PASSAGES = 5
-LINES = "\n"
+LINES = " \n"
+"""What stays as it is in a text of several lines."""
 
 
 def view(asked: Question) -> str:
@@ -38,143 +39,141 @@ def view(asked: Question) -> str:
 
 def notice(message: str) -> str:
     """Say in a sentence why there is no answer."""
-    return f'<div class="hfm answer"><p class="notice" role="alert">{_safe(shorten(message, 400))}</p></div>'
-
-
-def method_title(name: str) -> str:
-    """A method's name as a visitor reads it."""
-    return TITLES.get(name, name.replace("_", " ").capitalize())
+    return f'<div class="hfm answer"><p class="notice" role="alert">{escaped(shorten(message, 400))}</p></div>'
 
 
 def _explained(asked: Question) -> str:
     found = answer(asked)
-    body = {"words": _words, "layers": _layers, "methods": _methods}[asked.view](asked, found)
-    return _chances(found, asked) + body + _origin(found.result)
+    document = found.result.document(level=asked.level)
+    body = {"words": _words, "layers": _layers, "methods": _methods}[asked.view](asked, found.result, document)
+    return _chances(found, asked) + body + _origin(document)
 
 
-def _words(asked: Question, found: Answer) -> str:
-    ex = found.result
-    return f"<h3>{_safe(heading(ex, 0))}</h3>{_text(ex, asked.level)}{_how(ex)}{_numbers(ex, asked.level)}"
+def _words(asked: Question, ex: Explanation, document: Document) -> str:
+    (section,) = document.sections
+    words = section.one(Words)
+    return f"<h3>{_heading(section)}</h3>{_text(words)}{_how(section)}{_numbers(words.table(MOST_WORDS))}"
 
 
-def _layers(asked: Question, found: Answer) -> str:
-    ex = found.result
+def _layers(asked: Question, ex: Explanation, document: Document) -> str:
     if ex.layer_relevance is None:
-        names = ", ".join(method_title(name) for name in WHOLE_GRADIENT)
-        raise RefusedError(f"{method_title(asked.method)} has no relevance of layers. These methods have it: {names}.")
-    words, (for_, against) = _strongest(ex, asked.level), speaks(ex, 0)
-    rows = ["embedding", *(f"block {number}" for number in range(1, len(ex.layer_relevance)))]
-    values = [[sum(layer[i] for i in word.tokens) for word in words] for layer in ex.layer_relevance[:, 0].tolist()]
+        names = ", ".join(method_name(name) for name in WHOLE_GRADIENT)
+        raise RefusedError(f"{method_name(asked.method)} has no relevance of layers. These methods have it: {names}.")
+    (section,) = document.sections
+    words, balance = section.one(Words), section.one(Balance)
+    heat = layer_heat(ex, 0, in_order(words.words, MOST_WORDS))
+    upwards = replace(heat, values=heat.values.flip(0), rows=heat.rows[::-1])
     return (
-        f"<h3>{_safe(heading(ex, 0))} Layer by layer</h3>"
+        f"<h3>{escaped(heat.title)}</h3>"
         "<p class='how'>Read from the bottom up: where the relevance sits after the embedding and after each block. "
         "Every row sums to the score, less what the biases above it took. "
-        f"Blue {_safe(for_)}, red {_safe(against)}.</p>"
-        f"{heat_table(values[::-1], rows[::-1], [word.text for word in words], 'after', asked.level)}"
-        f"{_left_out(ex, asked.level)}{_sum(ex)}<p class='how'>{reading(ex, 0)}</p>"
+        f"Blue {escaped(words.positive)}, red {escaped(words.negative)}.</p>"
+        f"{heat_table(upwards, 'after', asked.level)}"
+        f"{_left_out(words)}{_sum(balance)}<p class='how'>{escaped(balance.reading)}</p>"
     )
 
 
-def _methods(asked: Question, found: Answer) -> str:
+def _methods(asked: Question, ex: Explanation, document: Document) -> str:
     if not asked.compared:
         raise RefusedError("Choose at least one method to compare.")
-    answers = {name: answer(replace(asked, method=name)).result for name in asked.compared}
+    found = {
+        name: answer(replace(asked, method=name)).result.document(level=asked.level).sections[0]
+        for name in asked.compared
+    }
     panels = "".join(
-        f"<section><h4>{_safe(method_title(name))}</h4><p class='source'>{_safe(METHODS[name].source)}</p>"
-        f"{_text(ex, asked.level)}{_sum(ex)}</section>"
-        for name, ex in answers.items()
+        f"<section><h4>{escaped(method_name(name))}</h4><p class='source'>{escaped(METHODS[name].source)}</p>"
+        f"{_text(section.one(Words))}{_sum(section.one(Balance))}</section>"
+        for name, section in found.items()
     )
-    listed = {name: ex.words(level=asked.level) for name, ex in answers.items()}
-    first = next(iter(listed.values()))
-    kept = range(len(first))[:MOST_WORDS]
-    head = "".join(f'<th scope="col" class="num">{_safe(method_title(name))}</th>' for name in listed)
+    listed = [section.one(Words).words for section in found.values()]
+    head = "".join(f'<th scope="col" class="num">{escaped(method_name(name))}</th>' for name in found)
     lines = "".join(
-        f'<tr><th scope="row"><bdi>{_name(first[i])}</bdi></th>'
-        + "".join(_number(words[i].relevance) for words in listed.values())
+        f'<tr><th scope="row"><bdi>{_name(words[0])}</bdi></th>'
+        + "".join(_number(word.relevance) for word in words)
         + "</tr>"
-        for i in kept
+        for words in list(zip(*listed, strict=True))[:MOST_WORDS]
     )
+    count = len(listed[0])
     return (
-        f"<h3>{_safe(heading(found.result, 0))} {len(answers)} methods</h3><div class='panels'>{panels}</div>"
-        f"{_legend(found.result)}"
+        f"<h3>{_heading(document.sections[0])} {len(found)} methods</h3><div class='panels'>{panels}</div>"
+        f"{_legend(document.sections[0].one(Words))}"
         f"<div class='wide' tabindex='0' role='region' aria-label='Numbers of every method'><table><caption>"
         f"{asked.level.capitalize()}s and methods</caption><thead><tr><th scope='col'>{asked.level.capitalize()}</th>"
         f"{head}</tr></thead><tbody>{lines}</tbody></table></div>"
-        + (f"<p class='note'>Shown: the first {MOST_WORDS} of {len(first)}.</p>" if len(first) > MOST_WORDS else "")
+        + (f"<p class='note'>Shown: the first {MOST_WORDS} of {count}.</p>" if count > MOST_WORDS else "")
     )
 
 
 def _generation(asked: Question) -> str:
     ex = answer(asked).result
-    steps = ex.generated(0)
-    last = ex.step(steps[-1])
-    words = _strongest(last, asked.level)
-    values = [[sum(row[i] for i in word.tokens) for word in words] for row in ex.relevance[0, steps].tolist()]
-    names = [ex.tokens[0][ex.prompt_length + t] for t in steps]
-    text = spelt(ex, 0, [ex.prompt_length + t for t in steps])
+    document = ex.document(level=asked.level)
+    (section,) = document.sections
+    last, steps = section.one(Steps).steps[-1].words, ex.generated(0)
+    heat = generation_heat(ex, 0, steps, in_order(last.words, MOST_WORDS))
+    names = [step.token for step in section.one(Steps).steps]
     chances = [f"“{label(name)}” {p:.0%}" for name, p in zip(names, ex.probability[0, steps].tolist(), strict=True)]
-    gap = ex.conservation.gap[0].abs().max().item()
     return (
-        f"<h3>What speaks for each generated token?</h3>"
-        f"<p class='text'><span class='muted'>{_safe(asked.text, keep=LINES)}</span>"
-        f"<mark>{_safe(text, keep=LINES)}</mark></p>"
-        f"{heat_table(values, names, [word.text for word in words], 'generated', asked.level)}"
-        f"{_left_out(last, asked.level)}"
-        f"<p class='note'>Probability of each: {_safe(', '.join(chances))}.</p>"
+        f"<h3>{_heading(section)}</h3>"
+        f"<p class='text'><span class='muted'>{escaped(asked.text, keep=LINES)}</span>"
+        f"<mark>{escaped(generated_text(ex, 0), keep=LINES)}</mark></p>"
+        f"{heat_table(heat, 'generated', asked.level)}"
+        f"{_left_out(last)}"
+        f"<p class='note'>Probability of each: {escaped(', '.join(chances))}.</p>"
         "<p class='how'>Each row explains one generated token: blue words (+) raised its logit, red words (−) "
-        f"lowered it. A row sums to that logit, up to the biases; the largest gap here is {unsigned(gap)}.</p>"
-        f"{_origin(ex)}"
+        f"lowered it. A row sums to that logit, up to the biases; the largest gap here is {largest_gap(ex, 0)}.</p>"
+        f"{_origin(document)}"
     )
 
 
 def _attention(asked: Question) -> str:
     ex = answer(asked).result
-    layer = asked.layer
-    names = ex.tokens[0]
+    document = ex.document(layers=[asked.layer], cells=None)
+    (section,) = document.sections
+    heat = section.one(Heat)
     return (
-        f"<h3>Which position reads which? Layer {layer}, of 0 to {len(ex.layers) - 1}</h3>"
-        f"{heat_table(ex.map(layer).tolist(), names, names, 'reads', 'is read', triangle=True)}"
+        f"<h3>{_heading(section)} {heat.title}, of 0 to {len(ex.layers) - 1}</h3>"
+        f"{heat_table(heat, 'reads', 'is read', triangle=True)}"
         "<p class='how'>Each row is a token that reads, each column a token that is read: blue is taken up with "
         "its sign, red with the sign turned. These weights of the mixer are averaged over its "
-        f"channels. They are no relevance and sum to nothing in particular.</p>{_origin(ex)}"
+        f"channels. They are no relevance and sum to nothing in particular.</p>{_origin(document)}"
     )
 
 
 def _document(asked: Question) -> str:
     ex = answer(asked).result
-    found = passages(ex, asked.text)
+    document = ex.document()
+    (section,) = document.sections
+    words, found = section.one(Words), passages(ex, asked.text)
     peak = max((abs(passage.relevance) for passage in found), default=0.0)
     top = sorted(found, key=lambda passage: -abs(passage.relevance))[:MOST_PASSAGES]
     score = f"{label(ex.target_text[0])} {ex.probability[0].item():.1%}" if ex.probability is not None else ""
-    strongest = max((abs(word.relevance) for word in ex.words()), default=0.0)
-    listed = "".join(f"<li>{_passage(ex, passage, strongest)}</li>" for passage in top)
+    listed = "".join(f"<li>{_passage(passage, words)}</li>" for passage in top)
     tinted = "".join(
-        f'<span class="w {_side(p.relevance)}" style="{_tint(p.relevance, peak)}" title="{signed(p.relevance)}">'
-        f"{_safe(p.text, keep=LINES)}</span> "
+        f'<span class="w {side(p.relevance)}" style="{tint(p.relevance, peak)}" title="{signed(p.relevance)}">'
+        f"{escaped(p.text, keep=LINES)}</span> "
         for p in found
     )
     return (
-        f"<p class='prediction'>The model says <b>{_safe(score)}</b></p>"
-        f"<h3>{len(top)} of {len(found)} passages mattered most</h3><ol class='passages'>{listed}</ol>{_how(ex)}"
-        f"<details><summary>The whole document, {len(ex.words())} words, tinted by passage</summary>"
-        f"<p class='text long' lang='' dir='auto'>{tinted}</p></details>{_origin(ex)}"
+        f"<p class='prediction'>The model says <b>{escaped(score, keep=LINES)}</b></p>"
+        f"<h3>{len(top)} of {len(found)} passages mattered most</h3><ol class='passages'>{listed}</ol>{_how(section)}"
+        f"<details><summary>The whole document, {len(words.words)} words, tinted by passage</summary>"
+        f"<p class='text long' lang='' dir='auto'>{tinted}</p></details>{_origin(document)}"
     )
 
 
-def _passage(ex: Explanation, passage: Passage, peak: float) -> str:
-    says, text = speaks(ex, 0), None if ex.texts is None else ex.texts[0]
+def _passage(passage: Passage, words: Words) -> str:
     marks = (
-        _safe(before if number else "", keep=LINES) + _mark(word, shown, peak, says, reachable=number == 0)
-        for number, (before, shown, word) in enumerate(layout(passage.words, text, "word", ex.tokens[0]))
+        (escaped(before, keep=LINES) if number else "") + _mark(word, shown, words, reachable=number == 0)
+        for number, (before, shown, word) in enumerate(replace(words, words=passage.words).laid_out())
     )
-    return f'<b class="{_side(passage.relevance)}-text">{signed(passage.relevance)}</b> <span>{"".join(marks)}</span>'
+    return f'<b class="{side(passage.relevance)}-text">{signed(passage.relevance)}</b> <span>{"".join(marks)}</span>'
 
 
 def _chances(found: Answer, asked: Question) -> str:
     if not found.chances:
         return ""
     bars = "".join(
-        f'<li><span class="class"><bdi>{_safe(shorten(visible(name), 32))}</bdi></span>'
+        f'<li><span class="class"><bdi>{escaped(shorten(visible(name), 32))}</bdi></span>'
         f'<span class="track" aria-hidden="true"><i style="width:{100 * p:.1f}%"></i></span><b>{p:.1%}</b></li>'
         for name, p in found.chances
     )
@@ -182,97 +181,78 @@ def _chances(found: Answer, asked: Question) -> str:
     return f"<p class='prediction'>{what}</p><ul class='chances'>{bars}</ul>"
 
 
-def _text(ex: Explanation, level: Level) -> str:
-    words, text = ex.words(level=level), None if ex.texts is None else ex.texts[0]
-    peak = max((abs(word.relevance) for word in words), default=0.0)
-    says = speaks(ex, 0)
+def _heading(section: Section) -> str:
+    return escaped(section.one(Heading).text)
+
+
+def _text(words: Words) -> str:
     marks = "".join(
-        escape(before) + _mark(word, shown, peak, says, reachable=number == 0)
-        for number, (before, shown, word) in enumerate(layout(words, text, level, ex.tokens[0]))
+        escaped(before, keep=" \n\t") + _mark(word, shown, words, reachable=number == 0)
+        for number, (before, shown, word) in enumerate(words.laid_out())
     )
     return f'<div class="text" role="group" aria-label="The text, coloured by relevance" dir="auto">{marks}</div>'
 
 
-def _mark(word: Word, shown: str, peak: float, says: tuple[str, str], *, reachable: bool = False) -> str:
+def _mark(word: Word, shown: str, among: Words, *, reachable: bool = False) -> str:
     """A word that says its number on hover and on focus; the arrow keys go on from the one reachable by Tab."""
-    side, part = _side(word.relevance), strength(word.relevance, peak)
-    what = {"pos": says[0], "neg": says[1], "": "no relevance"}[side]
-    sign = f'<sup aria-hidden="true">{"+" if side == "pos" else "−"}</sup>' if part >= STRONG else ""
-    name = _safe(f"{shown}: {signed(word.relevance)}, {what}")
+    marked = strength(word.relevance, among.peak) >= STRONG
+    sign = f'<sup aria-hidden="true">{"+" if word.relevance > 0 else "−"}</sup>' if marked else ""
+    name = escaped(f"{shown}: {signed(word.relevance)}, {says(word, among)}")
     return (
-        f'<span class="w {side}" style="{_tint(word.relevance, peak)}" role="img" aria-label="{name}" '
-        f'tabindex="{-1 + reachable}" data-tip="{signed(word.relevance)}">{escape(shown)}{sign}</span>'
+        f'<span class="w {side(word.relevance)}" style="{tint(word.relevance, among.peak)}" role="img" '
+        f'aria-label="{name}" tabindex="{-1 + reachable}" data-tip="{signed(word.relevance)}">{escaped(shown)}{sign}'
+        "</span>"
     )
 
 
-def _tint(relevance: float, peak: float) -> str:
-    part = strength(relevance, peak)
-    return f"--a:{MAX_ALPHA * part:.3f};--u:{min(1.5 * part, 1):.2f}"
-
-
-def _how(ex: Explanation) -> str:
+def _how(section: Section) -> str:
+    balance = section.one(Balance)
     where = "Hover or tap a word for its number, or go by Tab and ← →."
-    return f"{_legend(ex)}{_sum(ex)}<p class='how'>{reading(ex, 0)} {_safe(ending(ex, 0))} {where}</p>"
+    said = escaped(" ".join(filter(None, (balance.reading, balance.ending, where))))
+    return f"{_legend(section.one(Words))}{_sum(balance)}<p class='how'>{said}</p>"
 
 
-def _legend(ex: Explanation) -> str:
-    ends = f"--a:{MAX_ALPHA};--u:1"
-    positive, negative = speaks(ex, 0)
+def _legend(words: Words) -> str:
+    ends = tint(1, 1)
     return (
         f'<p class="key"><span><span class="w pos" style="{ends}">word<sup>+</sup></span> blue, solid line: '
-        f'{_safe(positive)}</span><span><span class="w neg" style="{ends}">word<sup>−</sup></span> red, dashed line: '
-        f"{_safe(negative)}</span></p>"
+        f'{escaped(words.positive)}</span><span><span class="w neg" style="{ends}">word<sup>−</sup></span> red, dashed '
+        f"line: {escaped(words.negative)}</span></p>"
     )
 
 
-def _sum(ex: Explanation) -> str:
-    return f"<p class='sum'>{escape(balance(ex, 0))}</p>"
+def _sum(balance: Balance) -> str:
+    return f"<p class='sum'>{escaped(balance.sum)}</p>"
 
 
-def _numbers(ex: Explanation, level: Level) -> str:
-    words = ex.top(MOST_WORDS, level=level)
-    total = sum(abs(word.relevance) for word in ex.words(level=level)) or 1.0
+def _numbers(table: Table) -> str:
     lines = "".join(
         f'<tr><th scope="row"><bdi>{_name(word)}</bdi></th>{_number(word.relevance)}'
-        f'<td class="num">{abs(word.relevance) / total:.1%}</td></tr>'
-        for word in words
+        f'<td class="num">{table.share(word)}</td></tr>'
+        for word in table.words
     )
     return (
-        f"<details><summary>The numbers, strongest {level}s first</summary><table><thead><tr>"
-        f"<th scope='col'>{level.capitalize()}</th><th scope='col' class='num'>Relevance</th>"
+        f"<details><summary>The numbers, strongest {table.level}s first</summary><table><thead><tr>"
+        f"<th scope='col'>{table.level.capitalize()}</th><th scope='col' class='num'>Relevance</th>"
         f"<th scope='col' class='num'>Share of all |R|</th></tr></thead><tbody>{lines}</tbody></table></details>"
     )
 
 
 def _number(value: float) -> str:
-    return f'<td class="num {_side(value)}-text">{signed(value)}</td>'
+    return f'<td class="num {side(value)}-text">{signed(value)}</td>'
 
 
-def _strongest(ex: Explanation, level: Level) -> list[Word]:
-    """At most :data:`MOST_WORDS` words, in reading order."""
-    kept = {*ex.top(MOST_WORDS, level=level)}
-    return [word for word in ex.words(level=level) if word in kept]
+def _left_out(words: Words) -> str:
+    count = len(words.words)
+    shown = f"Shown: the {MOST_WORDS} strongest of {count} {words.level}s."
+    return f"<p class='note'>{shown}</p>" if count > MOST_WORDS else ""
 
 
-def _left_out(ex: Explanation, level: Level) -> str:
-    count = len(ex.words(level=level))
-    return f"<p class='note'>Shown: the {MOST_WORDS} strongest of {count} {level}s.</p>" if count > MOST_WORDS else ""
-
-
-def _origin(ex: Any) -> str:
-    parts = [getattr(ex, "method", "hidden attention"), getattr(ex, "model_id", None) or ""]
-    parts += [f"{package} {version}" for package, version in ex.versions.items()]
-    return f"<footer>{_safe(' · '.join(part for part in parts if part))}</footer>"
-
-
-def _side(relevance: float) -> str:
-    return "pos" if relevance > 0 else "neg" if relevance < 0 else ""
+def _origin(document: Document) -> str:
+    made = document.origin
+    parts = [made.name, made.model, *(f"{package} {version}" for package, version in made.versions.items())]
+    return f"<footer>{escaped(' · '.join(part for part in parts if part))}</footer>"
 
 
 def _name(word: Word) -> str:
-    return escape(shorten(visible(word.text), 40))
-
-
-def _safe(text: str, keep: str = "") -> str:
-    """Escape a text and make what acts in it visible, but for the characters to ``keep``."""
-    return "".join(c if c in keep else escape(visible(c) if c != " " else c) for c in text)
+    return escaped(shorten(visible(word.text), 40))

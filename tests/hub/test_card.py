@@ -22,7 +22,7 @@ from hf_mambalrp.hub.card import (
     with_section,
 )
 from hf_mambalrp.hub.figures import checked_results, evaluation_section, model_index
-from hf_mambalrp.hub.markdown import escaped, literal
+from hf_mambalrp.viz.markdown import escaped, literal
 from hf_mambalrp.viz.wording import visible
 
 CARD = """---

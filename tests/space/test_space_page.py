@@ -64,7 +64,7 @@ def test_layers_methods_and_another_method(visit, demo):
     before = page.locator("#sentence-answer").inner_html()
     panel(page).get_by_label("Methods", exact=True).check()
     changed(page, before)
-    compared = {"MambaLRP": "mambalrp", "Gradient × input": "gradient_x_input"}
+    compared = {"MambaLRP": "mambalrp", "Gradient × Input": "gradient_x_input"}
     assert page.locator(".panels h4").all_inner_texts() == list(compared)
     columns = [[number for _, number in words(demo.explain(text, method=name))] for name in compared.values()]
     cells = page.locator(".answer .wide tbody tr").evaluate_all(
@@ -72,7 +72,7 @@ def test_layers_methods_and_another_method(visit, demo):
     )
     assert [row[1:] for row in cells] == [list(pair) for pair in zip(*columns, strict=True)]
     before = page.locator("#sentence-answer").inner_html()
-    panel(page).get_by_label("LRP with the LN rule").check()
+    panel(page).get_by_label("LRP (LN-rule)").check()
     changed(page, before)
     assert page.locator(".panels h4").count() == 3
     shot(page, "methods")
@@ -153,8 +153,8 @@ def test_a_link_restores_every_choice(visit):
     assert "What speaks for positive rather than negative? 1 methods" in page.locator("#sentence-answer").inner_text()
     assert panel(page).get_by_label("Methods", exact=True).is_checked()
     assert panel(page).get_by_label("Tokens").is_checked()
-    assert panel(page).get_by_label("LRP with the LN rule").is_checked()
-    assert not panel(page).get_by_label("Gradient × input").is_checked()
+    assert panel(page).get_by_label("LRP (LN-rule)").is_checked()
+    assert not panel(page).get_by_label("Gradient × Input").is_checked()
 
 
 def test_next_word(visit, allow_list):

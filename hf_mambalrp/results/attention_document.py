@@ -1,0 +1,109 @@
+"""The document of hidden attention: for every row a heat map of each layer, queries down and keys across."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hf_mambalrp.viz.document import Document, Heading, Heat, Origin, Section
+from hf_mambalrp.viz.wording import axis_label, label, signed, summary
+
+if TYPE_CHECKING:
+    from hf_mambalrp.results.hidden_attention import HiddenAttention
+
+CELLS = 48
+"""Queries and keys shown, at most; a longer input shows groups of consecutive tokens."""
+SUMMARY_LAYERS, SUMMARY_QUERIES, SUMMARY_KEYS = 4, 3, 5
+"""What the plain summary lists, at most."""
+READING = (
+    "Rows: the position that reads (query). Columns: the position that is read (key). "
+    "Blue: positive; red with a stroke: negative."
+)
+
+
+def attention_document(
+    attention: "HiddenAttention", layers: Sequence[int], rows: int | None, cells: int | None
+) -> Document:
+    """Return a section for each of the first ``rows``, with a heat map for every one of ``layers``, the last open."""
+    sections = []
+    for row in range(len(attention))[:rows]:
+        maps = [attention_heat(attention, layer, row, cells, is_open=layer == layers[-1]) for layer in layers]
+        sections.append(Section([Heading("Which position reads which?"), *maps], row, len(attention)))
+    return Document(sections, origin(attention))
+
+
+def attention_heat(
+    attention: "HiddenAttention", layer: int, row: int, cells: int | None = CELLS, *, is_open: bool = True
+) -> Heat:
+    """Take padding out of a matrix and group what does not fit: a cell is its group's strongest value."""
+    values, tokens = attention.map(layer, row), attention.tokens[row]
+    keys = attention.attention_mask[row].nonzero().flatten()
+    is_token = attention.attention_mask[row, attention.rows[row]] != 0
+    queries = attention.rows[row, is_token]
+    values = values[is_token][:, keys]
+    by = [-(-len(axis) // cells) if cells else 1 for axis in (queries, keys)]
+    for axis, size in enumerate(by):
+        values = _strongest(values, axis, size)
+    note = f"Each cell: the strongest of up to {by[0]} x {by[1]} entries; a label is its first token."
+    return Heat(
+        f"Layer {layer}",
+        values,
+        [_name(tokens[i], size=by[0]) for i in queries[:: by[0]].tolist()],
+        [_name(tokens[j], size=by[1]) for j in keys[:: by[1]].tolist()],
+        READING,
+        note if max(by) > 1 else "",
+        is_open,
+    )
+
+
+def attention_summary(attention: "HiddenAttention") -> str:
+    """Return what queries read most strongly, in plain lines: of the first rows of the batch and the last layers.
+
+    Where every position is a query it is the last one that is listed, else the last few that were asked for.
+    """
+    made = origin(attention)
+    about = ", ".join([made.name, *([f"model {made.model}"] if made.model else [])])
+    return summary("HiddenAttention", len(attention), about, _summary_lines(attention))
+
+
+def _summary_lines(attention: "HiddenAttention") -> Iterator[list[str]]:
+    count = len(attention.layers)
+    rest = f" (of {count} layers the last {SUMMARY_LAYERS}; map(layer) has each)" * (count > SUMMARY_LAYERS)
+    for row in range(len(attention)):
+        lines = [f"what a position reads most strongly{rest}"]
+        for layer in attention.layers[-SUMMARY_LAYERS:]:
+            lines += [f"layer {layer}, {read}" for read in _reads(attention, layer, row)]
+        yield lines
+
+
+def _reads(attention: "HiddenAttention", layer: int, row: int) -> Iterator[str]:
+    """Yield each listed query with its strongest keys and their signed weights."""
+    names = [label(token) for token in attention.tokens[row]]
+    keys = attention.attention_mask[row].nonzero().flatten()
+    queries = [(r, i) for r, i in enumerate(attention.rows[row].tolist()) if attention.attention_mask[row, i]]
+    asked = len(attention.rows[row]) < len(names)
+    for r, i in queries[-SUMMARY_QUERIES if asked else -1 :]:
+        weights = attention.map(layer, row)[r, keys]
+        top = weights.abs().topk(min(SUMMARY_KEYS, len(keys))).indices
+        found = [
+            f"“{names[j]}” {signed(w)}" for j, w in zip(keys[top].tolist(), weights[top].tolist(), strict=True) if w
+        ]
+        yield f"position {i} “{names[i]}”: {', '.join(found) or 'nothing'}"
+
+
+def origin(attention: "HiddenAttention") -> Origin:
+    """Return what was read, and of which model."""
+    channels = attention.matrix.shape[2] if attention.matrix.dim() == 5 else 0
+    what = f"{attention.kind} attention" + (f", mean of {channels} channels" if channels else "")
+    return Origin(what, attention.model_id, attention.versions, role="")
+
+
+def _strongest(values: Tensor, axis: int, size: int) -> Tensor:
+    """The value of largest magnitude, sign kept, of every ``size`` entries along an axis."""
+    parts = values.split(size, axis)
+    return torch.stack([p.gather(axis, p.abs().argmax(axis, keepdim=True)).squeeze(axis) for p in parts], axis)
+
+
+def _name(token: str, size: int) -> str:
+    return axis_label(token) + (" …" if size > 1 else "")

@@ -1,0 +1,108 @@
+"""The document of an explanation: what was explained, the text with its relevance, where the score went."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from hf_mambalrp.errors import InputError
+from hf_mambalrp.results.sentences import ending, facts, question, reading, speaks, where_the_score_went
+from hf_mambalrp.viz.document import (
+    Balance,
+    Block,
+    Document,
+    Facts,
+    Heading,
+    Heat,
+    Legend,
+    Origin,
+    Section,
+    Source,
+    Words,
+)
+from hf_mambalrp.viz.wording import axis_label, shorten, signed, summary, visible
+from hf_mambalrp.viz.words import Level, Word
+
+if TYPE_CHECKING:
+    from hf_mambalrp.results.explanation import Explanation
+    from hf_mambalrp.results.generation_explanation import GenerationExplanation
+
+TABLE_WORDS = 10
+SUMMARY_WORDS = 5
+
+
+def explanation_document(ex: "Explanation", level: Level, rows: int | None) -> Document:
+    """Return a section for each of the first ``rows``."""
+    sections = [_section(ex, row, level) for row in range(len(ex))[:rows]]
+    return Document(sections, origin(ex), left_out(len(ex) - len(sections)))
+
+
+def explanation_summary(ex: "Explanation") -> str:
+    """Return what was explained, the top words and the sum, in a few plain lines for each of the first rows."""
+    return summary("Explanation", len(ex), origin(ex).line(), _summary_lines(ex))
+
+
+def _summary_lines(ex: "Explanation") -> Iterator[list[str]]:
+    for row in range(len(ex)):
+        words = ex.top(SUMMARY_WORDS, row)
+        yield [
+            speaks(ex, row)[0],
+            ", ".join(f"{name} {value}" for name, value in facts(ex, row)),
+            "top words: " + ", ".join(f"{shorten(visible(word.text), 24)} {signed(word.relevance)}" for word in words),
+            where_the_score_went(ex, row),
+        ]
+
+
+def _section(ex: "Explanation", row: int, level: Level) -> Section:
+    words = coloured(ex, row, level)
+    blocks: list[Block] = [
+        Heading(question(ex, row)),
+        source(ex, row),
+        Facts(tuple(facts(ex, row))),
+        words,
+        Legend(words.positive, words.negative, signed(-words.peak), signed(words.peak)),
+        balance(ex, row, ending(ex, row)),
+        words.table(TABLE_WORDS),
+    ]
+    return Section(blocks, row, len(ex))
+
+
+def coloured(ex: "Explanation", row: int, level: Level) -> Words:
+    """Return the text of a row, whose words carry their relevance."""
+    text = None if ex.texts is None else ex.texts[row]
+    return Words(ex.words(row, level=level), level, text, ex.tokens[row], *speaks(ex, row))
+
+
+def balance(ex: "Explanation", row: int, of_the_end: str = "") -> Balance:
+    """Return where the score of a row went."""
+    return Balance(where_the_score_went(ex, row), reading(ex, row), of_the_end)
+
+
+def source(ex: "Explanation | GenerationExplanation", row: int) -> Source:
+    """Return the text of a row, or of its tokens where it has none."""
+    attended = ex.attention_mask[row].nonzero().flatten().tolist()
+    return Source("".join(ex.tokens[row][i] for i in attended) if ex.texts is None else ex.texts[row])
+
+
+def origin(ex: "Explanation | GenerationExplanation") -> Origin:
+    """Return what made a result."""
+    return Origin(ex.method, ex.model_id, ex.versions)
+
+
+def left_out(count: int) -> str:
+    """Return the sentence on so many rows that are not in a document."""
+    return f"{count} more rows are not shown here; to_html(path) writes them all." if count else ""
+
+
+def layer_heat(ex: "Explanation", row: int, words: Sequence[Word]) -> Heat:
+    """Return the relevance of words after the embedding and after every block. InputError: there is none."""
+    if ex.layer_relevance is None:
+        raise InputError("there is no layer_relevance to draw; call explain(..., layers=True).")
+    names = ["embedding", *(f"block {number}" for number in range(1, len(ex.layer_relevance)))]
+    return heat(f"{question(ex, row)} Layer by layer", ex.layer_relevance[:, row], names, words)
+
+
+def heat(title: str, relevance: torch.Tensor, rows: list[str], words: Sequence[Word]) -> Heat:
+    """Return the relevance (N, L) of tokens as a heat map (N, words) of the sums over each word's tokens."""
+    values = torch.stack([relevance[:, list(word.tokens)].sum(-1) for word in words], dim=-1)
+    return Heat(title, values, rows, [axis_label(word.text) for word in words])

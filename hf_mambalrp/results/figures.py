@@ -1,0 +1,86 @@
+"""What the figure of each result shows: which words, how many, and what stands above them."""
+
+from typing import TYPE_CHECKING
+
+from hf_mambalrp.errors import InputError
+from hf_mambalrp.results.attention_document import attention_heat, origin
+from hf_mambalrp.results.explanation_document import layer_heat
+from hf_mambalrp.results.generation_document import generation_heat, largest_gap
+from hf_mambalrp.results.sentences import about, question
+from hf_mambalrp.viz.plot import bars, heat_map
+from hf_mambalrp.viz.words import Level, Word, in_order, strongest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from hf_mambalrp.results.explanation import Explanation
+    from hf_mambalrp.results.generation_explanation import GenerationExplanation
+    from hf_mambalrp.results.hidden_attention import HiddenAttention
+
+MAX_BARS, MAX_COLUMNS, MAX_LINES = 40, 60, 40
+
+
+def bars_of_words(ex: "Explanation", row: int, level: Level, top: int | None, ax: "Axes | None") -> "Figure":
+    """Draw a horizontal bar per word: in reading order, or the ``top`` strongest first."""
+    words, note = _chosen(ex, row, level, MAX_BARS if top is None else top)
+    if top is not None:
+        words = strongest(words, top)
+    return bars(words, title=question(ex, row), lines=[*about(ex, row), *note], ax=ax)
+
+
+def map_of_layers(ex: "Explanation", row: int, level: Level, top: int | None, ax: "Axes | None") -> "Figure":
+    """Draw the relevance after the embedding and after every block, one column per word."""
+    words, note = _chosen(ex, row, level, MAX_COLUMNS if top is None else top)
+    return heat_map(
+        layer_heat(ex, row, words),
+        title=question(ex, row),
+        lines=[*about(ex, row), *note],
+        down="after block (0: the embedding)",
+        inches=0.14,
+        numbered=True,
+        ax=ax,
+    )
+
+
+def map_of_generation(ex: "GenerationExplanation", row: int, level: Level, ax: "Axes | None") -> "Figure":
+    """Draw one line per generated token over the words before it."""
+    steps = ex.generated(row)
+    if not steps:
+        raise InputError(f"row {row} generated no token, so there is nothing to draw.")
+    shown = steps[:MAX_LINES]
+    words = ex.step(shown[-1]).words(row, level=level)
+    peaks = generation_heat(ex, row, shown, words).values.abs().amax(0)
+    kept = sorted(peaks.topk(min(MAX_COLUMNS, len(words))).indices.tolist())
+    heat = generation_heat(ex, row, shown, [words[i] for i in kept])
+    lines = [f"{ex.method}, largest gap {largest_gap(ex, row)}"]
+    lines += [f"shown: the first {len(shown)} of {len(steps)} generated tokens"] if len(shown) < len(steps) else []
+    lines += _note(len(kept), len(words), level)
+    return heat_map(heat, title=heat.title, lines=lines, down="generated token", inches=0.24, ax=ax)
+
+
+def map_of_attention(attention: "HiddenAttention", layer: int | None, row: int, ax: "Axes | None") -> "Figure":
+    """Draw one layer of one row of the batch."""
+    layer = attention.layers[-1] if layer is None else layer
+    heat = attention_heat(attention, layer, row)
+    made = origin(attention)
+    return heat_map(
+        heat,
+        title=f"Hidden attention of layer {layer}",
+        lines=[made.name, *([f"model {made.model}"] if made.model else []), *([heat.note] if heat.note else [])],
+        down="query: the position that reads",
+        across="key: the position that is read",
+        meaning="attention: blue positive, red negative",
+        inches=0.2,
+        ax=ax,
+    )
+
+
+def _chosen(ex: "Explanation", row: int, level: Level, limit: int) -> tuple[list[Word], list[str]]:
+    """Pick the strongest words, in reading order, with a note if some are left out."""
+    words, kept = ex.words(row, level=level), len(ex.top(limit, row, level=level))
+    return in_order(words, kept), _note(kept, len(words), level)
+
+
+def _note(shown: int, count: int, level: Level) -> list[str]:
+    return [f"shown: the {shown} strongest of {count} {level}s"] if shown < count else []

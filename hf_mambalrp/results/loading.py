@@ -1,0 +1,38 @@
+"""Reading a saved result without knowing what it is: its file says so."""
+
+from pathlib import Path
+
+from hf_mambalrp.errors import InputError
+from hf_mambalrp.results.explanation import Explanation
+from hf_mambalrp.results.generation_explanation import GenerationExplanation
+from hf_mambalrp.results.hidden_attention import HiddenAttention
+from hf_mambalrp.results.serialization import read
+
+Result = Explanation | GenerationExplanation | HiddenAttention
+KINDS: dict[str, type[Result]] = {
+    "Explanation": Explanation,
+    "GenerationExplanation": GenerationExplanation,
+    "HiddenAttention": HiddenAttention,
+}
+
+
+def load(path: str | Path) -> Result:
+    """Read what ``save`` of any result wrote, bit for bit.
+
+    A class's own ``load`` reads the same directory and refuses one of another kind.
+
+    Raises:
+        InputError: a missing or damaged directory, one that a newer version wrote, or something else than a result.
+
+    Example:
+        >>> model.explain("A dull film.").save("out/dull")
+        >>> load("out/dull").show()
+    """
+    data, tensors = read(path, "result")
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if kind not in [*KINDS]:
+        raise InputError(
+            f"{path} holds a saved {kind!r}, and this hf_mambalrp reads {', '.join(KINDS)}. "
+            "If a newer one wrote it: pip install --upgrade hf_mambalrp"
+        )
+    return KINDS[kind]._from_fields(data, tensors)

@@ -1,0 +1,80 @@
+"""How a result shows itself: its document, written by the writer of each format."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_mambalrp.viz import html
+from hf_mambalrp.viz.document import Document
+from hf_mambalrp.viz.streams import Lenient, printable
+from hf_mambalrp.viz.words import Level
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+NOTEBOOK_ROWS = 10
+"""A notebook cell shows this many rows; the document shows all."""
+
+
+class Shown:
+    """A result of a method, which has a document."""
+
+    method: str
+
+    def document(self, *, level: Level = "word", rows: int | None = None) -> Document:
+        """Return what is shown, of the first ``rows`` or of all. OptionError: an unknown level."""
+        raise NotImplementedError
+
+    def to_html(self, path: str | Path | None = None, *, title: str | None = None, level: Level = "word") -> str:
+        """Return a complete HTML document that needs nothing else, and write it to ``path`` if one is given.
+
+        Every text in it is escaped, it runs no script and loads nothing. OptionError: an unknown level.
+        """
+        return written(html.page(self.document(level=level), title or f"Explanation by {self.method}"), path)
+
+    def _repr_html_(self, level: Level = "word") -> str:
+        return html.fragment(self.document(level=level, rows=NOTEBOOK_ROWS))
+
+    def to_text(self, *, color: bool = False, width: int = 80, level: Level = "word") -> str:
+        """Return what a terminal shows, ``width`` columns wide; without ``color`` there is no escape sequence in it."""
+        from hf_mambalrp.viz import terminal
+
+        return terminal.printed(terminal.lines(self.document(level=level)), color, width)
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from hf_mambalrp.viz import terminal
+
+        return terminal.lines(self.document())
+
+    def show(self, *, level: Level = "word") -> None:
+        """Display as HTML in a notebook, else print to the terminal (in colour where it can, see ``NO_COLOR``).
+
+        OptionError: an unknown level.
+        """
+        ipython = notebook()
+        if ipython is not None:
+            ipython.display.display(ipython.display.HTML(self._repr_html_(level)))
+            return
+        from rich.console import Console
+
+        from hf_mambalrp.viz import terminal
+
+        stream: Any = sys.stdout and Lenient(sys.stdout)
+        Console(file=stream, force_jupyter=False).print(*terminal.lines(self.document(level=level)), sep="\n")
+
+    def __str__(self) -> str:
+        """Return ``repr`` as standard output can take it: "?" for characters that its encoding lacks."""
+        return printable(repr(self))
+
+
+def notebook() -> Any:
+    """IPython where it displays HTML, else None."""
+    ipython = sys.modules.get("IPython")
+    return ipython if ipython is not None and hasattr(ipython.get_ipython(), "kernel") else None
+
+
+def written(page: str, path: str | Path | None) -> str:
+    """The page, which is written to ``path`` if one is given."""
+    if path is not None:
+        Path(path).write_text(page, encoding="utf-8")
+    return page

@@ -1,0 +1,180 @@
+"""A result as a document: sections of blocks, which every writer puts into a format of its own.
+
+Texts stand in it as they are; the writer of a format escapes them. A writer may leave out a block for which its format
+has no use: a terminal writes no table beside its text.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+from hf_mambalrp.viz.words import Level, Word, layout, strongest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The question that a section answers."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text that was explained, for a format without colours."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values of what was explained."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Words:
+    """A text whose words carry relevance."""
+
+    words: Sequence[Word]
+    level: Level
+    text: str | None
+    """What the words' characters count in; None where they have no place in a text."""
+    tokens: Sequence[str]
+    positive: str
+    """What a positive relevance says."""
+    negative: str
+
+    @cached_property
+    def peak(self) -> float:
+        """The largest |relevance|, 0 for no words."""
+        return max((abs(word.relevance) for word in self.words), default=0.0)
+
+    def laid_out(self) -> Iterator[tuple[str, str, Word]]:
+        """Yield what :func:`layout` does: (white space before, text as shown, word)."""
+        return layout(self.words, self.text, self.level, self.tokens)
+
+    def table(self, count: int) -> "Table":
+        """Return the table of at most ``count`` of the words, strongest first."""
+        total = sum(abs(word.relevance) for word in self.words) or 1.0
+        return Table(strongest(self.words, count), self.level, self.peak, total)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Words with their relevance and its share, strongest first; ``peak`` and ``total`` are of all |relevance|."""
+
+    words: Sequence[Word]
+    level: Level
+    peak: float
+    total: float
+
+    def share(self, word: Word) -> str:
+        """Return the word's share of all |relevance|, as a percentage."""
+        return f"{abs(word.relevance) / self.total:.1%}"
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the two colours of a text say, and what stands at the ends of their scale."""
+
+    positive: str
+    negative: str
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Where a score went, how to read that, and what to know about the end of the text, if anything."""
+
+    sum: str
+    reading: str
+    ending: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A generated token with its numbers, and what spoke for it among the words before it."""
+
+    token: str
+    score: str
+    probability: str
+    gap: str
+    words: Words
+    balance: Balance
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The generated tokens of a row, in their order."""
+
+    steps: Sequence[Step]
+    level: Level
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A matrix of signed numbers with a name for each row and column."""
+
+    title: str
+    values: "Tensor"
+    """(rows, columns)."""
+    rows: Sequence[str]
+    columns: Sequence[str]
+    reading: str = ""
+    """What rows, columns and signs mean, in sentences."""
+    note: str = ""
+    """What was grouped or left out; empty where nothing was."""
+    is_open: bool = True
+    """Whether it shows at once where heat maps unfold."""
+
+
+Block = Heading | Source | Facts | Words | Table | Legend | Balance | Steps | Heat
+B = TypeVar("B", bound=Block)
+
+
+@dataclass(frozen=True)
+class Section:
+    """The blocks of one row, counted from 0, ``of`` so many of the result."""
+
+    blocks: Sequence[Block]
+    row: int
+    of: int
+
+    def one(self, kind: type[B]) -> B:
+        """Return the first block of a kind. StopIteration: there is none."""
+        return next(block for block in self.blocks if isinstance(block, kind))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made a result: a method, or ``role`` "" for something that names itself; the model; packages."""
+
+    name: str
+    model: str | None
+    versions: dict[str, str]
+    role: str = "Method"
+
+    def parts(self) -> list[str]:
+        """Return all of it, as the parts of a line."""
+        parts = [f"{self.role} {self.name}".lstrip(), *([f"model {self.model}"] if self.model else [])]
+        return parts + [f"{package} {version}" for package, version in self.versions.items()]
+
+    def line(self) -> str:
+        """Return name and model as they stand in a sentence."""
+        return f"{self.name} on {self.model}" if self.model else self.name
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a result shows."""
+
+    sections: Sequence[Section]
+    origin: Origin
+    left_out: str = ""
+    """A sentence on rows that are not in it; empty where all are."""

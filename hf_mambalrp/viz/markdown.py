@@ -1,0 +1,99 @@
+"""A document as Markdown, of untrusted text: tokens, labels and names may hold anything."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from hf_mambalrp.viz.document import Balance, Document, Facts, Heading, Origin, Section, Source, Steps, Words
+from hf_mambalrp.viz.wording import label, shorten, signed, visible
+from hf_mambalrp.viz.words import strongest
+
+ACTIVE = re.compile(r"[!-/:-@\[-`{-~]")
+"""ASCII punctuation: all that means something in Markdown or HTML is among it."""
+HARMLESS = set(",'?%();")
+NUMBER = re.compile(r"-?[\d.]+(e-?\d+)?%?")
+"""A number is shown as it is, for whoever reads the source."""
+STEPS_READING = "the relevance of a line and the share of the biases add up to its score, up to the gap."
+TABLE_WORDS = 10
+STEP_WORDS = 4
+TEXT = 600
+"""Characters of an explained text."""
+
+
+def escaped(text: str) -> str:
+    """Text as Markdown that shows exactly it: what has a meaning in Markdown or HTML becomes a character reference."""
+    return ACTIVE.sub(lambda found: found[0] if found[0] in HARMLESS else f"&#{ord(found[0])};", visible(text))
+
+
+def literal(text: str) -> str:
+    """Text as a Python literal for a code block: ASCII, in one line, and without what could end the block's section."""
+    return ascii(text).replace("<", "\\x3c")
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: the first column is text, the others are numbers unless the last has words."""
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
+
+
+def picture(says: str, path: str) -> str:
+    """A picture of the repository, with what it says in words."""
+    return f"![{escaped(says)}]({path})"
+
+
+def body(document: Document, pictures: Sequence[str] = ()) -> str:
+    """Write the sections, each with its picture before its numbers where there is one, and what they come from."""
+    parts = [
+        part
+        for number, section in enumerate(document.sections)
+        for part in _section(section, pictures[number] if pictures else "")
+    ]
+    return "\n\n".join([*filter(None, parts), _origin(document.origin)])
+
+
+def _section(section: Section, drawn: str) -> Iterator[str]:
+    for block in section.blocks:
+        match block:
+            case Heading():
+                yield f"### {escaped(block.text)}"
+            case Source():
+                yield f"> {escaped(shorten(visible(block.text.strip()), TEXT))}"
+            case Facts():
+                yield "; ".join(f"{escaped(name)} **{_value(value)}**" for name, value in block.pairs)
+            case Words():
+                yield from (drawn, _legend(block), _strongest(block))
+            case Steps():
+                yield from (drawn, _steps(block))
+                yield f"Conservation: {STEPS_READING}"
+            case Balance():
+                ending = f" {escaped(block.ending)}" if block.ending else ""
+                yield f"Conservation: {block.sum}. {block.reading}{ending}"
+
+
+def _value(value: str) -> str:
+    return value if NUMBER.fullmatch(value) else escaped(value)
+
+
+def _legend(words: Words) -> str:
+    return f"The strongest words: + {escaped(words.positive)}, - {escaped(words.negative)}."
+
+
+def _strongest(words: Words) -> str:
+    found = words.table(TABLE_WORDS)
+    lines = [
+        [escaped(shorten(visible(word.text), 40)), signed(word.relevance), found.share(word)] for word in found.words
+    ]
+    return table(["Word", "Relevance", "Share of all absolute relevance"], lines)
+
+
+def _steps(steps: Steps) -> str:
+    lines = []
+    for step in steps.steps:
+        top = strongest(step.words.words, STEP_WORDS)
+        words = ", ".join(f"{escaped(label(word.text))} ({signed(word.relevance)})" for word in top)
+        lines.append([escaped(label(step.token)), step.score, step.probability, step.gap, words])
+    return table(["Generated", "Score", "Probability", "Gap", "Strongest words before it"], lines)
+
+
+def _origin(origin: Origin) -> str:
+    used = ", ".join(f"{escaped(package)} {escaped(version)}" for package, version in origin.versions.items())
+    return f"<sub>{escaped(f'{origin.role} {origin.name}')}{', with ' + used if used else ''}.</sub>"

@@ -1,0 +1,108 @@
+"""The style sheets of HTML pages and notebook cells: light and dark, narrow and wide, and as strong as they must be."""
+
+from hf_mambalrp.viz.colors import DARK, LIGHT, MAX_ALPHA
+
+STYLE = f"""
+.hfm {{ {LIGHT.css()}; color-scheme: light }}
+@media (prefers-color-scheme: dark) {{ .hfm {{ {DARK.css()}; color-scheme: dark }} }}
+[data-jp-theme-light="true"] .hfm, .vscode-light .hfm, [theme="light"] .hfm {{ {LIGHT.css()}; color-scheme: light }}
+[data-jp-theme-light="false"] .hfm, .vscode-dark .hfm, [theme="dark"] .hfm, .dark .hfm {{
+  {DARK.css()}; color-scheme: dark }}
+.hfm {{ background: var(--bg); color: var(--fg); max-width: 46rem;
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
+  padding: 1.5rem; box-sizing: border-box; overflow-wrap: anywhere;
+  -webkit-print-color-adjust: exact; print-color-adjust: exact }}
+.hfm * {{ box-sizing: border-box }}
+.hfm h1, .hfm h2, .hfm p, .hfm dl, .hfm dd {{ margin: 0; color: inherit; background: none }}
+.hfm h1 {{ font-size: .875rem; font-weight: 600; color: var(--muted); margin-bottom: 1.25rem }}
+.hfm h2 {{ font-size: 1.375rem; line-height: 1.3; font-weight: 650; letter-spacing: -.01em }}
+.hfm section + section {{ margin-top: 2.5rem; padding-top: 2.5rem; border-top: 1px solid var(--line) }}
+.hfm .facts {{ display: flex; flex-wrap: wrap; gap: .5rem 2rem; margin: .875rem 0 1.25rem }}
+.hfm dt, .hfm th {{ font-size: .8125rem; font-weight: 500; color: var(--muted) }}
+.hfm dd, .hfm td {{ font-variant-numeric: tabular-nums }}
+.hfm dd {{ font-weight: 600 }}
+.hfm .text {{ font-size: 1.125rem; line-height: 2; white-space: pre-wrap; padding: 1rem 0;
+  border: solid var(--line); border-width: 1px 0 }}
+.hfm .w {{ padding: .125em 0; border-radius: 3px 3px 0 0; border-bottom: 2px none;
+  -webkit-box-decoration-break: clone; box-decoration-break: clone }}
+.hfm .pos {{ background: rgba(var(--pos), var(--a)); border-bottom: 2px solid rgba(var(--pos), var(--u)) }}
+.hfm .neg {{ background: rgba(var(--neg), var(--a)); border-bottom: 2px dashed rgba(var(--neg), var(--u)) }}
+.hfm .legend {{ display: grid; grid-template-columns: auto 1fr; gap: .375rem .75rem; align-items: center;
+  margin: 1rem 0; font-size: .875rem }}
+.hfm .scale {{ grid-column: 1 / -1; display: flex; align-items: center; gap: .75rem; color: var(--muted);
+  font-variant-numeric: tabular-nums; white-space: nowrap }}
+.hfm .ramp {{ flex: 0 1 14rem; height: .625rem; border-radius: 2px; background: linear-gradient(90deg,
+  rgba(var(--neg), {MAX_ALPHA}), rgba(var(--neg), 0) 50%, rgba(var(--pos), 0) 50%, rgba(var(--pos), {MAX_ALPHA}));
+  border: 1px solid var(--line) }}
+.hfm .sum {{ font-size: .875rem; color: var(--muted); margin: 0 0 1.25rem }}
+.hfm .sum b {{ font-weight: 500; color: var(--fg); font-variant-numeric: tabular-nums }}
+.hfm table {{ width: 100%; border-collapse: collapse; font-size: .875rem; background: none; color: inherit }}
+.hfm caption {{ text-align: left; font-size: 1rem; font-weight: 600; padding-bottom: .375rem; color: var(--fg) }}
+.hfm tr {{ background: none }}
+.hfm th, .hfm td {{ text-align: left; padding: .3125rem .75rem .3125rem 0; border: 0; border-top: 1px solid var(--line);
+  vertical-align: middle }}
+.hfm thead th {{ border-top: 0 }}
+.hfm .num {{ text-align: right; white-space: nowrap }}
+.hfm td.pos-text {{ color: var(--pos-text) }}
+.hfm td.neg-text {{ color: var(--neg-text) }}
+.hfm .bars {{ width: 30%; padding-right: 0 }}
+.hfm .bars div {{ display: flex; height: .625rem; border-left: 0 }}
+.hfm .bars i {{ display: block; border-radius: 2px }}
+.hfm details {{ border-top: 1px solid var(--line); padding: .5rem 0 }}
+.hfm summary {{ cursor: pointer; font-variant-numeric: tabular-nums }}
+.hfm summary b {{ font-weight: 600 }}
+.hfm details .text {{ border: 0; padding: .25rem 0 .5rem }}
+.hfm summary span, .hfm footer, .hfm .note {{ color: var(--muted); font-size: .8125rem }}
+.hfm footer {{ margin-top: 1.5rem; padding-top: .75rem; border-top: 1px solid var(--line) }}
+@media (max-width: 30rem) {{
+  .hfm {{ padding: 1rem }} .hfm .text {{ font-size: 1.0625rem }} .hfm .bars {{ display: none }} }}
+"""
+
+SHADES = 20
+"""Shades of a colour in a heat map, where a class is shorter than a style."""
+MAP_STYLE = f"""
+.hfm {{ max-width: 72rem }}
+.hfm .map {{ overflow-x: auto; padding: .5rem 0 }}
+.hfm .map table {{ width: auto; border-collapse: separate; border-spacing: 1px; font-size: .75rem; line-height: 1.1 }}
+.hfm .map th, .hfm .map td {{ border: 0; padding: 0 }}
+.hfm .map tbody th {{ text-align: right; padding-right: .375rem; white-space: pre; font-size: .75rem;
+  color: var(--fg) }}
+.hfm .map thead th {{ writing-mode: vertical-rl; transform: rotate(180deg); white-space: pre; font-size: .75rem;
+  padding-bottom: .375rem; text-align: left; vertical-align: top; color: var(--fg) }}
+.hfm .map td {{ width: 1.125rem; min-width: 1.125rem; height: 1.125rem; border-radius: 2px }}
+.hfm .map td.n {{ background-image: linear-gradient(135deg, transparent 45%, var(--bg) 45% 55%, transparent 55%) }}
+{"".join(f".hfm .p{k} {{ background-color: rgba(var(--pos), {k / SHADES:.2f}) }} " for k in range(1, SHADES + 1))}
+{"".join(f".hfm .n{k} {{ background-color: rgba(var(--neg), {k / SHADES:.2f}) }} " for k in range(1, SHADES + 1))}
+.hfm .map + .legend .ramp {{ background: linear-gradient(90deg, rgb(var(--neg)), rgba(var(--neg), 0) 50%,
+  rgba(var(--pos), 0) 50%, rgb(var(--pos))) }}
+"""
+"""What heat maps need beside :data:`STYLE`."""
+
+ALONE = """
+.hfm { all: initial; display: block }
+.hfm * { all: revert }
+"""
+"""Nothing of the page around holds inside."""
+
+PAGE = f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{{title}}</title>
+<style>
+:root {{{{ color-scheme: light dark }}}}
+body {{{{ margin: 0; background: {LIGHT.background} }}}}
+body > .hfm {{{{ margin: 0 auto }}}}
+@media (prefers-color-scheme: dark) {{{{ body {{{{ background: {DARK.background} }}}} }}}}
+{{style}}</style>
+</head>
+<body>
+<main class="hfm">
+<h1>{{title}}</h1>
+{{body}}
+</main>
+</body>
+</html>
+"""
