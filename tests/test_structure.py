@@ -20,7 +20,7 @@ from hf_mambalrp.ops.ssd_scan import dispatch as ssd_scan
 PACKAGE = Path(hf_mambalrp.__file__).parent
 ROOMS = [
     *("errors", "ops", "rules", "viz", "results", "families", "attention", "methods", "calls", "models", "runs"),
-    *("evaluation", "datasets", "hub", "cli"),
+    *("evaluation", "datasets", "hub", "space", "cli"),
 ]
 """Each may import those before it. A public name that is imported from the package itself counts as its room's."""
 CONSTANTS = {"__version__", "DEMO_MODEL"}
@@ -47,7 +47,7 @@ def arrows():
     for path in sorted(PACKAGE.rglob("*.py")):
         place = path.relative_to(PACKAGE)
         own = place.parts[0].removesuffix(".py")
-        if own != "__init__" and "space_template" not in place.parts:
+        if own != "__init__":
             yield from ((place, own, imported) for imported in imports(path) if imported != own)
 
 
@@ -111,7 +111,8 @@ def test_what_is_not_used_is_not_loaded():
         "codes.append(run('explain', 'a text', '--model', './no/such/folder'))\n"
         "codes.append(run('explain', 'a text', '--tokenizer', './no/such/folder'))\n"
         "codes += [run('explain', 'a text', '--method', 'lime'), run('explain', 'a text', '--backend', 'fast')]\n"
-        "heavy = [name for name in ('torch', 'transformers', 'numpy', 'numba', 'matplotlib') if name in sys.modules]\n"
+        "codes += [run('app', '--help'), run('app', '--port', '0')]\n"
+        "heavy = [name for name in 'torch transformers numpy numba matplotlib gradio'.split() if name in sys.modules]\n"
         # The order in which transformers' own modules import each other, where filling the slot must not interfere.
         "from transformers.models.mamba.modeling_mamba import MambaForCausalLM\n"
         "from transformers import AutoModelForSequenceClassification, MambaConfig\n"
@@ -123,7 +124,7 @@ def test_what_is_not_used_is_not_loaded():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (
         result.stdout.splitlines()[-1]
-        == "found [0, 0, 0, 1, 2, 1, 1, 1, 1, 1] [] False hf_mambalrp.models.classification"
+        == "found [0, 0, 0, 1, 2, 1, 1, 1, 1, 1, 0, 2] [] False hf_mambalrp.models.classification"
     )
 
 

@@ -30,6 +30,7 @@ from hf_mambalrp.cli.options import (
     one_of,
     read_target,
 )
+from hf_mambalrp.cli.serve import serve
 from hf_mambalrp.errors import InputError, MambaLRPError, MissingTokenizerError, OptionError
 from hf_mambalrp.runs.rows import Columns
 from hf_mambalrp.viz.streams import lenient_streams
@@ -323,7 +324,8 @@ def push(
         raise OptionError("A Space needs --model user/name: what it explains, on the Hub.")
     figures = None if evaluation is None else json_value("--evaluation", read(evaluation))
 
-    from hf_mambalrp.hub import create_space, push_explanations
+    from hf_mambalrp.hub import push_explanations
+    from hf_mambalrp.space.create import create_space
 
     if space:
         address = create_space(repo, model_id=str(model), private=visibility)
@@ -340,6 +342,9 @@ def push(
             private=visibility,
         )
     print(address)
+
+
+app.command(name="app")(serve)
 
 
 def _load(model: str | None) -> Any:

@@ -7,13 +7,13 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from explorer import api, serve
-from explorer.catalog import LOADED, entry, titles
-from explorer.examples import DOCUMENT, EXAMPLES, PROMPTS
-from explorer.limits import LIMITS, RefusedError
-from explorer.question import TARGET, TASKS, WHOLE_GRADIENT, Question
-from explorer.views import method_title, notice
 from hf_mambalrp.methods import METHODS
+from hf_mambalrp.space import api, serve
+from hf_mambalrp.space.catalog import LOADED, entry, titles
+from hf_mambalrp.space.examples import DOCUMENT, EXAMPLES, PROMPTS
+from hf_mambalrp.space.limits import LIMITS, RefusedError
+from hf_mambalrp.space.question import TARGET, TASKS, WHOLE_GRADIENT, Question
+from hf_mambalrp.space.views import method_title, notice
 from hf_mambalrp.viz.colors import DARK, LIGHT
 from hf_mambalrp.viz.html import STYLE
 
