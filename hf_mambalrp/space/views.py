@@ -1,7 +1,6 @@
 """Answers as HTML. Every text of a visitor, a model or a vocabulary goes through ``visible`` and ``escape``."""
 
 from dataclasses import replace
-from html import escape
 from typing import Any
 
 from hf_mambalrp import Explanation
@@ -11,20 +10,29 @@ from hf_mambalrp.space.answer import Answer, answer
 from hf_mambalrp.space.catalog import LOADED
 from hf_mambalrp.space.heat import heat_table
 from hf_mambalrp.space.limits import LIMITS, Deadline, RefusedError
+from hf_mambalrp.space.marks import (
+    LINES,
+    MOST_WORDS,
+    balanced,
+    coloured,
+    how,
+    legend,
+    mark,
+    name_of,
+    number,
+    numbers,
+    safe,
+    side_of,
+    tint,
+)
 from hf_mambalrp.space.passages import Passage, passages
 from hf_mambalrp.space.question import WHOLE_GRADIENT, Question
-from hf_mambalrp.viz.colors import MAX_ALPHA, strength
-from hf_mambalrp.viz.wording import balance, ending, label, reading, shorten, signed, speaks, spelt, unsigned, visible
+from hf_mambalrp.viz.wording import label, reading, shorten, signed, speaks, spelt, unsigned, visible
 from hf_mambalrp.viz.wording import question as heading
 from hf_mambalrp.viz.words import Word, layout
 
 TITLES = {"mambalrp": "MambaLRP", "lrp_ln": "LRP with the LN rule", "gradient_x_input": "Gradient × input"}
-STRONG = 0.25
-"""From this share of the strongest word on, a word carries its sign."""
-MOST_WORDS = 40
-"""Rows of a table of numbers, and columns of a heat map."""
 MOST_PASSAGES = 5
-LINES = "\n"
 
 
 def view(asked: Question) -> str:
@@ -38,7 +46,7 @@ def view(asked: Question) -> str:
 
 def notice(message: str) -> str:
     """Say in a sentence why there is no answer."""
-    return f'<div class="hfm answer"><p class="notice" role="alert">{_safe(shorten(message, 400))}</p></div>'
+    return f'<div class="hfm answer"><p class="notice" role="alert">{safe(shorten(message, 400))}</p></div>'
 
 
 def method_title(name: str) -> str:
@@ -54,7 +62,7 @@ def _explained(asked: Question) -> str:
 
 def _words(asked: Question, found: Answer) -> str:
     ex = found.result
-    return f"<h3>{_safe(heading(ex, 0))}</h3>{_text(ex, asked.level)}{_how(ex)}{_numbers(ex, asked.level)}"
+    return f"<h3>{safe(heading(ex, 0))}</h3>{coloured(ex, asked.level)}{how(ex)}{numbers(ex, asked.level)}"
 
 
 def _layers(asked: Question, found: Answer) -> str:
@@ -66,12 +74,12 @@ def _layers(asked: Question, found: Answer) -> str:
     rows = ["embedding", *(f"block {number}" for number in range(1, len(ex.layer_relevance)))]
     values = [[sum(layer[i] for i in word.tokens) for word in words] for layer in ex.layer_relevance[:, 0].tolist()]
     return (
-        f"<h3>{_safe(heading(ex, 0))} Layer by layer</h3>"
+        f"<h3>{safe(heading(ex, 0))} Layer by layer</h3>"
         "<p class='how'>Read from the bottom up: where the relevance sits after the embedding and after each block. "
         "Every row sums to the score, less what the biases above it took. "
-        f"Blue {_safe(for_)}, red {_safe(against)}.</p>"
+        f"Blue {safe(for_)}, red {safe(against)}.</p>"
         f"{heat_table(values[::-1], rows[::-1], [word.text for word in words], 'after', asked.level)}"
-        f"{_left_out(ex, asked.level)}{_sum(ex)}<p class='how'>{reading(ex, 0)}</p>"
+        f"{_left_out(ex, asked.level)}{balanced(ex)}<p class='how'>{reading(ex, 0)}</p>"
     )
 
 
@@ -80,23 +88,23 @@ def _methods(asked: Question, found: Answer) -> str:
         raise RefusedError("Choose at least one method to compare.")
     answers = {name: answer(replace(asked, method=name)).result for name in asked.compared}
     panels = "".join(
-        f"<section><h4>{_safe(method_title(name))}</h4><p class='source'>{_safe(METHODS[name].source)}</p>"
-        f"{_text(ex, asked.level)}{_sum(ex)}</section>"
+        f"<section><h4>{safe(method_title(name))}</h4><p class='source'>{safe(METHODS[name].source)}</p>"
+        f"{coloured(ex, asked.level)}{balanced(ex)}</section>"
         for name, ex in answers.items()
     )
     listed = {name: ex.words(level=asked.level) for name, ex in answers.items()}
     first = next(iter(listed.values()))
     kept = range(len(first))[:MOST_WORDS]
-    head = "".join(f'<th scope="col" class="num">{_safe(method_title(name))}</th>' for name in listed)
+    head = "".join(f'<th scope="col" class="num">{safe(method_title(name))}</th>' for name in listed)
     lines = "".join(
-        f'<tr><th scope="row"><bdi>{_name(first[i])}</bdi></th>'
-        + "".join(_number(words[i].relevance) for words in listed.values())
+        f'<tr><th scope="row"><bdi>{name_of(first[i])}</bdi></th>'
+        + "".join(number(words[i].relevance) for words in listed.values())
         + "</tr>"
         for i in kept
     )
     return (
-        f"<h3>{_safe(heading(found.result, 0))} {len(answers)} methods</h3><div class='panels'>{panels}</div>"
-        f"{_legend(found.result)}"
+        f"<h3>{safe(heading(found.result, 0))} {len(answers)} methods</h3><div class='panels'>{panels}</div>"
+        f"{legend(found.result)}"
         f"<div class='wide' tabindex='0' role='region' aria-label='Numbers of every method'><table><caption>"
         f"{asked.level.capitalize()}s and methods</caption><thead><tr><th scope='col'>{asked.level.capitalize()}</th>"
         f"{head}</tr></thead><tbody>{lines}</tbody></table></div>"
@@ -116,11 +124,11 @@ def _generation(asked: Question) -> str:
     gap = ex.conservation.gap[0].abs().max().item()
     return (
         f"<h3>What speaks for each generated token?</h3>"
-        f"<p class='text'><span class='muted'>{_safe(asked.text, keep=LINES)}</span>"
-        f"<mark>{_safe(text, keep=LINES)}</mark></p>"
+        f"<p class='text'><span class='muted'>{safe(asked.text, keep=LINES)}</span>"
+        f"<mark>{safe(text, keep=LINES)}</mark></p>"
         f"{heat_table(values, names, [word.text for word in words], 'generated', asked.level)}"
         f"{_left_out(last, asked.level)}"
-        f"<p class='note'>Probability of each: {_safe(', '.join(chances))}.</p>"
+        f"<p class='note'>Probability of each: {safe(', '.join(chances))}.</p>"
         "<p class='how'>Each row explains one generated token: blue words (+) raised its logit, red words (−) "
         f"lowered it. A row sums to that logit, up to the biases; the largest gap here is {unsigned(gap)}.</p>"
         f"{_origin(ex)}"
@@ -149,13 +157,13 @@ def _document(asked: Question) -> str:
     strongest = max((abs(word.relevance) for word in ex.words()), default=0.0)
     listed = "".join(f"<li>{_passage(ex, passage, strongest)}</li>" for passage in top)
     tinted = "".join(
-        f'<span class="w {_side(p.relevance)}" style="{_tint(p.relevance, peak)}" title="{signed(p.relevance)}">'
-        f"{_safe(p.text, keep=LINES)}</span> "
+        f'<span class="w {side_of(p.relevance)}" style="{tint(p.relevance, peak)}" title="{signed(p.relevance)}">'
+        f"{safe(p.text, keep=LINES)}</span> "
         for p in found
     )
     return (
-        f"<p class='prediction'>The model says <b>{_safe(score)}</b></p>"
-        f"<h3>{len(top)} of {len(found)} passages mattered most</h3><ol class='passages'>{listed}</ol>{_how(ex)}"
+        f"<p class='prediction'>The model says <b>{safe(score)}</b></p>"
+        f"<h3>{len(top)} of {len(found)} passages mattered most</h3><ol class='passages'>{listed}</ol>{how(ex)}"
         f"<details><summary>The whole document, {len(ex.words())} words, tinted by passage</summary>"
         f"<p class='text long' lang='' dir='auto'>{tinted}</p></details>{_origin(ex)}"
     )
@@ -163,89 +171,23 @@ def _document(asked: Question) -> str:
 
 def _passage(ex: Explanation, passage: Passage, peak: float) -> str:
     says, text = speaks(ex, 0), None if ex.texts is None else ex.texts[0]
-    marks = (
-        _safe(before if number else "", keep=LINES) + _mark(word, shown, peak, says, reachable=number == 0)
+    spans = (
+        safe(before if number else "", keep=LINES) + mark(word, shown, peak, says, reachable=number == 0)
         for number, (before, shown, word) in enumerate(layout(passage.words, text, "word", ex.tokens[0]))
     )
-    return f'<b class="{_side(passage.relevance)}-text">{signed(passage.relevance)}</b> <span>{"".join(marks)}</span>'
+    return f'<b class="{side_of(passage.relevance)}-text">{signed(passage.relevance)}</b> <span>{"".join(spans)}</span>'
 
 
 def _chances(found: Answer, asked: Question) -> str:
     if not found.chances:
         return ""
     bars = "".join(
-        f'<li><span class="class"><bdi>{_safe(shorten(visible(name), 32))}</bdi></span>'
+        f'<li><span class="class"><bdi>{safe(shorten(visible(name), 32))}</bdi></span>'
         f'<span class="track" aria-hidden="true"><i style="width:{100 * p:.1f}%"></i></span><b>{p:.1%}</b></li>'
         for name, p in found.chances
     )
     what = "The model continues with" if asked.kind == "next" else "The model says"
     return f"<p class='prediction'>{what}</p><ul class='chances'>{bars}</ul>"
-
-
-def _text(ex: Explanation, level: Level) -> str:
-    words, text = ex.words(level=level), None if ex.texts is None else ex.texts[0]
-    peak = max((abs(word.relevance) for word in words), default=0.0)
-    says = speaks(ex, 0)
-    marks = "".join(
-        escape(before) + _mark(word, shown, peak, says, reachable=number == 0)
-        for number, (before, shown, word) in enumerate(layout(words, text, level, ex.tokens[0]))
-    )
-    return f'<div class="text" role="group" aria-label="The text, coloured by relevance" dir="auto">{marks}</div>'
-
-
-def _mark(word: Word, shown: str, peak: float, says: tuple[str, str], *, reachable: bool = False) -> str:
-    """A word that says its number on hover and on focus; the arrow keys go on from the one reachable by Tab."""
-    side, part = _side(word.relevance), strength(word.relevance, peak)
-    what = {"pos": says[0], "neg": says[1], "": "no relevance"}[side]
-    sign = f'<sup aria-hidden="true">{"+" if side == "pos" else "−"}</sup>' if part >= STRONG else ""
-    name = _safe(f"{shown}: {signed(word.relevance)}, {what}")
-    return (
-        f'<span class="w {side}" style="{_tint(word.relevance, peak)}" role="img" aria-label="{name}" '
-        f'tabindex="{-1 + reachable}" data-tip="{signed(word.relevance)}">{escape(shown)}{sign}</span>'
-    )
-
-
-def _tint(relevance: float, peak: float) -> str:
-    part = strength(relevance, peak)
-    return f"--a:{MAX_ALPHA * part:.3f};--u:{min(1.5 * part, 1):.2f}"
-
-
-def _how(ex: Explanation) -> str:
-    where = "Hover or tap a word for its number, or go by Tab and ← →."
-    return f"{_legend(ex)}{_sum(ex)}<p class='how'>{reading(ex, 0)} {_safe(ending(ex, 0))} {where}</p>"
-
-
-def _legend(ex: Explanation) -> str:
-    ends = f"--a:{MAX_ALPHA};--u:1"
-    positive, negative = speaks(ex, 0)
-    return (
-        f'<p class="key"><span><span class="w pos" style="{ends}">word<sup>+</sup></span> blue, solid line: '
-        f'{_safe(positive)}</span><span><span class="w neg" style="{ends}">word<sup>−</sup></span> red, dashed line: '
-        f"{_safe(negative)}</span></p>"
-    )
-
-
-def _sum(ex: Explanation) -> str:
-    return f"<p class='sum'>{escape(balance(ex, 0))}</p>"
-
-
-def _numbers(ex: Explanation, level: Level) -> str:
-    words = ex.top(MOST_WORDS, level=level)
-    total = sum(abs(word.relevance) for word in ex.words(level=level)) or 1.0
-    lines = "".join(
-        f'<tr><th scope="row"><bdi>{_name(word)}</bdi></th>{_number(word.relevance)}'
-        f'<td class="num">{abs(word.relevance) / total:.1%}</td></tr>'
-        for word in words
-    )
-    return (
-        f"<details><summary>The numbers, strongest {level}s first</summary><table><thead><tr>"
-        f"<th scope='col'>{level.capitalize()}</th><th scope='col' class='num'>Relevance</th>"
-        f"<th scope='col' class='num'>Share of all |R|</th></tr></thead><tbody>{lines}</tbody></table></details>"
-    )
-
-
-def _number(value: float) -> str:
-    return f'<td class="num {_side(value)}-text">{signed(value)}</td>'
 
 
 def _strongest(ex: Explanation, level: Level) -> list[Word]:
@@ -262,17 +204,4 @@ def _left_out(ex: Explanation, level: Level) -> str:
 def _origin(ex: Any) -> str:
     parts = [getattr(ex, "method", "hidden attention"), getattr(ex, "model_id", None) or ""]
     parts += [f"{package} {version}" for package, version in ex.versions.items()]
-    return f"<footer>{_safe(' · '.join(part for part in parts if part))}</footer>"
-
-
-def _side(relevance: float) -> str:
-    return "pos" if relevance > 0 else "neg" if relevance < 0 else ""
-
-
-def _name(word: Word) -> str:
-    return escape(shorten(visible(word.text), 40))
-
-
-def _safe(text: str, keep: str = "") -> str:
-    """Escape a text and make what acts in it visible, but for the characters to ``keep``."""
-    return "".join(c if c in keep else escape(visible(c) if c != " " else c) for c in text)
+    return f"<footer>{safe(' · '.join(part for part in parts if part))}</footer>"
