@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from hf_mambalrp.datasets import explain_dataset, load_explanations, push_explanations
     from hf_mambalrp.errors import MambaLRPError
     from hf_mambalrp.evaluation import Evaluation, evaluate_faithfulness
-    from hf_mambalrp.hub import create_space
     from hf_mambalrp.models.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, make_explainable
     from hf_mambalrp.models.classification import (
         FalconMambaForSequenceClassification,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from hf_mambalrp.results.generation_explanation import GenerationExplanation
     from hf_mambalrp.results.hidden_attention import HiddenAttention
     from hf_mambalrp.results.loading import load
+    from hf_mambalrp.space.create import create_space
 
 __version__ = "0.1.0"
 
@@ -63,7 +63,7 @@ _MODULES = {
     "MambaLRPForSequenceClassification": "models.explainable",
     "MambaLRPMixin": "models.mixin",
     "evaluate_faithfulness": "evaluation",
-    "create_space": "hub",
+    "create_space": "space.create",
     "explain_dataset": "datasets",
     "load": "results.loading",
     "load_explanations": "datasets",

@@ -30,6 +30,7 @@ from hf_mambalrp.cli.options import (
     one_of,
     read_target,
 )
+from hf_mambalrp.cli.serve import serve
 from hf_mambalrp.errors import InputError, MambaLRPError, MissingTokenizerError, OptionError
 from hf_mambalrp.runs.rows import Columns
 from hf_mambalrp.viz.streams import lenient_streams
@@ -340,6 +341,9 @@ def push(
             private=visibility,
         )
     print(address)
+
+
+app.command(name="app")(serve)
 
 
 def _load(model: str | None) -> Any:

@@ -1,8 +1,10 @@
 """Spaces, and the command that pushes: a working copy of the app for a model."""
 
 import json
+import os
 import re
 import runpy
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,11 +29,11 @@ from hf_mambalrp.errors import (
     OptionError,
     RepositoryAccessError,
 )
-from hf_mambalrp.hub import space
 from hf_mambalrp.models.fingerprint import fingerprint
+from hf_mambalrp.space.create import write_space
 
-SOURCE = Path(__file__).parents[2] / "spaces_app"
-PACKAGE = Path(__file__).parents[2] / "hf_mambalrp"
+ROOT = Path(__file__).parents[2]
+SOURCE, PACKAGE = ROOT / "spaces_app", ROOT / "hf_mambalrp"
 
 
 def files(folder):
@@ -58,7 +60,7 @@ def test_a_space_is_the_app_with_the_model_on_its_list(hub, model):
     repository = hub.repositories["space", "me/why"]
     assert (repository.sdk, repository.private) == ("gradio", True)
     pushed, source = repository.files(), files(SOURCE)
-    package = {f"hf_mambalrp/{name}": content for name, content in files(PACKAGE).items() if "template" not in name}
+    package = {f"hf_mambalrp/{name}": content for name, content in files(PACKAGE).items()}
     assert {*pushed} == {*source, *package, ".gitattributes"}
     assert all(pushed[name] == package[name] for name in package)
     changed = {name for name in source if pushed[name] != source[name]}
@@ -142,14 +144,41 @@ def test_the_written_space_starts_and_explains_its_model(hub, model, environment
 
 
 def test_a_folder_of_a_space_without_a_hub(tmp_path):
-    space.write_space(tmp_path / "app", DEMO_MODEL)
+    write_space(tmp_path / "app", DEMO_MODEL)
     (listed,) = json.loads((tmp_path / "app" / "models.json").read_text())
     assert (listed["id"], listed["task"]) == (DEMO_MODEL, "text-classification")
 
 
-def test_the_package_carries_the_app():
-    assert space.TEMPLATE.resolve() == SOURCE
-    assert (space.TEMPLATE / "app.py").is_file()
+def test_a_wheel_writes_the_space_that_the_source_tree_writes(tmp_path):
+    """Built from a source archive, as an index has it, unpacked, and used far from the tree."""
+    for name in ("hf_mambalrp", "spaces_app"):
+        shutil.copytree(ROOT / name, tmp_path / "tree" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / "tree")
+
+    def python(code, cwd):
+        paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "wheel"), os.environ.get("PYTHONPATH", "")])}
+        run = subprocess.run(
+            [sys.executable, "-c", code], cwd=cwd, env={**os.environ, **paths}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+
+    python(f"from setuptools.build_meta import *; build_sdist({str(tmp_path)!r})", tmp_path / "tree")
+    (archive,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path / "archive", filter="data")
+    (unpacked,) = (tmp_path / "archive").iterdir()
+    python(f"from setuptools.build_meta import *; build_wheel({str(tmp_path)!r})", unpacked)
+    (wheel,) = tmp_path.glob("*.whl")
+    shutil.unpack_archive(wheel, tmp_path / "wheel", "zip")
+    code = (
+        "import hf_mambalrp; from hf_mambalrp.space.create import write_space; from pathlib import Path\n"
+        f"assert Path(hf_mambalrp.__file__).is_relative_to({str(tmp_path / 'wheel')!r})\n"
+        f"write_space(Path('written'), {DEMO_MODEL!r})\n"
+    )
+    python(code, tmp_path)
+    write_space(tmp_path / "expected", DEMO_MODEL)
+    assert files(tmp_path / "written") == files(tmp_path / "expected")
 
 
 def test_models_that_no_space_can_explain(hub, monkeypatch):

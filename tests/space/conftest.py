@@ -8,9 +8,9 @@ import sys
 import pytest
 import torch
 from screen import SIZES, WAIT
-from space_server import APP, LANGUAGE_MODEL, MARKUP, ROOT, SHOTS, Server
+from space_server import LANGUAGE_MODEL, MARKUP, ROOT, SHOTS, Server
 
-sys.path[:0] = [str(APP), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests"))
 
 
 @pytest.fixture(scope="session")
@@ -48,13 +48,14 @@ def environment(allow_list):
 
 
 @pytest.fixture(scope="session")
-def explorer(environment):
+def space(allow_list):
     """The app's modules in this process, with the limits as they are shipped."""
-    os.environ["SPACE_MODELS"] = environment["SPACE_MODELS"]
-    import explorer.serve
+    from hf_mambalrp import space
+    from hf_mambalrp.space import catalog, serve
 
-    explorer.serve.RATE.a_minute = 10**9  # tests of the rate make their own
-    return sys.modules["explorer"]
+    catalog.offer(allow_list)
+    serve.RATE.a_minute = 10**9  # tests of the rate make their own
+    return space
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +66,7 @@ def server(environment, tmp_path_factory):
     yield running
     running.stop()
     log = running.log.read_text()
-    assert "spaces_app/explorer" not in log, f"an error that was not expected:\n{log}"
+    assert "hf_mambalrp/space" not in log, f"an error that was not expected:\n{log}"
 
 
 @pytest.fixture(scope="session")

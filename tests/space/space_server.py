@@ -17,9 +17,9 @@ MARKUP = "<img src=x onerror=hacked=1>"
 
 
 class Server:
-    """``python spaces_app/app.py`` on a free port."""
+    """``python spaces_app/app.py``, or Python with other arguments, on a free port."""
 
-    def __init__(self, environment, log):
+    def __init__(self, environment, log, arguments=(APP / "app.py",)):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -29,7 +29,7 @@ class Server:
         with log.open("w") as out:
             # From another folder: nothing may depend on where it is started.
             self.process = subprocess.Popen(
-                [sys.executable, str(APP / "app.py")], env=variables, cwd=log.parent, stdout=out, stderr=out
+                [sys.executable, *map(str, arguments)], env=variables, cwd=log.parent, stdout=out, stderr=out
             )
         for _ in range(600):
             assert self.process.poll() is None, log.read_text()

@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from space_server import APP
+from space_server import APP, ROOT
 
 TEXT = "A warm film with a dull end."
 
 
-def test_a_model_that_loads_holds_up_nobody_else(explorer, monkeypatch):
+def test_a_model_that_loads_holds_up_nobody_else(space, monkeypatch):
     """Visitors of one model do not wait for another; the model is loaded once for all who ask for it."""
     from threading import Event
 
-    from explorer.catalog import Entry, Loaded
+    from hf_mambalrp.space.catalog import Entry, Loaded
 
     may_end, loaded = Event(), []
 
@@ -40,26 +40,26 @@ def test_a_model_that_loads_holds_up_nobody_else(explorer, monkeypatch):
     assert sorted(loaded) == ["fast", "slow"]
 
 
-def test_the_space_starts_without_its_first_model(explorer, monkeypatch):
+def test_the_space_starts_without_its_first_model(space, monkeypatch):
     """A model that cannot be loaded for now is missing for as long, and the rest of the page is there."""
-    from explorer.catalog import PACKAGED, Entry
-    from explorer.page import build
+    from hf_mambalrp.space.catalog import PACKAGED, Entry
+    from hf_mambalrp.space.page import build
 
     missing = Entry("/nowhere/at/all", "Missing", "text-classification")
-    monkeypatch.setattr(explorer.catalog, "ENTRIES", [missing, PACKAGED])
+    monkeypatch.setattr(space.catalog, "ENTRIES", [missing, PACKAGED])
     build()
-    html, _, _ = explorer.serve.shown(None, text=TEXT)
+    html, _, _ = space.serve.shown(None, text=TEXT)
     assert "The model “Missing” could not be loaded just now" in html
-    html, _, _ = explorer.serve.shown(None, text=TEXT, model=PACKAGED.title)
+    html, _, _ = space.serve.shown(None, text=TEXT, model=PACKAGED.title)
     assert 'class="text"' in html
 
 
-def test_all_methods_together_have_the_time_of_one_request(explorer, monkeypatch):
-    from explorer.question import METHODS
+def test_all_methods_together_have_the_time_of_one_request(space, monkeypatch):
+    from hf_mambalrp.space.question import METHODS
 
-    monkeypatch.setattr(explorer.views, "LIMITS", SimpleNamespace(**{**vars(explorer.views.LIMITS), "seconds": 1}))
+    monkeypatch.setattr(space.views, "LIMITS", SimpleNamespace(**{**vars(space.views.LIMITS), "seconds": 1}))
     begin = time.monotonic()
-    html, _, _ = explorer.serve.shown(None, text="one " * 400, view="methods", compared=list(METHODS))
+    html, _, _ = space.serve.shown(None, text="one " * 400, view="methods", compared=list(METHODS))
     assert "longer than 1 seconds and was stopped" in html
     assert time.monotonic() - begin < 15
 
@@ -72,13 +72,13 @@ def test_all_methods_together_have_the_time_of_one_request(explorer, monkeypatch
         ({"text": TEXT}, 'class="text"'),
     ],
 )
-def test_on_zerogpu_visitors_read_the_same_sentences(explorer, monkeypatch, values, says):
+def test_on_zerogpu_visitors_read_the_same_sentences(space, monkeypatch, values, says):
     """`spaces` runs the function in another process: of an exception only the name of its class comes back."""
     import pickle
 
     import gradio as gr
 
-    compute = explorer.answer._compute
+    compute = space.answer._compute
 
     def on_gpu(question):
         try:
@@ -86,20 +86,20 @@ def test_on_zerogpu_visitors_read_the_same_sentences(explorer, monkeypatch, valu
         except Exception as error:
             raise gr.Error(type(error).__name__, title="ZeroGPU worker error") from None
 
-    monkeypatch.setattr(explorer.answer, "_computed", on_gpu)
-    explorer.answer._answered.cache_clear()
-    assert says in explorer.serve.shown(None, **{"text": "A film.", **values})[0]
+    monkeypatch.setattr(space.answer, "_computed", on_gpu)
+    space.answer._answered.cache_clear()
+    assert says in space.serve.shown(None, **{"text": "A film.", **values})[0]
 
 
-def test_on_zerogpu_a_used_up_quota_is_said_where_the_answer_would_be(explorer, monkeypatch):
+def test_on_zerogpu_a_used_up_quota_is_said_where_the_answer_would_be(space, monkeypatch):
     import gradio as gr
 
     def on_gpu(question):
         raise gr.Error("You have exceeded your GPU quota. <b>Try again</b> in 1:00:00.", title="ZeroGPU quota exceeded")
 
-    monkeypatch.setattr(explorer.answer, "_computed", on_gpu)
-    explorer.answer._answered.cache_clear()
-    html, query, code = explorer.serve.shown(None, text=TEXT)
+    monkeypatch.setattr(space.answer, "_computed", on_gpu)
+    space.answer._answered.cache_clear()
+    html, query, code = space.serve.shown(None, text=TEXT)
     assert "exceeded your GPU quota. &lt;b&gt;Try again" in html
     assert (query, code) == ("", "")
 
@@ -115,11 +115,11 @@ def test_the_function_for_the_gpu_is_decorated_where_spaces_is_installed(environ
         "    return decorate\n"
     )
     code = (
-        "from explorer.serve import shown\n"
+        "from hf_mambalrp.space.serve import shown\n"
         "assert 'class=\"text\"' in shown(None, text='A warm film.')[0]\n"
         "assert 'is no class' in shown(None, text='A warm film.', target='x')[0]\n"
     )
-    paths = os.pathsep.join([str(tmp_path), str(APP), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
     variables = {**os.environ, **environment, "PYTHONPATH": paths}
     run = subprocess.run(
         [sys.executable, "-c", code], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
@@ -128,13 +128,13 @@ def test_the_function_for_the_gpu_is_decorated_where_spaces_is_installed(environ
     assert run.stdout.splitlines().count("on the GPU for 30") == 2
 
 
-def test_the_python_gives_what_is_on_the_screen(explorer, demo, allow_list, capsys):
+def test_the_python_gives_what_is_on_the_screen(space, demo, allow_list, capsys):
     import re
 
     from hf_mambalrp import AutoMambaLRPForCausalLM
 
     def printed(**values):
-        html, _, code = explorer.serve.shown(None, **values)
+        html, _, code = space.serve.shown(None, **values)
         capsys.readouterr()
         run = {}
         exec(code, run)
@@ -163,11 +163,11 @@ def test_the_python_gives_what_is_on_the_screen(explorer, demo, allow_list, caps
     assert all(ex.step(step).to_text() in out for step in ex.generated(0))
 
 
-def test_files_hold_what_is_on_the_screen(explorer, demo):
+def test_files_hold_what_is_on_the_screen(space, demo):
     import base64
 
     def file(form, **values):
-        return base64.b64decode(json.loads(explorer.serve.downloaded(None, form, **values))[2]).decode()
+        return base64.b64decode(json.loads(space.serve.downloaded(None, form, **values))[2]).decode()
 
     for level in ("word", "token"):
         assert file("html", text=TEXT, level=level) == demo.explain(TEXT, layers=True).to_html(level=level)

@@ -14,6 +14,7 @@ from gradio_client import Client
 from space_server import LANGUAGE_MODEL
 
 from hf_mambalrp import DEMO_MODEL, Explanation
+from hf_mambalrp.errors import InputError, OptionError
 
 USUAL = ["", "", "mambalrp", ""]
 """Target, contrast, method and model of the endpoint ``explain``."""
@@ -84,22 +85,22 @@ def test_the_api_offers_no_more_than_the_page(client):
         ("/explain", {"text": ""}, "no text yet"),
     ],
 )
-def test_the_api_has_the_limits_of_the_page(client, explorer, name, arguments, says):
+def test_the_api_has_the_limits_of_the_page(client, space, name, arguments, says):
     with pytest.raises(Exception, match=says):
         client.predict(api_name=name, **arguments)
     kind = {"/explain": "sentence", "/next_token": "next", "/generate": "generation"}.get(name, name[1:])
-    html, query, code = explorer.serve.shown(None, kind=kind, **arguments)
+    html, query, code = space.serve.shown(None, kind=kind, **arguments)
     assert says in html
     assert (query, code) == ("", "")
     OwnMarkup().feed(html)
 
 
-def test_200_hostile_inputs(explorer):
+def test_200_hostile_inputs(space):
     given = hostile.inputs()
     assert len(given) == 200
     answers, refused = 0, 0
     for text in given:
-        html, _, _ = explorer.serve.shown(None, kind="sentence", text=text)
+        html, _, _ = space.serve.shown(None, kind="sentence", text=text)
         OwnMarkup().feed(html)
         html.encode("utf-8")
         answers += 'class="text"' in html
@@ -109,9 +110,9 @@ def test_200_hostile_inputs(explorer):
 
 
 @pytest.mark.parametrize("kind", ["generation", "attention", "document", "next"])
-def test_hostile_inputs_in_the_other_tabs(explorer, kind):
+def test_hostile_inputs_in_the_other_tabs(space, kind):
     for text in hostile.inputs()[::12]:
-        html, _, _ = explorer.serve.shown(None, kind=kind, text=text, tokens=2)
+        html, _, _ = space.serve.shown(None, kind=kind, text=text, tokens=2)
         OwnMarkup().feed(html)
         html.encode("utf-8")
 
@@ -126,10 +127,10 @@ def test_hostile_inputs_over_http(server):
             assert data, "an error says what is wrong"
 
 
-def test_every_other_argument_may_be_hostile_too(explorer):
+def test_every_other_argument_may_be_hostile_too(space):
     for value in hostile.inputs()[::5]:
         for name in ("target", "contrast", "method", "model", "level", "view", "compared", "kind", "tokens", "layer"):
-            html, _, _ = explorer.serve.shown(None, **{"text": TEXT, name: value})
+            html, _, _ = space.serve.shown(None, **{"text": TEXT, name: value})
             OwnMarkup().feed(html)
 
 
@@ -179,7 +180,7 @@ def test_malformed_bodies_are_errors_and_no_crash(server, body):
         "app.py",
         "../app.py",
         "models.json",
-        "explorer/limits.py",
+        "../hf_mambalrp/space/limits.py",
         "..%2f..%2fetc%2fpasswd",
         "https://a.example",
     ],
@@ -198,10 +199,10 @@ def test_no_file_can_be_read(server, path):
         assert b"RefusedError" not in said
 
 
-def test_a_request_that_runs_too_long_is_cancelled_and_leaves_the_model_as_it_was(explorer, demo, monkeypatch):
-    from explorer.answer import answer
-    from explorer.limits import Deadline, RefusedError
-    from explorer.question import Question
+def test_a_request_that_runs_too_long_is_cancelled_and_leaves_the_model_as_it_was(space, demo, monkeypatch):
+    from hf_mambalrp.space.answer import answer
+    from hf_mambalrp.space.limits import Deadline, RefusedError
+    from hf_mambalrp.space.question import Question
 
     before = demo.explain(TEXT).relevance
     begin = time.monotonic()
@@ -212,16 +213,16 @@ def test_a_request_that_runs_too_long_is_cancelled_and_leaves_the_model_as_it_wa
     assert not any(module._forward_hooks or "forward" in vars(module) for module in demo.modules())
 
     asked = Question.asked(text="A film that nobody asked about before.")
-    limits = SimpleNamespace(**{**vars(explorer.answer.LIMITS), "seconds": 0})
-    monkeypatch.setattr(explorer.answer, "LIMITS", limits)
+    limits = SimpleNamespace(**{**vars(space.answer.LIMITS), "seconds": 0})
+    monkeypatch.setattr(space.answer, "LIMITS", limits)
     with pytest.raises(RefusedError, match="was stopped"):
         answer(asked)
     monkeypatch.undo()
     assert answer(asked).result.relevance.isfinite().all(), "a cancelled answer is not kept"
 
 
-def test_the_rate_is_limited_per_client_and_refilled(explorer):
-    from explorer.limits import RateLimit, RefusedError
+def test_the_rate_is_limited_per_client_and_refilled(space):
+    from hf_mambalrp.space.limits import RateLimit, RefusedError
 
     now = [0.0]
     rate = RateLimit(6, clock=lambda: now[0])
@@ -248,22 +249,23 @@ def test_the_rate_is_limited_per_client_and_refilled(explorer):
     assert len(rate.left) == 3
 
 
-def test_page_and_api_share_the_rate(explorer, monkeypatch):
+def test_page_and_api_share_the_rate(space, monkeypatch):
     import gradio as gr
-    from explorer.limits import RateLimit
 
-    monkeypatch.setattr(explorer.serve, "RATE", RateLimit(2))
+    from hf_mambalrp.space.limits import RateLimit
+
+    monkeypatch.setattr(space.serve, "RATE", RateLimit(2))
     request = SimpleNamespace(client=SimpleNamespace(host="192.0.2.1"), headers={})
-    explorer.serve.shown(request, text=TEXT)
-    explorer.serve.described(request, kind="sentence", text=TEXT)
-    assert "more than 2 requests a minute" in explorer.serve.shown(request, text=TEXT)[0]
-    for call in (explorer.serve.described, lambda r, **values: explorer.serve.downloaded(r, "json", **values)):
+    space.serve.shown(request, text=TEXT)
+    space.serve.described(request, kind="sentence", text=TEXT)
+    assert "more than 2 requests a minute" in space.serve.shown(request, text=TEXT)[0]
+    for call in (space.serve.described, lambda r, **values: space.serve.downloaded(r, "json", **values)):
         with pytest.raises(gr.Error, match="more than 2 requests a minute"):
             call(request, kind="sentence", text=TEXT)
 
 
-def test_behind_a_proxy_of_a_space_the_visitor_is_counted(explorer, monkeypatch):
-    from explorer.limits import client_of
+def test_behind_a_proxy_of_a_space_the_visitor_is_counted(space, monkeypatch):
+    from hf_mambalrp.space.limits import client_of
 
     def client(forwarded):
         headers = {"x-forwarded-for": forwarded} if forwarded else {}
@@ -277,10 +279,10 @@ def test_behind_a_proxy_of_a_space_the_visitor_is_counted(explorer, monkeypatch)
     assert client("") == client("10.0.0.9") == client("nonsense") == "10.0.0.1"
 
 
-def test_a_link_asks_what_was_asked(explorer):
+def test_a_link_asks_what_was_asked(space):
     from urllib.parse import parse_qsl
 
-    from explorer.question import Question
+    from hf_mambalrp.space.question import Question
 
     asked = Question.asked(
         text='a & b=c "é" 🙂\n+', target="positive", method="lrp_ln", view="methods", compared=["lrp_ln"]
@@ -288,8 +290,8 @@ def test_a_link_asks_what_was_asked(explorer):
     assert Question.asked(**dict(parse_qsl(asked.query()))) == asked
 
 
-def test_passages_sum_to_the_row(explorer, demo):
-    from explorer.passages import passages
+def test_passages_sum_to_the_row(space, demo):
+    from hf_mambalrp.space.passages import passages
 
     text = "Warm. Dull and long! " + "word " * 200 + "\n\nA last line without an end"
     ex = demo.explain(text)
@@ -300,37 +302,55 @@ def test_passages_sum_to_the_row(explorer, demo):
     assert max(len(passage.text) for passage in found) <= 400
 
 
-def test_the_packaged_model_stands_behind_the_classifiers_of_the_list(explorer, monkeypatch, tmp_path):
-    from explorer.catalog import listed
+def test_the_packaged_model_stands_behind_the_classifiers_of_the_list(tmp_path):
+    from hf_mambalrp.space.catalog import listed
 
     given = [
         {"id": "a/language", "title": "A", "task": "text-generation"},
         {"id": "a/classes", "title": "B", "task": "text-classification"},
     ]
     (tmp_path / "models.json").write_text(json.dumps(given))
-    monkeypatch.setenv("SPACE_MODELS", str(tmp_path / "models.json"))
-    assert [found.id for found in listed()] == ["a/classes", DEMO_MODEL, "a/language"]
+    assert [found.id for found in listed(tmp_path / "models.json")] == ["a/classes", DEMO_MODEL, "a/language"]
 
 
-def test_without_a_language_model_the_tabs_say_so(explorer, monkeypatch):
-    from explorer.catalog import PACKAGED
-    from explorer.page import build
+def test_without_a_language_model_the_tabs_say_so(space, monkeypatch):
+    from hf_mambalrp.space.catalog import PACKAGED
+    from hf_mambalrp.space.page import build
 
-    monkeypatch.setattr(explorer.catalog, "ENTRIES", [PACKAGED])
+    monkeypatch.setattr(space.catalog, "ENTRIES", [PACKAGED])
     said = [part["props"].get("value") or "" for part in build().get_config_file()["components"]]
     assert sum("No language model is configured for this Space" in str(text) for text in said) == 2
-    html, _, _ = explorer.serve.shown(None, kind="next", text=TEXT)
+    html, _, _ = space.serve.shown(None, kind="next", text=TEXT)
     assert "No language model is configured for this Space" in html
 
 
 @pytest.mark.parametrize("line", [{"id": "a/b"}, {"id": "a/b", "title": "x", "task": "other"}, "a/b"])
-def test_an_allow_list_that_is_none_is_an_error(explorer, monkeypatch, tmp_path, line):
-    from explorer.catalog import listed
+def test_an_allow_list_that_is_none_is_an_error(tmp_path, line):
+    from hf_mambalrp.space.catalog import listed
 
     (tmp_path / "models.json").write_text(json.dumps([line]))
-    monkeypatch.setenv("SPACE_MODELS", str(tmp_path / "models.json"))
-    with pytest.raises(ValueError, match="is no model; give an id, a title and a task"):
-        listed()
+    with pytest.raises(InputError, match="is no model; give an id, a title and a task"):
+        listed(tmp_path / "models.json")
+
+
+@pytest.mark.parametrize(("text", "says"), [("[", "no list of models in JSON"), ("{}", "no list. Give one of models")])
+def test_a_file_that_holds_no_list_is_an_error(tmp_path, text, says):
+    from hf_mambalrp.space.catalog import listed
+
+    (tmp_path / "models.json").write_text(text)
+    with pytest.raises(InputError, match=says):
+        listed(tmp_path / "models.json")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", ""])
+def test_a_limit_that_is_no_number_is_an_error(monkeypatch, value):
+    from hf_mambalrp.space.limits import Limits
+
+    monkeypatch.setenv("SPACE_SECONDS", "7")
+    assert Limits.from_environment() == Limits(seconds=7)
+    monkeypatch.setenv("SPACE_TOKENS", value)
+    with pytest.raises(OptionError, match=f"SPACE_TOKENS={value} is not allowed; give a whole number of at least 1"):
+        Limits.from_environment()
 
 
 def test_50_visitors_at_once(server):

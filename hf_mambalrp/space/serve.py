@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.answer import answer
-from explorer.limits import LIMITS, RateLimit, RefusedError, client_of
-from explorer.question import SENTENCES, Question
-from explorer.views import notice, view
+from hf_mambalrp.space.answer import answer
+from hf_mambalrp.space.limits import LIMITS, RateLimit, RefusedError, client_of
+from hf_mambalrp.space.question import SENTENCES, Question
+from hf_mambalrp.space.views import notice, view
 
 RATE = RateLimit(LIMITS.requests_a_minute)
 FILES = {"html": "text/html", "json": "application/json", "png": "image/png"}

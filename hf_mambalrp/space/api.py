@@ -3,9 +3,10 @@
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
-from explorer import serve
-from explorer.limits import LIMITS
+from hf_mambalrp.space import serve
+from hf_mambalrp.space.limits import LIMITS
 
 
 def explain(
@@ -44,4 +45,4 @@ def document(text: str, request: gr.Request, method: str = "mambalrp", model: st
 def endpoints() -> None:
     """Offer every function of this module under its name."""
     for function in (explain, next_token, generate, attention, document):
-        gr.api(function, api_name=function.__name__, concurrency_id="model", concurrency_limit=LIMITS.at_once)
+        api(function, api_name=function.__name__, concurrency_id="model", concurrency_limit=LIMITS.at_once)

@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-from explorer.answer import Answer, answer
-from explorer.catalog import LOADED
-from explorer.heat import heat_table
-from explorer.limits import LIMITS, Deadline, RefusedError
-from explorer.passages import Passage, passages
-from explorer.question import WHOLE_GRADIENT, Question
 from hf_mambalrp import Explanation
 from hf_mambalrp.methods import METHODS
 from hf_mambalrp.results.explanation_document import layer_heat
 from hf_mambalrp.results.generation_document import generated_text, generation_heat, largest_gap
+from hf_mambalrp.space.answer import Answer, answer
+from hf_mambalrp.space.catalog import LOADED
+from hf_mambalrp.space.heat import heat_table
+from hf_mambalrp.space.limits import LIMITS, Deadline, RefusedError
+from hf_mambalrp.space.passages import Passage, passages
+from hf_mambalrp.space.question import WHOLE_GRADIENT, Question
 from hf_mambalrp.viz.colors import strength
 from hf_mambalrp.viz.document import Balance, Document, Heading, Heat, Section, Steps, Table, Words
 from hf_mambalrp.viz.html import escaped, says, side, tint
@@ -29,7 +29,7 @@ LINES = " \n"
 
 
 def view(asked: Question) -> str:
-    """Answer a question as HTML for the page. RefusedError: see :func:`explorer.answer.answer`."""
+    """Answer a question as HTML for the page. RefusedError: see :func:`hf_mambalrp.space.answer.answer`."""
     write = {"generation": _generation, "attention": _attention, "document": _document}.get(asked.kind, _explained)
     LOADED.get(asked.entry)  # what loads for the first time takes its time, and is not counted
     with Deadline(LIMITS.seconds):

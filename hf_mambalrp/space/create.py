@@ -1,4 +1,4 @@
-"""A Gradio Space that explains one model: a working copy of the app that comes with this package."""
+"""A Gradio Space that explains one model: it runs the app of this package, which it carries."""
 
 import json
 import re
@@ -13,9 +13,9 @@ from hf_mambalrp.hub.card import decode, metadata, with_metadata
 from hf_mambalrp.hub.repository import CARD, Token, hub_api, hub_errors, open_repository
 from hf_mambalrp.models.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, configuration
 
-TEMPLATE = Path(__file__).parent / "space_template"
-"""In the source tree a link to ``spaces_app/``; in an installed package a copy of it."""
 PACKAGE = Path(__file__).parents[1]
+IN_WHEEL, IN_SOURCES = PACKAGE / "space" / "template", PACKAGE.parent / "spaces_app"
+"""Where the Space's own files are: setup.py puts the folder of the source tree into a wheel."""
 REQUIREMENTS = "requirements.txt"
 EXTRA = re.compile(r"""extra == ["'](\w+)["']""")
 MODELS = "models.json"
@@ -36,7 +36,7 @@ def create_space(
 ) -> Any:
     """Create a Space on the Hub, or renew one, in which people explain predictions of a model.
 
-    It is a copy of this package's app whose list of models holds ``model_id``, with the package itself beside it, so
+    It holds a few files that start this package's app, a list of models with ``model_id``, and the package itself, so
     that it runs what is installed here whether or not an index has it. A model in a private repository needs a secret
     ``HF_TOKEN`` in the Space's settings. A call with nothing new makes no commit. Where the app is there, its
     files are renewed; its ``README.md`` stays but for the front matter that the app and ``title`` need.
@@ -77,11 +77,11 @@ def write_space(folder: Path, model_id: str, *, title: str | None = None, token:
     """Write the app for a model, a Hub id or a folder, into a new folder."""
     task = _task(model_id, token)
     name = model_id.rstrip("/").rpartition("/")[2]
-    template = TEMPLATE if TEMPLATE.is_dir() else TEMPLATE.parents[2] / "spaces_app"
+    template = IN_WHEEL if IN_WHEEL.is_dir() else IN_SOURCES
     if not (template / MODELS).is_file():
         raise MissingExtraError("This installation lacks the Space's files; install hf_mambalrp again from a wheel.")
     shutil.copytree(template, folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
-    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns(*LEFT_OUT, TEMPLATE.name))
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns(*LEFT_OUT, IN_WHEEL.name))
     listed = (template / REQUIREMENTS).read_text(encoding="utf-8").splitlines()
     (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in _requirements(listed)), encoding="utf-8")
     models = [{"id": model_id, "title": name, "task": task}]

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from explorer.catalog import LOADED
-from explorer.limits import LIMITS, Deadline, RefusedError
-from explorer.question import WHOLE_GRADIENT, Question
 from hf_mambalrp import MambaLRPError
+from hf_mambalrp.space.catalog import LOADED
+from hf_mambalrp.space.limits import LIMITS, Deadline, RefusedError
+from hf_mambalrp.space.question import WHOLE_GRADIENT, Question
 
 try:
     import spaces

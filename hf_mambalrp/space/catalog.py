@@ -1,7 +1,6 @@
 """The models a visitor can choose from: an allow-list, loaded on demand, at most two in memory."""
 
 import json
-import os
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 
 import torch
 
-from explorer.limits import RefusedError
-from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, MambaLRPError
+from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification
+from hf_mambalrp.errors import InputError, MambaLRPError
+from hf_mambalrp.space.limits import RefusedError
 
 CLASSES = {
     "text-classification": AutoMambaLRPForSequenceClassification,
@@ -33,18 +33,29 @@ class Entry:
 PACKAGED = Entry(DEMO_MODEL, "Film reviews: positive or negative", "text-classification")
 
 
-def listed() -> list[Entry]:
-    """Read the allow-list; the packaged model stands behind its classifiers. ValueError: an entry that is not one."""
-    path = Path(os.environ.get("SPACE_MODELS") or Path(__file__).parent.parent / "models.json")
+ENTRIES = [PACKAGED]
+"""What can be chosen in this process."""
+
+
+def listed(path: Path) -> list[Entry]:
+    """Read an allow-list; the packaged model stands behind its classifiers. InputError: it is none."""
+    try:
+        lines = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is no list of models in JSON: {error}") from error
+    if not isinstance(lines, list):
+        raise InputError(f"{path} holds no list. Give one of models, each with an id, a title and a task.")
     entries = []
-    for line in json.loads(path.read_text(encoding="utf-8")):
+    for line in lines:
         if not isinstance(line, dict) or set(line) != {"id", "title", "task"} or line["task"] not in CLASSES:
-            raise ValueError(f"{path}: {line!r} is no model; give an id, a title and a task, one of {list(CLASSES)}.")
+            raise InputError(f"{path}: {line!r} is no model; give an id, a title and a task, one of {list(CLASSES)}.")
         entries.append(Entry(**line))
     return sorted([*entries, PACKAGED], key=lambda listed: listed.task != PACKAGED.task)
 
 
-ENTRIES = listed()
+def offer(path: Path) -> None:
+    """Let visitors of this process choose from an allow-list. InputError: it is none."""
+    ENTRIES[:] = listed(path)
 
 
 def titles(*tasks: str) -> list[str]:

@@ -5,10 +5,10 @@ from textwrap import indent
 from typing import Any
 from urllib.parse import urlencode
 
-from explorer.catalog import CLASSES, Entry, entry, titles
-from explorer.limits import LIMITS, RefusedError
 from hf_mambalrp import DEMO_MODEL
 from hf_mambalrp.methods import METHODS
+from hf_mambalrp.space.catalog import CLASSES, Entry, entry, titles
+from hf_mambalrp.space.limits import LIMITS, RefusedError
 from hf_mambalrp.viz.words import Level
 
 TASKS = {

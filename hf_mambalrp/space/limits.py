@@ -13,6 +13,8 @@ from typing import Any
 
 from torch.overrides import TorchFunctionMode
 
+from hf_mambalrp.errors import OptionError
+
 
 class RefusedError(Exception):
     """What a visitor asked for is not done; the message is a sentence for the visitor."""
@@ -20,7 +22,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """Every limit of the app; README.md says what each one bounds."""
+    """Every limit of the app; the Space's README.md says what each one bounds."""
 
     characters: int = 2000
     tokens: int = 512
@@ -36,13 +38,13 @@ class Limits:
 
     @classmethod
     def from_environment(cls) -> "Limits":
-        """Read ``SPACE_<NAME>`` for every field. ValueError: not a whole number of at least 1."""
-        given = {f.name: os.environ.get(f"SPACE_{f.name.upper()}") for f in fields(cls)}
-        values = {name: int(value) for name, value in given.items() if value is not None}
-        for name, value in values.items():
-            if value < 1:
-                raise ValueError(f"SPACE_{name.upper()}={value} is not allowed; give a whole number of at least 1.")
-        return cls(**values)
+        """Read ``SPACE_<NAME>`` for every field. OptionError: not a whole number of at least 1."""
+        variables = {f.name: f"SPACE_{f.name.upper()}" for f in fields(cls)}
+        given = {name: os.environ[variable] for name, variable in variables.items() if variable in os.environ}
+        for name, value in given.items():
+            if not value.isdecimal() or int(value) < 1:
+                raise OptionError(f"{variables[name]}={value} is not allowed; give a whole number of at least 1.")
+        return cls(**{name: int(value) for name, value in given.items()})
 
 
 LIMITS = Limits.from_environment()

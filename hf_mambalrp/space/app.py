@@ -1,0 +1,63 @@
+"""Start the app in this process."""
+
+import os
+import socket
+from pathlib import Path
+from threading import Thread
+
+from hf_mambalrp.errors import MissingExtraError, OptionError
+
+
+def launch(models: Path | None = None, *, host: str | None = None, port: int | None = None) -> None:
+    """Serve the app until it is interrupted.
+
+    Args:
+        models: a JSON file that lists what can be chosen beside the packaged model; by default nothing.
+        host: name or IPv4 address to listen on; by default ``GRADIO_SERVER_NAME``, or this machine alone.
+        port: by default ``GRADIO_SERVER_PORT``, or the first free one from 7860 on.
+
+    Raises:
+        MissingExtraError: gradio is not installed.
+        OptionError: a host that is not this machine's, a port that is taken; a limit, an environment variable
+            ``SPACE_*``, that is no whole number of at least 1.
+        InputError: ``models`` is no list of models.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError('The app needs gradio: pip install "hf_mambalrp[space]"') from error
+    _check(host, port)
+
+    import torch
+    from starlette.middleware import Middleware
+
+    from hf_mambalrp.space.answer import warm_up
+    from hf_mambalrp.space.catalog import offer
+    from hf_mambalrp.space.limits import LIMITS, BodyLimit
+    from hf_mambalrp.space.page import HEAD, THEME, build
+
+    if models is not None:
+        offer(models)
+    page = build()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // LIMITS.at_once))
+    Thread(target=warm_up, daemon=True).start()
+    page.launch(
+        server_name=host,
+        server_port=port,
+        theme=THEME,
+        head=HEAD,
+        app_kwargs={"middleware": [Middleware(BodyLimit, most=LIMITS.body_bytes)]},
+        footer_links=["api"],
+        state_session_capacity=1000,
+        max_file_size=1,
+        ssr_mode=False,
+    )
+
+
+def _check(host: str | None, port: int | None) -> None:
+    """Raise where nothing can listen; gradio tries a host that is none for minutes, on a hundred ports."""
+    try:
+        socket.create_server((host or "127.0.0.1", port or 0)).close()
+    except OSError as error:
+        raise OptionError(f"host={host!r}, port={port!r}: nothing can listen there ({error}). Give others.") from error

@@ -1,0 +1,84 @@
+"""The inputs that tabs have in common, and what a model or a link puts into them."""
+
+from typing import Any
+
+import gradio as gr
+
+from hf_mambalrp.space.catalog import LOADED, entry
+from hf_mambalrp.space.limits import LIMITS, RefusedError
+from hf_mambalrp.space.question import Question
+from hf_mambalrp.viz.method_names import method_name
+
+NOTHING = {"target": "what it says", "contrast": "nothing"}
+"""The first choice of a menu of classes."""
+
+
+def text(label: str, value: str, lines: int) -> gr.Textbox:
+    """What is asked about."""
+    # A paste that is far too long is cut here, so that no request of the page outgrows the limit of its body.
+    return gr.Textbox(value, label=label, lines=lines, max_lines=lines + 6, max_length=5 * LIMITS.document_characters)
+
+
+def model(models: list[str]) -> gr.Dropdown:
+    """Which model is asked; not shown where there is one."""
+    return gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
+
+
+def method(names: tuple[str, ...]) -> gr.Dropdown:
+    """How it is explained."""
+    return gr.Dropdown([(method_name(name), name) for name in names], value="mambalrp", label="Method", min_width=120)
+
+
+def level() -> gr.Radio:
+    """Whether the answer is of words or of tokens."""
+    return gr.Radio([("Words", "word"), ("Tokens", "token")], value="word", label="By", scale=2, min_width=160)
+
+
+def chips(examples: dict[str, str]) -> list[tuple[gr.Button, str]]:
+    """A button for every example, with its text."""
+    with gr.Row(elem_classes="chips"):
+        return [(gr.Button(name, size="sm", variant="secondary"), text) for name, text in examples.items()]
+
+
+def classes(name: str, label: str, title: str) -> gr.Dropdown:
+    """The target or the contrast, one of a model's classes."""
+    return gr.Dropdown(_labels(NOTHING[name], title), value="", label=label, min_width=120)
+
+
+def _labels(nothing: str, title: str) -> list[tuple[str, str]]:
+    names = getattr(_configuration(title), "id2label", {})
+    return [(nothing, ""), *((name, name) for _, name in sorted(names.items()))]
+
+
+def choices(name: str, title: str, value: str = "") -> Any:
+    """The target's or the contrast's choices for a model."""
+    return gr.update(choices=_labels(NOTHING[name], title), value=value)
+
+
+def last_layer(title: str) -> int:
+    """The end of the slider for a model's layers."""
+    layers = getattr(_configuration(title), "num_hidden_layers", 1)
+    return max(layers - 1, 1)  # a slider needs two ends
+
+
+def slider(title: str, value: int = 0) -> Any:
+    """The slider for a model's layers, at one of them."""
+    return gr.update(maximum=last_layer(title), value=min(value, last_layer(title)))
+
+
+def _configuration(title: str) -> Any:
+    """A model's configuration; None if it cannot be loaded now, which the answer will say."""
+    try:
+        return LOADED.get(entry(title))[0].config
+    except RefusedError:
+        return None
+
+
+def filled(name: str, question: Question) -> Any:
+    """What a link puts into a field."""
+    value = getattr(question, name)
+    if question.kind == "sentence" and name in NOTHING:
+        return choices(name, question.model, value)
+    if name == "layer":
+        return slider(question.model, value)
+    return list(value) if isinstance(value, tuple) else value

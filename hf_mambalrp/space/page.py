@@ -1,0 +1,84 @@
+"""The page: how it looks, its tabs, the link that opens it, and the API."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import gradio as gr
+
+from hf_mambalrp.space import api, serve
+from hf_mambalrp.space.examples import EXAMPLES
+from hf_mambalrp.space.inputs import filled
+from hf_mambalrp.space.limits import LIMITS, RefusedError
+from hf_mambalrp.space.panel import MODEL, Panel
+from hf_mambalrp.space.question import TASKS, Question
+from hf_mambalrp.space.tabs import panels
+from hf_mambalrp.space.views import notice
+from hf_mambalrp.viz.colors import DARK, LIGHT
+from hf_mambalrp.viz.style import STYLE
+
+HERE = Path(__file__).parent
+CSS = (HERE / "style.css").read_text(encoding="utf-8").replace("LIGHT", LIGHT.css()).replace("DARK", DARK.css())
+HEAD = f"<style>{STYLE}{CSS}</style><script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"
+THEME = gr.themes.Default(primary_hue="slate", neutral_hue="slate", font=["system-ui", "sans-serif"]).set(
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_300",
+    block_title_text_color="*neutral_700",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_300",
+    button_primary_background_fill="*neutral_900",
+    button_primary_background_fill_hover="*neutral_700",
+    button_primary_background_fill_dark="*neutral_100",
+    button_primary_background_fill_hover_dark="*neutral_300",
+    button_primary_text_color="white",
+    button_primary_text_color_dark="*neutral_900",
+)
+
+
+def build() -> gr.Blocks:
+    """Build the page and the API."""
+    page: gr.Blocks
+    with gr.Blocks(title="Why did the model say that?", analytics_enabled=False) as page:
+        gr.HTML(
+            "<h1>Why did the model say that?</h1><p>Every word gets its share of the score. Blue words (+) speak for "
+            "the answer, red words (−) against it; with the biases’ share, all of them sum to the score.</p>",
+            elem_id="head",
+            apply_default_css=False,
+        )
+        with gr.Tabs(elem_id="tabs") as tabs:
+            placed = panels()
+        _open_link(page, tabs, placed)
+        api.endpoints()
+    # Without api_open=False, gradio has routes that pass by the queue.
+    page.queue(max_size=LIMITS.waiting, default_concurrency_limit=LIMITS.at_once, api_open=False)
+    return page
+
+
+def _open_link(page: gr.Blocks, tabs: gr.Tabs, placed: list[Panel]) -> None:
+    """Fill the page from its link when it opens, and answer what it asks."""
+    outputs: list[Any] = [tabs]
+    for panel in placed:
+        outputs += [*panel.fields.values(), panel.html, panel.query, panel.code]
+
+    def opened(link: str, request: gr.Request) -> list[Any]:
+        fields = Question.__dataclass_fields__
+        given = {name: value for name, value in parse_qsl(link, keep_blank_values=True) if name in fields}
+        text = EXAMPLES["Praise"] if "kind" not in given else ""
+        refused = ""
+        try:
+            question = serve.asked(request, **{"text": text, **given})
+        except RefusedError as error:
+            kind = given.get("kind", "")
+            question, refused = Question(kind=kind if kind in TASKS else "sentence"), notice(str(error))
+        updates: list[Any] = [gr.update(selected=question.kind)]
+        for panel in placed:
+            if panel.kind != question.kind:
+                updates += [gr.skip()] * (len(panel.fields) + 3)
+                continue
+            html, query, code = (refused, "", "") if refused else serve.answered(question)
+            updates += [gr.skip() if refused else filled(name, question) for name in panel.fields]
+            updates += [html, query, code]
+        return updates
+
+    link = gr.Textbox(visible="hidden", label="Link")
+    page.load(opened, link, outputs, js="() => explorer.asked()", api_visibility="private", **MODEL)

@@ -1,0 +1,76 @@
+"""One tab of the page: its form, its answer, and what to take away from it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gradio as gr
+
+from hf_mambalrp.space import serve
+from hf_mambalrp.space.limits import LIMITS
+
+MODEL: Any = {"concurrency_id": "model", "concurrency_limit": LIMITS.at_once}
+SHOWS = {
+    "sentence": "what the model says, and which words speak for and against it",
+    "next": "how the model goes on, and which words made it do so",
+    "generation": "what the model writes, and which words led to each part of it",
+    "attention": "from which words every word takes something up, layer by layer",
+    "document": "what the model says, and the passages that mattered most",
+}
+"""What an answer will be, in the place where it will be."""
+
+
+class Panel:
+    """One tab: named inputs, the answer beside them, and below it the Python, the link and the files."""
+
+    def __init__(self, kind: str, fields: Mapping[str, Any], button: gr.Button) -> None:
+        self.kind, self.fields, self.button = kind, fields, button
+
+    def answer_here(self) -> None:
+        """Place the components of the answer."""
+        hint = f"<div class='hfm'><p class='how'>Press “{self.button.value}” to see {SHOWS[self.kind]}.</p></div>"
+        self.html = gr.HTML(hint, elem_id=f"{self.kind}-answer", min_height=160, apply_default_css=False)
+        with gr.Accordion("Take it with you: Python, link, files", open=False, elem_id=f"{self.kind}-more"):
+            self.code = self._copied("The Python that reproduces this", "python", lines=9)
+            self.link = self._copied("Link to what is on the screen", "link", lines=1)
+            with gr.Row(elem_classes="chips"):
+                self.files = {
+                    form: gr.Button(f"Download {form.upper()}", size="sm", elem_id=f"{self.kind}-{form}")
+                    for form in serve.FILES
+                }
+            self.file = gr.Textbox(visible="hidden", label="File")
+            self.query = gr.Textbox(visible="hidden", label="Query")
+
+    def _copied(self, label: str, name: str, lines: int) -> gr.Textbox:
+        # Not gr.Code: its colours and its scrolling fail the checks for accessibility.
+        copy: Any = {"buttons": ["copy"], "interactive": False, "elem_classes": "code"}
+        return gr.Textbox(label=label, lines=lines, max_lines=lines + 9, elem_id=f"{self.kind}-{name}", **copy)
+
+    def wire(self, *, live: tuple[str, ...] = ()) -> None:
+        """Connect the button, Enter in every text, and every live field."""
+        names, inputs = list(self.fields), list(self.fields.values())
+
+        def show(request: gr.Request, *values: Any) -> tuple[str, str, str]:
+            return serve.shown(request, kind=self.kind, **dict(zip(names, values, strict=True)))
+
+        def save(form: str) -> Callable[..., str]:
+            def saved(request: gr.Request, *values: Any) -> str:
+                return serve.downloaded(request, form, kind=self.kind, **dict(zip(names, values, strict=True)))
+
+            return saved
+
+        self.show: Any = {"fn": show, "inputs": inputs, "outputs": [self.html, self.query, self.code], **MODEL}
+        self.show |= {"api_visibility": "private", "show_progress_on": self.html}
+        entered = [field.submit for field in inputs if isinstance(field, gr.Textbox)]
+        triggers = [self.button.click, *entered, *(self.fields[name].input for name in live)]
+        gr.on(triggers, trigger_mode="always_last", **self.show)
+        self.query.change(None, self.query, self.link, js="(query) => query ? explorer.link(query) : ''")
+        for form, button in self.files.items():
+            button.click(save(form), inputs, self.file, api_visibility="private", **MODEL).then(
+                None, self.file, None, js="explorer.download"
+            )
+
+    def answer_examples(self, chips: list[tuple[gr.Button, str]]) -> None:
+        """Connect the buttons of examples: each fills in its text and asks."""
+        filled: Any = {"outputs": self.fields["text"], "api_visibility": "private", "queue": False}
+        for chip, example in chips:
+            chip.click(lambda example=example: example, None, **filled).then(**self.show)

@@ -1,0 +1,137 @@
+"""The tabs: one for every kind of question."""
+
+from typing import Any
+
+import gradio as gr
+
+from hf_mambalrp.methods import METHODS
+from hf_mambalrp.space import inputs
+from hf_mambalrp.space.catalog import titles
+from hf_mambalrp.space.examples import DOCUMENT, EXAMPLES, PROMPTS
+from hf_mambalrp.space.limits import LIMITS
+from hf_mambalrp.space.panel import MODEL, Panel
+from hf_mambalrp.space.question import TARGET, TASKS, WHOLE_GRADIENT, Question
+from hf_mambalrp.viz.method_names import method_name
+
+NO_MODEL = (
+    "No language model is configured for this Space. Its owner can list one in `models.json`, "
+    'with the task `"text-generation"`.'
+)
+
+
+def panels() -> list[Panel]:
+    """Place every tab; one that no model can answer has no panel."""
+    placed = (_sentence(), _next("next"), _next("generation"), _attention(), _document())
+    return [panel for panel in placed if panel is not None]
+
+
+def _sentence() -> Panel:
+    models = titles(*TASKS["sentence"])
+    with gr.Tab("Sentence", id="sentence"), gr.Row(elem_classes="split"):
+        with gr.Column(scale=4, min_width=300):
+            text = inputs.text("Your sentence", EXAMPLES["Praise"], lines=3)
+            chips = inputs.chips(EXAMPLES)
+            button = gr.Button("Explain", variant="primary")
+            with gr.Column(elem_classes="options"):
+                model = inputs.model(models)
+                with gr.Row():
+                    target = inputs.classes("target", "Explain the score of", models[0])
+                    contrast = inputs.classes("contrast", "rather than", models[0])
+                method = inputs.method(tuple(METHODS))
+        with gr.Column(scale=6, min_width=300):
+            with gr.Row():
+                views = [("Words", "words"), ("Layers", "layers"), ("Methods", "methods")]
+                view = gr.Radio(views, value="words", label="View", scale=3, min_width=270)
+                level = inputs.level()
+            compared = gr.CheckboxGroup(
+                [(method_name(name), name) for name in METHODS],
+                value=list(Question.compared),
+                label="Methods to compare",
+                visible=False,
+            )
+            fields = {"model": model, "text": text, "target": target, "contrast": contrast, "method": method}
+            panel = Panel("sentence", {**fields, "level": level, "view": view, "compared": compared}, button)
+            panel.answer_here()
+    live = ("target", "contrast", "method", "level", "view", "compared")
+    panel.wire(live=live)
+    view.change(lambda v: gr.update(visible=v == "methods"), view, compared, api_visibility="private", queue=False)
+    panel.answer_examples(chips)
+    if len(models) > 1:
+        model.input(
+            lambda title: [inputs.choices(name, title) for name in inputs.NOTHING],
+            model,
+            [target, contrast],
+            api_visibility="private",
+            **MODEL,
+        ).then(**panel.show)
+    return panel
+
+
+def _next(kind: str) -> Panel | None:
+    """The next token, or several generated ones."""
+    models, generation = titles(*TASKS[kind]), kind == "generation"
+    with gr.Tab("Generate" if generation else "Next word", id=kind):
+        if not models:
+            gr.Markdown(NO_MODEL)
+            return None
+        with gr.Row(elem_classes="split"):
+            with gr.Column(scale=4, min_width=300):
+                text = inputs.text("Your prompt", PROMPTS["A capital"], lines=3)
+                chips = inputs.chips(PROMPTS)
+                button = gr.Button("Generate and explain" if generation else "Explain", variant="primary")
+                with gr.Column(elem_classes="options"):
+                    fields: dict[str, Any] = {"model": inputs.model(models), "text": text}
+                    if generation:
+                        most = LIMITS.new_tokens
+                        fields["tokens"] = gr.Slider(1, most, value=min(8, most), step=1, label="Tokens to generate")
+                        fields["method"] = inputs.method(WHOLE_GRADIENT)
+                    else:
+                        info = "Empty: what it predicts. A new word begins with a space."
+                        fields["target"] = gr.Textbox(label="Explain the next word", info=info, max_length=TARGET)
+                        fields["contrast"] = gr.Textbox(label="rather than", max_length=TARGET)
+                        fields["method"] = inputs.method(tuple(METHODS))
+            with gr.Column(scale=6, min_width=300):
+                with gr.Row():
+                    if not generation:
+                        views = [("Words", "words"), ("Layers", "layers")]
+                        fields["view"] = gr.Radio(views, value="words", label="View", scale=3, min_width=200)
+                    fields["level"] = inputs.level()
+                panel = Panel(kind, fields, button)
+                panel.answer_here()
+        panel.wire(live=("model", "level") if generation else ("model", "method", "level", "view"))
+        panel.answer_examples(chips)
+    return panel
+
+
+def _attention() -> Panel:
+    with gr.Tab("Attention", id="attention"), gr.Row(elem_classes="split"):
+        with gr.Column(scale=4, min_width=300):
+            models = titles(*TASKS["attention"])
+            text = inputs.text("Your sentence", EXAMPLES["Negation"], lines=3)
+            button = gr.Button("Show attention", variant="primary")
+            with gr.Column(elem_classes="options"):
+                model = inputs.model(models)
+                layer = gr.Slider(0, inputs.last_layer(models[0]), value=0, step=1, label="Layer")
+                kinds = [("Selective scan", "raw"), ("Whole mixer", "unified")]
+                attention = gr.Radio(kinds, value="raw", label="Attention of")
+        with gr.Column(scale=6, min_width=300):
+            fields = {"model": model, "text": text, "layer": layer, "attention": attention}
+            panel = Panel("attention", fields, button)
+            panel.answer_here()
+    panel.wire(live=("attention",))
+    layer.release(**panel.show)
+    model.input(inputs.slider, model, layer, api_visibility="private", **MODEL).then(**panel.show)
+    return panel
+
+
+def _document() -> Panel:
+    with gr.Tab("Document", id="document"), gr.Row(elem_classes="split"):
+        with gr.Column(scale=4, min_width=300):
+            text = inputs.text("Your document", DOCUMENT, lines=14)
+            button = gr.Button("Find what mattered", variant="primary")
+            model = inputs.model(titles(*TASKS["document"]))
+        with gr.Column(scale=6, min_width=300):
+            panel = Panel("document", {"model": model, "text": text}, button)
+            panel.answer_here()
+    panel.wire(live=("model",))
+    return panel

@@ -1,0 +1,84 @@
+"""``hf-mambalrp app``: what it starts, with which options, and what it says where it cannot."""
+
+import json
+import signal
+import socket
+import sys
+
+import pytest
+from gradio_client import Client
+from space_server import LANGUAGE_MODEL, Server
+
+from hf_mambalrp import Explanation
+from hf_mambalrp.cli.main import main
+
+
+@pytest.fixture
+def failed(capsys):
+    """The command in this process: its exit code and standard error."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            main(["app", *arguments])
+        return stopped.value.code, capsys.readouterr().err
+
+    return call
+
+
+def test_the_command_serves_the_packaged_model_until_it_is_interrupted(environment, tmp_path):
+    variables = {name: value for name, value in environment.items() if name != "SPACE_MODELS"}
+    code = (  # the shell of tests in the background ignores interrupts, which a process inherits; a terminal's does not
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from hf_mambalrp.cli.main import main; main(['app'])"
+    )
+    server = Server(variables, tmp_path / "log.txt", ("-c", code))
+    try:
+        found = Client(server.url, verbose=False).predict("A warm film.", api_name="/explain")
+        assert Explanation.from_dict(found["result"]).texts == ["A warm film."]
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(timeout=30) == 0
+    finally:
+        server.stop()
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_its_options_are_the_models_the_host_and_the_port(space, allow_list, monkeypatch, capsys):
+    import gradio
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launched = {}
+    monkeypatch.setattr(gradio.Blocks, "launch", lambda page, **options: launched.update(options))
+    monkeypatch.setattr(space.answer, "warm_up", lambda: None)
+    monkeypatch.setattr(space.catalog, "ENTRIES", [space.catalog.PACKAGED])
+    with pytest.raises(SystemExit) as stopped:
+        main(["app", "--models", str(allow_list), "--host", "localhost", "--port", str(port)])
+    assert stopped.value.code == 0, capsys.readouterr().err
+    assert (launched["server_name"], launched["server_port"]) == ("localhost", port)
+    assert [entry.title for entry in space.catalog.ENTRIES] == [space.catalog.PACKAGED.title, LANGUAGE_MODEL]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--models", "missing.json"], 1, "missing.json"),
+        (["--models", "models.json"], 1, "models.json: {'id': 'a/b'} is no model; give an id, a title and a task"),
+        (["--host", "198.51.100.1"], 1, "host='198.51.100.1', port=None: nothing can listen there"),
+        (["--port", "0"], 2, "--port"),
+    ],
+)
+def test_errors_are_one_line(failed, tmp_path, monkeypatch, arguments, code, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models.json").write_text(json.dumps([{"id": "a/b"}]))
+    found, errors = failed(*arguments)
+    assert found == code
+    assert says in errors
+    if code == 1:
+        assert errors.startswith("hf-mambalrp: ")
+        assert len(errors.splitlines()) == 1
+
+
+def test_without_gradio_the_command_to_install_it_is_said(failed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert failed() == (1, 'hf-mambalrp: The app needs gradio: pip install "hf_mambalrp[space]"\n')
