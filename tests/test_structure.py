@@ -19,7 +19,7 @@ from hf_mambalrp.ops.ssd_scan import dispatch as ssd_scan
 
 PACKAGE = Path(hf_mambalrp.__file__).parent
 ROOMS = [
-    *("errors", "ops", "rules", "viz", "results", "families", "attention", "methods", "calls", "models", "runs"),
+    *("errors", "runs", "ops", "rules", "viz", "results", "families", "attention", "methods", "calls", "models"),
     *("evaluation", "datasets", "hub", "cli"),
 ]
 """Each may import those before it. A public name that is imported from the package itself counts as its room's."""

@@ -83,9 +83,9 @@ def json_object(option: str, text: str) -> dict[str, Any]:
 def read_target(value: str | None, model: Any) -> int | str | None:
     """A target as ``explain`` takes it: digits are an id, unless a classifier's labels are numbers themselves."""
     from hf_mambalrp.calls.inputs import TokenizerSource
+    from hf_mambalrp.calls.labels import read_label
     from hf_mambalrp.calls.targets import Outputs
     from hf_mambalrp.families import FAMILIES, Network
-    from hf_mambalrp.runs.labels import read_label
 
     if value is None or not (value.isascii() and value.isdigit()):
         return value

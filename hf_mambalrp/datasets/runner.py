@@ -17,19 +17,19 @@ from transformers.utils import logging
 
 from hf_mambalrp.calls.explain import model_id, versions
 from hf_mambalrp.calls.inputs import TokenizerSource
+from hf_mambalrp.calls.labels import ColumnLabels
 from hf_mambalrp.calls.targets import Outputs, resolve_target
 from hf_mambalrp.calls.tokenizing import encode
 from hf_mambalrp.datasets.arrow import Record, to_records
 from hf_mambalrp.datasets.checks import check_launch, check_on_error, check_options, check_sizes, check_targets
-from hf_mambalrp.datasets.plan import batches, windows
 from hf_mambalrp.datasets.store import Begun, Reason, Store
 from hf_mambalrp.datasets.together import everywhere, on_main
 from hf_mambalrp.errors import InputError, MambaLRPError, NonFiniteRelevanceError, RowMemoryError, TargetError
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.models.fingerprint import fingerprint
-from hf_mambalrp.runs.labels import ColumnLabels
 from hf_mambalrp.runs.parquet import parquet
+from hf_mambalrp.runs.plan import batches, windows
 from hf_mambalrp.runs.rows import Columns, Row, check, check_first, class_names, count, rows
 from hf_mambalrp.viz.streams import printable
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from hf_mambalrp.calls.labels import ColumnLabels
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.errors import InputError, TargetError
-from hf_mambalrp.runs.labels import ColumnLabels
 from hf_mambalrp.runs.rows import Columns, Row, check, check_first, class_names, rows
 
 
