@@ -31,6 +31,17 @@ TextColumnOption = Annotated[str, typer.Option(help="Column of the text.")]
 IdColumnOption = Annotated[str | None, typer.Option(help="Column of the id; default: id, or the row's number.")]
 TargetColumnOption = Annotated[str | None, typer.Option(help="Or the column that holds one a row.")]
 ContrastOption = Annotated[str | None, typer.Option("--contrast", help="Explain target rather than this one.")]
+OutputOption = Annotated[Path, typer.Option("--output", help="New folder, or that of a run to go on with.")]
+OnErrorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on-error",
+        help="skip or raise; default: what the run began with, raise unless explain-dataset has several processes.",
+    ),
+]
+RestartOption = Annotated[
+    bool, typer.Option("--restart", help="Begin again in the folder of another run, whose files are removed.")
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the numbers here; - is standard output.")]
 
 METHODS_WITH_LAYERS = ("mambalrp", "lrp_ln", "gradient_x_input")

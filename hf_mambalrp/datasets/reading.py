@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from hf_mambalrp.datasets.arrow import to_explanation
-from hf_mambalrp.datasets.store import FORMAT, SHARDS, Store
+from hf_mambalrp.datasets.store import SHARDS, Store
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.explanation import Explanation
+from hf_mambalrp.runs.folder import FORMAT
 from hf_mambalrp.runs.parquet import parquet_file
 
 REPOSITORY = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -79,13 +80,12 @@ def load_explanations(
 def _shards(folder: Path) -> list[Path]:
     """The files in order; those of a run that has ended are in its manifest, a repository's folder has none."""
     found = sorted(folder.glob(SHARDS))
-    store = Store(folder)
-    manifest = json.loads(store.manifest.read_text(encoding="utf-8")) if store.manifest.is_file() else {}
+    manifest = Store(folder).read_manifest()
     if manifest.get("format", FORMAT) != FORMAT:
         raise InputError(
             f"{str(folder)!r} was written in format {manifest['format']}; this is {FORMAT}. Explain the dataset again."
         )
-    if manifest.get("complete"):
+    if "shards" in manifest:
         missing = sorted({shard["file"] for shard in manifest["shards"]} - {path.name for path in found})
         if missing:
             raise InputError(f"{str(folder)!r} lacks {missing}, which its manifest names.")

@@ -71,7 +71,7 @@ class Folder:
                 f"Another run is at work in {self.path}. Wait until it ends, or give another output folder."
             ) from None
         if restart:
-            for finished in self._finished():
+            for finished in list(self._finished()):
                 shutil.rmtree(finished) if finished.is_dir() else finished.unlink()
         if not manifest:
             manifest = {"call": self.call, "format": FORMAT, "complete": False, "settings": settings}
@@ -84,12 +84,12 @@ class Folder:
         if not self.manifest.is_file():
             return {}
         try:
-            found: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
+            found = json.loads(self.manifest.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{self.manifest} is damaged: {error}. Give another output folder.") from error
-        return found
+        return found if isinstance(found, dict) else {}
 
-    def _earlier(self, settings: dict[str, Any], restart: bool) -> dict[str, Any]:
+    def _earlier(self, settings: Mapping[str, Any], restart: bool) -> dict[str, Any]:
         """The manifest of a run to go on with; empty where there is none, or one that kept nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file, and a run needs a folder. Give another output folder.")
