@@ -119,7 +119,7 @@ def explain_dataset(
     run = Run(
         model=model,
         tokenizer=tokenizers.get("to read the texts of a dataset"),
-        store=Store(output_dir),
+        store=Store(output_dir, on_error=on_error, restart=restart),
         state=state,
         columns=read,
         outputs=outputs,
@@ -127,9 +127,8 @@ def explain_dataset(
         options={"method": method, **explain_options},
         batch_tokens=batch_tokens,
         max_tokens=max_tokens,
-        on_error=on_error,
     )
-    return run.through(dataset, settings, window, restart=restart, progress=progress)
+    return run.through(dataset, settings, window, progress)
 
 
 def _named(value: Any) -> Any:

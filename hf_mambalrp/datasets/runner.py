@@ -72,7 +72,6 @@ class Run:
     options: Mapping[str, Any]
     batch_tokens: int
     max_tokens: int | None
-    on_error: str | None
     computed: int = 0
     done: int = 0
     """Rows of this process that are finished, by this call or an earlier one."""
@@ -81,9 +80,7 @@ class Run:
     """Rows that the bar stands at."""
     targets: RowTargets = field(init=False)
 
-    def through(
-        self, dataset: Any, settings: Mapping[str, Any], window: int, *, restart: bool, progress: bool
-    ) -> DatasetRun:
+    def through(self, dataset: Any, settings: Mapping[str, Any], window: int, progress: bool) -> DatasetRun:
         """Open the folder, explain this process's windows, close the folder."""
         began = time.monotonic()
         everywhere(lambda: check(dataset, self.columns))
@@ -91,15 +88,8 @@ class Run:
         default = "raise" if self.state.num_processes == 1 else "skip"
         try:
             begun: Begun = on_main(
-                self.state,
-                lambda: self.store.begin(
-                    {**settings, "weights": fingerprint(self.model)},
-                    on_error=self.on_error,
-                    default_on_error=default,
-                    restart=restart,
-                ),
+                self.state, lambda: self.store.begin({**settings, "weights": fingerprint(self.model)}, default)
             )
-            self.on_error = begun.on_error
             everywhere(lambda: self.store.join(begun, self.state.process_index))
             with self._bar(dataset, progress) as self.bar:
                 seen = everywhere(lambda: self._explain(dataset, window, begun))
@@ -218,7 +208,7 @@ class Run:
 
     def _skipped(self, row: Row, error: MambaLRPError) -> Record:
         """The record of a row that is not explained; with on_error="raise" the error."""
-        return {**_own(row), **bad_row(row, error, self.on_error)}
+        return {**_own(row), **bad_row(row, error, self.store.on_error)}
 
     def _fitting(self, group: list[tuple[Row, int]]) -> Iterator[list[Record]]:
         """Records of a batch of rows and their lengths; in halves where memory runs out, alone where one is bad."""

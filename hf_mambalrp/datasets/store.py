@@ -45,15 +45,14 @@ class Store(Folder):
     call = "explain_dataset"
     kept = (SHARDS, "unfinished/window-*")
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
-        self._running = self.unfinished / "running"
+    @property
+    def _running(self) -> Path:
+        """A file that is there while nobody has asked to end."""
+        return self.unfinished / "running"
 
-    def begin(
-        self, settings: Mapping[str, Any], *, on_error: str | None, default_on_error: str, restart: bool
-    ) -> Begun:
+    def begin(self, settings: Mapping[str, Any], default_on_error: str) -> Begun:
         """Open the folder, and let the other processes :meth:`join`."""
-        manifest = self.open(settings, on_error=on_error, default_on_error=default_on_error, restart=restart)
+        manifest = self.open(settings, default_on_error)
         for left in (*self.unfinished.glob("process-*"), *self.unfinished.glob("working-*")):
             left.unlink()
         finished = frozenset(int(path.stem.split("-")[1]) for path in self.path.glob(SHARDS))
@@ -75,6 +74,7 @@ class Store(Folder):
                     "that all machines share."
                 )
             time.sleep(0.1)
+        self.on_error = begun.on_error
         self._working(process).touch()
 
     def close(self, rows: int) -> tuple[Reason, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from hf_mambalrp.calls.explain import Options, explain_batch, model_id, versions
+from hf_mambalrp.calls.explain import model_id, versions
 from hf_mambalrp.calls.inputs import TokenizerSource
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.errors import InputError, RowMemoryError, TargetError
@@ -17,6 +17,7 @@ from hf_mambalrp.evaluation.perturbation import Ids, Perturbation, counts_of, or
 from hf_mambalrp.evaluation.settings import Settings, resolve_replacement
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.models.fingerprint import fingerprint
+from hf_mambalrp.models.mixin import MambaLRPMixin
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.runs.bad_rows import ROW_ERRORS, bad_row
 from hf_mambalrp.runs.rows import Columns, Row, digest
@@ -34,7 +35,8 @@ class Evaluator:
         tokenizer: Any,
         batch_tokens: int | None,
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model: Any = model
+        self.tokenizer = tokenizer
         self.output = ModelOutput(model, batch_tokens)
         network = self.output.network
         tokenizers = TokenizerSource(tokenizer, network)
@@ -49,7 +51,7 @@ class Evaluator:
         )
         self.weights = fingerprint(model)
         self.batch_tokens = batch_tokens
-        self.on_error = "raise"
+        self.on_error: str | None = "raise"
 
     def about(self) -> dict[str, Any]:
         """What was evaluated, as it stands in the results."""
@@ -117,18 +119,9 @@ class Evaluator:
         }
 
     def _explain(self, example: Row, target: Any, method: str) -> Explanation:
-        options = Options(method, False, "auto", "auto", self.settings.options_of(method))
-        return explain_batch(
-            self.model,
-            example.text,
-            input_ids=None,
-            attention_mask=None,
-            inputs_embeds=None,
-            tokenizer=self.tokenizer,
-            target=target,
-            contrast=None,
-            position=None,
-            options=options,
+        options = self.settings.options_of(method)
+        return MambaLRPMixin.explain(
+            self.model, example.text, tokenizer=self.tokenizer, target=target, method=method, **options
         )
 
 

@@ -125,10 +125,10 @@ def evaluate_faithfulness(
     if output_dir is None:
         evaluator.on_error = on_error or "raise"
         return _evaluated(evaluator, processes, progress)
-    journal = Journal(output_dir)
+    journal = Journal(output_dir, on_error=on_error, restart=restart)
     try:
-        begun = journal.open(evaluator.depends_on(), on_error=on_error, restart=restart)
-        evaluator.on_error = begun["on_error"]
+        journal.open(evaluator.depends_on())
+        evaluator.on_error = journal.on_error
         evaluation = _evaluated(evaluator, processes, progress, journal)
         evaluation.write_report(output_dir)
         journal.complete(skipped=evaluation.results["skipped"])
@@ -151,10 +151,5 @@ def _evaluated(evaluator: Evaluator, processes: int, progress: bool, journal: Jo
     measured = [record for record in records if "error" not in record]
     if not measured:
         raise InputError(f"None of {len(skipped)} rows can be evaluated: {reasons(skipped)[0]}.")
-    return Evaluation(
-        {
-            **evaluator.about(),
-            **summarise(measured, evaluator.settings),
-            "skipped": sorted(skipped, key=lambda record: int(record["index"])),
-        }
-    )
+    skipped.sort(key=lambda record: int(record["index"]))
+    return Evaluation({**evaluator.about(), **summarise(measured, evaluator.settings), "skipped": skipped})

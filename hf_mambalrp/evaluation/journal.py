@@ -1,7 +1,6 @@
 """Finished examples of a run, a line of JSON each, so that a run that was killed goes on where it was."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from hf_mambalrp.errors import InputError
@@ -16,29 +15,26 @@ class Journal(Folder):
     call = "evaluate_faithfulness"
     kept = (NAME,)
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
-        self._records = self.path / NAME
-
     def records(self) -> list[dict[str, Any]]:
         """What is finished. Floats are as they were written; a last line that a kill has cut is removed.
 
         Raises:
             InputError: a line is damaged.
         """
-        if not self._records.is_file():
+        path = self.path / NAME
+        if not path.is_file():
             return []
-        content = self._records.read_bytes()
+        content = path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         try:
             records = [json.loads(line) for line in whole.splitlines()]
         except ValueError as error:
-            raise InputError(f"{self._records} is damaged: {error}. Give another output folder, or restart.") from error
-        with self._records.open("r+b") as file:
+            raise InputError(f"{path} is damaged: {error}. Give another output folder, or restart.") from error
+        with path.open("r+b") as file:
             file.truncate(len(whole))
         return records
 
     def append(self, record: dict[str, Any]) -> None:
         """Write one finished example; it is the operating system's before the next one begins."""
-        with self._records.open("ab") as file:
+        with (self.path / NAME).open("ab") as file:
             file.write(json.dumps(record, allow_nan=False).encode() + b"\n")

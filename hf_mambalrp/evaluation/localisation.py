@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_mambalrp.errors import InputError, OptionError
+from hf_mambalrp.errors import InputError
 from hf_mambalrp.evaluation.tasks import TaskBatch
 from hf_mambalrp.runs.checks import check_sizes
 
@@ -66,10 +66,7 @@ def recall_at_k(scores: Tensor, evidence: Tensor, allowed: Tensor | None = None,
     :func:`roc_auc`. OptionError: k below 1.
     """
     scores, evidence, allowed = _checked(scores, evidence, allowed)
-    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
-        raise OptionError(
-            f"k={k!r} is not allowed. Give a whole number from 1 up, or None for the evidence's own number."
-        )
+    check_sizes(k=k)
     positive = evidence.sum(-1).double()
     found = (_among_highest(scores, allowed, positive if k is None else torch.full_like(positive, k)) * evidence).sum(
         -1

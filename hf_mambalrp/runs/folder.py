@@ -26,43 +26,40 @@ SAID = 60
 
 
 class Folder:
-    """The output folder of a run: ``manifest.json``, and ``unfinished``, which goes when the run is complete."""
+    """The output folder of a run: ``manifest.json``, and ``unfinished``, which goes when the run is complete.
+
+    Args:
+        path: of a new folder, or that of a run to go on with.
+        on_error: what to do with bad rows; None is what the run began with.
+        restart: remove what is finished, and begin again.
+    """
 
     call: ClassVar[str]
     """Name of the call whose run it is."""
     kept: ClassVar[tuple[str, ...]]
     """Patterns of the files and folders that hold finished work; where there is none, the folder binds nobody."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, on_error: str | None = None, restart: bool = False) -> None:
+        self.path, self.on_error, self._restart = Path(path), on_error, restart
         self.unfinished = self.path / "unfinished"
         self.manifest = self.path / "manifest.json"
         self._lock = FileLock(self.unfinished / "lock")
 
-    def open(
-        self,
-        settings: Mapping[str, Any],
-        *,
-        on_error: str | None = None,
-        default_on_error: str = "raise",
-        restart: bool = False,
-    ) -> dict[str, Any]:
+    def open(self, settings: Mapping[str, Any], default_on_error: str = "raise") -> dict[str, Any]:
         """Begin a run, or go on with one of the same settings; until :meth:`release` no other run may.
 
         Args:
             settings: what the finished work depends on, as JSON has it.
-            on_error: what to do with bad rows; None is what the run began with.
             default_on_error: what a run begins with.
-            restart: remove what is finished, and begin again.
 
         Returns:
-            The manifest: ``on_error``, and of a run that was complete what :meth:`close` was given.
+            The manifest, with what :meth:`complete` was given where the run was complete.
 
         Raises:
             InputError: the folder has a run of other settings, or one that is at work, or files of something else.
         """
         settings = json.loads(json.dumps(settings))
-        manifest = self._earlier(settings, restart)
+        manifest = self._earlier(settings)
         self.unfinished.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=ENDING_S)
@@ -70,12 +67,12 @@ class Folder:
             raise InputError(
                 f"Another run is at work in {self.path}. Wait until it ends, or give another output folder."
             ) from None
-        if restart:
+        if self._restart:
             for finished in list(self._finished()):
                 shutil.rmtree(finished) if finished.is_dir() else finished.unlink()
         if not manifest:
             manifest = {"call": self.call, "format": FORMAT, "complete": False, "settings": settings}
-        manifest["on_error"] = on_error or manifest.get("on_error") or default_on_error
+        manifest["on_error"] = self.on_error = self.on_error or manifest.get("on_error") or default_on_error
         self._write_manifest(manifest)
         return manifest
 
@@ -89,7 +86,7 @@ class Folder:
             raise InputError(f"{self.manifest} is damaged: {error}. Give another output folder.") from error
         return found if isinstance(found, dict) else {}
 
-    def _earlier(self, settings: Mapping[str, Any], restart: bool) -> dict[str, Any]:
+    def _earlier(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The manifest of a run to go on with; empty where there is none, or one that kept nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file, and a run needs a folder. Give another output folder.")
@@ -99,7 +96,7 @@ class Folder:
             raise InputError(
                 f"{self.path} is not empty and holds no run of {self.call} to go on with. Give another output folder."
             )
-        if restart or not any(self._finished()):
+        if self._restart or not any(self._finished()):
             return {}
         if earlier["format"] != FORMAT:
             raise InputError(f"{self.path} was written in format {earlier['format']}; this is {FORMAT}.")

@@ -112,10 +112,8 @@ def digest(rows: Sequence[Row]) -> bytes:
     return hashlib.sha256(json.dumps(content, default=str).encode("utf-8", "surrogatepass")).hexdigest().encode()
 
 
-def class_names(dataset: Any, column: str | None) -> list[str] | None:
+def class_names(dataset: Any, column: str) -> list[str] | None:
     """The names of a column's classes, of which its rows hold the numbers; None where the dataset names none."""
-    if column is None:
-        return None
     if isinstance(dataset, (str, Path)):
         path = Path(dataset)
         found = features(path).get(column) if path.suffix.lower() == ".parquet" else None
