@@ -96,7 +96,8 @@ def explain_dataset(
     check_on_error(on_error)
     check_sizes(batch_tokens=batch_tokens, window=window, max_tokens=max_tokens)
     check_options(explain_options)
-    Options(method, False, "auto", "auto", {n: v for n, v in explain_options.items() if n not in NO_METHOD}).checked()
+    of_method = {name: value for name, value in explain_options.items() if name not in NO_METHOD}
+    Options(method, False, "auto", "auto", of_method).checked()
     model = make_explainable(model)
     network = Network(model, FAMILIES)
     tokenizers = TokenizerSource(tokenizer, network)
