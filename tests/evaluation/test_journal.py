@@ -12,7 +12,7 @@ from oracles import random_model
 from parallel_runs import in_a_child
 from small import word_tokenizer
 
-from hf_mambalrp import evaluate_faithfulness
+from hf_mambalrp import evaluate_faithfulness, load_explanations, push_explanations
 from hf_mambalrp.errors import InputError, TargetError
 from hf_mambalrp.evaluation.evaluator import Evaluator
 from hf_mambalrp.evaluation.journal import Journal
@@ -167,6 +167,14 @@ def test_a_folder_of_something_else_is_left_alone_also_by_a_restart(tmp_path):
         with pytest.raises(InputError, match="holds no run of evaluate_faithfulness"):
             evaluate(tmp_path, restart=restart)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_the_folder_of_an_evaluation_is_none_of_explanations(tmp_path):
+    evaluate(tmp_path)
+    with pytest.raises(InputError, match="holds no explanations"):
+        load_explanations(tmp_path)
+    with pytest.raises(InputError, match="is not the manifest of a run"):
+        push_explanations(tmp_path, "me/why")
 
 
 def test_a_run_goes_on_with_what_it_does_to_bad_rows(tmp_path):
