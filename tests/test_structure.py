@@ -20,7 +20,7 @@ from hf_mambalrp.viz.method_names import METHOD_NAMES
 
 PACKAGE = Path(hf_mambalrp.__file__).parent
 ROOMS = [
-    *("errors", "rules", "ops", "viz", "hub", "results", "attention", "families", "methods", "calls", "models", "runs"),
+    *("errors", "runs", "rules", "ops", "viz", "hub", "results", "attention", "families", "methods", "calls", "models"),
     *("evaluation", "datasets", "space", "cli"),
 ]
 """Each may import those before it. A public name that is imported from the package itself counts as its room's."""

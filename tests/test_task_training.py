@@ -31,7 +31,7 @@ def example_modules():
 def run(task, family, folder, *more):
     import train_tasks
 
-    return train_tasks.main(["--task", task, "--family", family, "--output-dir", str(folder), *SMALL, *more])
+    return train_tasks.main(["--task", task, "--family", family, "--output", str(folder), *SMALL, *more])
 
 
 @pytest.mark.parametrize("family", CLASSES)

@@ -2,7 +2,7 @@
 
 The models are those of examples/training/train_tasks.py, one folder each, named task-family.
 
-    python examples/training/train_tasks.py --task copying --family mamba2 --output-dir out/tasks/copying-mamba2
+    python examples/training/train_tasks.py --task copying --family mamba2 --output out/tasks/copying-mamba2
     python examples/evaluation/tasks.py --models out/tasks --output out/tasks/results.json
 
 ROC AUC, average precision, recall at K and hit of every output token, over all positions that were read before it, with

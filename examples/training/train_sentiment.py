@@ -316,7 +316,7 @@ def learn_plain_sentences(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache-dir", type=Path, required=True, help="where the data is kept, downloaded if absent")
-    parser.add_argument("--output-dir", type=Path, required=True, help="where the model and training.json are written")
+    parser.add_argument("--output", type=Path, required=True, help="where the model and training.json are written")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--jobs", type=int, default=1, help="teachers trained at the same time")
     parser.add_argument("--start-from", type=Path, help="a trained student; only the last stage is run")
@@ -337,7 +337,7 @@ def main() -> None:
     for part in ("seconds", "validation"):
         last[part] = report[part] | last[part]
     report |= last
-    save(model, tokenizer, arguments.output_dir)
+    save(model, tokenizer, arguments.output)
     report |= {
         "date": date.today().isoformat(),
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or "cpu",
@@ -345,7 +345,7 @@ def main() -> None:
         "settings": asdict(settings),
     }
     text = json.dumps(report, indent=2)
-    (arguments.output_dir / "training.json").write_text(text + "\n", encoding="utf-8")
+    (arguments.output / "training.json").write_text(text + "\n", encoding="utf-8")
     print(text)
 
 

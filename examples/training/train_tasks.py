@@ -1,6 +1,6 @@
 """Train a small Mamba on a synthetic task with known evidence, in minutes on a CPU.
 
-    python examples/training/train_tasks.py --task copying --family mamba2 --output-dir out/copying-mamba2
+    python examples/training/train_tasks.py --task copying --family mamba2 --output out/copying-mamba2
 
 The tasks are those of ``hf_mambalrp.evaluation.tasks``. Every step draws fresh sequences, short ones first. The folder
 receives a plain transformers checkpoint with a tokenizer that names the tokens, README.md and training.json. A model
@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=list(TASKS), required=True)
     parser.add_argument("--family", choices=list(FAMILIES), required=True)
-    parser.add_argument("--output-dir", type=Path, required=True, help="where the checkpoint is written")
+    parser.add_argument("--output", type=Path, required=True, help="where the checkpoint is written")
     parser.add_argument("--steps", type=int, help="default: what the task needs")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=6e-3)
@@ -217,9 +217,9 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    save(model, build_tokenizer(task.vocabulary), options.output_dir)
-    (options.output_dir / "training.json").write_text(text + "\n", encoding="utf-8")
-    (options.output_dir / "README.md").write_text(card(model, options.task, report), encoding="utf-8")
+    save(model, build_tokenizer(task.vocabulary), options.output)
+    (options.output / "training.json").write_text(text + "\n", encoding="utf-8")
+    (options.output / "README.md").write_text(card(model, options.task, report), encoding="utf-8")
     return 0
 
 

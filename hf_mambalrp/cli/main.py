@@ -19,6 +19,9 @@ from hf_mambalrp.cli.options import (
     IdColumnOption,
     JsonOption,
     ModelOption,
+    OnErrorOption,
+    OutputOption,
+    RestartOption,
     TargetColumnOption,
     TargetOption,
     TextColumnOption,
@@ -32,6 +35,7 @@ from hf_mambalrp.cli.options import (
 )
 from hf_mambalrp.cli.serve import serve
 from hf_mambalrp.errors import InputError, MambaLRPError, MissingTokenizerError, OptionError
+from hf_mambalrp.runs.checks import check_on_error, check_sizes
 from hf_mambalrp.runs.rows import Columns
 from hf_mambalrp.viz.streams import lenient_streams
 
@@ -144,7 +148,7 @@ def attention(
 @app.command(name="explain-dataset")
 def explain_dataset_command(
     data: DataArgument,
-    output: Annotated[Path, typer.Option(help="New folder, or that of a run to go on with.")],
+    output: OutputOption,
     model: ModelOption = None,
     tokenizer: TokenizerOption = None,
     text_column: TextColumnOption = "text",
@@ -160,16 +164,16 @@ def explain_dataset_command(
     batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch, padding included.")] = 8192,
     max_tokens: Annotated[int | None, typer.Option(help="Longer rows are not explained.")] = None,
     window: Annotated[int, typer.Option(help="Rows a process takes at a time.")] = 1024,
-    on_error: Annotated[
-        str | None,
-        typer.Option(help="skip or raise; default: what the run began with, raise on one process, skip on several."),
-    ] = None,
+    on_error: OnErrorOption = None,
+    restart: RestartOption = False,
 ) -> None:
     """Explain every row of a file into Parquet; killed, the same command goes on where it was.
 
     On several GPUs: torchrun --nproc_per_node 2 -m hf_mambalrp.cli explain-dataset DATA --output FOLDER
     """
     one_of("--method", method, METHODS)
+    check_on_error(on_error)
+    check_sizes(batch_tokens=batch_tokens, window=window, max_tokens=max_tokens)
     kept = tuple(names(columns))
     dataset = read_dataset(data, Columns(text_column, id_column, target_column, contrast_column, kept))
     if (target and target_column) or (contrast and contrast_column):
@@ -180,10 +184,7 @@ def explain_dataset_command(
     from transformers.utils import logging
 
     from hf_mambalrp import explain_dataset
-    from hf_mambalrp.datasets.checks import check_on_error, check_sizes
 
-    check_on_error(on_error)
-    check_sizes(batch_tokens=batch_tokens, window=window, max_tokens=max_tokens)
     state = PartialState(cpu=not is_available())
     loaded = _load(model).to(state.device)
     logging.enable_progress_bar()
@@ -204,6 +205,7 @@ def explain_dataset_command(
         max_tokens=max_tokens,
         window=window,
         on_error=on_error,  # type: ignore[arg-type]
+        restart=restart,
     )
     if state.is_main_process:
         print(run)
@@ -229,7 +231,7 @@ def demo(
 @app.command()
 def evaluate(
     data: DataArgument,
-    output: Annotated[Path, typer.Option(help="Folder for report.html, report.md and results.json.")],
+    output: OutputOption,
     model: ModelOption = None,
     tokenizer: TokenizerOption = None,
     text_column: TextColumnOption = "text",
@@ -247,16 +249,19 @@ def evaluate(
     insertion: Annotated[str, typer.Option(help="remove absent tokens, or replace them.")] = "remove",
     step: Annotated[str, typer.Option(help="Tokens (2), a fraction (0.05), or auto: at most 20 steps.")] = "auto",
     samples: Annotated[int | None, typer.Option(help="Evaluate so many rows, drawn with the seed.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows of one forward.")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(help="Tokens of one forward.")] = None,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of the sample, the methods and the bootstrap.")] = 0,
     processes: Annotated[int, typer.Option(help="Of this machine, each with a copy of the model.")] = 1,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin again where the folder holds a run.")] = False,
+    on_error: OnErrorOption = None,
+    restart: RestartOption = False,
 ) -> None:
     """Compare methods by what the model does as tokens go and come; an interrupted run goes on where it was."""
     for name in names(methods):
         one_of("--methods", name, METHODS)
+    check_on_error(on_error)
+    check_sizes(batch_tokens=batch_tokens, processes=processes)
     dataset = read_dataset(data, Columns(text_column, id_column, target_column))
     options = json_object("--method-options", method_options)
 
@@ -289,8 +294,9 @@ def evaluate(
         id_column=id_column,
         target_column=target_column,
         **{**settings, "target": read_target(target, loaded)},
-        batch_size=batch_size,
+        batch_tokens=batch_tokens,
         processes=processes,
+        on_error=on_error,  # type: ignore[arg-type]
         output_dir=output,
         restart=restart,
     )

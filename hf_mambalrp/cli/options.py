@@ -32,6 +32,17 @@ TextColumnOption = Annotated[str, typer.Option(help="Column of the text.")]
 IdColumnOption = Annotated[str | None, typer.Option(help="Column of the id; default: id, or the row's number.")]
 TargetColumnOption = Annotated[str | None, typer.Option(help="Or the column that holds one a row.")]
 ContrastOption = Annotated[str | None, typer.Option("--contrast", help="Explain target rather than this one.")]
+OutputOption = Annotated[Path, typer.Option("--output", help="New folder, or that of a run to go on with.")]
+OnErrorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on-error",
+        help="skip or raise; default: what the run began with, raise unless explain-dataset has several processes.",
+    ),
+]
+RestartOption = Annotated[
+    bool, typer.Option("--restart", help="Begin again in the folder of another run, whose files are removed.")
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the numbers here; - is standard output.")]
 
 METHODS_WITH_LAYERS = ("mambalrp", "lrp_ln", "gradient_x_input")
@@ -80,9 +91,9 @@ def json_object(option: str, text: str) -> dict[str, Any]:
 def read_target(value: str | None, model: Any) -> int | str | None:
     """A target as ``explain`` takes it: digits are an id, unless a classifier's labels are numbers themselves."""
     from hf_mambalrp.calls.inputs import TokenizerSource
+    from hf_mambalrp.calls.labels import read_label
     from hf_mambalrp.calls.subject import subject_of
     from hf_mambalrp.calls.targets import Outputs
-    from hf_mambalrp.runs.labels import read_label
 
     if value is None or not (value.isascii() and value.isdigit()):
         return value

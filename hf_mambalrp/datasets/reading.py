@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from hf_mambalrp.datasets.store import FORMAT, SHARDS, Store
+from hf_mambalrp.datasets.store import SHARDS, Store
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.hub.datasets import fetch_shards
 from hf_mambalrp.hub.repository import Token
 from hf_mambalrp.results.explanation import Explanation
-from hf_mambalrp.results.parquet import parquet_file
 from hf_mambalrp.results.records import records_file, to_explanation
+from hf_mambalrp.runs.folder import FORMAT
+from hf_mambalrp.runs.parquet import parquet_file
 
 REPOSITORY = re.compile(r"\w[\w.-]*/[\w.-]+")
 ROWS = 64
@@ -87,13 +88,12 @@ def _fetched(repo_id: str, revision: str | None, token: Token) -> list[Path]:
 def _shards(folder: Path) -> list[Path]:
     """The files in order; those of a run that has ended are in its manifest."""
     found = sorted(folder.glob(SHARDS))
-    store = Store(folder)
-    manifest = json.loads(store.manifest.read_text(encoding="utf-8")) if store.manifest.is_file() else {}
+    manifest = Store(folder).read_manifest()
     if manifest.get("format", FORMAT) != FORMAT:
         raise InputError(
             f"{str(folder)!r} was written in format {manifest['format']}; this is {FORMAT}. Explain the dataset again."
         )
-    if manifest.get("complete"):
+    if "shards" in manifest:
         missing = sorted({shard["file"] for shard in manifest["shards"]} - {path.name for path in found})
         if missing:
             raise InputError(f"{str(folder)!r} lacks {missing}, which its manifest names.")

@@ -1,49 +1,35 @@
-"""``explain_dataset``: windows of rows over processes, batches in a window, everything finished kept at once."""
+"""One process's part of a run: windows of rows over processes, batches in a window, everything finished kept."""
 
 import json
-import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import nn
-from transformers.utils import logging
 
-from hf_mambalrp.calls.explain import model_id, versions
-from hf_mambalrp.calls.inputs import TokenizerSource
-from hf_mambalrp.calls.subject import subject_of
-from hf_mambalrp.calls.targets import Outputs, resolve_target
+from hf_mambalrp.calls.labels import RowTargets
+from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.calls.tokenizing import encode
-from hf_mambalrp.datasets.checks import check_launch, check_on_error, check_options, check_sizes, check_targets
-from hf_mambalrp.datasets.plan import batches, windows
-from hf_mambalrp.datasets.store import Begun, Reason, Store
+from hf_mambalrp.datasets.store import Begun, Store
 from hf_mambalrp.datasets.together import everywhere, on_main
-from hf_mambalrp.errors import InputError, MambaLRPError, NonFiniteRelevanceError, RowMemoryError, TargetError
+from hf_mambalrp.errors import InputError, MambaLRPError, RowMemoryError
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.models.fingerprint import fingerprint
-from hf_mambalrp.results.parquet import parquet
 from hf_mambalrp.results.records import Record, to_records
-from hf_mambalrp.runs.labels import ColumnLabels
-from hf_mambalrp.runs.rows import Columns, Row, check, check_first, class_names, count, rows
+from hf_mambalrp.runs.bad_rows import ROW_ERRORS, Reason, bad_row, check_readable
+from hf_mambalrp.runs.plan import batches, windows
+from hf_mambalrp.runs.progress import progress_bar
+from hf_mambalrp.runs.rows import Columns, Row, check, check_first, count, rows
 from hf_mambalrp.viz.streams import printable
 
-OnError = Literal["raise", "skip"]
-ROW_ERRORS = (InputError, TargetError, NonFiniteRelevanceError)
-"""Errors that are of a row, not of the model or of the call."""
-ONLY_ROUNDING = {"backend", "chunk_size", "check_forward"}
-"""Options that a run may go on with other values of, as it may with another ``batch_tokens``."""
 TOGETHER = 64
 """Rows whose tokens are counted in one call."""
 POLL_S = 0.1
 """Seconds between looks at whether the other processes have ended."""
-LOG_S = 10.0
-"""Seconds between lines of the bar where it goes to a file."""
 
 
 @dataclass(frozen=True)
@@ -72,111 +58,8 @@ class DatasetRun:
         return printable("\n  ".join([said, *map(str, self.reasons)]))
 
 
-def explain_dataset(
-    model: Any,
-    dataset: Any,
-    output_dir: str | Path,
-    *,
-    tokenizer: Any = None,
-    text_column: str = "text",
-    id_column: str | None = None,
-    target: Any = None,
-    contrast: Any = None,
-    target_column: str | None = None,
-    contrast_column: str | None = None,
-    columns: Sequence[str] = (),
-    method: str = "mambalrp",
-    batch_tokens: int = 8192,
-    max_tokens: int | None = None,
-    window: int = 1024,
-    on_error: OnError | None = None,
-    progress: bool = True,
-    **explain_options: Any,
-) -> DatasetRun:
-    """Explain every row of a dataset into Parquet files, on as many processes as were launched.
-
-    The stream of rows is cut into windows, which the processes take in turn; in a window rows of similar length make
-    batches. Rows that are done are kept at once. The same call after a kill, on any number of processes, goes on where
-    it was, computes no finished row again, and ends with the rows of an undisturbed run in the order of the input.
-    It may have another ``batch_tokens``, ``chunk_size`` or ``backend``, which change nothing but rounding.
-    The rows are read by :func:`load_explanations`, or as a table by ``datasets.load_dataset("parquet", ...)``.
-
-    Args:
-        model: an explainable model (or one that :func:`make_explainable` knows), on this process's device.
-        dataset: a ``datasets.Dataset``, an iterable of texts or of mappings, which must give the same rows each time,
-            or the path of a ``.jsonl``, ``.csv``, ``.parquet`` or ``.txt`` file (one text a line, blank lines are no
-            rows). It is streamed. Texts are explained as they stand there, nothing is stripped.
-        output_dir: a new folder, or that of the run to go on with.
-        tokenizer: by default the one beside the model.
-        text_column, id_column: columns of a row; the id is by default column ``id`` where there is one, or the number.
-        target, contrast: for all rows, as in :meth:`MambaLRPMixin.explain`.
-        target_column, contrast_column: or one a row, from these columns: ids, labels or texts of tokens. Whole floats
-            are ids; for a classifier so are texts of digits, as CSV has them, unless its labels are numbers; names of
-            a ``ClassLabel`` that are the model's labels are what its numbers mean. A row without one is a bad row.
-        columns: columns of the dataset that travel with a row's explanation, as ``Explanation.columns``.
-        method: the attribution method.
-        batch_tokens: tokens of a batch, padding included; halved where memory runs out. A row that does not fit
-            alone is one that cannot be explained.
-        max_tokens: a longer row is not explained; None is no bound.
-        window: rows a process takes at a time.
-        on_error: "skip" records a row that cannot be explained with its reason; "raise" stops. Default: what the run
-            began with, which is "raise" on one process and "skip" on several.
-        progress: show a bar on the main process.
-        **explain_options: ``position``, ``chunk_size``, ``backend``, ``check_forward`` and options of the method.
-
-    Raises:
-        InputError: a dataset that cannot be read, a column that no row of the first window has, an output folder of
-            another run or in use by one, or one that not all processes share; with "raise" a bad row.
-        RowMemoryError: with "raise" a row that does not fit into memory.
-        TargetError: a target or contrast for all rows that the model does not have.
-        OptionError: an option with a value that is not allowed.
-        MissingExtraError: pyarrow is not installed.
-    """
-    from hf_mambalrp.models.auto import make_explainable
-
-    parquet()
-    state = PartialState(cpu=not torch.cuda.is_available())
-    check_launch(state)
-    check_on_error(on_error)
-    check_sizes(batch_tokens=batch_tokens, window=window, max_tokens=max_tokens)
-    check_options(explain_options)
-    model = make_explainable(model)
-    subject = subject_of(model)
-    network = subject.network()
-    tokenizers = TokenizerSource(tokenizer, subject.place())
-    fixed = {"target": target, "contrast": contrast}
-    read = Columns(text_column, id_column, target_column, contrast_column, columns)
-    outputs = Outputs(network, tokenizers)
-    check_targets(fixed, explain_options.get("position"), read, outputs)
-    settings = {
-        "model": model_id(network),
-        "versions": versions(),
-        "method": method,
-        "target": _named(target),
-        "contrast": _named(contrast),
-        "columns": [text_column, id_column, target_column, contrast_column, *read.kept],
-        "max_tokens": max_tokens,
-        "window": window,
-        "options": {name: _named(explain_options[name]) for name in sorted({*explain_options} - ONLY_ROUNDING)},
-    }
-    run = _Run(
-        model=model,
-        tokenizer=tokenizers.get("to read the texts of a dataset"),
-        store=Store(output_dir),
-        state=state,
-        columns=read,
-        outputs=outputs,
-        fixed=fixed,
-        options={"method": method, **explain_options},
-        batch_tokens=batch_tokens,
-        max_tokens=max_tokens,
-        on_error=on_error,
-    )
-    return run.through(dataset, settings, window, progress)
-
-
 @dataclass
-class _Run:
+class Run:
     """One process's part of a run."""
 
     model: nn.Module
@@ -189,32 +72,24 @@ class _Run:
     options: Mapping[str, Any]
     batch_tokens: int
     max_tokens: int | None
-    on_error: str | None
     computed: int = 0
     done: int = 0
     """Rows of this process that are finished, by this call or an earlier one."""
     bar: Any = None
     shown: int = 0
     """Rows that the bar stands at."""
-    labels: Mapping[str, ColumnLabels] = field(default_factory=dict)
-    """What reads ``target`` and ``contrast``, where a column holds one a row."""
+    targets: RowTargets = field(init=False)
 
     def through(self, dataset: Any, settings: Mapping[str, Any], window: int, progress: bool) -> DatasetRun:
         """Open the folder, explain this process's windows, close the folder."""
         began = time.monotonic()
         everywhere(lambda: check(dataset, self.columns))
-        self.labels = {
-            name: ColumnLabels(column, class_names(dataset, column), self.outputs)
-            for name in ("target", "contrast")
-            if (column := getattr(self.columns, name)) is not None
-        }
+        self.targets = RowTargets(dataset, self.columns, self.outputs)
         default = "raise" if self.state.num_processes == 1 else "skip"
         try:
             begun: Begun = on_main(
-                self.state,
-                lambda: self.store.open({**settings, "weights": fingerprint(self.model)}, self.on_error, default),
+                self.state, lambda: self.store.begin({**settings, "weights": fingerprint(self.model)}, default)
             )
-            self.on_error = begun.on_error
             everywhere(lambda: self.store.join(begun, self.state.process_index))
             with self._bar(dataset, progress) as self.bar:
                 seen = everywhere(lambda: self._explain(dataset, window, begun))
@@ -222,7 +97,7 @@ class _Run:
                     raise RuntimeError(f"The run was stopped: its files in {self.store.unfinished} were removed.")
                 if self.state.is_main_process:
                     self._advance(0)  # others may have ended after this process's last rows
-            reasons: list[Reason] = on_main(self.state, lambda: self.store.close(seen))
+            reasons: tuple[Reason, ...] = on_main(self.state, lambda: self.store.close(seen))
         finally:
             self.store.release()
         skipped = sum(reason.rows for reason in reasons)
@@ -230,21 +105,11 @@ class _Run:
             warnings.warn(f"None of the {seen} rows could be explained; {self.store.manifest} says why.", stacklevel=3)
         computed = sum(gather_object([self.computed]))
         seconds = time.monotonic() - began
-        return DatasetRun(
-            self.store.folder, seen, skipped, tuple(reasons), computed, seconds, int(self.state.num_processes)
-        )
+        return DatasetRun(self.store.path, seen, skipped, reasons, computed, seconds, int(self.state.num_processes))
 
     def _bar(self, dataset: Any, progress: bool) -> Any:
-        """A progress bar; in a file, such as a cluster's log, it is written now and then only."""
         shown = progress and self.state.is_main_process
-        live = sys.stderr.isatty() or "ipykernel" in sys.modules
-        return logging.tqdm(
-            total=count(dataset) if shown else None,
-            unit="row",
-            desc="explain",
-            disable=not shown,
-            mininterval=0.1 if live else LOG_S,
-        )
+        return progress_bar(shown=shown, total=count(dataset) if shown else None, unit="row", desc="explain")
 
     def _explain(self, dataset: Any, window: int, begun: Begun) -> int | None:
         """Explain this process's windows, wait for the other processes; returns the dataset's rows, None if stopped."""
@@ -293,7 +158,7 @@ class _Run:
         if seen < least or begun.rows not in (None, seen):
             earlier = f"at least {least}" if begun.rows is None else begun.rows
             raise InputError(
-                f"The dataset has {seen} rows or more, and had {earlier} when {self.store.folder} was made of it. "
+                f"The dataset has {seen} rows or more, and had {earlier} when {self.store.path} was made of it. "
                 "Give the same dataset, or another output folder."
             )
 
@@ -317,30 +182,20 @@ class _Run:
         """Rows with their lengths in tokens; and records of those that cannot be explained."""
         good, bad = [], []
         for row, length in zip(group, self._lengths(group), strict=True):
-            if not length:
-                reason = row.error or "the text has no tokens of its own"
-            elif self.max_tokens is not None and length > self.max_tokens:
-                reason = f"the text has {length} tokens, more than max_tokens={self.max_tokens}"
-            else:
-                try:
-                    good.append((self._with_targets(row), length))
-                except TargetError as error:
-                    bad.append(self._skipped(row, error))
-                continue
-            bad.append(self._skipped(row, InputError(f"{reason[0].upper()}{reason[1:]}.")))
+            try:
+                check_readable(row)
+                if not length:
+                    raise InputError("The text has no tokens of its own.")
+                if self.max_tokens is not None and length > self.max_tokens:
+                    raise InputError(f"The text has {length} tokens, more than max_tokens={self.max_tokens}.")
+                good.append((self.targets(row), length))
+            except ROW_ERRORS as error:
+                bad.append(self._skipped(row, error))
         return good, bad
-
-    def _with_targets(self, row: Row) -> Row:
-        """The row with its targets as ``explain`` takes them. TargetError: a classifier has not what they name."""
-        found = {name: read(getattr(row, name)) for name, read in self.labels.items()}
-        if self.outputs.kind == "class":  # a language model's may depend on the text, and is read with it
-            for name, value in found.items():
-                resolve_target(value, name, 1, self.outputs)
-        return replace(row, **found)
 
     def _lengths(self, group: list[Row]) -> list[int]:
         """Tokens of every row, 0 where it has no text; some rows in one call, which a fast tokenizer reads at once."""
-        texts = ["" if row.error or not row.text else row.text for row in group]
+        texts = ["" if row.error else row.text for row in group]
         lengths: list[int] = []
         for start in range(0, len(texts), TOGETHER):
             part = texts[start : start + TOGETHER]
@@ -353,11 +208,7 @@ class _Run:
 
     def _skipped(self, row: Row, error: MambaLRPError) -> Record:
         """The record of a row that is not explained; with on_error="raise" the error."""
-        if self.on_error == "raise":
-            raise type(error)(
-                f"Row {row.index} (id {row.id!r}): {error} on_error='skip' records such rows and goes on."
-            ) from error
-        return {**_own(row), "error": f"{type(error).__name__}: {error}"}
+        return {**_own(row), **bad_row(row, error, self.store.on_error)}
 
     def _fitting(self, group: list[tuple[Row, int]]) -> Iterator[list[Record]]:
         """Records of a batch of rows and their lengths; in halves where memory runs out, alone where one is bad."""
@@ -417,10 +268,3 @@ def _own(row: Row) -> Record:
     """What a record has of its row."""
     kept = json.dumps(row.kept) if row.kept else None
     return {"index": row.index, "id": row.id, "text": row.text, "columns": kept, "error": None}
-
-
-def _named(value: Any) -> Any:
-    """A setting as it stands in the manifest: what JSON has, else its name."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return getattr(value, "__name__", None) or repr(value)

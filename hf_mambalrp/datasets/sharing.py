@@ -64,7 +64,8 @@ def _finished(folder: Path) -> list[Path]:
         raise InputError(f"{str(folder)!r} holds no run; give the output_dir of explain_dataset.")
     try:
         contents = json.loads(manifest.read_text(encoding="utf-8"))
-        complete, shards = contents["complete"], [folder / shard["file"] for shard in contents.get("shards", [])]
+        complete = contents["complete"]
+        shards = [folder / shard["file"] for shard in (contents["shards"] if complete else [])]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{str(manifest)!r} is not the manifest of a run: {error!r} in it.") from error
     if not complete:

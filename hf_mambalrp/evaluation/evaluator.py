@@ -1,6 +1,5 @@
 """One example after another: explain it by every method, perturb it, read the model's output."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +11,16 @@ from hf_mambalrp.calls.explain import Options, explain_batch, model_id, versions
 from hf_mambalrp.calls.inputs import TokenizerSource
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs
-from hf_mambalrp.errors import InputError, TargetError
-from hf_mambalrp.evaluation.dataset import Example, drawn, read_examples
+from hf_mambalrp.errors import InputError, RowMemoryError, TargetError
+from hf_mambalrp.evaluation.dataset import drawn, read_examples
 from hf_mambalrp.evaluation.outputs import ModelOutput
-from hf_mambalrp.evaluation.perturbation import Perturbation, Row, counts_of, order_of
+from hf_mambalrp.evaluation.perturbation import Ids, Perturbation, counts_of, order_of
 from hf_mambalrp.evaluation.settings import Settings, resolve_replacement
+from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.models.fingerprint import fingerprint
 from hf_mambalrp.results.explanation import Explanation
-from hf_mambalrp.runs.rows import Columns
+from hf_mambalrp.runs.bad_rows import ROW_ERRORS, bad_row
+from hf_mambalrp.runs.rows import Columns, Row, digest
 
 
 class Evaluator:
@@ -32,22 +33,24 @@ class Evaluator:
         settings: Settings,
         columns: Columns,
         tokenizer: Any,
-        batch_size: int | None,
+        batch_tokens: int | None,
     ) -> None:
         self.model, self.tokenizer, self.subject = model, tokenizer, Subject(model)
-        self.output = ModelOutput(model, batch_size)
+        self.output = ModelOutput(model, batch_tokens)
         network = self.output.network
         tokenizers = TokenizerSource(tokenizer, self.subject.place())
         self.replacement, called = resolve_replacement(settings.replacement, tokenizers, network.vocabulary_size)
-        found = read_examples(dataset, columns, settings.target, Outputs(network, tokenizers))
+        found, self.unreadable = read_examples(dataset, columns, settings.target, Outputs(network, tokenizers))
         self.examples = drawn(found, settings.samples, settings.seed)
         self.settings = replace(
             settings,
             replacement=called,
-            samples=len(self.examples),
+            samples=len(self.examples) or None,
             target=[example.target for example in found] if columns.target else settings.target,
         )
         self.weights = fingerprint(model)
+        self.batch_tokens = batch_tokens
+        self.on_error: str | None = "raise"
 
     def about(self) -> dict[str, Any]:
         """What was evaluated, as it stands in the results."""
@@ -58,21 +61,33 @@ class Evaluator:
             "settings": self.settings.to_dict(),
         }
 
-    def header(self) -> dict[str, Any]:
+    def depends_on(self) -> dict[str, Any]:
         """What finished examples depend on: a run may go on with them only if this is the same."""
-        texts = json.dumps([[example.id, example.text] for example in self.examples])
-        return {
-            **self.about(),
-            "data": fingerprint(texts),
-            "batch_size": self.output.batch_size,
-        }
+        about = self.about()
+        data = digest(self.examples).decode()
+        return {**about.pop("settings"), **about, "data": data, "batch_tokens": self.batch_tokens}
 
-    def examine(self, example: Example) -> dict[str, Any]:
-        """Explain one example by every method, perturb it, and measure; plain JSON types."""
+    def examine(self, example: Row) -> dict[str, Any]:
+        """Explain one example by every method, perturb it, and measure; plain JSON types.
+
+        Of an example that cannot be explained it is what :func:`hf_mambalrp.runs.bad_rows.bad_row` makes of it.
+        """
+        try:
+            return self._examined(example)
+        except ROW_ERRORS as error:
+            return bad_row(example, error, self.on_error)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            too_large = RowMemoryError(f"It does not fit into memory ({error}).")
+            too_large.__cause__ = error
+            return bad_row(example, too_large, self.on_error)
+
+    def _examined(self, example: Row) -> dict[str, Any]:
         settings = self.settings
         first = self._explain(example, example.target, settings.methods[0])
-        target = _single(first, example)
-        ids, places = _tokens(first, example)
+        target = _single(first)
+        ids, places = _tokens(first)
         others = {method: self._explain(example, target, method) for method in settings.methods[1:]}
         found = {settings.methods[0]: first, **others}
 
@@ -102,41 +117,37 @@ class Evaluator:
             },
         }
 
-    def _explain(self, example: Example, target: Any, method: str) -> Explanation:
-        options = Options(method, False, "auto", "auto", self.settings.options_of(method))
-        try:
-            return explain_batch(
-                self.subject,
-                example.text,
-                input_ids=None,
-                attention_mask=None,
-                inputs_embeds=None,
-                tokenizer=self.tokenizer,
-                target=target,
-                contrast=None,
-                position=None,
-                options=options,
-            )
-        except InputError as error:
-            raise InputError(f"Row {example.row} of the dataset cannot be explained: {error}") from error
+    def _explain(self, example: Row, target: Any, method: str) -> Explanation:
+        return explain_batch(
+            self.subject,
+            example.text,
+            input_ids=None,
+            attention_mask=None,
+            inputs_embeds=None,
+            tokenizer=self.tokenizer,
+            target=target,
+            contrast=None,
+            position=None,
+            options=Options(method, False, "auto", "auto", self.settings.options_of(method)),
+        )
 
 
-def _single(explanation: Explanation, example: Example) -> int:
+def _single(explanation: Explanation) -> int:
     """The one class or token that was explained."""
     target = explanation.target[0]
     if not isinstance(target, int):
         raise TargetError(
-            f"target {explanation.target_text[0]!r} of row {example.row} has several tokens; faithfulness is evaluated "
-            "for one class or one next token."
+            f"target {explanation.target_text[0]!r} has several tokens; faithfulness is evaluated for one class or one "
+            "next token."
         )
     return target
 
 
-def _tokens(explanation: Explanation, example: Example) -> tuple[Row, list[int]]:
+def _tokens(explanation: Explanation) -> tuple[Ids, list[int]]:
     """Ids of the example, and the positions that may be perturbed."""
     assert explanation.input_ids is not None
     assert explanation.special_tokens_mask is not None
     places = (~explanation.special_tokens_mask[0]).nonzero().flatten().tolist()
     if not places:
-        raise InputError(f"Row {example.row} of the dataset has special tokens only; there is nothing to perturb.")
+        raise InputError("The text has special tokens only; there is nothing to perturb.")
     return tuple(explanation.input_ids[0].tolist()), places

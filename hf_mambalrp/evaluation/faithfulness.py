@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers.utils import logging
 
-from hf_mambalrp.errors import OptionError
+from hf_mambalrp.errors import InputError
 from hf_mambalrp.evaluation.evaluator import Evaluator
 from hf_mambalrp.evaluation.journal import Journal
 from hf_mambalrp.evaluation.result import Evaluation
 from hf_mambalrp.evaluation.settings import DEFAULT_METHODS, Settings
 from hf_mambalrp.evaluation.summary import summarise
 from hf_mambalrp.evaluation.workers import examined
+from hf_mambalrp.runs.bad_rows import OnError, bad_row, reasons
+from hf_mambalrp.runs.checks import check_on_error, check_sizes
+from hf_mambalrp.runs.progress import progress_bar
 from hf_mambalrp.runs.rows import Columns
 
 
@@ -33,11 +35,12 @@ def evaluate_faithfulness(
     insertion: str = "remove",
     step: int | float | str = "auto",
     samples: int | None = None,
-    batch_size: int | None = None,
+    batch_tokens: int | None = None,
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
     processes: int = 1,
+    on_error: OnError | None = None,
     progress: bool = True,
     output_dir: str | Path | None = None,
     restart: bool = False,
@@ -77,29 +80,33 @@ def evaluate_faithfulness(
         insertion: "remove" or "replace".
         step: k grows by so many tokens, or by this fraction of n; "auto" makes at most 20 steps.
         samples: evaluate so many rows, drawn with ``seed``; None is all.
-        batch_size: rows of one forward; by default about what a CPU's caches, or a GPU, want.
+        batch_tokens: tokens of one forward; by default about what a CPU's caches, or a GPU, want.
         confidence: of the intervals.
         resamples: of the bootstrap.
         seed: of the sample, of the methods and of the bootstrap.
         processes: of this machine, each with a copy of the model and one thread; the numbers do not depend on it.
+        on_error: "skip" leaves out a row that cannot be explained, and records it with its reason in ``skipped`` of the
+            results; "raise" stops. Default: what the run began with, which is "raise". Rows that cannot be read are
+            none that are drawn.
         progress: show a bar.
-        output_dir: folder for ``results.json``, ``report.html`` and ``report.md``. Finished examples are kept there in
-            ``progress.jsonl``; a call that was interrupted goes on from them.
-        restart: begin again where ``output_dir`` holds another or an older evaluation.
+        output_dir: a new folder for ``results.json``, ``report.html`` and ``report.md``, or that of the run to go on
+            with: finished examples are kept there in ``progress.jsonl``.
+        restart: begin again in the folder of another run, whose finished examples are removed.
 
     Returns:
         An :class:`Evaluation`.
 
     Raises:
-        InputError: a row that cannot be explained (says which); a folder of another evaluation.
+        InputError: with "raise" a row that cannot be explained (says which), with "skip" where no other is left; an
+            output folder of another run or in use by one.
+        RowMemoryError: with "raise" a row that does not fit into memory.
         OptionError: an unknown method or option, a value that is not allowed.
         TargetError: a target of several tokens, or a function; a row whose target the model does not have.
         UnknownArchitectureError: a regression model, or a model without rules.
         WorkerError: one of several processes was killed, or could not begin.
     """
-    for option, value in (("batch_size", batch_size), ("processes", processes)):
-        if value is not None and value < 1:
-            raise OptionError(f"{option}={value!r} is not allowed; give a whole number of at least 1.")
+    check_on_error(on_error)
+    check_sizes(batch_tokens=batch_tokens, processes=processes)
     settings = Settings(
         methods=methods,
         method_options=method_options or {},
@@ -113,20 +120,36 @@ def evaluate_faithfulness(
         resamples=resamples,
         seed=seed,
     )
-    if target is not None and target_column is not None:
-        raise OptionError("Give target for all rows, or the column that holds one a row, not both.")
     columns = Columns(text_column, id_column, target_column)
-    evaluator = Evaluator(model, dataset, settings, columns, tokenizer, batch_size)
-    journal = None if output_dir is None else Journal(Path(output_dir), evaluator.header(), restart)
-    records = [] if journal is None else journal.records
+    evaluator = Evaluator(model, dataset, settings, columns, tokenizer, batch_tokens)
+    if output_dir is None:
+        evaluator.on_error = on_error or "raise"
+        return _evaluated(evaluator, processes, progress)
+    journal = Journal(output_dir, on_error=on_error, restart=restart)
+    try:
+        journal.open(evaluator.depends_on())
+        evaluator.on_error = journal.on_error
+        evaluation = _evaluated(evaluator, processes, progress, journal)
+        evaluation.write_report(output_dir)
+        journal.complete(skipped=evaluation.results["skipped"])
+    finally:
+        journal.release()
+    return evaluation
+
+
+def _evaluated(evaluator: Evaluator, processes: int, progress: bool, journal: Journal | None = None) -> Evaluation:
+    """Examine what is not finished, and put all of it together."""
+    skipped = [bad_row(row, error, evaluator.on_error) for row, error in evaluator.unreadable]
+    records = [] if journal is None else journal.records()
     done, total = len(records), len(evaluator.examples)
     with examined(evaluator, evaluator.examples[done:], processes) as found:
-        bar: Any = logging.tqdm(found, desc="evaluate", unit="text", initial=done, total=total, disable=not progress)
-        for record in bar:
+        for record in progress_bar(found, shown=progress, desc="evaluate", unit="text", initial=done, total=total):
             records.append(record)
             if journal is not None:
                 journal.append(record)
-    evaluation = Evaluation({**evaluator.about(), **summarise(records, evaluator.settings)})
-    if output_dir is not None:
-        evaluation.write_report(output_dir)
-    return evaluation
+    skipped += [record for record in records if "error" in record]
+    measured = [record for record in records if "error" not in record]
+    if not measured:
+        raise InputError(f"None of {len(skipped)} rows can be evaluated: {reasons(skipped)[0]}.")
+    skipped.sort(key=lambda record: int(record["index"]))
+    return Evaluation({**evaluator.about(), **summarise(measured, evaluator.settings), "skipped": skipped})

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_mambalrp.errors import InputError, OptionError
+from hf_mambalrp.errors import InputError
 from hf_mambalrp.evaluation.tasks import TaskBatch
+from hf_mambalrp.runs.checks import check_sizes
 
 METRICS = ("roc_auc", "average_precision", "recall_at_k", "hit")
 
@@ -65,10 +66,7 @@ def recall_at_k(scores: Tensor, evidence: Tensor, allowed: Tensor | None = None,
     :func:`roc_auc`. OptionError: k below 1.
     """
     scores, evidence, allowed = _checked(scores, evidence, allowed)
-    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
-        raise OptionError(
-            f"k={k!r} is not allowed. Give a whole number from 1 up, or None for the evidence's own number."
-        )
+    check_sizes(k=k)
     positive = evidence.sum(-1).double()
     found = (_among_highest(scores, allowed, positive if k is None else torch.full_like(positive, k)) * evidence).sum(
         -1
@@ -137,7 +135,7 @@ def localise(
     method: str = "mambalrp",
     absolute: bool = False,
     method_options: Mapping[str, Any] | None = None,
-    batch_size: int = 64,
+    batch_tokens: int = 8192,
 ) -> Localisation:
     """Explain every output token of every sequence, and score its relevance against the evidence.
 
@@ -151,15 +149,14 @@ def localise(
         method: name of the method.
         absolute: rank by |R| instead of R.
         method_options: options of the method.
-        batch_size: sequences that are explained together.
+        batch_tokens: tokens that are explained together, at least one sequence.
 
     Raises:
         InputError: shapes that do not fit, or evidence behind the position that it is evidence for.
-        OptionError: a batch size below 1.
+        OptionError: ``batch_tokens`` below 1.
         Errors of ``explain``.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise OptionError(f"batch_size={batch_size!r} is not allowed. Give a whole number from 1 up.")
+    check_sizes(batch_tokens=batch_tokens)
     ids, positions, targets, evidence = task.input_ids, task.positions, task.targets, task.evidence
     _check_task(ids, positions, targets, evidence)
     columns = torch.arange(ids.shape[1])
@@ -172,7 +169,7 @@ def localise(
         )
     scores, correct = torch.zeros(evidence.shape), torch.zeros(targets.shape, dtype=torch.bool)
     for output in range(positions.shape[1]):
-        for rows in torch.arange(len(ids)).split(batch_size):
+        for rows in torch.arange(len(ids)).split(max(batch_tokens // ids.shape[1], 1)):
             end = int(positions[rows, output].max()) + 1
             read: dict[str, Any] = {
                 "input_ids": ids[rows, :end],

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from hf_mambalrp.calls.own_forward import OwnForward
 from hf_mambalrp.errors import UnknownArchitectureError
-from hf_mambalrp.evaluation.perturbation import ZERO, Row
+from hf_mambalrp.evaluation.perturbation import ZERO, Ids
 from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.families.network import execution_device
 from hf_mambalrp.rules.twin import in_evaluation
+from hf_mambalrp.runs.plan import batches
 
 CPU_TOKENS, GPU_TOKENS = 512, 16_384
 """Tokens of one forward. transformers' scan holds (tokens, E, N) several times over, which a CPU's caches should hold:
@@ -20,8 +22,8 @@ the packaged model takes 70 µs a token in forwards of 512 tokens and 120 µs in
 class ModelOutput:
     """Logit and probability of a class, or of a next token, for inputs given as token ids."""
 
-    def __init__(self, model: nn.Module, batch_size: int | None) -> None:
-        self.model, self.batch_size = model, batch_size
+    def __init__(self, model: nn.Module, batch_tokens: int | None) -> None:
+        self.model = model
         self.network = Network(model, FAMILIES)
         config = self.network.config
         self.independent = getattr(config, "problem_type", None) == "multi_label_classification"
@@ -30,26 +32,27 @@ class ModelOutput:
                 f"{type(model).__name__} is a regression model, which has no class probabilities; faithfulness is "
                 "evaluated for classifiers and language models."
             )
+        on_cpu = execution_device(self.network.embeddings).type == "cpu"
+        self.batch_tokens = batch_tokens or (CPU_TOKENS if on_cpu else GPU_TOKENS)
 
     @torch.no_grad()
-    def __call__(self, rows: Iterable[Row], target: int) -> tuple[dict[Row, float], dict[Row, float]]:
+    def __call__(self, rows: Iterable[Ids], target: int) -> tuple[dict[Ids, float], dict[Ids, float]]:
         """Logit and probability of ``target`` by input; equal inputs are computed once, none is ever padded."""
         ordered = sorted(set(rows), key=lambda row: (len(row), row))
-        logits: dict[Row, float] = {}
-        probabilities: dict[Row, float] = {}
+        logits: dict[Ids, float] = {}
+        probabilities: dict[Ids, float] = {}
         forward = OwnForward(self.model, self.network)
         for length, group in groupby(ordered, key=len):
             same = list(group)
-            size = self.batch_size or max(1, (CPU_TOKENS if forward.device.type == "cpu" else GPU_TOKENS) // length)
-            for start in range(0, len(same), size):
-                batch = same[start : start + size]
+            for numbers in batches([length] * len(same), self.batch_tokens):
+                batch = [same[number] for number in numbers]
                 found = self._logits(forward, batch)
                 chances = found.sigmoid() if self.independent else found.softmax(-1)
                 logits.update(zip(batch, found[:, target].tolist(), strict=True))
                 probabilities.update(zip(batch, chances[:, target].tolist(), strict=True))
         return logits, probabilities
 
-    def _logits(self, forward: OwnForward, batch: list[Row]) -> Tensor:
+    def _logits(self, forward: OwnForward, batch: list[Ids]) -> Tensor:
         """Logits of inputs of one length. Shape: (B, V), float64."""
         ids = torch.tensor(batch, device=forward.device)
         if not (ids == ZERO).any():

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Row = tuple[int, ...]
+Ids = tuple[int, ...]
 """Token ids of one input; :data:`ZERO` stands for a zero embedding."""
 
 ZERO = -1
@@ -63,24 +63,24 @@ class Perturbation:
     flipping curve of its reverse read backwards, and the difference of areas is the same number for both.
     """
 
-    ids: Row
+    ids: Ids
     order: tuple[int, ...]
     """The n perturbable positions, most relevant first; other positions are never touched."""
     counts: tuple[int, ...]
     replacement: int
     insertion: str
 
-    def replaced(self, positions: Iterable[int]) -> Row:
+    def replaced(self, positions: Iterable[int]) -> Ids:
         """The input with these positions replaced."""
         gone = set(positions)
         return tuple(self.replacement if place in gone else token for place, token in enumerate(self.ids))
 
-    def removed(self, positions: Iterable[int]) -> Row:
+    def removed(self, positions: Iterable[int]) -> Ids:
         """The input without these positions; one replaced token where none is left."""
         gone = set(positions)
         return tuple(token for place, token in enumerate(self.ids) if place not in gone) or (self.replacement,)
 
-    def rows(self) -> dict[str, list[Row]]:
+    def rows(self) -> dict[str, list[Ids]]:
         """Every perturbed input, by the curve or the measure that it belongs to."""
         morf, lerf = self.order, self.order[::-1]
         leave = self.removed if self.insertion == "remove" else self.replaced
@@ -94,7 +94,7 @@ class Perturbation:
             "sufficiency": [self.replaced(morf[k:]) for k in tops],
         }
 
-    def measures(self, output: Mapping[Row, float], probability: Mapping[Row, float]) -> dict[str, Any]:
+    def measures(self, output: Mapping[Ids, float], probability: Mapping[Ids, float]) -> dict[str, Any]:
         """The four metrics, and the curves on :data:`GRID`, from what the model gives for :meth:`rows`."""
         rows = self.rows()
         curves = {name: [output[row] for row in rows[name]] for name in CURVES}

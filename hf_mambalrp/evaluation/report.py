@@ -21,6 +21,7 @@ from hf_mambalrp.evaluation.report_parts import (
     tables_of,
     with_interval,
 )
+from hf_mambalrp.runs.bad_rows import reasons
 from hf_mambalrp.viz.method_names import method_name
 from hf_mambalrp.viz.wording import shorten, visible
 
@@ -101,6 +102,7 @@ def _evaluated(results: Results) -> Section:
     pairs = [
         ("Model", _model(results)),
         ("Examples", str(len(examples))),
+        *(("Skipped", visible(str(reason))) for reason in reasons(results.get("skipped", ()))),
         ("Tokens per example", f"{min(tokens)} to {max(tokens)}, median {median(tokens):g}"),
         ("Explained classes", counted if len(targets) <= 6 else f"{len(targets)} different ones"),
         ("Median score", number(float(median(example["score"] for example in examples)))),

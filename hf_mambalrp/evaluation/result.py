@@ -10,8 +10,9 @@ from rich.text import Text
 from typing_extensions import Self
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.evaluation.journal import write_atomically
 from hf_mambalrp.evaluation.perturbation import METRICS
+from hf_mambalrp.runs.bad_rows import Reason, reasons
+from hf_mambalrp.runs.files import write_text
 from hf_mambalrp.viz.streams import printable
 from hf_mambalrp.viz.terminal import printed
 from hf_mambalrp.viz.wording import visible
@@ -33,9 +34,10 @@ class Evaluation:
     """Faithfulness of several methods on one model; prints as a table.
 
     Args:
-        results: plain JSON types. "model", "versions", "settings"; "examples"; "methods" with a mean, an interval and
-            the values of every metric, mean curves and conservation; "differences" of the first method to each other;
-            "agreement" of rankings. Further parts, such as "sanity", may be added before a report is written.
+        results: plain JSON types. "model", "versions", "settings"; "examples", and "skipped" rows with their reasons;
+            "methods" with a mean, an interval and the values of every metric, mean curves and conservation;
+            "differences" of the first method to each other; "agreement" of rankings. Further parts, such as "sanity",
+            may be added before a report is written.
     """
 
     results: dict[str, Any]
@@ -44,9 +46,14 @@ class Evaluation:
         """Return ``results``."""
         return self.results
 
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why rows were skipped, the most frequent first, with the first ids."""
+        return reasons(self.results.get("skipped", ()))
+
     def save(self, path: str | Path) -> None:
         """Write ``results`` as JSON, whole or not at all."""
-        write_atomically(Path(path), json.dumps(self.results, indent=1, allow_nan=False) + "\n")
+        write_text(Path(path), json.dumps(self.results, indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -109,10 +116,11 @@ class Evaluation:
             stats = [found[metric] for metric in METRICS]
             table.add_row(Text(visible(name)), *(Text("{mean:.3f} [{low:.3f}, {high:.3f}]".format(**s)) for s in stats))
         yield table
+        yield from (Text(f"skipped: {reason}") for reason in self.reasons)
         yield Text(f"↑ higher is better, ↓ lower; [{settings['confidence']:.0%} bootstrap interval over examples]")
 
 
 def _written(text: str, path: str | Path | None) -> str:
     if path is not None:
-        write_atomically(Path(path), text)
+        write_text(Path(path), text)
     return text

@@ -138,7 +138,7 @@ def input_invariance(
     shifted = _Shifted(model, (weight.std() * drawn.to(weight)).to(network.dtype))
     change = {}
     for name in methods:
-        method_named(name).check_options("shift_change", options.get(name, {}))
+        method_named(name).check_options("input_invariance", options.get(name, {}))
         plain, moved = (
             method_named(name).explain(_problem(each, first), **options.get(name, {})).tokens
             for each in (network, shifted)

@@ -9,7 +9,7 @@ import torch
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.explanation import Conservation, Explanation
-from hf_mambalrp.results.parquet import parquet, parquet_file
+from hf_mambalrp.runs.parquet import parquet, parquet_file
 
 Record = dict[str, Any]
 

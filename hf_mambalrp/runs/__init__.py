@@ -1,1 +1,1 @@
-"""What every run over rows shares: reading them, whatever holds them. It loads neither torch nor transformers."""
+"""What runs over rows share: reading, bad rows, batches, a folder to go on in. It loads no torch or transformers."""

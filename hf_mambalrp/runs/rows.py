@@ -1,6 +1,7 @@
 """A dataset as a stream of rows: a ``datasets.Dataset``, any iterable, or a JSONL, CSV, Parquet or text file."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_mambalrp.errors import InputError, OptionError
-from hf_mambalrp.results.parquet import features, parquet_file
+from hf_mambalrp.runs.parquet import features, parquet_file
 from hf_mambalrp.runs.text import Line, read_lines, without_end
 
 
@@ -105,10 +106,14 @@ def check_first(first: Sequence[Row], columns: Columns) -> None:
         )
 
 
-def class_names(dataset: Any, column: str | None) -> list[str] | None:
+def digest(rows: Sequence[Row]) -> bytes:
+    """A fingerprint of what these rows hold."""
+    content = [[row.id, row.text, row.target, row.contrast, row.error, dict(row.kept)] for row in rows]
+    return hashlib.sha256(json.dumps(content, default=str).encode("utf-8", "surrogatepass")).hexdigest().encode()
+
+
+def class_names(dataset: Any, column: str) -> list[str] | None:
     """The names of a column's classes, of which its rows hold the numbers; None where the dataset names none."""
-    if column is None:
-        return None
     if isinstance(dataset, (str, Path)):
         path = Path(dataset)
         found = features(path).get(column) if path.suffix.lower() == ".parquet" else None
@@ -186,6 +191,8 @@ def _of_mapping(index: int, record: Mapping[Any, Any], columns: Columns) -> Row:
     text = values["text"]
     if not isinstance(text, str):
         return Row(index, own_id, error=f"column {columns.text!r} holds a {type(text).__name__}, not a text", kept=kept)
+    if not text:
+        return Row(index, own_id, error="the text is empty: it has no tokens", kept=kept)
     written = {part: _writable(value) if isinstance(value, str) else value for part, value in values.items()}
     bad = [wanted[part] for part in values if isinstance(values[part], str) and written[part] != values[part]]
     error = f"{bad} cannot be written as UTF-8" if bad else None

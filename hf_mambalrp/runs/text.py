@@ -1,4 +1,4 @@
-r"""Reading text, the same for every command: encodings, byte-order marks, and what ends a line.
+r"""Text, read and said the same by every command: encodings, byte-order marks, and what ends a line.
 
 UTF-8, with or without its mark; UTF-16 and UTF-32 with theirs, as Windows writes them. A line ends at ``\n``, ``\r\n``
 or ``\r`` and nowhere else: U+2028, NEL or a form feed is a character of its text.
@@ -85,3 +85,9 @@ def _checked(lines: io.TextIOWrapper, start: int) -> Iterator[Line]:
 def _encoding(content: bytes) -> tuple[int, str]:
     """Length of the mark at the beginning, and the encoding."""
     return next(((len(mark), name) for mark, name in MARKS if content.startswith(mark)), (0, "utf-8"))
+
+
+def one_line(text: str, width: int) -> str:
+    """A text of any origin on one line of at most ``width`` characters, with escapes for what acts on a terminal."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+    return line if len(line) <= width else f"{line[: width - 1]}…"

@@ -20,9 +20,10 @@ from small import byte_level_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from hf_mambalrp import AutoMambaLRPForCausalLM, Explanation, load_explanations, make_explainable
-from hf_mambalrp.datasets import runner, store
+from hf_mambalrp.datasets import runner
 from hf_mambalrp.datasets.store import Store
 from hf_mambalrp.errors import InputError, NonFiniteRelevanceError, OptionError, RowMemoryError, TargetError
+from hf_mambalrp.runs import folder as folders
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +150,8 @@ def test_what_is_not_finite_is_a_bad_row(tokenizer, tmp_path):
 
 
 def test_an_error_of_the_call_is_no_bad_row(model, tokenizer, texts, tmp_path):
-    with pytest.raises(OptionError, match="no_such_method"):
-        explained(model, tokenizer, texts, tmp_path / "out", on_error="skip", method="no_such_method")
+    with pytest.raises(OptionError, match="samples=0"):
+        explained(model, tokenizer, texts, tmp_path / "out", on_error="skip", method="smoothgrad", samples=0)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +161,8 @@ def test_an_error_of_the_call_is_no_bad_row(model, tokenizer, texts, tmp_path):
         ({"batch_tokens": 1.5}, "batch_tokens=1.5"),
         ({"max_tokens": True}, "max_tokens=True"),
         ({"on_error": "ignore"}, "on_error='ignore'.*'raise' or 'skip'"),
+        ({"method": "no_such_method"}, "no_such_method"),
+        ({"method": "smoothgrad", "sampels": 3}, "sampels"),
         ({"target": 1, "target_column": "label"}, "not both"),
     ],
 )
@@ -171,7 +174,7 @@ def test_an_option_that_is_not_allowed(model, tokenizer, texts, tmp_path, option
 
 def test_where_memory_runs_out_a_batch_is_halved(model, tokenizer, texts, tmp_path, monkeypatch):
     explained(model, tokenizer, texts, tmp_path / "whole")
-    asked, explain = [], runner._Run._explained
+    asked, explain = [], runner.Run._explained
 
     def limited(self, group):
         asked.append(len(group))
@@ -179,7 +182,7 @@ def test_where_memory_runs_out_a_batch_is_halved(model, tokenizer, texts, tmp_pa
             raise torch.OutOfMemoryError("CUDA out of memory")
         return explain(self, group)
 
-    monkeypatch.setattr(runner._Run, "_explained", limited)
+    monkeypatch.setattr(runner.Run, "_explained", limited)
     run = explained(model, tokenizer, texts, tmp_path / "halved")
     assert max(asked) > 2
     assert run.computed == 40
@@ -190,14 +193,14 @@ def test_a_row_that_does_not_fit_into_memory_is_a_bad_row(model, tokenizer, text
     """Under "skip" the others are explained; "raise" says which row it is, and its tokens."""
     rows = [{"id": f"r{i}", "text": text} for i, text in enumerate(texts)]
     rows[20]["text"] = " ".join(WORDS * 3)
-    length, explain = len(tokenizer(rows[20]["text"])["input_ids"]), runner._Run._explained
+    length, explain = len(tokenizer(rows[20]["text"])["input_ids"]), runner.Run._explained
 
     def limited(self, group):
         if rows[20]["text"] in [row.text for row in group]:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return explain(self, group)
 
-    monkeypatch.setattr(runner._Run, "_explained", limited)
+    monkeypatch.setattr(runner.Run, "_explained", limited)
     said = f"{length} tokens do not fit into memory"
     with pytest.raises(RowMemoryError, match=rf"Row 20 \(id 'r20'\): .*{said}.*CUDA out of memory") as raised:
         explained(model, tokenizer, rows, tmp_path / "stopped")
@@ -268,10 +271,20 @@ def test_another_dataset_or_other_settings_are_refused(model, tokenizer, texts, 
         explained(model, tokenizer, ["another text", *texts[1:]], folder)
 
 
+def test_a_restart_removes_what_another_run_has_finished(model, tokenizer, texts, tmp_path):
+    folder = tmp_path / "out"
+    explained(model, tokenizer, texts, folder)
+    run = explained(model, tokenizer, texts[:20], folder, method="lrp_ln", restart=True)
+    assert (run.rows, run.computed) == (20, 20)
+    assert {record["method"] for record in table(folder)} == {"lrp_ln"}
+    assert len(table(folder)) == 20
+
+
 def test_a_folder_of_something_else_is_left_alone(model, tokenizer, texts, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="not empty"):
-        explained(model, tokenizer, texts, tmp_path)
+    for restart in (False, True):
+        with pytest.raises(InputError, match="not empty"):
+            explained(model, tokenizer, texts, tmp_path, restart=restart)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     with pytest.raises(InputError, match="holds no explanations"):
         load_explanations(tmp_path)
@@ -330,7 +343,7 @@ def test_a_run_killed_at_a_step_goes_on(model, tokenizer, texts, tmp_path, place
 
 def test_a_second_run_into_a_folder_is_refused(model, tokenizer, texts, tmp_path, monkeypatch):
     folder, go = tmp_path / "out", tmp_path / "go"
-    monkeypatch.setattr(store, "ENDING_S", 0.2)
+    monkeypatch.setattr(folders, "ENDING_S", 0.2)
 
     def held():
         yield from texts[:20]
@@ -388,7 +401,8 @@ def test_a_run_goes_on_with_what_it_does_to_bad_rows(model, tokenizer, texts, tm
 
 def test_a_call_that_kept_nothing_leaves_the_folder_to_the_next(model, tokenizer, texts, tmp_path):
     with pytest.raises(OptionError):
-        explained(model, tokenizer, texts, tmp_path / "out", method="no_such_method")
+        explained(model, tokenizer, texts, tmp_path / "out", method="smoothgrad", samples=0)
+    assert (tmp_path / "out" / "manifest.json").is_file()
     assert explained(model, tokenizer, texts, tmp_path / "out").computed == 40
 
 
@@ -458,7 +472,7 @@ def test_names_that_are_not_unicode_are_written_with_question_marks(model, token
 
 def test_memory_that_runs_out_in_every_batch_is_learnt_once(model, tokenizer, tmp_path, monkeypatch):
     """64 texts of one token fit, so batches of 100 become batches of 50 and stay that."""
-    texts, asked, explain = ["a"] * 400, [], runner._Run._explained
+    texts, asked, explain = ["a"] * 400, [], runner.Run._explained
     assert len(tokenizer("a")["input_ids"]) == 1
 
     def limited(self, group):
@@ -467,7 +481,7 @@ def test_memory_that_runs_out_in_every_batch_is_learnt_once(model, tokenizer, tm
             raise torch.OutOfMemoryError("CUDA out of memory")
         return explain(self, group)
 
-    monkeypatch.setattr(runner._Run, "_explained", limited)
+    monkeypatch.setattr(runner.Run, "_explained", limited)
     assert explained(model, tokenizer, texts, tmp_path / "out", window=256, batch_tokens=100).computed == 400
     assert asked == [100, *[50] * 4, *[50, 6], *[50] * 2, 44]  # 256 rows, which begin 100, 100, 56; then 144
 

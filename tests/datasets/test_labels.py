@@ -11,12 +11,12 @@ from small import word_tokenizer
 from transformers import MambaConfig
 
 from hf_mambalrp import MambaLRPForSequenceClassification, evaluate_faithfulness, load_explanations, make_explainable
+from hf_mambalrp.calls.labels import read_label
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.datasets import explain_dataset
 from hf_mambalrp.errors import InputError, OptionError, TargetError
 from hf_mambalrp.families import FAMILIES, Network
-from hf_mambalrp.runs.labels import read_label
 
 TEXTS = ["a b c", "d e", "f g h i", "j k"]
 

@@ -67,7 +67,7 @@ def test_evaluate_writes_the_report_prints_a_table_and_is_not_computed_twice(fil
 
     code, _, errors = run(*options, "--samples", "1")
     assert code == 1
-    assert "settings.samples: 2 there, 1 now" in errors
+    assert "samples was 2 and is now 1" in errors
     assert run(*options, "--samples", "1", "--restart")[0] == 0
 
 
@@ -76,6 +76,22 @@ def test_a_text_file_has_a_text_a_line(files, run):
     assert code == 0, errors
     assert "2 examples" in printed
     assert json.loads((files / "lines" / "results.json").read_text())["settings"]["step"] == 2
+
+
+def test_skipped_rows_are_summed_up_by_reason(files, run):
+    (files / "some.jsonl").write_text('{"text": "a b"}\n{"text": ""}\n{"label": 1}\n{"text": "<eos>"}\n')
+    options = ["some.jsonl", "--output", "some", "--methods", "mambalrp", "--resamples", "20"]
+    code, _, errors = run(*options)
+    assert code == 1
+    assert "Row 1 (id '1'): The text is empty" in errors
+    code, printed, errors = run(*options, "--on-error", "skip")
+    assert code == 0, errors
+    assert "1 examples" in printed
+    assert "skipped: 1 x InputError: The row has no ['text'], only ['label']. (id 2)" in printed
+    assert [record["index"] for record in json.loads((files / "some" / "results.json").read_text())["skipped"]] == [
+        1, 2, 3,
+    ]  # fmt: skip
+    assert "special tokens only" in (files / "some" / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -88,6 +104,10 @@ def test_a_text_file_has_a_text_a_line(files, run):
         (["rows.txt", "--method-options", "{"], 1, ["--method-options", "JSON"]),
         (["rows.txt", "--method-options", '{"random": 1}'], 1, ["object"]),
         (["rows.txt", "--replacement", "a b"], 1, ["'a b'", "2 tokens"]),
+        (["rows.txt", "--batch-tokens", "0"], 1, ["batch_tokens=0"]),
+        (["rows.txt", "--processes", "0"], 1, ["processes=0"]),
+        (["rows.txt", "--on-error", "ignore"], 1, ["'ignore'"]),
+        (["rows.txt", "--method-options", '{"random": {"sed": 1}}', "--model", "nowhere"], 1, ["'sed'"]),
         ([], 2, ["Missing argument"]),
     ],
 )

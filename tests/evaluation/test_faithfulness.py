@@ -11,11 +11,21 @@ from tokenizers import normalizers
 from transformers import MambaConfig
 
 from hf_mambalrp import Evaluation, MambaForSequenceClassification, evaluate_faithfulness, make_explainable
-from hf_mambalrp.errors import InputError, MissingTokenizerError, OptionError, TargetError, UnknownArchitectureError
+from hf_mambalrp.calls.inputs import TokenizerSource
+from hf_mambalrp.calls.targets import Outputs
+from hf_mambalrp.errors import (
+    InputError,
+    MissingTokenizerError,
+    OptionError,
+    RowMemoryError,
+    TargetError,
+    UnknownArchitectureError,
+)
 from hf_mambalrp.evaluation.dataset import drawn
 from hf_mambalrp.evaluation.dataset import read_examples as read
 from hf_mambalrp.evaluation.outputs import ModelOutput
 from hf_mambalrp.evaluation.perturbation import ZERO
+from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.runs.rows import Columns
 
 TEXTS = ["a b c d e", "f g a", "h", "k a a i n o p l c c d"]
@@ -112,6 +122,7 @@ def test_the_results_are_complete_plain_and_stand_for_the_settings():
         "versions",
         "settings",
         "examples",
+        "skipped",
         "methods",
         "differences",
         "agreement",
@@ -162,9 +173,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_random_orde
     assert values[0] != values[1]
 
 
-def test_batch_size_changes_nothing_but_rounding():
+def test_batch_tokens_change_nothing_but_rounding():
     model = language_model()
-    one, default = (evaluate(model, batch_size=size).results["methods"] for size in (1, None))
+    one, default = (evaluate(model, batch_tokens=tokens).results["methods"] for tokens in (1, None))
     for name in METHODS:
         for metric in ("delta_flip", "delta_insert", "comprehensiveness"):
             assert one[name][metric]["values"] == pytest.approx(default[name][metric]["values"], abs=1e-5)
@@ -208,7 +219,7 @@ def test_a_target_a_row_goes_with_its_row_also_in_a_sample():
 def test_outputs_of_many_rows_are_those_of_each_alone_in_the_models_own_precision_and_mode():
     model = language_model().train()
     rows = [(2, 3), (2, 3, 4), (5,), (ZERO, 3, 4), (2, 3), (ZERO,), (6, 7)]
-    logits, probabilities = ModelOutput(model, 2)(rows, 4)
+    logits, probabilities = ModelOutput(model, 4)(rows, 4)
     assert model.training
     for row in rows:
         zeros = [place for place, token in enumerate(row) if token == ZERO]
@@ -232,18 +243,20 @@ def test_a_gradient_context_of_the_caller_does_not_matter():
 
 
 def test_datasets_as_texts_mappings_and_files(tmp_path):
+    network = Network(language_model(), FAMILIES)
+
     def read_examples(dataset):
-        return read(dataset, Columns(), None, None)
+        return read(dataset, Columns(), None, Outputs(network, TokenizerSource(None, network)))[0]
 
     rows = [{"id": "x", "text": " a b "}, {"text": "c", "label": 1}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     (tmp_path / "rows.txt").write_text("a b\n\nc\n")
     named = read_examples(rows)
-    assert [(e.row, e.id, e.text) for e in named] == [(0, "x", " a b "), (1, "1", "c")]
+    assert [(e.index, e.id, e.text) for e in named] == [(0, "x", " a b "), (1, "1", "c")]
     assert read_examples(tmp_path / "rows.jsonl") == named
     lines = read_examples(str(tmp_path / "rows.txt"))
     assert [e.text for e in drawn(lines, 9, 0)] == ["a b", "c"]
-    chosen = [[e.row for e in drawn(read_examples(list("abcdefgh")), 3, seed)] for seed in (0, 0, 1)]
+    chosen = [[e.index for e in drawn(read_examples(list("abcdefgh")), 3, seed)] for seed in (0, 0, 1)]
     assert chosen[0] == chosen[1] == sorted(chosen[0]) != chosen[2]
 
 
@@ -267,6 +280,42 @@ def test_rows_that_cannot_be_explained_are_named(dataset, words):
         evaluate(language_model(), dataset, tokenizer=tokenizer)
     for word in words:
         assert word in str(error.value)
+
+
+def test_skipped_rows_are_recorded_and_the_others_evaluated_as_if_they_were_alone():
+    rows = ["a b c", 7, "", "f g a", "<eos>", {"text": "h", "id": "x"}]
+    found = evaluate(language_model(), rows, on_error="skip")
+    assert [(one["index"], one["id"], one["error"].partition(":")[0]) for one in found.results["skipped"]] == [
+        (1, "1", "InputError"), (2, "2", "InputError"), (4, "4", "InputError"),
+    ]  # fmt: skip
+    assert [example["id"] for example in found.results["examples"]] == ["0", "3", "x"]
+    good = evaluate(language_model(), [rows[0], rows[3], rows[5]]).results
+    assert good["methods"] == found.results["methods"]
+    assert "skipped: 1 x InputError: The text is empty" in repr(found)
+    assert {reason.rows for reason in found.reasons} == {1}
+    with pytest.raises(InputError, match=r"None of 2 rows .* x InputError"):
+        evaluate(language_model(), ["", "<eos>"], on_error="skip")
+
+
+def test_a_sample_is_drawn_from_rows_that_can_be_read():
+    found = evaluate(language_model(), ["", "a b", "", "c"], on_error="skip", samples=2).results
+    assert [example["id"] for example in found["examples"]] == ["1", "3"]
+    assert [record["index"] for record in found["skipped"]] == [0, 2]
+
+
+def test_a_row_that_does_not_fit_into_memory_is_a_bad_row(monkeypatch):
+    whole = ModelOutput.__call__
+
+    def limited(self, rows, target):
+        if max(map(len, rows)) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(self, rows, target)
+
+    monkeypatch.setattr(ModelOutput, "__call__", limited)
+    with pytest.raises(RowMemoryError, match=r"Row 3 \(id '3'\): .*CUDA out of memory"):
+        evaluate(language_model())
+    (skipped,) = evaluate(language_model(), on_error="skip").results["skipped"]
+    assert skipped["error"].startswith("RowMemoryError")
 
 
 def test_a_line_that_is_no_json_is_named(tmp_path):
@@ -293,7 +342,9 @@ def test_files_that_are_not_texts_are_named(tmp_path, name, content, words):
 @pytest.mark.parametrize(("name", "line"), [("rows.txt", "a b"), ("rows.jsonl", '{"text": "a b"}')])
 def test_a_byte_order_mark_is_no_text(tmp_path, name, line):
     (tmp_path / name).write_text(f"{line}\n", encoding="utf-8-sig")
-    assert [example.text for example in read(tmp_path / name, Columns(), None, None)] == ["a b"]
+    network = Network(language_model(), FAMILIES)
+    examples, _ = read(tmp_path / name, Columns(), None, Outputs(network, TokenizerSource(None, network)))
+    assert [example.text for example in examples] == ["a b"]
 
 
 @pytest.mark.parametrize(
@@ -315,7 +366,9 @@ def test_a_byte_order_mark_is_no_text(tmp_path, name, line):
         ({"resamples": 0}, OptionError, "resamples=0"),
         ({"samples": 0}, OptionError, "samples=0"),
         ({"seed": -1}, OptionError, "seed=-1"),
-        ({"batch_size": 0}, OptionError, "batch_size=0"),
+        ({"batch_tokens": 0}, OptionError, "batch_tokens=0"),
+        ({"processes": True}, OptionError, "processes=True"),
+        ({"on_error": "ignore"}, OptionError, "'ignore'"),
         ({"replacement": "a b"}, OptionError, "2 tokens"),
         ({"replacement": 19}, OptionError, "0..18"),
         ({"replacement": None}, OptionError, "None"),

@@ -150,7 +150,7 @@ def batch(n=3, length=7, outputs=2):
 @pytest.mark.parametrize(("method", "absolute"), [("mambalrp", False), ("occlusion", True), ("random", False)])
 def test_localise_explains_each_output_from_what_stands_before_it(model, method, absolute):
     task = batch()
-    found = localise(model, task, method=method, absolute=absolute, batch_size=2)
+    found = localise(model, task, method=method, absolute=absolute, batch_tokens=14)
     for row, output in itertools.product(range(3), range(2)):
         end = int(task.positions[row, output]) + 1
         target = int(task.targets[row, output])
@@ -203,5 +203,5 @@ def test_tasks_that_do_not_fit_are_refused(model):
         localise(model, TaskBatch(task.input_ids, task.positions, task.targets[:, :1], task.evidence))
     with pytest.raises(InputError, match=r"torch\.float32"):
         localise(model, TaskBatch(task.input_ids, task.positions, task.targets, task.evidence.float()))
-    with pytest.raises(OptionError, match="batch_size=0"):
-        localise(model, task, batch_size=0)
+    with pytest.raises(OptionError, match="batch_tokens=0"):
+        localise(model, task, batch_tokens=0)

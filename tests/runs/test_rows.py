@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hf_mambalrp.datasets.plan import batches, windows
 from hf_mambalrp.errors import InputError
+from hf_mambalrp.runs.plan import batches, windows
 from hf_mambalrp.runs.rows import Columns, Row, check, check_first, count, rows
 
 RECORDS = [{"id": "a", "text": "one", "label": 1}, {"id": "b", "text": "two\nlines, é", "label": 0}]
