@@ -20,7 +20,7 @@ attention.to_html(arguments.html)
 print(f"written: {arguments.html}")
 
 # The last token's row alone, without the L x L matrix: of any length that the model itself can read.
-row = model.hidden_attention(arguments.text, layers=-1, rows=-1, kind="unified")
+row = model.hidden_attention(arguments.text, layers=-1, positions=-1, kind="unified")
 values = row.map()[0]
 strongest = values.abs().topk(min(5, len(values))).indices.tolist()
 print("the last token reads most:", ", ".join(f"{row.tokens[0][j]} {values[j]:+.3f}" for j in strongest))

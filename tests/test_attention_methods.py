@@ -190,8 +190,8 @@ def test_mamba_attribution_reads_the_contrast():
 @pytest.mark.parametrize("method", METHOD_OPTIONS)
 def test_layers_and_unknown_options_are_refused(method):
     model = make_explainable(random_model())
-    with pytest.raises(OptionError, match=f"layers=True.*{method}.*mambalrp"):
-        model.explain(torch.tensor([[1, 2]]), method=method, layers=True)
+    with pytest.raises(OptionError, match=f"per_layer=True.*{method}.*mambalrp"):
+        model.explain(torch.tensor([[1, 2]]), method=method, per_layer=True)
     with pytest.raises(OptionError, match="'steps'"):
         model.explain(torch.tensor([[1, 2]]), method=method, steps=3)
     assert METHODS[method].rules is None

@@ -183,9 +183,9 @@ def test_bad_call(model, case):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rows": "x"}, ["rows='x'", "a slice"]),
-        ({"rows": [None]}, ["rows=[None]", "a slice"]),
-        ({"rows": slice("a")}, ["slice(None, 'a'", "integers"]),
+        ({"positions": "x"}, ["positions='x'", "a slice"]),
+        ({"positions": [None]}, ["positions=[None]", "a slice"]),
+        ({"positions": slice("a")}, ["slice(None, 'a'", "integers"]),
         ({"layers": slice(0, 2)}, ["layers=slice(0, 2", "0..1", "a list of ints"]),
         ({"layers": 1.5}, ["layers=1.5", "a list of ints"]),
     ],
@@ -317,7 +317,7 @@ def test_a_good_call_leaves_the_model_as_it_was_and_its_forward_bit_for_bit(mode
     with torch.no_grad():
         logits = model(ids, attention_mask=mask, use_cache=False).logits
     before = snapshot(model)
-    model.explain(ids, attention_mask=mask, layers=True)
+    model.explain(ids, attention_mask=mask, per_layer=True)
     assert_untouched(model, before)
     with torch.no_grad():
         assert torch.equal(model(ids, attention_mask=mask, use_cache=False).logits, logits)

@@ -259,7 +259,7 @@ def test_values_that_are_not_allowed_are_named(model, name, options, message):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_layers_are_refused_and_the_methods_that_have_them_named(model, name):
     with pytest.raises(OptionError, match=rf"{name}.*gradient_x_input.*mambalrp"):
-        model.explain(IDS, method=name, layers=True)
+        model.explain(IDS, method=name, per_layer=True)
 
 
 def test_the_convergence_delta_is_stored_and_shown(tmp_path):

@@ -70,15 +70,15 @@ def test_explain_prints_a_reading_without_colour_in_a_pipe_and_writes_every_form
 
 
 def test_layers_are_drawn_as_a_heat_map(here, tmp_path):
-    for name, more in (("bars.png", []), ("layers.png", ["--layers"])):
+    for name, more in (("bars.png", []), ("layers.png", ["--per-layer"])):
         assert here("explain", TEXT, "--png", name, *more)[0] == 0
     bars, layers = ((tmp_path / name).read_bytes() for name in ("bars.png", "layers.png"))
     assert bars != layers
     assert layers.startswith(b"\x89PNG")
-    code, _, errors = here("explain", TEXT, "--layers")
+    code, _, errors = here("explain", TEXT, "--per-layer")
     assert code == 1
     assert "--png" in errors
-    numbers = json.loads(here("explain", TEXT, "--layers", "--json", "-")[1])
+    numbers = json.loads(here("explain", TEXT, "--per-layer", "--json", "-")[1])
     assert numbers["layer_relevance"][0] == numbers["relevance"]
 
 

@@ -29,7 +29,7 @@ def relative(found, expected):
 def test_a_gpu_gives_the_cpus_relevance(method, chunk_size):
     model = random_model(num_layers=4, hidden_size=32, state_size=16, dtype=torch.float32, use_bias=True, seed=1)
     ids, mask = padded_batch([70, 33, 5], side="right", seed=1)
-    options = {"attention_mask": mask, "target": [1, 2, 3], "method": method, "layers": True}
+    options = {"attention_mask": mask, "target": [1, 2, 3], "method": method, "per_layer": True}
     expected = make_explainable(copy.deepcopy(model)).explain(ids, check_forward=False, **options)
     found = make_explainable(model.cuda()).explain(ids.cuda(), chunk_size=chunk_size, **options)
     assert found.relevance.device.type == "cpu"
@@ -96,7 +96,7 @@ def test_a_shape_that_comes_again_is_replayed_with_the_same_numbers(kind, dtype)
         random_model(**KINDS[kind], num_layers=3, hidden_size=32, dtype=dtype, use_bias=True).cuda()
     )
     batches = [padded_batch([40, 23], seed=seed, side="right") for seed in range(4)]
-    options = {"target": [1, 2], "layers": True}
+    options = {"target": [1, 2], "per_layer": True}
 
     def explained():
         return [model.explain(ids, attention_mask=mask, **options) for ids, mask in batches]

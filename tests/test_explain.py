@@ -133,7 +133,7 @@ def test_a_nonlinear_function_is_explained_by_its_own_gradient(model):
 
 def test_several_target_tokens_are_fed_back_and_their_logits_summed(model, tokenizer):
     """Row 0: logit(f | a b c) + logit(g | a b c f) + logit(h | a b c f g); row 1 has two target tokens."""
-    found = model.explain(["a b c", "d"], target=["f g h", "e f"], tokenizer=tokenizer, layers=True)
+    found = model.explain(["a b c", "d"], target=["f g h", "e f"], tokenizer=tokenizer, per_layer=True)
     assert found.tokens == [["a", "b", "c", "f", "g"], ["d", "e", "<pad>", "<pad>", "<pad>"]]
     assert found.target == [(7, 8, 9), (6, 7)]
     assert found.target_text == ["f g h", "e f"]

@@ -173,7 +173,7 @@ def test_dictionary_holds_plain_types():
     assert "layer_relevance" in full().to_dict()
     data = capital().to_dict()
     assert "layer_relevance" not in data
-    assert data["kind"] == "Explanation"
+    assert data["class"] == "Explanation"
     assert data["relevance"] == [[0.25, 3.0, -0.25, 8.0, 0.5]]
     assert data["conservation"] == {"score": [11.25], "relevance": [11.5], "biases": [-0.25]}
     assert data["offsets"][0] == [[0, 3], [3, 11], [11, 14], [14, 21], [21, 24]]

@@ -40,7 +40,7 @@ def test_relevance_equals_the_oracle(kind, use_bias, dtype):
     weights = logit_weights([2, 3], 19)
     expected = oracle_of(model, input_ids=ids, attention_mask=mask, weights=weights, rules=MAMBALRP)
     found = model.explain(
-        ids, attention_mask=mask, target=[2, 3], layers=True, backend="triton", check_forward=not CUDA
+        ids, attention_mask=mask, target=[2, 3], per_layer=True, backend="triton", check_forward=not CUDA
     )
     assert relative(found.relevance, expected.relevance) < BOUNDS[dtype]
     assert relative(found.layer_relevance.transpose(0, 1), expected.layer_relevance.transpose(0, 1)) < BOUNDS[dtype]
@@ -56,7 +56,7 @@ def test_relevance_equals_the_oracle(kind, use_bias, dtype):
 def test_chunks_and_left_padding_change_nothing(kind, chunk_size):
     model = explainable(kind, num_layers=2, hidden_size=16, dtype=torch.float32)
     ids, mask = padded_batch([12, 7], seed=2)
-    options = {"attention_mask": mask, "target": 3, "layers": True, "check_forward": not CUDA}
+    options = {"attention_mask": mask, "target": 3, "per_layer": True, "check_forward": not CUDA}
     whole = model.explain(ids, backend="chunked", **options)
     pieces = model.explain(ids, backend="triton", chunk_size=chunk_size, **options)
     assert relative(pieces.relevance, whole.relevance.double()) < 1e-5

@@ -86,13 +86,15 @@ def test_rows_are_rows_of_the_matrix(kind, attention, rows):
     last = [9, 6]
     for reduce in ("mean", "none"):
         whole = model.hidden_attention(ids, attention_mask=mask, kind=attention, reduce=reduce)
-        some = model.hidden_attention(ids, attention_mask=mask, kind=attention, reduce=reduce, rows=rows, layers=-1)
+        some = model.hidden_attention(
+            ids, attention_mask=mask, kind=attention, reduce=reduce, positions=rows, layers=-1
+        )
         for b in range(2):
             if isinstance(rows, slice):
                 wanted = list(range(10))[rows]
             else:
                 wanted = [r if r >= 0 else last[b] + 1 + r for r in (rows if isinstance(rows, list) else [rows])]
-            assert some.rows[b].tolist() == wanted
+            assert some.positions[b].tolist() == wanted
             torch.testing.assert_close(some.matrix[0, b], whole.matrix[1, b][..., wanted, :], rtol=1e-6, atol=1e-7)
 
 
@@ -170,10 +172,10 @@ def test_the_model_is_left_as_it_was():
         ({"reduce": "max"}, ["'max'", "'mean'"]),
         ({"reduce": lambda block: block.sum()}, ["shape ()", "(1, 4, 4)"]),
         ({"reduce": lambda block: 1}, ["int"]),
-        ({"rows": 4}, ["rows=4", "4 positions"]),
-        ({"rows": -5}, ["rows=-5"]),
-        ({"rows": slice(9, 12)}, ["slice(9, 12"]),
-        ({"rows": [0.5]}, ["[0.5]"]),
+        ({"positions": 4}, ["positions=4", "4 positions"]),
+        ({"positions": -5}, ["positions=-5"]),
+        ({"positions": slice(9, 12)}, ["slice(9, 12"]),
+        ({"positions": [0.5]}, ["[0.5]"]),
     ],
 )
 def test_options_that_are_not_allowed(options, words):
@@ -277,8 +279,8 @@ def by_hand(matrix, positions, **fields):
     ones = torch.ones(batch, length, dtype=torch.long)
     defaults = {
         "layers": list(range(len(matrix))),
-        "rows": torch.tensor([positions] * batch),
-        "attention": "raw",
+        "positions": torch.tensor([positions] * batch),
+        "kind": "raw",
         "tokens": tokens,
         "input_ids": ones,
         "attention_mask": ones,

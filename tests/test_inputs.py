@@ -79,8 +79,8 @@ def test_ids_mask_positions_and_targets_in_every_container(model, expected, tmp_
     position, target = torch.tensor([2, 0]), torch.tensor([5, 18])
     placed = model.explain(IDS, attention_mask=MASK, position=of(position), target=of(target), contrast=of(target - 1))
     assert (placed.position.tolist(), placed.target, placed.contrast) == ([2, 0], [5, 18], [4, 17])
-    rows = model.hidden_attention(of(IDS), rows=of(torch.tensor([0, 3])), layers=of(torch.tensor([1])))
-    assert torch.equal(rows.matrix, model.hidden_attention(IDS, rows=[0, 3], layers=[1]).matrix)
+    rows = model.hidden_attention(of(IDS), positions=of(torch.tensor([0, 3])), layers=of(torch.tensor([1])))
+    assert torch.equal(rows.matrix, model.hidden_attention(IDS, positions=[0, 3], layers=[1]).matrix)
     written = model.explain_generation(of(IDS), attention_mask=of(MASK), max_new_tokens=of(torch.tensor([2]))[0])
     assert torch.equal(
         written.relevance, model.explain_generation(IDS, attention_mask=MASK, max_new_tokens=2).relevance
@@ -94,8 +94,8 @@ def test_single_numbers_of_every_kind(model, number):
     found = model.explain(IDS, position=number, target=number)
     assert (found.position.tolist(), found.target) == ([2, 2], [2, 2])
     assert torch.equal(
-        model.hidden_attention(IDS, rows=number, layers=[-1]).matrix,
-        model.hidden_attention(IDS, rows=2, layers=-1).matrix,
+        model.hidden_attention(IDS, positions=number, layers=[-1]).matrix,
+        model.hidden_attention(IDS, positions=2, layers=-1).matrix,
     )
 
 
@@ -111,8 +111,8 @@ def test_numbers_beyond_int64_do_not_wrap(model, values):
     for position in (values[0], torch.from_numpy(np.asarray(values[0], dtype=np.uint64))):
         with pytest.raises(InputError, match="position="):
             model.explain(IDS, position=position)
-    with pytest.raises(OptionError, match="rows="):
-        model.hidden_attention(IDS, rows=values[0])
+    with pytest.raises(OptionError, match="positions="):
+        model.hidden_attention(IDS, positions=values[0])
     with pytest.raises(TargetError, match="target"):
         model.explain(IDS, target=values[0])
 

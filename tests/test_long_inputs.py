@@ -41,14 +41,14 @@ def lengths(request, monkeypatch):
 
 def test_where_memory_runs_out_chunks_are_halved_until_they_fit(model, lengths, monkeypatch):
     with pytest.warns(RuntimeWarning, match="Memory ran out with 7 positions at a time, so it is tried with 4"):
-        found = model.explain(IDS, attention_mask=MASK, layers=True, check_forward=False)
+        found = model.explain(IDS, attention_mask=MASK, per_layer=True, check_forward=False)
     assert found.chunk_size == 4
     assert [length for length in dict.fromkeys(lengths) if length > 5] == [13, 7]
     assert max(length for length in lengths[2:]) == 4
     with pytest.warns(RuntimeWarning, match="tried with 4"):
         generated = model.explain_generation(IDS, attention_mask=MASK, max_new_tokens=2, check_forward=False)
     monkeypatch.undo()
-    whole = model.explain(IDS, attention_mask=MASK, layers=True)
+    whole = model.explain(IDS, attention_mask=MASK, per_layer=True)
     torch.testing.assert_close(found.relevance, whole.relevance, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found.layer_relevance, whole.layer_relevance, rtol=1e-5, atol=1e-6)
     expected = model.explain_generation(IDS, attention_mask=MASK, max_new_tokens=2)

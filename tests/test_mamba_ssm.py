@@ -58,11 +58,11 @@ def test_a_live_model_is_explained_as_its_checkpoint(tmp_path, mixer, dtype, tol
     live.save_pretrained(str(tmp_path))
     before = logits(live)
     assert make_explainable(live) is live
-    found = live.explain(IDS, target=7, layers=True)
+    found = live.explain(IDS, target=7, per_layer=True)
     expected = (
         AutoMambaLRPForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
         .cuda()
-        .explain(IDS, target=7, layers=True)
+        .explain(IDS, target=7, per_layer=True)
     )
     assert relative(found.relevance, expected.relevance) < tolerance
     assert relative(found.layer_relevance, expected.layer_relevance) < tolerance

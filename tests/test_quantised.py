@@ -63,7 +63,7 @@ def test_a_quantised_model_is_explained_as_what_it_stands_for(tmp_path, family, 
     )
     stock.to(device)
     ids, mask = padded_batch([12, 5], seed=1)
-    options = {"attention_mask": mask, "target": [3, 4], "layers": True}
+    options = {"attention_mask": mask, "target": [3, 4], "per_layer": True}
     expected = make_explainable(stands_for(model, stock)).explain(ids, **options)
     found = model.explain(ids, check_forward=False, **options)
     for name in ("relevance", "layer_relevance"):

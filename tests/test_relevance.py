@@ -47,7 +47,7 @@ def test_relevance_equals_the_oracle(kind, layers, length, batch, method, dtype)
     ids, mask = padded_batch(lengths, seed=length)
     target = [row % 19 for row in range(batch)]
     expected = oracle(model, ids, mask, target, rules=RULES[method])
-    found = model.explain(ids, attention_mask=mask, target=target, method=method, layers=True)
+    found = model.explain(ids, attention_mask=mask, target=target, method=method, per_layer=True)
     terms = expected.layer_terms
     assert relative(found.relevance, expected.relevance, terms[0]) < RELATIVE[dtype]
     assert relative(found.layer_relevance, expected.layer_relevance, terms) < RELATIVE[dtype]
@@ -115,7 +115,7 @@ def test_every_layer_conserves_with_the_biases_above_it(kind):
     model = explainable(kind, num_layers=3, seed=6)
     ids, mask = padded_batch([12, 5], seed=6)
     expected = oracle(model, ids, mask, [1, 2])
-    found = model.explain(ids, attention_mask=mask, target=[1, 2], layers=True)
+    found = model.explain(ids, attention_mask=mask, target=[1, 2], per_layer=True)
     assert found.layer_relevance.shape == (4, 2, 12)
     for layer in range(4):
         absorbed_above = expected.bias_by_layer[layer:].sum(0)
@@ -166,9 +166,9 @@ COMBINATIONS += [("mamba", "mambalrp", "compiled"), ("falcon_mamba", "mambalrp",
 def test_every_chunk_size_and_backend_gives_the_same(kind, chunk_size, method, backend):
     model = explainable(kind, num_layers=3, dtype=torch.float32, seed=9)
     ids, mask = padded_batch([13, 6])
-    whole = model.explain(ids, attention_mask=mask, target=2, method=method, layers=True)
+    whole = model.explain(ids, attention_mask=mask, target=2, method=method, per_layer=True)
     pieces = model.explain(
-        ids, attention_mask=mask, target=2, method=method, layers=True, chunk_size=chunk_size, backend=backend
+        ids, attention_mask=mask, target=2, method=method, per_layer=True, chunk_size=chunk_size, backend=backend
     )
     assert relative(pieces.relevance, whole.relevance.double()) < 1e-5
     assert relative(pieces.layer_relevance, whole.layer_relevance.double()) < 1e-5

@@ -20,7 +20,7 @@ BOUND = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 def explained(model, **options):
     ids, mask = BATCH
-    return model.explain(ids, attention_mask=mask, target=[1, 2], layers=True, **options)
+    return model.explain(ids, attention_mask=mask, target=[1, 2], per_layer=True, **options)
 
 
 def assert_same(found, expected, bound):

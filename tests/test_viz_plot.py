@@ -50,7 +50,7 @@ def test_long_texts_are_limited():
     assert len(axes.patches) == 40
     assert [label.get_text() for label in axes.get_yticklabels()] == [f"w{i}" for i in range(260, 300)]
     assert "shown: the 40 strongest of 300 words" in texts
-    axes, texts = drawn(ex.plot(layers=True))
+    axes, texts = drawn(ex.plot(per_layer=True))
     assert axes.images[0].get_array().shape == (65, 60)
     assert "shown: the 60 strongest of 300 words" in texts
 
@@ -60,14 +60,14 @@ def test_layers():
     ex = explanation(
         "wo rd", pattern=r" ?\S", layer_relevance=layers[:, :, [0, 1, 2, 2]], relevance=layers[0][:, [0, 1, 2, 2]]
     )
-    axes, _ = drawn(ex.plot(layers=True))
+    axes, _ = drawn(ex.plot(per_layer=True))
     assert axes.images[0].get_array().tolist() == [[3.0, 6.0], [1.0, 12.0]]
     assert axes.images[0].get_clim() == (-12.0, 12.0)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["wo", "rd"]
-    axes, _ = drawn(ex.plot(layers=True, level="token"))
+    axes, _ = drawn(ex.plot(per_layer=True, level="token"))
     assert axes.images[0].get_array().shape == (2, 4)
-    with pytest.raises(InputError, match=r"explain\(\.\.\., layers=True\)"):
-        capital().plot(layers=True)
+    with pytest.raises(InputError, match=r"explain\(\.\.\., per_layer=True\)"):
+        capital().plot(per_layer=True)
 
 
 def test_generation_map():
@@ -100,7 +100,7 @@ def test_edge_cases_draw(ex, tmp_path):
     assert "\x1b" not in texts
     assert "\u202e" not in texts
     ex.layer_relevance = ex.relevance[None]
-    ex.plot(layers=True).savefig(tmp_path / "layers.pdf")
+    ex.plot(per_layer=True).savefig(tmp_path / "layers.pdf")
 
 
 LACKING = "\N{SMILE}"
@@ -140,7 +140,7 @@ def test_a_font_that_has_the_characters_is_found(only_fonts, layers, recwarn):
 def test_without_such_a_font_there_are_boxes_and_one_warning(only_fonts):
     only_fonts()
     with pytest.warns(UserWarning, match="Install one") as warned:
-        texts = texts_of_words(layers=False) + texts_of_words(layers=True)
+        texts = texts_of_words(per_layer=False) + texts_of_words(per_layer=True)
     assert len(warned) == 1
     assert "What speaks for “□”?" in texts
     assert LACKING not in texts

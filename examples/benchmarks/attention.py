@@ -35,7 +35,7 @@ def placed(arguments: argparse.Namespace) -> tuple[PreTrainedModel, torch.Tensor
 
 CALLS: dict[str, Callable[[PreTrainedModel, torch.Tensor, str], object]] = {
     "mean over channels, L x L": lambda model, ids, kind: model.hidden_attention(ids, kind=kind),
-    "the last row": lambda model, ids, kind: model.hidden_attention(ids, kind=kind, rows=-1),
+    "the last row": lambda model, ids, kind: model.hidden_attention(ids, kind=kind, positions=-1),
 }
 
 

@@ -37,7 +37,7 @@ class Options:
     """How to explain: everything of a call that is neither input nor target."""
 
     method: str
-    layers: bool
+    per_layer: bool
     chunk_size: int | str
     backend: str
     method_options: Mapping[str, Any]
@@ -51,14 +51,16 @@ class Options:
             method.check_options(call, wanted)
         except OptionError as error:
             raise OptionError(f"{error}{_meant(wanted)}") from None
-        if self.layers and not method.has_layers:
+        if self.per_layer and not method.has_layers:
             able = sorted(name for name, other in METHODS.items() if other.has_layers)
-            raise OptionError(f"layers=True: method {self.method!r} has no relevance of layers. These have it: {able}.")
+            raise OptionError(
+                f"per_layer=True: method {self.method!r} has no relevance of layers. These have it: {able}."
+            )
         return replace(self, method_options=wanted)
 
     def problem(self, network: Network, embeddings: Tensor, mask: Tensor, positions: Tensor, score: Score) -> Problem:
         """The problem of one batch under these options."""
-        return Problem(network, embeddings, mask, positions, score, self.layers, self.chunk_size, self.backend)
+        return Problem(network, embeddings, mask, positions, score, self.per_layer, self.chunk_size, self.backend)
 
     def explain(self, problem: Problem) -> Relevance:
         """Run the method."""

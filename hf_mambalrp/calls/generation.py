@@ -21,7 +21,7 @@ NEW_TOKENS = 20
 """At most, where nobody says otherwise."""
 METADATA = {"transformers_version", "_from_model_config"}
 """What a configuration says of itself."""
-OF_EXPLAIN = ("target", "contrast", "position", "layers", "inputs_embeds")
+OF_EXPLAIN = ("target", "contrast", "position", "per_layer", "inputs_embeds")
 """Arguments of ``explain`` that a generation has no use for."""
 MODES = {"assistant_tokenizer", "trust_remote_code"}
 """What ``generate`` takes besides its parameters and those of its configuration."""

@@ -19,7 +19,7 @@ from hf_mambalrp.results.hidden_attention import HiddenAttention
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.rules.biases import BiasLedger
 
-Rows = int | list[int] | slice | None
+Positions = int | list[int] | slice | None
 
 
 @own_gradient_mode()
@@ -33,7 +33,7 @@ def attend(
     layers: int | list[int] | None,
     reduce: Reduce,
     kind: Kind,
-    rows: Rows,
+    positions: Positions,
     check_forward: bool,
     extras: Mapping[str, Any],
 ) -> HiddenAttention:
@@ -47,13 +47,13 @@ def attend(
     batch = call.read(inputs, input_ids, attention_mask)
     assert batch.input_ids is not None
     mask = batch.attention_mask
-    positions = query_positions(rows, mask)
+    queries = query_positions(positions, mask)
     if check_forward:
         call.check_forward()
 
-    computed = positions.unique()  # sorted; a row of the batch may want others than its partners
-    pick = torch.searchsorted(computed, positions)
-    alike = len(computed) == positions.shape[1] and bool((computed == positions).all())  # in every row of the batch
+    computed = queries.unique()  # sorted; a row of the batch may want others than its partners
+    pick = torch.searchsorted(computed, queries)
+    alike = len(computed) == queries.shape[1] and bool((computed == queries).all())  # in every row of the batch
     matrices: dict[int, Tensor] = {}
     with torch.no_grad():
         for layer, hidden in residual_streams(network, batch.input_ids, mask, max(wanted)):
@@ -70,8 +70,8 @@ def attend(
     return HiddenAttention(
         matrix=torch.stack([matrices[layer] for layer in wanted]),
         layers=wanted,
-        rows=positions,
-        attention=kind,
+        positions=queries,
+        kind=kind,
         tokens=describe(batch.input_ids, mask, batch, tokenizers.find()).tokens,
         input_ids=batch.input_ids,
         attention_mask=mask,
@@ -107,29 +107,29 @@ def runs(positions: Tensor) -> list[range]:
     return found
 
 
-def query_positions(rows: Rows, mask: Tensor) -> Tensor:
+def query_positions(wanted: Positions, mask: Tensor) -> Tensor:
     """Positions of the queries in every row of the batch. Shape: (B, R).
 
     Raises:
-        OptionError: rows that are none, outside the input, or no integers.
+        OptionError: positions that are none, outside the input, or no integers.
     """
     batch, length = mask.shape
-    if rows is None or isinstance(rows, slice):
+    if wanted is None or isinstance(wanted, slice):
         try:
-            positions = torch.arange(length)[slice(None) if rows is None else rows].expand(batch, -1)
+            positions = torch.arange(length)[slice(None) if wanted is None else wanted].expand(batch, -1)
         except (TypeError, ValueError) as error:
-            raise OptionError(f"rows={rows!r} is not allowed: {error}.") from error
+            raise OptionError(f"positions={wanted!r} is not allowed: {error}.") from error
     else:
-        wanted = integers(rows)
-        if wanted is None or wanted.dim() > 1:
+        numbers = integers(wanted)
+        if numbers is None or numbers.dim() > 1:
             raise OptionError(
-                f"rows={brief(rows)} is not allowed. Give an int, a list of ints, a slice or None for all."
+                f"positions={brief(wanted)} is not allowed. Give an int, a list of ints, a slice or None for all."
             )
-        wanted = wanted.reshape(1, -1).expand(batch, -1)
-        positions = torch.where(wanted < 0, last_attended(mask)[:, None] + 1 + wanted, wanted)
+        numbers = numbers.reshape(1, -1).expand(batch, -1)
+        positions = torch.where(numbers < 0, last_attended(mask)[:, None] + 1 + numbers, numbers)
     if positions.numel() == 0 or bool(((positions < 0) | (positions >= length)).any()):
         raise OptionError(
-            f"rows={brief(rows)} is not allowed for an input of {length} positions (row of the batch by row, "
+            f"positions={brief(wanted)} is not allowed for an input of {length} positions (row of the batch by row, "
             f"{brief(mask.sum(1).tolist())} tokens). Give positions from 0, or negative ones from the last token."
         )
     return positions.contiguous()

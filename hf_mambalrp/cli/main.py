@@ -89,21 +89,21 @@ def explain(
     html: HtmlOption = None,
     json_file: JsonOption = None,
     png: Annotated[Path | None, typer.Option(help="Write a bar chart here (one text).")] = None,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="Every layer too: in --json, and in --png as a heat map.")
+    per_layer: Annotated[
+        bool, typer.Option("--per-layer", help="Every layer too: in --json, and in --png as a heat map.")
     ] = False,
 ) -> None:
     """Explain a text: coloured in a terminal, readable without colour, optionally as HTML, JSON or PNG."""
     one_of("--level", level, ("word", "token"))
     one_of("--method", method, METHODS)
     one_of("--backend", backend, BACKENDS)
-    if layers:
-        one_of("--layers with --method", method, METHODS_WITH_LAYERS)
+    if per_layer:
+        one_of("--per-layer with --method", method, METHODS_WITH_LAYERS)
     texts = read_texts(text, file, lines, text_column)
     if png is not None and len(texts) != 1:
         raise InputError(f"--png draws one text, and there are {len(texts)}. Leave out --png or --lines.")
-    if layers and png is None and json_file is None:
-        raise OptionError("--layers adds every layer to --json and --png. Give one of them.")
+    if per_layer and png is None and json_file is None:
+        raise OptionError("--per-layer adds every layer to --json and --png. Give one of them.")
     check_outputs(html, json_file, png)
     reads = _load_tokenizer(tokenizer)
     loaded = _load(model)
@@ -114,11 +114,11 @@ def explain(
         contrast=read_target(contrast, loaded),
         method=method,
         backend=backend,
-        layers=layers,
+        per_layer=per_layer,
     )
     write(html, lambda path: explanation.to_html(path, level=level))  # type: ignore[arg-type]
     write(json_file, lambda path: path.write_text(explanation.to_json(indent=1) + "\n", encoding="utf-8"))
-    write(png, lambda path: draw(explanation.plot(level=level, layers=layers), path))  # type: ignore[arg-type]
+    write(png, lambda path: draw(explanation.plot(level=level, per_layer=per_layer), path))  # type: ignore[arg-type]
     show(json_file, lambda: explanation.to_json(indent=1), lambda: _reading(explanation, level))
 
 

@@ -45,7 +45,7 @@ class Problem:
     """(B, K) positions whose logits enter the score."""
     score: Callable[[Tensor], Tensor]
     """Logits (B, K, V) -> score (B,)."""
-    layers: bool = False
+    per_layer: bool = False
     chunk_size: int | str = "auto"
     backend: str = "auto"
     factor: Tensor | None = None
@@ -85,23 +85,23 @@ class Run:
     ledger: BiasLedger
     """Its biases block by block."""
 
-    def explained(self, layers: bool) -> list[Tensor]:
+    def explained(self, per_layer: bool) -> list[Tensor]:
         """The streams whose relevance is asked for: the embeddings, or those of all layers."""
-        return self.streams if layers else self.streams[:1]
+        return self.streams if per_layer else self.streams[:1]
 
-    def inputs(self, layers: bool) -> list[Tensor]:
+    def inputs(self, per_layer: bool) -> list[Tensor]:
         """What gradients are taken of: explained streams, states that have a graph, biases."""
         return [
-            *self.explained(layers),
+            *self.explained(per_layer),
             *(s for state in self.states_in for s in state if s.requires_grad),
             *self.ledger.entries,
         ]
 
     def gradients(
-        self, outputs: list[Tensor], gradients: list[Tensor], layers: bool, reusable: bool = False
+        self, outputs: list[Tensor], gradients: list[Tensor], per_layer: bool, reusable: bool = False
     ) -> "Gradients":
         """The modified gradients with respect to :meth:`inputs`; zero for states and biases of what is constant."""
-        inputs, streams = self.inputs(layers), len(self.explained(layers))
+        inputs, streams = self.inputs(per_layer), len(self.explained(per_layer))
         found = torch.autograd.grad(outputs, inputs, gradients, retain_graph=reusable, allow_unused=True)
         assert all(gradient is not None for gradient in found[:streams]), "a stream has no gradient"
         filled = [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
@@ -172,7 +172,7 @@ def run_blocks(
         hidden, states_out = network.layer(layer, hidden, of_layer, step)
         run.states_out += states_out
         run.ledger.end_block()
-        if problem.layers or layer == len(network.layers) - 1:
+        if problem.per_layer or layer == len(network.layers) - 1:
             run.streams.append(hidden)
         if releases:
             release_free_memory()
@@ -249,7 +249,7 @@ class Forward:
             streams, adjoints, shares = self._transpose(index, run, grad_selected, adjoints)
             by_chunk.append(streams)
             biases = biases + shares.sum(0).cpu()
-            if self.problem.layers:
+            if self.problem.per_layer:
                 above = run.ledger.by_block(shares).flip(0).cumsum(0).flip(0)
                 by_layer = by_layer + torch.cat([above, torch.zeros(1, batch_size)])
         layers = torch.cat(by_chunk[::-1], -1).masked_fill(self.problem.mask.cpu() == 0, 0.0)
@@ -257,9 +257,9 @@ class Forward:
             tokens=layers[0].float(),
             score=value.detach().cpu().float(),
             biases=biases.float(),
-            layers=layers.float() if self.problem.layers else None,
+            layers=layers.float() if self.problem.per_layer else None,
             logits=logits.detach().cpu(),
-            layer_biases=by_layer.float() if self.problem.layers else None,
+            layer_biases=by_layer.float() if self.problem.per_layer else None,
             chunk_size=int(self.problem.chunk_size),
         )
         return relevance, due
@@ -270,7 +270,7 @@ class Forward:
 
     def _where_lost(self, problem: Problem, row: int, lost: float) -> str:
         """Name the first layer, from the score down, at which relevance is lost."""
-        found, due = Forward(replace(problem, layers=True), self.rules)._relevance(problem.score)
+        found, due = Forward(replace(problem, per_layer=True), self.rules)._relevance(problem.score)
         assert found.layers is not None
         assert found.layer_biases is not None
         gaps = due - found.layers.sum(-1) - found.layer_biases
@@ -288,7 +288,7 @@ class Forward:
         return self.problem.network.initial_states(self.problem.embeddings)
 
     def _gradients(self, run: Run, outputs: list[Tensor], gradients: list[Tensor]) -> Gradients:
-        return run.gradients(outputs, gradients, self.problem.layers, self.reusable)
+        return run.gradients(outputs, gradients, self.problem.per_layer, self.reusable)
 
     def _inside(self, index: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Explained positions inside a chunk: as (row, k) of ``positions``, and as (row, position in the chunk)."""
@@ -327,7 +327,7 @@ class Forward:
             with_graph = [(state, adjoint) for state, adjoint in pairs if state.requires_grad]
             outputs += [state for state, _ in with_graph]
             gradients += [adjoint for _, adjoint in with_graph]
-        streams = run.explained(self.problem.layers)
+        streams = run.explained(self.problem.per_layer)
         if self.releases:
             release_free_memory()
         found = self._gradients(run, outputs, gradients)
@@ -380,7 +380,7 @@ def _where_not_finite(problem: Problem, rules: Rules) -> str:
         "Check the weights and the input for inf or nan, and load the model in float32 (dtype=torch.float32) if it was "
         "saved in float16."
     )
-    forward = Forward(replace(problem, layers=True), rules)
+    forward = Forward(replace(problem, per_layer=True), rules)
     for index in range(len(forward.chunks)):
         with torch.no_grad():
             streams = forward._run(index).streams

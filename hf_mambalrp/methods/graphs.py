@@ -45,7 +45,7 @@ class Recording:
             return run_blocks(problem, rules, self.embeddings, self.mask, states)
 
         def transposed(run: Run) -> Gradients:
-            return run.gradients([run.streams[-1]], [self.grad], problem.layers)
+            return run.gradients([run.streams[-1]], [self.grad], problem.per_layer)
 
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
@@ -113,7 +113,7 @@ def _recording(problem: Problem, rules: Rules) -> Recording | None:
     if int(problem.chunk_size) < length or size > largest or not on_device or not recordings.possible:
         return None
     weights = tuple(p.data_ptr() for p in network.parameters)
-    key = (batch, length, padding(problem) is None, problem.layers, rules, problem.backend, weights)
+    key = (batch, length, padding(problem) is None, problem.per_layer, rules, problem.backend, weights)
     with recordings.lock:
         shapes = recordings.by_shape
         if key not in shapes:

@@ -15,7 +15,7 @@ from hf_mambalrp.rules.biases import BiasLedger
 def residual_streams(problem: Problem) -> list[Tensor]:
     """The residual stream before the first block and after every block, (B, L, D) each; with a graph if asked for."""
     states = problem.network.initial_states(problem.embeddings)
-    layered = replace(problem, layers=True)
+    layered = replace(problem, per_layer=True)
     return run_blocks(layered, NO_RULES, problem.embeddings, padding(problem), states).streams
 
 

@@ -66,7 +66,7 @@ class MambaLRPMixin:
         contrast: Any = None,
         position: Any = None,
         method: str = "mambalrp",
-        layers: bool = False,
+        per_layer: bool = False,
         chunk_size: int | str = "auto",
         backend: str = "auto",
         check_forward: bool = True,
@@ -99,7 +99,7 @@ class MambaLRPMixin:
             method: "mambalrp", "lrp_ln", "gradient_x_input", "integrated_gradients", "smoothgrad", "occlusion",
                 "attention_rollout", "mamba_attribution", "latim" or "random"; :data:`hf_mambalrp.methods.METHODS` has
                 all, with their sources.
-            layers: also return relevance at the embedding and after every block, (num_layers + 1, B, L).
+            per_layer: also return relevance at the embedding and after every block, (num_layers + 1, B, L).
             chunk_size: positions to go by at a time, exact at any value; "auto" keeps short inputs in one piece and the
                 memory for long ones bounded, by the size of the device and not by what is free just now. The result's
                 ``chunk_size`` says what it was; where memory runs out it is halved, with a ``RuntimeWarning``.
@@ -116,8 +116,8 @@ class MambaLRPMixin:
         Raises:
             InputError: empty input, an all-padding row, shapes that do not fit, ids out of the vocabulary.
             TargetError: a target out of range, unknown, ambiguous, or not one a row.
-            OptionError: an unknown method or method option, a chunk size below 1; layers or a contrast for a method
-                that has none.
+            OptionError: an unknown method or method option, a chunk size below 1; ``per_layer`` or a contrast for a
+                method that has none.
             BackendError: a backend that is unknown or cannot run here.
             MissingTokenizerError: texts without a tokenizer.
             UnknownArchitectureError: a model without rules.
@@ -138,7 +138,7 @@ class MambaLRPMixin:
             target=target,
             contrast=contrast,
             position=position,
-            options=Options(method, layers, chunk_size, backend, method_options, check_forward),
+            options=Options(method, per_layer, chunk_size, backend, method_options, check_forward),
         )
 
     def explain_generation(
@@ -207,7 +207,7 @@ class MambaLRPMixin:
         layers: int | list[int] | None = None,
         reduce: Reduce = "mean",
         kind: Kind = "raw",
-        rows: int | list[int] | slice | None = None,
+        positions: int | list[int] | slice | None = None,
         check_forward: bool = True,
         **tokenizer_extras: Any,
     ) -> HiddenAttention:
@@ -222,7 +222,7 @@ class MambaLRPMixin:
         the mixer's output before out_proj is H x + scale (alpha (sigmoid(c) bias) + D u): the skip D and the
         convolution's bias are terms beside H. ``scale`` is silu(z), for Mamba-2 times the norm's normaliser and weight.
 
-        Nothing of size (E, L, L) is held but for ``reduce="none"``; of a few rows not even (L, L).
+        Nothing of size (E, L, L) is held but for ``reduce="none"``; of a few positions not even (L, L).
 
         Args:
             inputs: a text, a list of texts, token ids (B, L), or a tokenizer's output.
@@ -233,7 +233,7 @@ class MambaLRPMixin:
             reduce: "mean" over the E channels; "none" for every channel (for raw Mamba-2 every head, whose channels
                 share alpha); or a function of a block of query rows (B, E, R, L) -> (B, R, L).
             kind: "raw" or "unified".
-            rows: positions of the queries, negative from the last real token; None is all.
+            positions: of the queries, negative from the last real token; None is all.
             check_forward: as for :meth:`explain`.
             **tokenizer_extras: what ``**tokenizer(texts)`` may carry besides ids and mask, such as ``token_type_ids``;
                 not read.
@@ -242,7 +242,7 @@ class MambaLRPMixin:
             A :class:`HiddenAttention`: ``matrix`` (layers, B, R, L), or (layers, B, E, R, L), float32 on the CPU.
 
         Raises:
-            OptionError: layers or rows that are not there, an unknown kind or reduction, a function that returns
+            OptionError: layers or positions that are not there, an unknown kind or reduction, a function that returns
                 another shape.
             Errors of :meth:`explain` for the input and the model.
         """
@@ -255,7 +255,7 @@ class MambaLRPMixin:
             layers=layers,
             reduce=reduce,
             kind=kind,
-            rows=rows,
+            positions=positions,
             check_forward=check_forward,
             extras=tokenizer_extras,
         )

@@ -39,8 +39,8 @@ def attention_heat(
     """Take padding out of a matrix and group what does not fit: a cell is its group's strongest value."""
     values, tokens = attention.map(layer, row), attention.tokens[row]
     keys = attention.attention_mask[row].nonzero().flatten()
-    is_token = attention.attention_mask[row, attention.rows[row]] != 0
-    queries = attention.rows[row, is_token]
+    is_token = attention.attention_mask[row, attention.positions[row]] != 0
+    queries = attention.positions[row, is_token]
     values = values[is_token][:, keys]
     by = [-(-len(axis) // cells) if cells else 1 for axis in (queries, keys)]
     for axis, size in enumerate(by):
@@ -81,8 +81,8 @@ def _reads(attention: "HiddenAttention", layer: int, row: int) -> Iterator[str]:
     """Yield each listed query with its strongest keys and their signed weights."""
     names = [label(token) for token in attention.tokens[row]]
     keys = attention.attention_mask[row].nonzero().flatten()
-    queries = [(r, i) for r, i in enumerate(attention.rows[row].tolist()) if attention.attention_mask[row, i]]
-    asked = len(attention.rows[row]) < len(names)
+    queries = [(r, i) for r, i in enumerate(attention.positions[row].tolist()) if attention.attention_mask[row, i]]
+    asked = len(attention.positions[row]) < len(names)
     for r, i in queries[-SUMMARY_QUERIES if asked else -1 :]:
         weights = attention.map(layer, row)[r, keys]
         top = weights.abs().topk(min(SUMMARY_KEYS, len(keys))).indices

@@ -264,20 +264,20 @@ class Explanation(Shown, Rows):
         *,
         level: Level = "word",
         top: int | None = None,
-        layers: bool = False,
+        per_layer: bool = False,
         ax: "Axes | None" = None,
     ) -> "Figure":
-        """Draw signed bars in reading order, or the ``top`` strongest first; with ``layers`` a layer x word heat map.
+        """Draw signed bars in reading order, or the ``top`` strongest first; with ``per_layer`` layers x words.
 
         A long text shows its strongest words only and says so. The figure belongs to the caller and is not registered
         with pyplot; ``ax`` draws into axes of your own.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
-            InputError: ``layers`` without ``layer_relevance``.
+            InputError: ``per_layer`` without ``layer_relevance``.
             OptionError: ``top`` < 1 or an unknown level.
         """
-        return (map_of_layers if layers else bars_of_words)(self, row, level, top, ax)
+        return (map_of_layers if per_layer else bars_of_words)(self, row, level, top, ax)
 
     def push_to_hub(
         self,

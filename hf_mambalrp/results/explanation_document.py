@@ -97,7 +97,7 @@ def left_out(count: int) -> str:
 def layer_heat(ex: "Explanation", row: int, words: Sequence[Word]) -> Heat:
     """Return the relevance of words after the embedding and after every block. InputError: there is none."""
     if ex.layer_relevance is None:
-        raise InputError("there is no layer_relevance to draw; call explain(..., layers=True).")
+        raise InputError("there is no layer_relevance to draw; call explain(..., per_layer=True).")
     names = ["embedding", *(f"block {number}" for number in range(1, len(ex.layer_relevance)))]
     return heat(f"{question(ex, row)} Layer by layer", ex.layer_relevance[:, row], names, words)
 

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)
 class HiddenAttention(Rows):
-    """Attention of mixers: ``matrix[k, b, r, j]`` is what query ``rows[b, r]`` reads of key j in layer ``layers[k]``.
+    """Attention of mixers: ``matrix[k, b, r, j]`` is what ``positions[b, r]`` reads of position j in ``layers[k]``.
 
     Signed, 0 for j > i and where either is padding. Indexing picks rows of the batch, as for an Explanation.
 
     Args:
         matrix: (layers, B, R, L) float32; (layers, B, E, R, L) with every channel, of Mamba-2 every head where raw.
         layers: numbers of the layers, counted from 0.
-        rows: (B, R) int64, positions of the queries.
-        attention: "raw" or "unified"; also ``kind``, which in a file is the name of the class.
+        positions: (B, R) int64, those of the queries.
+        kind: "raw" or "unified".
         tokens: per row of the batch L display strings.
         input_ids: (B, L) int64.
         attention_mask: (B, L) of 0 and 1.
@@ -47,8 +47,8 @@ class HiddenAttention(Rows):
 
     matrix: Tensor
     layers: list[int]
-    rows: Tensor
-    attention: str
+    positions: Tensor
+    kind: str
     tokens: list[list[str]]
     input_ids: Tensor
     attention_mask: Tensor
@@ -57,7 +57,7 @@ class HiddenAttention(Rows):
 
     _columns: ClassVar[dict[str, Column]] = {
         "matrix": Column("NBRL", torch.float32),
-        "rows": Column("BR", torch.int64),
+        "positions": Column("BR", torch.int64),
         "tokens": Column("BL", fill=""),
         "input_ids": Column("BL", torch.int64),
         "attention_mask": Column("BL", torch.int64),
@@ -71,11 +71,6 @@ class HiddenAttention(Rows):
             raise InputError(
                 f"matrix holds {len(self.matrix)} layers and layers names {len(self.layers)}: {self.layers}."
             )
-
-    @property
-    def kind(self) -> str:
-        """ "raw" or "unified"."""
-        return self.attention
 
     def __len__(self) -> int:
         return self.matrix.shape[1]

@@ -29,7 +29,7 @@ def load(path: str | Path) -> Result:
         >>> load("out/dull").show()
     """
     data, tensors = read(path, "result")
-    kind = data.get("kind") if isinstance(data, dict) else None
+    kind = data.get("class") if isinstance(data, dict) else None
     if kind not in [*KINDS]:
         raise InputError(
             f"{path} holds a saved {kind!r}, and this hf_mambalrp reads {', '.join(KINDS)}. "

@@ -108,8 +108,8 @@ class Rows:
     __hash__ = None  # type: ignore[assignment]  # compared by content, which can change
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field as plain JSON types, with ``format`` and ``kind``; those in ``LEFT_OUT`` only if given."""
-        return {"format": FORMAT, "kind": type(self).__name__, **self._contents(tensors=None)}
+        """Return every field as plain JSON types, with ``format`` and ``class``; of ``LEFT_OUT`` those given."""
+        return {"format": FORMAT, "class": type(self).__name__, **self._contents(tensors=None)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -134,7 +134,7 @@ class Rows:
         tensors: dict[str, Tensor] = {}
         contents = self._contents(tensors)
         save_file(tensors, folder / TENSORS)
-        header = {"format": FORMAT, "kind": type(self).__name__}
+        header = {"format": FORMAT, "class": type(self).__name__}
         (folder / FIELDS).write_text(json.dumps({**header, **contents}, indent=1, allow_nan=False), encoding="utf-8")
 
     @classmethod
@@ -168,8 +168,10 @@ class Rows:
                 f"written in format {data['format']}; this hf_mambalrp reads formats up to {FORMAT}: "
                 "pip install --upgrade hf_mambalrp"
             )
-        if data.get("kind") != cls.__name__:
-            raise InputError(f"this is a saved {data.get('kind')!r}, not a {cls.__name__}; load it with its own class.")
+        if data.get("class") != cls.__name__:
+            raise InputError(
+                f"this is a saved {data.get('class')!r}, not a {cls.__name__}; load it with its own class."
+            )
         try:
             return cls._build(data, tensors)
         except (InputError, NonFiniteRelevanceError):

@@ -127,7 +127,7 @@ class Question:
             return {"max_new_tokens": self.tokens, "method": self.method}
         sides = {"target": self.target or None, "contrast": self.contrast or None}
         arguments = {**{name: side for name, side in sides.items() if side}, "method": self.method}
-        return {**arguments, "layers": True} if self.kind in SENTENCES and self.view == "layers" else arguments
+        return {**arguments, "per_layer": True} if self.kind in SENTENCES and self.view == "layers" else arguments
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -59,7 +59,7 @@ def downloaded(request: Any, form: str, **values: Any) -> str:
 def _drawing(question: Question) -> dict[str, Any]:
     if question.kind == "attention":
         return {"layer": question.layer}
-    layers = {"layers": True} if question.kind in SENTENCES and question.view == "layers" else {}
+    layers = {"per_layer": True} if question.kind in SENTENCES and question.view == "layers" else {}
     return {"level": question.level, **layers}
 
 

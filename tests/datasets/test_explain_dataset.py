@@ -421,7 +421,7 @@ def test_without_a_dataset_nothing_is_written(model, tokenizer, tmp_path, datase
         ({"target": [1, 2]}, OptionError, "target=.*one for all rows"),
         ({"target": torch.tensor([1, 2])}, OptionError, "target=.*one for all rows"),
         ({"position": [0, 0]}, OptionError, "position=.*one for all rows"),
-        ({"layers": True}, OptionError, "layers"),
+        ({"per_layer": True}, OptionError, "layers"),
     ],
 )
 def test_what_no_row_can_have_is_an_error_of_the_call(model, tokenizer, texts, tmp_path, options, error, message):

@@ -170,7 +170,7 @@ def test_files_hold_what_is_on_the_screen(space, demo):
         return base64.b64decode(json.loads(space.serve.downloaded(None, form, **values))[2]).decode()
 
     for level in ("word", "token"):
-        assert file("html", text=TEXT, level=level) == demo.explain(TEXT, layers=True).to_html(level=level)
+        assert file("html", text=TEXT, level=level) == demo.explain(TEXT, per_layer=True).to_html(level=level)
     assert "Hidden attention" in file("html", kind="attention", text="Not bad")
 
 

@@ -54,7 +54,7 @@ def test_layers_methods_and_another_method(visit, demo):
     before = page.locator("#sentence-answer").inner_html()
     panel(page).get_by_label("Layers").check()
     changed(page, before)
-    ex = demo.explain(text, layers=True)
+    ex = demo.explain(text, per_layer=True)
     rows = page.locator("table.heat tbody tr").evaluate_all("all => all.map(r => [...r.cells].map(c => c.innerText))")
     assert [row[0] for row in rows] == ["block 3", "block 2", "block 1", "embedding"]
     for row, relevance in zip(rows[::-1], ex.layer_relevance[:, 0], strict=True):

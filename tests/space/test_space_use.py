@@ -18,7 +18,7 @@ def test_the_number_of_a_word_is_one_line(visit):
 
 def test_cells_say_their_number_by_keyboard_and_touch(visit, demo):
     page = visit("#view=layers&text=" + PRAISE, size="phone", has_touch=True, is_mobile=True)
-    ex = demo.explain(PRAISE, layers=True)
+    ex = demo.explain(PRAISE, per_layer=True)
     names, last = [word.text for word in ex.words()], ex.layer_relevance[3, 0]
 
     def said(block, word):
