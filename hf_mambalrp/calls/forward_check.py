@@ -45,7 +45,7 @@ def ingredients(modules: list[nn.Module]) -> list[Any]:
     found: list[Any] = [*torch_modules._global_forward_hooks, *torch_modules._global_forward_pre_hooks]
     for module in modules:
         kind, state = type(module), vars(module)
-        found += (id(module), kind.forward, *state["_forward_hooks"], None, *state["_forward_pre_hooks"])
+        found += (id(module), kind, kind.forward, *state["_forward_hooks"], None, *state["_forward_pre_hooks"])
         if "forward" in state:
             found.append(ref(state["forward"]))
         if kind.__module__.startswith("torch.nn."):
