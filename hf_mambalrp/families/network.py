@@ -83,6 +83,11 @@ class Network:
                 f"rule of {self.family.model_type!r} describes. Merge adapters into the model first "
                 "(model.merge_and_unload()), or put the original module back."
             ) from None
+        except AttributeError as error:
+            raise UnknownArchitectureError(
+                f"{type(self.model).__name__} says that it is a {self.family.model_type!r} and has no {error.name!r} where "
+                f"transformers' {self.family.model_type!r} has one. Load the checkpoint with transformers' own class."
+            ) from error
         self.parameters: list[nn.Parameter] = list(self.model.parameters())
         self._kept: dict[Any, int] = {}
         self.recordings = Recordings(_is_recordable(self.model))
