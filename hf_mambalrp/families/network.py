@@ -85,8 +85,8 @@ class Network:
             ) from None
         except AttributeError as error:
             raise UnknownArchitectureError(
-                f"{type(self.model).__name__} says that it is a {self.family.model_type!r} and has no {error.name!r} where "
-                f"transformers' {self.family.model_type!r} has one. Load the checkpoint with transformers' own class."
+                f"{type(self.model).__name__} says that it is a {self.family.model_type!r} and has no {error.name!r} as "
+                f"transformers' {self.family.model_type!r} has. Load the checkpoint with transformers' own class."
             ) from error
         self.parameters: list[nn.Parameter] = list(self.model.parameters())
         self._kept: dict[Any, int] = {}
