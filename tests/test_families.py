@@ -322,5 +322,5 @@ def test_a_family_of_known_parts_is_one_table(kind, monkeypatch):
     with pytest.raises(UnknownArchitectureError, match=r"trunk\.stack\.0\.mixing.*without \['weight'"):
         make_explainable(other)
     monkeypatch.setitem(FAMILIES, "other", FAMILIES[stock.config.model_type])
-    with pytest.raises(UnknownArchitectureError, match=r"OtherModel says .* has no 'backbone'"):
+    with pytest.raises(UnknownArchitectureError, match=r"OtherModel is said .* has no 'backbone'"):
         make_explainable(other)

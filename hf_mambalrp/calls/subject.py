@@ -60,7 +60,7 @@ class Subject:
             # Adapters of a parameter are added to it when the network is built, so that has to see their numbers.
             adapted = any(type(module).__module__.startswith("peft.") for module in modules)
             if self._network is None or adapted or (made_of, weights) != (self._made_of, self._weights):
-                self._network = Network(self.model, FAMILIES)
+                self._network = Network(self.model, FAMILIES, weakly=True)
             self._made_of, self._weights = made_of, weights
             return self._network
 

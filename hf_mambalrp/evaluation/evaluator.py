@@ -35,9 +35,9 @@ class Evaluator:
         tokenizer: Any,
         batch_tokens: int | None,
     ) -> None:
-        self.model, self.tokenizer, self.subject = model, tokenizer, Subject(model)
-        self.output = ModelOutput(model, batch_tokens)
-        network = self.output.network
+        self.model, self.tokenizer, self.batch_tokens = model, tokenizer, batch_tokens
+        self._look()
+        network = self.subject.network()
         tokenizers = TokenizerSource(tokenizer, self.subject.place())
         self.replacement, called = resolve_replacement(settings.replacement, tokenizers, network.vocabulary_size)
         found, self.unreadable = read_examples(dataset, columns, settings.target, Outputs(network, tokenizers))
@@ -49,13 +49,24 @@ class Evaluator:
             target=[example.target for example in found] if columns.target else settings.target,
         )
         self.weights = fingerprint(model)
-        self.batch_tokens = batch_tokens
         self.on_error: str | None = "raise"
+
+    def _look(self) -> None:
+        self.subject = Subject(self.model)
+        self.output = ModelOutput(self.subject, self.batch_tokens)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A process that takes over a part of the work looks at the model itself."""
+        return {name: value for name, value in vars(self).items() if name not in ("subject", "output")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._look()
 
     def about(self) -> dict[str, Any]:
         """What was evaluated, as it stands in the results."""
         return {
-            "model": model_id(self.output.network),
+            "model": model_id(self.subject.network()),
             "weights": self.weights,
             "versions": versions(),
             "settings": self.settings.to_dict(),

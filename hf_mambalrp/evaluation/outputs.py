@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from itertools import groupby
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hf_mambalrp.calls.own_forward import OwnForward
+from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.errors import UnknownArchitectureError
 from hf_mambalrp.evaluation.perturbation import ZERO, Ids
-from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.families.network import execution_device
 from hf_mambalrp.rules.twin import in_evaluation
 from hf_mambalrp.runs.plan import batches
@@ -22,17 +22,16 @@ the packaged model takes 70 µs a token in forwards of 512 tokens and 120 µs in
 class ModelOutput:
     """Logit and probability of a class, or of a next token, for inputs given as token ids."""
 
-    def __init__(self, model: nn.Module, batch_tokens: int | None) -> None:
-        self.model = model
-        self.network = Network(model, FAMILIES)
-        config = self.network.config
+    def __init__(self, subject: Subject, batch_tokens: int | None) -> None:
+        self.subject, network = subject, subject.network()
+        config = network.config
         self.independent = getattr(config, "problem_type", None) == "multi_label_classification"
-        if not self.network.is_language_model and (config.num_labels == 1 or config.problem_type == "regression"):
+        if not network.is_language_model and (config.num_labels == 1 or config.problem_type == "regression"):
             raise UnknownArchitectureError(
-                f"{type(model).__name__} is a regression model, which has no class probabilities; faithfulness is "
-                "evaluated for classifiers and language models."
+                f"{type(subject.model).__name__} is a regression model, which has no class probabilities; faithfulness "
+                "is evaluated for classifiers and language models."
             )
-        on_cpu = execution_device(self.network.embeddings).type == "cpu"
+        on_cpu = execution_device(network.embeddings).type == "cpu"
         self.batch_tokens = batch_tokens or (CPU_TOKENS if on_cpu else GPU_TOKENS)
 
     @torch.no_grad()
@@ -41,7 +40,7 @@ class ModelOutput:
         ordered = sorted(set(rows), key=lambda row: (len(row), row))
         logits: dict[Ids, float] = {}
         probabilities: dict[Ids, float] = {}
-        forward = OwnForward(self.model, self.network)
+        forward = OwnForward(self.subject.model, self.subject.network())
         for length, group in groupby(ordered, key=len):
             same = list(group)
             for numbers in batches([length] * len(same), self.batch_tokens):
@@ -57,5 +56,5 @@ class ModelOutput:
         ids = torch.tensor(batch, device=forward.device)
         if not (ids == ZERO).any():
             return forward(input_ids=ids)
-        embedded = in_evaluation(self.network.embeddings)(ids.clamp(min=0))
+        embedded = in_evaluation(self.subject.network().embeddings)(ids.clamp(min=0))
         return forward(inputs_embeds=embedded.masked_fill((ids == ZERO)[..., None], 0.0))

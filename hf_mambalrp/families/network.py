@@ -7,7 +7,7 @@ changed has to be restored, whatever thread or exception comes in between.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -63,11 +63,11 @@ class Network:
     between matrix products in bfloat16.
     """
 
-    def __init__(self, model: nn.Module, families: dict[str, Family]) -> None:
+    def __init__(self, model: nn.Module, families: dict[str, Family], *, weakly: bool = False) -> None:
         inner = base_model(model)
         self.family = _family_of(inner, families)
-        # Weak, for it stands in the model that owns it, and a circle would keep a GPU's memory until it is collected.
-        self._model = ref(inner)
+        # Weakly where it stands in the model itself: a circle would keep a GPU's memory until it is collected.
+        self._model: Callable[[], nn.Module | None] = ref(inner) if weakly else lambda: inner
         linear_head = self._linear_head()
         self._check_whole()
         try:
@@ -85,7 +85,7 @@ class Network:
             ) from None
         except AttributeError as error:
             raise UnknownArchitectureError(
-                f"{type(self.model).__name__} says that it is a {self.family.model_type!r} and has no {error.name!r} as "
+                f"{type(self.model).__name__} is said to be a {self.family.model_type!r} and has no {error.name!r} as "
                 f"transformers' {self.family.model_type!r} has. Load the checkpoint with transformers' own class."
             ) from error
         self.parameters: list[nn.Parameter] = list(self.model.parameters())
@@ -112,7 +112,7 @@ class Network:
 
     @property
     def model(self) -> nn.Module:
-        """The transformers model, which the caller holds."""
+        """The transformers model."""
         model = self._model()
         assert model is not None, "the model of this network is gone"
         return model

@@ -12,6 +12,7 @@ from transformers import MambaConfig
 
 from hf_mambalrp import Evaluation, MambaForSequenceClassification, evaluate_faithfulness, make_explainable
 from hf_mambalrp.calls.inputs import TokenizerSource
+from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.errors import (
     InputError,
@@ -219,7 +220,7 @@ def test_a_target_a_row_goes_with_its_row_also_in_a_sample():
 def test_outputs_of_many_rows_are_those_of_each_alone_in_the_models_own_precision_and_mode():
     model = language_model().train()
     rows = [(2, 3), (2, 3, 4), (5,), (ZERO, 3, 4), (2, 3), (ZERO,), (6, 7)]
-    logits, probabilities = ModelOutput(model, 4)(rows, 4)
+    logits, probabilities = ModelOutput(Subject(model), 4)(rows, 4)
     assert model.training
     for row in rows:
         zeros = [place for place, token in enumerate(row) if token == ZERO]
@@ -230,7 +231,7 @@ def test_outputs_of_many_rows_are_those_of_each_alone_in_the_models_own_precisio
 
 def test_independent_labels_have_a_sigmoid():
     model = classifier(num_labels=3, problem_type="multi_label_classification")
-    logits, probabilities = ModelOutput(model, None)([(2, 3)], 1)
+    logits, probabilities = ModelOutput(Subject(model), None)([(2, 3)], 1)
     assert probabilities[2, 3] == pytest.approx(torch.tensor(logits[2, 3]).sigmoid().item())
 
 
