@@ -257,7 +257,7 @@ class ForFourRows(StoppingCriteria):
 
 REFUSED = {
     "contrast": ({"contrast": " b"}, ["['contrast']", "explain(text, target=..., contrast=...)"]),
-    "target": ({"target": 3, "per_layer": True}, ["['layers', 'target']", "every token that is generated"]),
+    "target": ({"target": 3, "per_layer": True}, ["['per_layer', 'target']", "every token that is generated"]),
     "misspelt": ({"max_new_token": 3}, ["['max_new_token']", "Did you mean max_new_tokens?"]),
     "unknown": ({"colour": "red"}, ["['colour']", "neither it nor generate() knows"]),
     "several sequences": ({"num_return_sequences": 2, "do_sample": True}, ["one sequence a row", "several times"]),
