@@ -20,7 +20,7 @@ PAGES = [
     r"!hf_mambalrp\.\w+\.",
     *sorted({method.explain.__module__ for method in METHODS.values()} - {"hf_mambalrp.methods.registry"}),
 ]
-STYLE = ".pdoc .attr { overflow-wrap: anywhere; }"
+STYLE = ".pdoc .attr, .pdoc .inherited { overflow-wrap: anywhere; }"
 """Names and types may be longer than a phone is wide."""
 
 
