@@ -1,5 +1,6 @@
 # make demo   sets up and explains real reviews        make test   sets up and passes every test
 # make lint   formatting, style, types                 make benchmark   the CPU table, some minutes
+# make docs   the API reference, out/docs/index.html
 # make test-releases   the model tests on other releases of transformers: the oldest supported and later ones
 # make test-newest     every test with today's newest releases of everything, in an environment of its own
 # make test-peers      transformers' own model tests on our classes in place of its own
@@ -26,7 +27,7 @@ PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-releases test-newest test-peers lint format benchmark clean
+.PHONY: demo test test-releases test-newest test-peers lint format docs benchmark clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hf-mambalrp demo --html out/demo.html
@@ -59,6 +60,10 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.installed-dev
+	rm -rf out/docs
+	$(BIN)/python tests/reference.py out/docs
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python examples/benchmarks/cpu.py

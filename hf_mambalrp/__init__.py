@@ -2,6 +2,9 @@
 
 Importing the package lets ``AutoModelForSequenceClassification`` find Mamba classifiers, which transformers has no
 class for. It loads neither torch nor transformers: every name loads what it needs when it is first used.
+
+Beside what is here there are :mod:`hf_mambalrp.errors`; more checks, in :mod:`hf_mambalrp.evaluation`; what a run over
+a dataset returns, in :mod:`hf_mambalrp.datasets`; and the methods with their options, in :mod:`hf_mambalrp.methods`.
 """
 
 from importlib import import_module

@@ -6,7 +6,16 @@ so both ``except MambaLRPError`` and ``except ValueError`` work.
 
 
 class MambaLRPError(Exception):
-    """Base class of every error this package raises on purpose."""
+    """Base class of every error this package raises on purpose.
+
+    Example:
+        >>> from hf_mambalrp import MambaLRPError, load
+        >>> try:
+        ...     load("no/such/folder")
+        ... except MambaLRPError as error:
+        ...     print(error)
+        no/such/folder is no saved result: explanation.json is missing. save() writes both files.
+    """
 
 
 class UnknownArchitectureError(MambaLRPError, TypeError):

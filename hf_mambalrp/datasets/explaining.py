@@ -87,6 +87,13 @@ def explain_dataset(
         TargetError: a target or contrast for all rows that the model does not have.
         OptionError: an option with a value that is not allowed.
         MissingExtraError: pyarrow is not installed.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, explain_dataset
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> run = explain_dataset(model, ["A dull film.", "A lovely film."], "out/explained", progress=False)
+        >>> run.rows, run.skipped
+        (2, 0)
     """
     from hf_mambalrp.models.auto import make_explainable
 

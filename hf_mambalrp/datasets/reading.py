@@ -70,6 +70,14 @@ def load_explanations(
         MissingExtraError: pyarrow is not installed.
         MissingRepositoryError: neither a folder nor a repository that the token reaches.
         OfflineError, HubConnectionError, HubError: of the Hub.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+        >>> from hf_mambalrp import explain_dataset, load_explanations
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> run = explain_dataset(model, ["A dull film.", "A lovely film."], "out/explained", progress=False)
+        >>> [ex.target_text for ex in load_explanations("out/explained")]
+        [['negative'], ['positive']]
     """
     folder = Path(path)
     if isinstance(path, str) and REPOSITORY.fullmatch(path) and not folder.exists():

@@ -44,6 +44,13 @@ def push_explanations(
         MissingExtraError: pyarrow is not installed.
         NotLoggedInError, RepositoryAccessError, OfflineError, HubConnectionError, HubError: of the Hub.
         CardError: the card that is there cannot be extended.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+        >>> from hf_mambalrp import explain_dataset, push_explanations
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> run = explain_dataset(model, ["A dull film.", "A lovely film."], "out/explained", progress=False)
+        >>> push_explanations("out/explained", "me/corpus-explained")  # doctest: +SKIP
     """
     folder = Path(output_dir)
     return push_shards(

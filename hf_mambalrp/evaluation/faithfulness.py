@@ -104,6 +104,14 @@ def evaluate_faithfulness(
         TargetError: a target of several tokens, or a function; a row whose target the model does not have.
         UnknownArchitectureError: a regression model, or a model without rules.
         WorkerError: one of several processes was killed, or could not begin.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, evaluate_faithfulness
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> evaluation = evaluate_faithfulness(model, ["A dull film."], methods=["mambalrp"], progress=False)
+        >>> found = evaluation.results["methods"]["mambalrp"]["delta_flip"]
+        >>> round(found["mean"], 2)
+        1.44
     """
     check_on_error(on_error)
     check_sizes(batch_tokens=batch_tokens, processes=processes)

@@ -38,12 +38,27 @@ class Evaluation:
             "methods" with a mean, an interval and the values of every metric, mean curves and conservation;
             "differences" of the first method to each other; "agreement" of rankings. Further parts, such as "sanity",
             may be added before a report is written.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, evaluate_faithfulness
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> evaluation = evaluate_faithfulness(model, ["A dull film."], methods=["mambalrp"], progress=False)
+        >>> print(evaluation)
+        Faithfulness on demo, 1 examples: measure logit, ...
     """
 
     results: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return ``results``."""
+        """Return ``results``.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, evaluate_faithfulness
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> evaluation = evaluate_faithfulness(model, ["A dull film."], methods=["mambalrp"], progress=False)
+            >>> [*evaluation.to_dict()["methods"]]
+            ['mambalrp']
+        """
         return self.results
 
     @property
@@ -52,12 +67,28 @@ class Evaluation:
         return reasons(self.results.get("skipped", ()))
 
     def save(self, path: str | Path) -> None:
-        """Write ``results`` as JSON, whole or not at all."""
+        """Write ``results`` as JSON, whole or not at all.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, evaluate_faithfulness
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> evaluation = evaluate_faithfulness(model, ["A dull film."], methods=["mambalrp"], progress=False)
+            >>> evaluation.save("results.json")
+        """
         write_text(Path(path), json.dumps(self.results, indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what :meth:`save` wrote. InputError: no such file, or another file."""
+        """Read what :meth:`save` wrote. InputError: no such file, or another file.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, evaluate_faithfulness
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> evaluation = evaluate_faithfulness(model, ["A dull film."], methods=["mambalrp"], progress=False)
+            >>> evaluation.save("results.json")
+            >>> evaluation.load("results.json") == evaluation
+            True
+        """
         try:
             results = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -67,26 +98,56 @@ class Evaluation:
         return cls(results)
 
     def to_html(self, path: str | Path | None = None) -> str:
-        """Return the report as a complete HTML document, and write it to ``path`` if one is given."""
+        """Return the report as a complete HTML document, and write it to ``path`` if one is given.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, evaluate_faithfulness
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> evaluation = evaluate_faithfulness(model, ["A dull film."], methods=["mambalrp"], progress=False)
+            >>> page = evaluation.to_html("report.html")
+        """
         from hf_mambalrp.evaluation.report import to_html
 
         return _written(to_html(self.results), path)
 
     def to_markdown(self, path: str | Path | None = None) -> str:
-        """Return the report's tables in Markdown, and write them to ``path`` if one is given."""
+        """Return the report's tables in Markdown, and write them to ``path`` if one is given.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, evaluate_faithfulness
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> evaluation = evaluate_faithfulness(model, ["A dull film."], methods=["mambalrp"], progress=False)
+            >>> print(evaluation.to_markdown())
+            # Faithfulness of explanations of demo
+            ...
+        """
         from hf_mambalrp.evaluation.report import to_markdown
 
         return _written(to_markdown(self.results), path)
 
     def plot(self) -> "Figure":
-        """Draw the perturbation curves. MissingExtraError: matplotlib is not installed."""
+        """Draw the perturbation curves. MissingExtraError: matplotlib is not installed.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, evaluate_faithfulness
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> evaluation = evaluate_faithfulness(model, ["A dull film."], methods=["mambalrp"], progress=False)
+            >>> evaluation.plot().savefig("curves.png")
+        """
         from hf_mambalrp.evaluation.report import plot
 
         figure: Figure = plot(self.results)
         return figure
 
     def write_report(self, folder: str | Path) -> None:
-        """Write ``results.json``, ``report.html`` and ``report.md`` into a folder."""
+        """Write ``results.json``, ``report.html`` and ``report.md`` into a folder.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, evaluate_faithfulness
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> evaluation = evaluate_faithfulness(model, ["A dull film."], methods=["mambalrp"], progress=False)
+            >>> evaluation.write_report("out/report")
+        """
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.to_html(Path(folder) / "report.html")
         self.to_markdown(Path(folder) / "report.md")

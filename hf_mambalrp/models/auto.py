@@ -44,13 +44,27 @@ class _AutoClass:
         Raises:
             UnknownArchitectureError: no rules for this ``model_type``.
             MissingHeadError: the checkpoint lacks weights of the head.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> type(model).__name__
+            'MambaLRPForSequenceClassification'
         """
         config = kwargs.get("config") or configuration(pretrained_model_name_or_path, **kwargs)
         return cls._class_for(config).from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @classmethod
     def from_config(cls, config: Any, **kwargs: Any) -> Any:
-        """Build a model with random weights from a configuration."""
+        """Build a model with random weights from a configuration.
+
+        Example:
+            >>> from transformers import FalconMambaConfig
+            >>> from hf_mambalrp import AutoMambaLRPForCausalLM
+            >>> config = FalconMambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2)
+            >>> type(AutoMambaLRPForCausalLM.from_config(config)).__name__
+            'FalconMambaLRPForCausalLM'
+        """
         return cls._class_for(config)._from_config(config, **kwargs)
 
     @classmethod
@@ -68,13 +82,29 @@ def _by_model_type(*classes: Any) -> dict[str, type[PreTrainedModel]]:
 
 
 class AutoMambaLRPForCausalLM(_AutoClass):
-    """The explainable language model of a checkpoint."""
+    """The explainable language model of a checkpoint.
+
+    Example:
+        >>> from transformers import MambaConfig
+        >>> from hf_mambalrp import AutoMambaLRPForCausalLM
+        >>> config = MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2)
+        >>> model = AutoMambaLRPForCausalLM.from_config(config)
+        >>> model.explain([[1, 2, 3]]).relevance.shape
+        torch.Size([1, 3])
+    """
 
     classes: ClassVar = _by_model_type(MambaLRPForCausalLM, FalconMambaLRPForCausalLM, Mamba2LRPForCausalLM)
 
 
 class AutoMambaLRPForSequenceClassification(_AutoClass):
-    """The explainable classifier of a checkpoint."""
+    """The explainable classifier of a checkpoint.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> model.explain(["A dull film.", "A lovely film."]).target_text
+        ['negative', 'positive']
+    """
 
     classes: ClassVar = _by_model_type(
         MambaLRPForSequenceClassification, FalconMambaLRPForSequenceClassification, Mamba2LRPForSequenceClassification
@@ -91,6 +121,13 @@ def make_explainable(model: Any) -> Any:
 
     Raises:
         UnknownArchitectureError: no rules for this model.
+
+    Example:
+        >>> from transformers import AutoModelForSequenceClassification
+        >>> from hf_mambalrp import DEMO_MODEL, make_explainable
+        >>> model = AutoModelForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> make_explainable(model).explain("A dull film.").target_text
+        ['negative']
     """
     own = uncompiled(model)
     explained = twin(own) if is_live(own) else own

@@ -84,6 +84,12 @@ class SequenceClassification(_Base):
 
         Raises:
             UnexpectedWeightsError: the checkpoint has two heads.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, MambaForSequenceClassification
+            >>> model = MambaForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> model.score.out_features
+            2
         """
         kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **OLD_HEAD_KEYS}
         token = _loading.set(dict(kwargs))
@@ -132,12 +138,28 @@ class SequenceClassification(_Base):
             self.score.bias = nn.Parameter(empty)
 
     def get_input_embeddings(self) -> nn.Module:
-        """Return the token embedding of the backbone."""
+        """Return the token embedding of the backbone.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, MambaForSequenceClassification
+            >>> model = MambaForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> model.get_input_embeddings() is model.backbone.embeddings
+            True
+        """
         embeddings: nn.Module = self.backbone.get_input_embeddings()
         return embeddings
 
     def set_input_embeddings(self, new_embeddings: nn.Module) -> None:
-        """Replace the token embedding of the backbone."""
+        """Replace the token embedding of the backbone.
+
+        Example:
+            >>> import torch
+            >>> from hf_mambalrp import DEMO_MODEL, MambaForSequenceClassification
+            >>> model = MambaForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> model.set_input_embeddings(torch.nn.Embedding(99, model.config.hidden_size))
+            >>> model.get_input_embeddings().num_embeddings
+            99
+        """
         self.backbone.set_input_embeddings(new_embeddings)
 
     def pooled_position(self, input_ids: Tensor | None, attention_mask: Tensor | None, batch_size: int) -> Tensor | int:
@@ -148,6 +170,13 @@ class SequenceClassification(_Base):
 
         Raises:
             ValueError: several rows without a mask, where ``config.pad_token_id`` is None.
+
+        Example:
+            >>> import torch
+            >>> from hf_mambalrp import DEMO_MODEL, MambaForSequenceClassification
+            >>> model = MambaForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> model.pooled_position(None, torch.tensor([[1, 1, 1], [1, 1, 0]]), batch_size=2)
+            tensor([2, 1])
         """
         if attention_mask is not None:
             return last_attended(attention_mask)
@@ -195,6 +224,13 @@ class SequenceClassification(_Base):
 
         Returns:
             ``SequenceClassifierOutput`` with ``logits`` (B, num_labels), and ``loss`` where labels were given.
+
+        Example:
+            >>> import torch
+            >>> from hf_mambalrp import DEMO_MODEL, MambaForSequenceClassification
+            >>> model = MambaForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+            torch.Size([1, 2])
         """
         return_dict = return_dict if return_dict is not None else getattr(self.config, "return_dict", True)
         before = {name: kwargs[name] for name in STATE_OF_BEFORE if kwargs.get(name) is not None}
@@ -229,19 +265,47 @@ class MambaForSequenceClassification(SequenceClassification, MambaPreTrainedMode
     """Mamba with a ``score`` head on the rightmost attended token; works with ``Trainer``, ``pipeline`` and AutoModel.
 
     Checkpoint layout: ``backbone.*`` as written by ``MambaForCausalLM``, and ``score.weight`` (num_labels, D).
+
+    Example:
+        >>> from transformers import AutoTokenizer, pipeline
+        >>> from hf_mambalrp import DEMO_MODEL, MambaForSequenceClassification
+        >>> model = MambaForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> classify = pipeline("text-classification", model, tokenizer=AutoTokenizer.from_pretrained(DEMO_MODEL))
+        >>> classify("A dull film.")[0]["label"]
+        'negative'
     """
 
     backbone_class = MambaModel
 
 
 class FalconMambaForSequenceClassification(SequenceClassification, FalconMambaPreTrainedModel):
-    """Falcon-Mamba, likewise."""
+    """Falcon-Mamba, likewise.
+
+    Example:
+        >>> import torch
+        >>> from transformers import FalconMambaConfig
+        >>> from hf_mambalrp import FalconMambaForSequenceClassification
+        >>> config = FalconMambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2)
+        >>> model = FalconMambaForSequenceClassification(config)
+        >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+        torch.Size([1, 2])
+    """
 
     backbone_class = FalconMambaModel
 
 
 class Mamba2ForSequenceClassification(SequenceClassification, Mamba2PreTrainedModel):
-    """Mamba-2, likewise."""
+    """Mamba-2, likewise.
+
+    Example:
+        >>> import torch
+        >>> from transformers import Mamba2Config
+        >>> from hf_mambalrp import Mamba2ForSequenceClassification
+        >>> config = Mamba2Config(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_heads=8, head_dim=4)
+        >>> model = Mamba2ForSequenceClassification(config)
+        >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+        torch.Size([1, 2])
+    """
 
     backbone_class = Mamba2Model
 

@@ -42,6 +42,14 @@ class MambaLRPMixin:
 
     List it before the model class: ``class MambaLRPForCausalLM(MambaLRPMixin, MambaForCausalLM)``. Checkpoints stay
     interchangeable with the class behind it.
+
+    Example:
+        >>> from transformers import MambaConfig, MambaForCausalLM
+        >>> from hf_mambalrp import MambaLRPMixin
+        >>> class MyMamba(MambaLRPMixin, MambaForCausalLM): pass
+        >>> model = MyMamba(MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2))
+        >>> model.explain([[1, 2, 3]]).relevance.shape
+        torch.Size([1, 3])
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -126,6 +134,13 @@ class MambaLRPMixin:
             ConservationError: under rules that conserve, relevance and biases miss the score by more than rounding;
                 names the layer.
             NonFiniteRelevanceError: NaN or infinity; names the layer.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.", target="negative")
+            >>> {word.text: round(word.relevance, 2) for word in ex.words()}
+            {'A': 0.1, 'dull': 0.95, 'film': 0.19, '.': 0.68}
         """
         warn_of_random_weights(self)
         return explain_batch(
@@ -184,6 +199,14 @@ class MambaLRPMixin:
             OptionError: an option that ``generate`` does not know or cannot do with this model; several sequences a
                 row; a target or contrast, which belong to :meth:`explain`.
             Errors of :meth:`explain`.
+
+        Example:
+            >>> from transformers import MambaConfig
+            >>> from hf_mambalrp import MambaLRPForCausalLM
+            >>> model = MambaLRPForCausalLM(MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2))
+            >>> ex = model.explain_generation([[1, 2, 3]], max_new_tokens=4)
+            >>> ex.relevance.shape
+            torch.Size([1, 4, 7])
         """
         warn_of_random_weights(self)
         return explain_generated(
@@ -245,6 +268,13 @@ class MambaLRPMixin:
             OptionError: layers or positions that are not there, an unknown kind or reduction, a function that returns
                 another shape.
             Errors of :meth:`explain` for the input and the model.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> attention = model.hidden_attention("A dull film.", layers=[0, -1])
+            >>> attention.matrix.shape
+            torch.Size([2, 1, 4, 4])
         """
         return attend(
             subject_of(_module(self)),
@@ -276,6 +306,12 @@ class MambaLRPMixin:
             UnknownArchitectureError: a checkpoint of another ``model_type``, or in mamba_ssm's format one that
                 transformers' class cannot express.
             CheckpointError: a checkpoint in mamba_ssm's format without weights, or with a damaged or unsafe file.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, MambaLRPForSequenceClassification
+            >>> model = MambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> model.config.id2label
+            {0: 'negative', 1: 'positive'}
         """
         wants_info = kwargs.pop("output_loading_info", False)
         saved_by = _check_family(cls, pretrained_model_name_or_path, kwargs)
@@ -336,6 +372,12 @@ class MambaLRPMixin:
             RepositoryAccessError: a token that may not write there.
             OfflineError, HubConnectionError, HubError: the Hub cannot be reached or refuses; nothing is half-written.
             CardError: the card that is there cannot be extended.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> model.push_to_hub("me/explained-model", explanations=ex)  # doctest: +SKIP
         """
         return push_model(
             self,
@@ -369,6 +411,14 @@ class MambaLRPMixin:
         Raises:
             OptionError: these together with ``push_to_hub=True``.
             InputError, MissingExtraError, CardError: as for :meth:`push_to_hub`.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> model.save_pretrained("out/explained-model", explanations=ex)
+            >>> model.from_pretrained("out/explained-model").config.architectures
+            ['MambaForSequenceClassification']
         """
         carded = explanations is not None or evaluation is not None
         if carded and kwargs.get("push_to_hub"):

@@ -33,6 +33,15 @@ class Conservation(Rows):
         score: the explained score, in logits.
         relevance: the sum over the tokens of a row.
         biases: the relevance that additive biases on the content path absorbed.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> ex = model.explain("A dull film.")
+        >>> ex.conservation.gap.abs().item() < 1e-5
+        True
+        >>> f"{ex.conservation.ratio.item():.0%} of the score went to the words"
+        '96% of the score went to the words'
     """
 
     score: Tensor
@@ -109,6 +118,15 @@ class Explanation(Shown, Rows):
     Raises:
         InputError: fields disagree in shape, padding has relevance, or there are offsets without texts.
         NonFiniteRelevanceError: a number is NaN or infinite.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> ex = model.explain("A dull film.")
+        >>> ex.tokens, ex.target_text
+        ([[' a', ' dull', ' film', '.']], ['negative'])
+        >>> ex.relevance.shape, round(ex.score.item(), 2)
+        (torch.Size([1, 4]), 2.01)
     """
 
     relevance: Tensor
@@ -173,7 +191,15 @@ class Explanation(Shown, Rows):
         return explanation_summary(self)
 
     def document(self, *, level: Level = "word", rows: int | None = None) -> Document:
-        """Return what every rendering shows of the first ``rows``, or of all. OptionError: an unknown level."""
+        """Return what every rendering shows of the first ``rows``, or of all. OptionError: an unknown level.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> ex.document().sections[0].blocks[0]
+            Heading(text='What speaks for negative?')
+        """
         return explanation_document(self, level, rows)
 
     def words(self, row: int = 0, *, level: Level = "word") -> list[Word]:
@@ -184,6 +210,13 @@ class Explanation(Shown, Rows):
         and its accents, whatever the tokenizer leaves out. In a script without spaces, such as Chinese or Thai, tokens
         stay words, and so they do in a row without any, such as DNA. Special tokens and white space stay alone.
         ``level="token"`` merges nothing. IndexError: no such row.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> [(word.text, round(word.relevance, 2)) for word in ex.words()]
+            [('A', 0.1), ('dull', 0.95), ('film', 0.19), ('.', 0.68)]
         """
         row = row_indices(row, len(self))[0]
         relevance, attended = self.relevance[row].tolist(), self.attention_mask[row].nonzero().flatten().tolist()
@@ -200,7 +233,15 @@ class Explanation(Shown, Rows):
     def top(
         self, k: int = 10, row: int = 0, *, by: Literal["abs", "positive", "negative"] = "abs", level: Level = "word"
     ) -> list[Word]:
-        """Return at most ``k`` words, strongest first, of either sign or of one. OptionError: k < 1, unknown ``by``."""
+        """Return at most ``k`` words, strongest first, of either sign or of one. OptionError: k < 1, unknown ``by``.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> [word.text for word in ex.top(2)]
+            ['dull', '.']
+        """
         if not isinstance(k, int) or k < 1:
             raise OptionError(f"k={k!r} is not allowed; give a whole number of at least 1.")
         signs = {"abs": 0, "positive": 1, "negative": -1}
@@ -214,6 +255,13 @@ class Explanation(Shown, Rows):
 
         The answer is read at the last token, which therefore carries relevance whatever it is. Words behind the
         explained position do not count; 0 where all relevance is 0. OptionError: ``part`` outside 0 to 1.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> f"{ex.end_share():.0%}"
+            '36%'
         """
         if not 0 <= part <= 1:
             raise OptionError(f"part={part!r} is not allowed; give a share of the words from 0, the last word, to 1.")
@@ -230,6 +278,13 @@ class Explanation(Shown, Rows):
         Raises:
             MissingExtraError: pandas is not installed.
             OptionError: an unknown level.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> ex.to_pandas(level="word")["word"].tolist()
+            ['A', 'dull', 'film', '.']
         """
         try:
             import pandas as pd
@@ -276,6 +331,12 @@ class Explanation(Shown, Rows):
             MissingExtraError: matplotlib is not installed.
             InputError: ``per_layer`` without ``layer_relevance``.
             OptionError: ``top`` < 1 or an unknown level.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> ex.plot().savefig("dull.png")
         """
         return (map_of_layers if per_layer else bars_of_words)(self, row, level, top, ax)
 
@@ -293,6 +354,12 @@ class Explanation(Shown, Rows):
 
         They replace the explanations of an earlier push. ``load_explanations("user/name")`` reads them back, one row
         each. Arguments, result and errors are those of :func:`hf_mambalrp.push_explanations`.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> ex.push_to_hub("me/its-explanations")  # doctest: +SKIP
         """
         from hf_mambalrp.results.sharing import push_rows
 

@@ -46,6 +46,14 @@ class GenerationExplanation(Shown, Rows):
     Raises:
         InputError: fields disagree in shape, or there is relevance on padding or on a token's own future.
         NonFiniteRelevanceError: a number is NaN or infinite.
+
+    Example:
+        >>> from transformers import MambaConfig
+        >>> from hf_mambalrp import MambaLRPForCausalLM
+        >>> model = MambaLRPForCausalLM(MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2))
+        >>> ex = model.explain_generation([[1, 2, 3]], max_new_tokens=4)
+        >>> len(ex), ex.prompt_length, ex.score.shape
+        (1, 3, torch.Size([1, 4]))
     """
 
     relevance: Tensor
@@ -98,13 +106,30 @@ class GenerationExplanation(Shown, Rows):
         return generation_summary(self)
 
     def document(self, *, level: Level = "word", rows: int | None = None) -> Document:
-        """Return what every rendering shows of the first ``rows``, or of all. OptionError: an unknown level."""
+        """Return what every rendering shows of the first ``rows``, or of all. OptionError: an unknown level.
+
+        Example:
+            >>> from transformers import MambaConfig
+            >>> from hf_mambalrp import MambaLRPForCausalLM
+            >>> model = MambaLRPForCausalLM(MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2))
+            >>> ex = model.explain_generation([[1, 2, 3]], max_new_tokens=4)
+            >>> len(ex.document().sections)
+            1
+        """
         return generation_document(self, checked_level(level), rows)
 
     def step(self, t: int) -> Explanation:
         """Return the explanation of generated token ``t`` over the positions before it. IndexError: no such step.
 
         A row that ended before ``t`` is there with score and relevance 0.
+
+        Example:
+            >>> from transformers import MambaConfig
+            >>> from hf_mambalrp import MambaLRPForCausalLM
+            >>> model = MambaLRPForCausalLM(MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2))
+            >>> ex = model.explain_generation([[1, 2, 3]], max_new_tokens=4)
+            >>> ex.step(0).relevance.shape, ex.step(-1).relevance.shape
+            (torch.Size([1, 3]), torch.Size([1, 6]))
         """
         t = row_indices(t, self.relevance.shape[1])[0]
         end = self.prompt_length + t
@@ -139,12 +164,28 @@ class GenerationExplanation(Shown, Rows):
         return self.texts[row][: max(reached, min(later, default=len(self.texts[row])))]
 
     def generated(self, row: int = 0) -> list[int]:
-        """Return the steps that a row took: all T, or fewer if it ended earlier."""
+        """Return the steps that a row took: all T, or fewer if it ended earlier.
+
+        Example:
+            >>> from transformers import MambaConfig
+            >>> from hf_mambalrp import MambaLRPForCausalLM
+            >>> model = MambaLRPForCausalLM(MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2))
+            >>> ex = model.explain_generation([[1, 2, 3]], max_new_tokens=4)
+            >>> ex.generated()
+            [0, 1, 2, 3]
+        """
         return self.attention_mask[row, self.prompt_length :].nonzero().flatten().tolist()
 
     def plot(self, row: int = 0, *, level: Level = "word", ax: "Axes | None" = None) -> "Figure":
         """Draw a heat map, generated tokens x the words before them; a large one shows its strongest parts and says so.
 
         MissingExtraError: matplotlib is not installed. OptionError: an unknown level.
+
+        Example:
+            >>> from transformers import MambaConfig
+            >>> from hf_mambalrp import MambaLRPForCausalLM
+            >>> model = MambaLRPForCausalLM(MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2))
+            >>> ex = model.explain_generation([[1, 2, 3]], max_new_tokens=4)
+            >>> ex.plot().savefig("generated.png")
         """
         return map_of_generation(self, row, level, ax)

@@ -43,6 +43,13 @@ class HiddenAttention(Rows):
     Raises:
         InputError: fields disagree in shape.
         NonFiniteRelevanceError: a number is NaN or infinite.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> attention = model.hidden_attention("A dull film.")
+        >>> attention.layers, attention.matrix.shape
+        ([0, 1, 2], torch.Size([3, 1, 4, 4]))
     """
 
     matrix: Tensor
@@ -90,6 +97,13 @@ class HiddenAttention(Rows):
 
         A heat map has at most ``cells`` queries and keys, groups of consecutive ones where there are more; None groups
         nothing. Errors of :meth:`map`.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> attention = model.hidden_attention("A dull film.")
+            >>> len(attention.document(layers=[0]).sections)
+            1
         """
         return attention_document(self, self.layers if layers is None else layers, rows, cells)
 
@@ -98,6 +112,14 @@ class HiddenAttention(Rows):
 
         ``layer`` is a number in ``layers``, by default the last of them. OptionError: another layer. IndexError: no
         such row.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> attention = model.hidden_attention("A dull film.")
+            >>> strongest = attention.map(layer=0)[-1].abs().argmax()  # of what the last token reads
+            >>> attention.tokens[0][strongest]
+            ' film'
         """
         layer = self.layers[-1] if layer is None else layer
         if layer not in self.layers:
@@ -110,6 +132,12 @@ class HiddenAttention(Rows):
 
         The figure belongs to the caller and is not registered with pyplot. MissingExtraError: matplotlib is not
         installed. Errors of :meth:`map`.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> attention = model.hidden_attention("A dull film.")
+            >>> attention.plot(layer=0).savefig("attention.png")
         """
         return map_of_attention(self, layer, row, ax)
 
@@ -117,6 +145,14 @@ class HiddenAttention(Rows):
         """Return a complete HTML document with a heat map for every row and layer, and write it to ``path`` if given.
 
         Every text in it is escaped, it runs no script and loads nothing.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> attention = model.hidden_attention("A dull film.")
+            >>> page = attention.to_html("attention.html")
+            >>> "<title>Hidden attention</title>" in page
+            True
         """
         return written(html.page(self.document(), title or "Hidden attention"), path)
 
@@ -124,7 +160,16 @@ class HiddenAttention(Rows):
         return html.fragment(self.document(layers=self.layers[-1:], rows=1))
 
     def show(self) -> None:
-        """Display the last layer of the first row as HTML in a notebook, else print a summary."""
+        """Display the last layer of the first row as HTML in a notebook, else print a summary.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> attention = model.hidden_attention("A dull film.")
+            >>> attention.show()
+            HiddenAttention of 1 row: raw attention, model demo
+            ...
+        """
         ipython = notebook()
         if ipython is not None:
             ipython.display.display(self)

@@ -25,8 +25,11 @@ def load(path: str | Path) -> Result:
         InputError: a missing or damaged directory, one that a newer version wrote, or something else than a result.
 
     Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, load
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
         >>> model.explain("A dull film.").save("out/dull")
-        >>> load("out/dull").show()
+        >>> type(load("out/dull")).__name__
+        'Explanation'
     """
     data, tensors = read(path, "result")
     kind = data.get("class") if isinstance(data, dict) else None

@@ -83,6 +83,13 @@ class Rows:
         Raises:
             InputError: nothing to join, another kind of result, or parts that differ in what is not of a row: method,
                 model, versions, a field that some have and others have not, the number of layers.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, Explanation
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = Explanation.concat([model.explain("A dull film."), model.explain("A lovely film, it is.")])
+            >>> ex.target_text
+            ['negative', 'positive']
         """
         joined = list(parts)
         for part in joined:
@@ -108,23 +115,55 @@ class Rows:
     __hash__ = None  # type: ignore[assignment]  # compared by content, which can change
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field as plain JSON types, with ``format`` and ``class``; of ``LEFT_OUT`` those given."""
+        """Return every field as plain JSON types, with ``format`` and ``class``; of ``LEFT_OUT`` those given.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> ex.to_dict()["target_text"]
+            ['negative']
+        """
         return {"format": FORMAT, "class": type(self).__name__, **self._contents(tensors=None)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Rebuild what :meth:`to_dict` or its JSON gave, exactly. InputError: another kind, newer, or incomplete."""
+        """Rebuild what :meth:`to_dict` or its JSON gave, exactly. InputError: another kind, newer, or incomplete.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> ex.from_dict(ex.to_dict()) == ex
+            True
+        """
         return cls._from_fields(data, tensors=None)
 
     def to_json(self, path: str | Path | None = None, *, indent: int | None = None) -> str:
-        """Return :meth:`to_dict` as JSON text in ASCII, and write it to ``path`` if one is given."""
+        """Return :meth:`to_dict` as JSON text in ASCII, and write it to ``path`` if one is given.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> text = ex.to_json("dull.json", indent=1)
+        """
         text = json.dumps(self.to_dict(), indent=indent, allow_nan=False)
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
 
     def save(self, path: str | Path) -> None:
-        """Write the directory ``path``: tensors to ``explanation.safetensors``, the rest to ``explanation.json``."""
+        """Write the directory ``path``: tensors to ``explanation.safetensors``, the rest to ``explanation.json``.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> ex.save("out/dull")
+            >>> ex.load("out/dull") == ex
+            True
+        """
         folder = Path(path)
         if folder.is_file():
             raise InputError(f"{folder} is a file; save() writes a directory: give another path.")
@@ -139,7 +178,15 @@ class Rows:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what :meth:`save` wrote, bit for bit. InputError: a missing, damaged or too new directory."""
+        """Read what :meth:`save` wrote, bit for bit. InputError: a missing, damaged or too new directory.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, Explanation
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> model.explain("A dull film.").save("out/dull")
+            >>> Explanation.load("out/dull").target_text
+            ['negative']
+        """
         return cls._from_fields(*read(path, cls.__name__))
 
     @classmethod

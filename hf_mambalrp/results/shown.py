@@ -29,6 +29,14 @@ class Shown:
         """Return a complete HTML document that needs nothing else, and write it to ``path`` if one is given.
 
         Every text in it is escaped, it runs no script and loads nothing. OptionError: an unknown level.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> page = ex.to_html("dull.html", title="A dull film")
+            >>> "<title>A dull film</title>" in page
+            True
         """
         return written(html.page(self.document(level=level), title or f"Explanation by {self.method}"), path)
 
@@ -36,7 +44,18 @@ class Shown:
         return html.fragment(self.document(level=level, rows=NOTEBOOK_ROWS))
 
     def to_text(self, *, color: bool = False, width: int = 80, level: Level = "word") -> str:
-        """Return what a terminal shows, ``width`` columns wide; without ``color`` there is no escape sequence in it."""
+        """Return what a terminal shows, ``width`` columns wide; without ``color`` there is no escape sequence in it.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> print(ex.to_text())
+            What speaks for negative?
+            ...
+            A(+0.104) dull(+0.946) film(+0.188).(+0.684)
+            ...
+        """
         from hf_mambalrp.viz import terminal
 
         return terminal.printed(terminal.lines(self.document(level=level)), color, width)
@@ -50,6 +69,15 @@ class Shown:
         """Display as HTML in a notebook, else print to the terminal (in colour where it can, see ``NO_COLOR``).
 
         OptionError: an unknown level.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> ex = model.explain("A dull film.")
+            >>> ex.show()
+            What speaks for negative?
+            ...
+            mambalrp on demo
         """
         ipython = notebook()
         if ipython is not None:

@@ -55,6 +55,10 @@ def create_space(
         MissingRepositoryError: no such model, or a private one that the token does not reach.
         InputError: a model of another family, or without a head that is explained; a Space with another app.
         NotLoggedInError, RepositoryAccessError, OfflineError, HubConnectionError, HubError: of the Hub.
+
+    Example:
+        >>> from hf_mambalrp import create_space
+        >>> create_space("me/why", model_id="me/explained-model")  # doctest: +SKIP
     """
     with hub_errors(model_id, "model"):
         hub_api(token).model_info(model_id)
