@@ -30,12 +30,11 @@ from hf_mambalrp.cli.options import (
     json_value,
     names,
     number,
-    one_of,
     read_target,
 )
 from hf_mambalrp.cli.serve import serve
 from hf_mambalrp.errors import InputError, MambaLRPError, MissingTokenizerError, OptionError
-from hf_mambalrp.runs.checks import check_on_error, check_sizes
+from hf_mambalrp.runs.checks import check_on_error, check_sizes, one_of
 from hf_mambalrp.runs.rows import Columns
 from hf_mambalrp.viz.streams import lenient_streams
 

@@ -1,7 +1,6 @@
 """The options that several commands have, and their values, from what was typed to what the library takes."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,12 +48,6 @@ METHODS_WITH_LAYERS = ("mambalrp", "lrp_ln", "gradient_x_input")
 METHODS = tuple(METHOD_NAMES)
 BACKENDS = ("auto", "reference", "chunked", "compiled", "triton", "mamba_ssm")
 """Their names once more, so that a wrong one is refused before torch is loaded; a test compares."""
-
-
-def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
-    """Raise :class:`OptionError` for another value."""
-    if value not in allowed:
-        raise OptionError(f"{option}={value!r} is not allowed; use one of {', '.join(map(repr, allowed))}.")
 
 
 def names(value: str | None) -> list[str]:

@@ -114,4 +114,4 @@ def _section(repo_id: str, config: str, shards: Shards) -> Iterator[str]:
         f"As a table: `datasets.load_dataset({asked})`. A positive relevance speaks for the target, a negative one "
         "against it; relevance, biases and gap of a row add up to its score."
     )
-    yield table(["Columns", "What they hold"], [[names, meaning] for names, meaning in COLUMNS]).replace("---:", "---")
+    yield table(["Columns", "What they hold"], [[names, meaning] for names, meaning in COLUMNS], numbers=False)
