@@ -20,9 +20,9 @@ from hf_mambalrp.cli.options import (
     TargetOption,
     TextColumnOption,
     TokenizerOption,
+    int_or_float,
     json_object,
     names,
-    number,
     read_target,
 )
 from hf_mambalrp.errors import OptionError
@@ -144,7 +144,7 @@ def evaluate(
         "measure": measure,
         "replacement": int(replacement) if replacement.isascii() and replacement.isdigit() else replacement,
         "insertion": insertion,
-        "step": number(step),
+        "step": int_or_float(step),
         "samples": samples,
         "confidence": confidence,
         "resamples": resamples,

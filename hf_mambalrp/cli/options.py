@@ -55,7 +55,7 @@ def names(value: str | None) -> list[str]:
     return [] if value is None else [name.strip() for name in value.split(",")]
 
 
-def number(value: str) -> int | float | str:
+def int_or_float(value: str) -> int | float | str:
     """Tokens as an int, a fraction as a float; other text stays, to be refused by name."""
     for kind in (int, float):
         try:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hf_mambalrp.cli.files import read
+from hf_mambalrp.cli.files import read_file
 from hf_mambalrp.cli.loading import load_model, tokenizer_named
 from hf_mambalrp.cli.options import ModelOption, TokenizerOption, json_value
 from hf_mambalrp.errors import OptionError
@@ -33,7 +33,7 @@ def push(
         )
     if space and model is None:
         raise OptionError("A Space needs --model user/name: what it explains, on the Hub.")
-    figures = None if evaluation is None else json_value("--evaluation", read(evaluation))
+    figures = None if evaluation is None else json_value("--evaluation", read_file(evaluation))
 
     from hf_mambalrp import create_space, push_explanations
 

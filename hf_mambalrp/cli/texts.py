@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_mambalrp.cli.files import check_outputs, draw, read_texts, show, write
+from hf_mambalrp.cli.files import check_outputs, draw, read_texts, show, write_output
 from hf_mambalrp.cli.loading import load_model, tokenizer_named
 from hf_mambalrp.cli.options import (
     BACKENDS,
@@ -71,9 +71,9 @@ def explain(
         backend=backend,
         layers=layers,
     )
-    write(html, lambda path: explanation.to_html(path, level=level))  # type: ignore[arg-type]
-    write(json_file, lambda path: path.write_text(explanation.to_json(indent=1) + "\n", encoding="utf-8"))
-    write(png, lambda path: draw(explanation.plot(level=level, layers=layers), path))  # type: ignore[arg-type]
+    write_output(html, lambda path: explanation.to_html(path, level=level))  # type: ignore[arg-type]
+    write_output(json_file, lambda path: path.write_text(explanation.to_json(indent=1) + "\n", encoding="utf-8"))
+    write_output(png, lambda path: draw(explanation.plot(level=level, layers=layers), path))  # type: ignore[arg-type]
     show(json_file, lambda: explanation.to_json(indent=1), lambda: _for_terminal(explanation, level))
 
 
@@ -93,9 +93,9 @@ def attention(
     check_outputs(html, json_file, png)
     reads = tokenizer_named(tokenizer)
     found = load_model(model).hidden_attention(texts, tokenizer=reads, layers=layer, kind=kind)
-    write(html, found.to_html)
-    write(json_file, lambda path: path.write_text(found.to_json() + "\n", encoding="utf-8"))
-    write(png, lambda path: draw(found.plot(), path))
+    write_output(html, found.to_html)
+    write_output(json_file, lambda path: path.write_text(found.to_json() + "\n", encoding="utf-8"))
+    write_output(png, lambda path: draw(found.plot(), path))
     show(json_file, found.to_json, lambda: str(found))
 
 

@@ -32,7 +32,7 @@ class SkippedRow:
     text: str | None
     error: str
     columns: Mapping[str, Any] | None = None
-    """Of the dataset, those that travel with a row."""
+    """Values of the dataset's columns that travel with a row."""
 
 
 @overload

@@ -35,7 +35,7 @@ class Begun:
     finished: frozenset[int]
     """Windows that have their shard."""
     rows: int | None
-    """Of the dataset, where an earlier call has seen all of it."""
+    """Number of rows in the dataset, where an earlier call has seen all of it."""
     on_error: str
 
 

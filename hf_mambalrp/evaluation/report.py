@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from hf_mambalrp.evaluation import plots, report_html, report_markdown
-from hf_mambalrp.evaluation.report_comparison import Results, differences, summary
+from hf_mambalrp.evaluation.report_comparison import Results, differences, overview
 from hf_mambalrp.evaluation.report_parts import (
     Cell,
     Chapter,
@@ -72,7 +72,7 @@ def plot(results: Results) -> "Figure":
 
 def chapters(results: Results) -> list[Chapter]:
     """Return the chapters of the report in reading order; those about optional parts only where there are any."""
-    found = [_evaluated(results), summary(results)]
+    found = [_evaluated(results), overview(results)]
     if len(results["methods"]) > 1:
         found.append(differences(results))
     found += [_perturbation(results), _conservation(results)]

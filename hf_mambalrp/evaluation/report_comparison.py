@@ -50,7 +50,7 @@ READING = (
 )
 
 
-def summary(results: Results) -> Chapter:
+def overview(results: Results) -> Chapter:
     """Return the table of methods and metrics, with what can be concluded from it."""
     names, count, confidence = list(results["methods"]), len(results["examples"]), _confidence(results)
     standings = {metric: _standing(results, metric) for metric in METRICS}
@@ -129,7 +129,7 @@ def _finding(results: Results, key: str, best: str, tied: Sequence[str]) -> str:
     value = with_interval(results["methods"][best][key], decimals_for(stats))
     text = f"{metric.symbol}: {method_name(best)} has the {'highest' if metric.higher else 'lowest'} mean, {value}"
     if tied:
-        return f"{text}, but is not distinguishable from {_listed([method_name(name) for name in tied])}."
+        return f"{text}, but is not distinguishable from {_enumerated([method_name(name) for name in tied])}."
     return f"{text}, and is better than every other method with {_confidence(results)} confidence."
 
 
@@ -148,5 +148,5 @@ def _confidence(results: Results) -> str:
     return f"{100 * results['settings']['confidence']:g}%"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _enumerated(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

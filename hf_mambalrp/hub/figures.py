@@ -16,7 +16,7 @@ METRICS = {
     "comprehensiveness": "Comprehensiveness",
     "sufficiency": "Sufficiency",
 }
-"""Of an evaluation, with what they are called in a card."""
+"""Metrics of an evaluation, with what they are called in a card."""
 HEADING = "### Faithfulness"
 """A line of its own; explained texts, which are escaped, cannot be one."""
 

@@ -11,11 +11,11 @@ from hf_mambalrp.viz.document import (
     Block,
     Document,
     Facts,
+    GeneratedToken,
     Heading,
     Heat,
     Legend,
     Section,
-    Step,
     Steps,
     Table,
     Words,
@@ -153,7 +153,7 @@ def _steps(steps: Steps) -> str:
     return "".join(_step(number, step) for number, step in enumerate(steps.steps, 1))
 
 
-def _step(number: int, step: Step) -> str:
+def _step(number: int, step: GeneratedToken) -> str:
     numbers = f"score {step.score}, probability {step.probability}"
     return (
         f"<details{' open' if number == 1 else ''}><summary>{number}. <b>{escaped(label(step.token))}</b> "
