@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from hf_mambalrp.viz.document import Balance, Document, Facts, Heading, Origin, Section, Source, Steps, Words
-from hf_mambalrp.viz.wording import label, shorten, signed, visible
+from hf_mambalrp.viz.wording import label, shorten, signed, table_label, visible
 from hf_mambalrp.viz.words import strongest
 
 ACTIVE = re.compile(r"[!-/:-@\[-`{-~]")
@@ -90,9 +90,7 @@ def _legend(words: Words) -> str:
 
 def _strongest(words: Words) -> str:
     found = words.table(TABLE_WORDS)
-    lines = [
-        [escaped(shorten(visible(word.text), 40)), signed(word.relevance), found.share(word)] for word in found.words
-    ]
+    lines = [[escaped(table_label(word.text)), signed(word.relevance), found.share(word)] for word in found.words]
     return table(["Word", "Relevance", "Share of all absolute relevance"], lines)
 
 
