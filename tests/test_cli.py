@@ -169,7 +169,7 @@ def test_errors_are_one_line(here, arguments, code, words, tmp_path):
 def test_what_cannot_be_written_is_said_before_the_model_is_loaded(here, tmp_path, monkeypatch, command, wrong):
     (tmp_path / "locked").mkdir()
     written = {"no such picture": "out.xyz", "no such folder": "missing/out.png", "not writable": "locked/out.png"}
-    monkeypatch.setattr("hf_mambalrp.cli.main._load", lambda model: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("hf_mambalrp.cli.texts.load_model", lambda model: pytest.fail("the model was loaded"))
     if wrong == "no matplotlib":
         monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "locked")  # which root may do
@@ -183,7 +183,7 @@ def test_files_are_said_as_they_are_written(here, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("hf_mambalrp.cli.main.draw", broken)
+    monkeypatch.setattr("hf_mambalrp.cli.texts.draw", broken)
     code, _, errors = here("explain", TEXT, "--html", "out.html", "--json", "out.json", "--png", "out.png")
     assert code == 1
     assert errors.splitlines()[-3:] == [

@@ -283,7 +283,8 @@ def test_json_lines_from_standard_input_are_rows(call):
     ],
 )
 def test_a_wrong_argument_is_said_before_a_model_is_loaded(call, tmp_path, monkeypatch, arguments, words):
-    monkeypatch.setattr("hf_mambalrp.cli.main._load", lambda model: pytest.fail("the model was loaded"))
+    for commands in ("texts", "corpora", "push"):
+        monkeypatch.setattr(f"hf_mambalrp.cli.{commands}.load_model", lambda model: pytest.fail("the model was loaded"))
     (tmp_path / "a.txt").write_text("a film\n")
     (tmp_path / "rows.tsv").write_text("id\ttext\n")
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"text": \n')

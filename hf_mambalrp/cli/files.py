@@ -18,7 +18,7 @@ PATH = re.compile(r"(?!\w+://)\S+\.(txt|md|jsonl?|csv|tsv|parquet|html?|log|rst|
 """What looks like the name of a file."""
 
 
-def read(path: Path) -> str:
+def read_file(path: Path) -> str:
     """The text of a file; - is standard input.
 
     Raises:
@@ -55,7 +55,7 @@ def read_texts(text: str | None, file: Path | None, lines: bool, text_column: st
     if lines and ending in OTHER_TABLES:
         raise InputError(f"{file} is a table that is not read. Give one that ends in {', '.join(sorted(TABLES))}.")
     if file is not None or piped:
-        found = [without_end(read(file or Path("-")))]
+        found = [without_end(read_file(file or Path("-")))]
     else:
         assert text is not None
         _say_if_path(text)
@@ -78,7 +78,7 @@ def _piped_rows() -> list[Any]:
     """The rows in standard input: JSON objects, one a line, or else a text a line; blank lines are none."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("Standard input cannot be read by several processes. Write it to a file, and give that.")
-    lines = list(split_lines(read(Path("-"))))
+    lines = list(split_lines(read_file(Path("-"))))
     records = list(jsonl_records(lines))
     return records if records and isinstance(records[0], dict) else list(text_records(lines))
 
@@ -131,7 +131,7 @@ def check_outputs(html: Path | None, json_file: Path | None, png: Path | None) -
             raise InputError(f"{path} cannot be written: no permission. Give a file in a folder of your own.")
 
 
-def write(path: Path | None, action: Callable[[Path], object]) -> None:
+def write_output(path: Path | None, action: Callable[[Path], object]) -> None:
     """Write a file, if there is one to write, and say so; - is standard output, which is for :func:`show`."""
     if path is not None and str(path) != "-":
         action(path)

@@ -1,7 +1,6 @@
 """The options that several commands have, and their values, from what was typed to what the library takes."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,18 +50,12 @@ BACKENDS = ("auto", "reference", "chunked", "compiled", "triton", "mamba_ssm")
 """Their names once more, so that a wrong one is refused before torch is loaded; a test compares."""
 
 
-def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
-    """Raise :class:`OptionError` for another value."""
-    if value not in allowed:
-        raise OptionError(f"{option}={value!r} is not allowed; use one of {', '.join(map(repr, allowed))}.")
-
-
 def names(value: str | None) -> list[str]:
     """Names between commas."""
     return [] if value is None else [name.strip() for name in value.split(",")]
 
 
-def number(value: str) -> int | float | str:
+def int_or_float(value: str) -> int | float | str:
     """Tokens as an int, a fraction as a float; other text stays, to be refused by name."""
     for kind in (int, float):
         try:

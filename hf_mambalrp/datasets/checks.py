@@ -10,7 +10,7 @@ import torch
 from hf_mambalrp.errors import OptionError
 
 NO_OPTIONS = {"inputs", "input_ids", "attention_mask", "inputs_embeds", "per_layer"}
-"""Of ``explain``, what a run over texts into rows of one relevance a token has no use for."""
+"""Arguments of ``explain`` for which a run over texts into rows of one relevance a token has no use."""
 
 
 def check_launch(state: Any) -> None:

@@ -13,7 +13,7 @@ from hf_mambalrp.calls.labels import check_targets
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.datasets.checks import check_for_all, check_launch, check_options
-from hf_mambalrp.datasets.runner import DatasetRun, Run
+from hf_mambalrp.datasets.runner import DatasetRun, Share
 from hf_mambalrp.datasets.store import Store
 from hf_mambalrp.runs.bad_rows import OnError
 from hf_mambalrp.runs.checks import check_on_error, check_sizes
@@ -125,7 +125,7 @@ def explain_dataset(
         "window": window,
         "options": {name: _named(explain_options[name]) for name in sorted({*explain_options} - ONLY_ROUNDING)},
     }
-    run = Run(
+    run = Share(
         model=model,
         tokenizer=tokenizers.get("to read the texts of a dataset"),
         store=Store(output_dir, on_error=on_error, restart=restart),

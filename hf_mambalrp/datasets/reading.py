@@ -32,7 +32,7 @@ class SkippedRow:
     text: str | None
     error: str
     columns: Mapping[str, Any] | None = None
-    """Of the dataset, those that travel with a row."""
+    """Values of the dataset's columns that travel with a row."""
 
 
 @overload
@@ -96,15 +96,14 @@ def _fetched(repo_id: str, revision: str | None, token: Token) -> list[Path]:
 def _shards(folder: Path) -> list[Path]:
     """The files in order; those of a run that has ended are in its manifest."""
     found = sorted(folder.glob(SHARDS))
-    manifest = Store(folder).read_manifest()
+    store = Store(folder)
+    manifest = store.read_manifest()
     if manifest.get("format", FORMAT) != FORMAT:
         raise InputError(
             f"{str(folder)!r} was written in format {manifest['format']}; this is {FORMAT}. Explain the dataset again."
         )
     if "shards" in manifest:
-        missing = sorted({shard["file"] for shard in manifest["shards"]} - {path.name for path in found})
-        if missing:
-            raise InputError(f"{str(folder)!r} lacks {missing}, which its manifest names.")
+        store.named(shard["file"] for shard in manifest["shards"])
     elif not found:
         raise InputError(
             f"{str(folder)!r} holds no explanations; give the output_dir of an explain_dataset that ended."

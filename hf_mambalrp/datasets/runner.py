@@ -38,9 +38,9 @@ class DatasetRun:
 
     output_dir: Path
     rows: int
-    """Of the dataset."""
+    """Number of rows in the dataset."""
     skipped: int
-    """Of these, not explained; the reason of each is in column ``error`` and in the manifest."""
+    """Number of these that were not explained; the reason of each is in column ``error`` and in the manifest."""
     reasons: tuple[Reason, ...]
     """Why, the most frequent first, with the first ids."""
     computed: int
@@ -59,7 +59,7 @@ class DatasetRun:
 
 
 @dataclass
-class Run:
+class Share:
     """One process's part of a run."""
 
     model: nn.Module

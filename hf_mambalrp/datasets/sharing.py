@@ -66,20 +66,17 @@ def push_explanations(
 
 
 def _finished(folder: Path) -> list[Path]:
-    manifest = Store(folder).manifest
-    if not manifest.is_file():
+    store = Store(folder)
+    if not store.manifest.is_file():
         raise InputError(f"{str(folder)!r} holds no run; give the output_dir of explain_dataset.")
     try:
-        contents = json.loads(manifest.read_text(encoding="utf-8"))
+        contents = json.loads(store.manifest.read_text(encoding="utf-8"))
         complete = contents["complete"]
-        shards = [folder / shard["file"] for shard in (contents["shards"] if complete else [])]
+        names = [shard["file"] for shard in (contents["shards"] if complete else [])]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{str(manifest)!r} is not the manifest of a run: {error!r} in it.") from error
+        raise InputError(f"{str(store.manifest)!r} is not the manifest of a run: {error!r} in it.") from error
     if not complete:
         raise InputError(
             f"The run in {str(folder)!r} has not ended; call explain_dataset again, which goes on with it."
         )
-    missing = [shard.name for shard in shards if not shard.is_file()]
-    if missing:
-        raise InputError(f"{str(folder)!r} lacks {missing}, which its manifest names.")
-    return shards
+    return store.named(names)

@@ -6,7 +6,7 @@ Every file is written whole or not at all. Any process may open the folder; the 
 import shutil
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Begun:
     finished: frozenset[int]
     """Windows that have their shard."""
     rows: int | None
-    """Of the dataset, where an earlier call has seen all of it."""
+    """Number of rows in the dataset, where an earlier call has seen all of it."""
     on_error: str
 
 
@@ -49,6 +49,14 @@ class Store(Folder):
     def _running(self) -> Path:
         """A file that is there while nobody has asked to end."""
         return self.unfinished / "running"
+
+    def named(self, names: Iterable[str]) -> list[Path]:
+        """The files that the manifest of a complete run names. InputError: some are not there."""
+        shards = [self.path / name for name in names]
+        missing = [shard.name for shard in shards if not shard.is_file()]
+        if missing:
+            raise InputError(f"{str(self.path)!r} lacks {missing}, which its manifest names.")
+        return shards
 
     def begin(self, settings: Mapping[str, Any], default_on_error: str) -> Begun:
         """Open the folder, and let the other processes :meth:`join`."""

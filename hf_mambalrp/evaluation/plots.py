@@ -12,7 +12,7 @@ from hf_mambalrp.viz.colors import LIGHT
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from hf_mambalrp.evaluation.report_parts import Panel, Panels
+    from hf_mambalrp.evaluation.report_parts import Plot, Plots
 
 SIZE = (3.2, 2.1)
 """Inches of a panel; at the width of a phone its text is as large as the text around it."""
@@ -94,13 +94,13 @@ def padded(values: Sequence[float]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def svg(panel: "Panel", salt: str, label: str) -> str:
-    """Draw a panel as inline SVG in the page's colours and fonts; ``label`` is escaped already."""
+def svg(plot: "Plot", salt: str, label: str) -> str:
+    """Draw a plot as inline SVG in the page's colours and fonts; ``label`` is escaped already."""
     figure_type, style = _matplotlib()
     options = {"svg.fonttype": "none", "svg.hashsalt": salt, "axes.unicode_minus": False}
     with style.context(["default", options]):
         figure = figure_type(figsize=SIZE, layout="constrained")
-        _draw(figure.add_subplot(), panel)
+        _draw(figure.add_subplot(), plot)
         buffer = StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -111,13 +111,13 @@ def svg(panel: "Panel", salt: str, label: str) -> str:
     return f'<svg viewBox="0 0 {72 * SIZE[0]:g} {72 * SIZE[1]:g}" role="img" aria-label="{label}">{drawn}</svg>'
 
 
-def figure_of(groups: Sequence["Panels"]) -> "Figure":
-    """Draw groups of panels below each other in one figure."""
+def figure_of(groups: Sequence["Plots"]) -> "Figure":
+    """Draw groups of plots below each other in one figure."""
     _matplotlib()
     from matplotlib import pyplot as plt
 
-    rows = [-(-len(group.panels) // COLUMNS) for group in groups]
-    columns = min(COLUMNS, max(len(group.panels) for group in groups))
+    rows = [-(-len(group.plots) // COLUMNS) for group in groups]
+    columns = min(COLUMNS, max(len(group.plots) for group in groups))
     figure: Figure = plt.figure(
         figsize=(3.4 * columns + 0.3, sum(2.5 * count + 0.7 for count in rows)),
         layout="constrained",
@@ -135,20 +135,20 @@ def figure_of(groups: Sequence["Panels"]) -> "Figure":
             ha="left",
             parse_math=False,
         )
-        for index, panel in enumerate(group.panels):
+        for index, plot in enumerate(group.plots):
             ax = part.add_subplot(count, columns, index + 1)
-            _draw(ax, panel)
-            ax.set_title(f"{panel.title}\n{panel.shows}", loc="left", fontsize=9, color=LIGHT.text, parse_math=False)
+            _draw(ax, plot)
+            ax.set_title(f"{plot.title}\n{plot.shows}", loc="left", fontsize=9, color=LIGHT.text, parse_math=False)
     return figure
 
 
-def _draw(ax: Any, panel: "Panel") -> None:
+def _draw(ax: Any, plot: "Plot") -> None:
     ax.set_axisbelow(True)
     ax.spines[:].set_visible(False)
-    panel.draw(ax)
+    plot.draw(ax)
     ax.tick_params(length=0, labelsize=8, colors=LIGHT.text)
-    ax.set_xlabel(panel.x, fontsize=8, color=LIGHT.muted, parse_math=False)
-    ax.set_ylabel(panel.y, fontsize=8, color=LIGHT.muted, parse_math=False)
+    ax.set_xlabel(plot.x, fontsize=8, color=LIGHT.muted, parse_math=False)
+    ax.set_ylabel(plot.y, fontsize=8, color=LIGHT.muted, parse_math=False)
 
 
 def _themed(tag: str) -> str:

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one list of sections, written as HTML or as Markdown, and its curves as a figure."""
+"""The report of an evaluation: one list of chapters, written as HTML or as Markdown, and its curves as a figure."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,14 +6,13 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from hf_mambalrp.evaluation import plots, report_html, report_markdown
-from hf_mambalrp.evaluation.report_comparison import Results, differences, summary
+from hf_mambalrp.evaluation.report_comparison import Results, differences, overview
 from hf_mambalrp.evaluation.report_parts import (
     Cell,
-    Facts,
-    Panel,
-    Panels,
-    Section,
-    Table,
+    Chapter,
+    Grid,
+    Plot,
+    Plots,
     decimals_for,
     fixed,
     number,
@@ -22,6 +21,7 @@ from hf_mambalrp.evaluation.report_parts import (
     with_interval,
 )
 from hf_mambalrp.runs.bad_rows import reasons
+from hf_mambalrp.viz.document import Facts
 from hf_mambalrp.viz.method_names import method_name
 from hf_mambalrp.viz.wording import shorten, visible
 
@@ -53,12 +53,12 @@ def to_html(results: Results) -> str:
     ``results`` is what ``evaluate_faithfulness`` returns as a dict. Without matplotlib the document has the tables and
     says what to install for the plots.
     """
-    return report_html.page(_title(results), sections(results))
+    return report_html.page(_title(results), chapters(results))
 
 
 def to_markdown(results: Results) -> str:
     """Return the facts, findings and tables of :func:`to_html` as GitHub Markdown; equal results give equal bytes."""
-    return report_markdown.page(_title(results), sections(results))
+    return report_markdown.page(_title(results), chapters(results))
 
 
 def plot(results: Results) -> "Figure":
@@ -70,9 +70,9 @@ def plot(results: Results) -> "Figure":
     return plots.figure_of(_curves(results))
 
 
-def sections(results: Results) -> list[Section]:
-    """Return the sections of the report in reading order; those about optional parts only where there are any."""
-    found = [_evaluated(results), summary(results)]
+def chapters(results: Results) -> list[Chapter]:
+    """Return the chapters of the report in reading order; those about optional parts only where there are any."""
+    found = [_evaluated(results), overview(results)]
     if len(results["methods"]) > 1:
         found.append(differences(results))
     found += [_perturbation(results), _conservation(results)]
@@ -80,7 +80,7 @@ def sections(results: Results) -> list[Section]:
         found.append(_agreement(results))
     for key, (title, reading) in EXTRA.items():
         if results.get(key):
-            found.append(Section(title, reading, tables_of(results[key])))
+            found.append(Chapter(title, reading, tables_of(results[key])))
     return found
 
 
@@ -92,7 +92,7 @@ def _model(results: Results) -> str:
     return visible(results["model"] or "a model without a name")
 
 
-def _evaluated(results: Results) -> Section:
+def _evaluated(results: Results) -> Chapter:
     examples, settings = results["examples"], results["settings"]
     tokens = [example["tokens"] for example in examples]
     targets = Counter(shorten(visible(str(example["target"])), 24) for example in examples)
@@ -102,19 +102,19 @@ def _evaluated(results: Results) -> Section:
     pairs = [
         ("Model", _model(results)),
         ("Examples", str(len(examples))),
-        *(("Skipped", visible(str(reason))) for reason in reasons(results.get("skipped", ()))),
+        *(("Skipped", str(reason)) for reason in reasons(results.get("skipped", ()))),
         ("Tokens per example", f"{min(tokens)} to {max(tokens)}, median {median(tokens):g}"),
         ("Explained classes", counted if len(targets) <= 6 else f"{len(targets)} different ones"),
         ("Median score", number(float(median(example["score"] for example in examples)))),
         ("Median probability", f"{median(example['probability'] for example in examples):.1%}"),
         *((readable(name), _setting(name, value)) for name, value in settings.items()),
-        *((visible(name), visible(str(version))) for name, version in results["versions"].items()),
+        *((name, str(version)) for name, version in results["versions"].items()),
     ]
     reading = (
         "Every number below holds for this model, these examples and these settings; "
         "another replacement, step or measure gives other numbers."
     )
-    return Section("What was evaluated", reading, [Facts(pairs)])
+    return Chapter("What was evaluated", reading, [Facts(tuple(pairs))])
 
 
 def _setting(name: str, value: Any) -> str:
@@ -123,23 +123,23 @@ def _setting(name: str, value: Any) -> str:
     if name == "confidence":
         return f"{100 * value:g}%"
     if isinstance(value, Mapping):
-        return "; ".join(f"{visible(str(key))}: {_setting(key, inner)}" for key, inner in value.items()) or "defaults"
+        return "; ".join(f"{key}: {_setting(key, inner)}" for key, inner in value.items()) or "defaults"
     if isinstance(value, list):
         if name == "target":
             return "one for each example"
-        return ", ".join(visible(str(item)) for item in value)
-    return visible(str(value))
+        return ", ".join(map(str, value))
+    return str(value)
 
 
-def _perturbation(results: Results) -> Section:
+def _perturbation(results: Results) -> Chapter:
     reading = (
         "The model's output while tokens are replaced or added, averaged over the examples. A faithful method has a "
         "large blue area: the output falls fast when its most relevant tokens go, and rises fast when they come."
     )
-    return Section("Perturbation curves", reading, _curves(results))
+    return Chapter("Perturbation curves", reading, _curves(results))
 
 
-def _curves(results: Results) -> list[Panels]:
+def _curves(results: Results) -> list[Plots]:
     methods, measure = results["methods"], visible(str(results["settings"]["measure"]))
     found = []
     for kind, symbol, title, x, good in (
@@ -153,7 +153,7 @@ def _curves(results: Results) -> list[Panels]:
         stats = [values[f"delta_{kind}"] for values in methods.values()]
         decimals = decimals_for(stats)
         panels = [
-            Panel(
+            Plot(
                 method_name(name),
                 f"{symbol} {with_interval(stats[i], decimals)}",
                 x,
@@ -176,11 +176,11 @@ def _curves(results: Results) -> list[Panels]:
             ("red hatched", "counts against it"),
             *([("thin", "the other methods")] if len(methods) > 1 else []),
         ]
-        found.append(Panels(title, panels, key))
+        found.append(Plots(title, panels, key))
     return found
 
 
-def _conservation(results: Results) -> Section:
+def _conservation(results: Results) -> Chapter:
     methods = results["methods"]
     limits = plots.padded([score for values in methods.values() for score in values["conservation"]["score"]])
     rows, panels = [], []
@@ -193,21 +193,21 @@ def _conservation(results: Results) -> Section:
         taken = number(float(median(map(abs, kept["biases"]))))
         rows.append((Cell(method_name(name)), *map(Cell, (gap, number(float(max(gaps))), ratio, taken))))
         panels.append(
-            Panel(method_name(name), f"median gap {gap}", "score", "sum", plots.scatter(kept["score"], sums, limits))
+            Plot(method_name(name), f"median gap {gap}", "score", "sum", plots.scatter(kept["score"], sums, limits))
         )
     head = ("Method", "Median gap", "Largest gap", "Median ratio\nrelevance to score", "Median amount\nof the biases")
     reading = (
         "One point per example: the sum of the relevance and of what the biases took, against the score. A method that "
         "conserves the score lies on the dashed diagonal; the gap is the distance from it, in units of the score."
     )
-    return Section(
+    return Chapter(
         "Conservation",
         reading,
-        [Table("Sum of relevance and biases against the score", head, rows), Panels("Sum against score", panels)],
+        [Grid("Sum of relevance and biases against the score", head, rows), Plots("Sum against score", panels)],
     )
 
 
-def _agreement(results: Results) -> Section:
+def _agreement(results: Results) -> Chapter:
     names, values = results["agreement"]["methods"], results["agreement"]["spearman"]
     rows = [
         (Cell(f"{i + 1} {method_name(name)}"), *(_correlation(value) for value in values[i]))
@@ -218,7 +218,7 @@ def _agreement(results: Results) -> Section:
         "the same order of tokens, 0 no relation, below 0 the opposite. Agreement does not say which one is right."
     )
     head = ("Method", *(str(i + 1) for i in range(len(names))))
-    return Section("Rank agreement", reading, [Table("Mean Spearman correlation", head, rows)])
+    return Chapter("Rank agreement", reading, [Grid("Mean Spearman correlation", head, rows)])
 
 
 def _correlation(value: float | None) -> Cell:

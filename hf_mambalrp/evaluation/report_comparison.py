@@ -1,4 +1,4 @@
-"""Which method is best, by how much, and what can be told apart: the sections that compare methods."""
+"""Which method is best, by how much, and what can be told apart: the chapters that compare methods."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,11 +8,11 @@ import torch
 from hf_mambalrp.evaluation import plots
 from hf_mambalrp.evaluation.report_parts import (
     Cell,
+    Chapter,
     Findings,
-    Panel,
-    Panels,
-    Section,
-    Table,
+    Grid,
+    Plot,
+    Plots,
     decimals_for,
     with_interval,
 )
@@ -50,7 +50,7 @@ READING = (
 )
 
 
-def summary(results: Results) -> Section:
+def overview(results: Results) -> Chapter:
     """Return the table of methods and metrics, with what can be concluded from it."""
     names, count, confidence = list(results["methods"]), len(results["examples"]), _confidence(results)
     standings = {metric: _standing(results, metric) for metric in METRICS}
@@ -62,15 +62,15 @@ def summary(results: Results) -> Section:
         spread = "One example has no spread: the intervals are points, and no method is told from another."
         apart = "one example tells no methods apart"
     note = f"{BEST}: the highest mean, or the lowest for sufficiency. {TIED}: not distinguishable from it, {apart}."
-    found: list[Findings | Table | Panels] = []
+    found: list[Findings | Grid | Plots] = []
     if len(names) > 1 and count > 1:
         found.append(Findings([_finding(results, metric, *standings[metric]) for metric in METRICS]))
-    found.append(Table("Methods and metrics", _head("Method"), rows, note if len(names) > 1 else ""))
-    found.append(Panels("Means and their intervals", [_panel(results, metric) for metric in METRICS]))
-    return Section("Summary", f"{READING} {spread}", found)
+    found.append(Grid("Methods and metrics", _head("Method"), rows, note if len(names) > 1 else ""))
+    found.append(Plots("Means and their intervals", [_panel(results, metric) for metric in METRICS]))
+    return Chapter("Summary", f"{READING} {spread}", found)
 
 
-def differences(results: Results) -> Section:
+def differences(results: Results) -> Chapter:
     """Return the table of what the first method has over each other one."""
     first, *others = results["methods"]
     found, name, claim = results["differences"], method_name(first), len(results["examples"]) > 1
@@ -84,8 +84,8 @@ def differences(results: Results) -> Section:
         f"With each difference stand its {_confidence(results)} interval and what it says about {name}; "
         "no claim is made where the interval includes 0, or of one example."
     )
-    table = Table(f"{name} minus each other method", _head("Compared with"), rows)
-    return Section(f"{name} against each other method", reading, [table])
+    table = Grid(f"{name} minus each other method", _head("Compared with"), rows)
+    return Chapter(f"{name} against each other method", reading, [table])
 
 
 def _standing(results: Results, metric: str) -> tuple[str, list[str]]:
@@ -117,11 +117,11 @@ def _column(results: Results, metric: str, best: str, tied: Sequence[str]) -> li
     ]
 
 
-def _panel(results: Results, key: str) -> Panel:
+def _panel(results: Results, key: str) -> Plot:
     metric = METRICS[key]
     names = [shorten(method_name(name), 22) for name in results["methods"]]
     stats = [found[key] for found in results["methods"].values()]
-    return Panel(metric.symbol, metric.direction, metric.axis, "", plots.intervals(names, stats))
+    return Plot(metric.symbol, metric.direction, metric.axis, "", plots.intervals(names, stats))
 
 
 def _finding(results: Results, key: str, best: str, tied: Sequence[str]) -> str:
@@ -129,7 +129,7 @@ def _finding(results: Results, key: str, best: str, tied: Sequence[str]) -> str:
     value = with_interval(results["methods"][best][key], decimals_for(stats))
     text = f"{metric.symbol}: {method_name(best)} has the {'highest' if metric.higher else 'lowest'} mean, {value}"
     if tied:
-        return f"{text}, but is not distinguishable from {_listed([method_name(name) for name in tied])}."
+        return f"{text}, but is not distinguishable from {_enumerated([method_name(name) for name in tied])}."
     return f"{text}, and is better than every other method with {_confidence(results)} confidence."
 
 
@@ -148,5 +148,5 @@ def _confidence(results: Results) -> str:
     return f"{100 * results['settings']['confidence']:g}%"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _enumerated(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,12 +1,13 @@
 """A report as one HTML document: no script, nothing loaded from elsewhere, every text escaped, light and dark."""
 
 from collections.abc import Sequence
-from html import escape
 
 from hf_mambalrp.errors import MissingExtraError
 from hf_mambalrp.evaluation import plots
-from hf_mambalrp.evaluation.report_parts import Cell, Facts, Findings, Panels, Section, Table
+from hf_mambalrp.evaluation.report_parts import Cell, Chapter, Findings, Grid, Plots, with_superscripts
 from hf_mambalrp.viz.colors import MAX_ALPHA
+from hf_mambalrp.viz.document import Facts
+from hf_mambalrp.viz.html import escaped
 from hf_mambalrp.viz.style import PAGE, STYLE
 
 REPORT_STYLE = """
@@ -67,30 +68,30 @@ WIDE = 40
 NO_PLOTS = f"The plots are not drawn because matplotlib is not installed: {plots.INSTALL}"
 
 
-def page(title: str, sections: Sequence[Section]) -> str:
+def page(title: str, chapters: Sequence[Chapter]) -> str:
     """Return the document."""
-    links = "".join(f'<a href="#{_anchor(section)}">{_text(section.title)}</a>' for section in sections)
-    body = "\n".join(_section(section) for section in sections)
-    return PAGE.format(title=escape(title), style=STYLE + REPORT_STYLE, body=f"<nav>{links}</nav>\n{body}")
+    links = "".join(f'<a href="#{_anchor(chapter)}">{_text(chapter.title)}</a>' for chapter in chapters)
+    body = "\n".join(_chapter(chapter) for chapter in chapters)
+    return PAGE.format(title=escaped(title), style=STYLE + REPORT_STYLE, body=f"<nav>{links}</nav>\n{body}")
 
 
-def _section(section: Section) -> str:
+def _chapter(chapter: Chapter) -> str:
     parts, drawable = [], True
-    for part in section.parts:
-        if isinstance(part, Panels) and drawable:
+    for part in chapter.parts:
+        if isinstance(part, Plots) and drawable:
             try:
-                parts.append(_panels(part, _anchor(section)))
+                parts.append(_plots(part, _anchor(chapter)))
             except MissingExtraError:
                 parts.append(f'<p class="note">{_text(NO_PLOTS)}</p>')
                 drawable = False
-        elif isinstance(part, Table):
-            parts.append(_table(part))
+        elif isinstance(part, Grid):
+            parts.append(_grid(part))
         elif isinstance(part, Findings):
             parts.append(f"<ul>{''.join(f'<li>{_text(sentence)}</li>' for sentence in part.sentences)}</ul>")
         elif isinstance(part, Facts):
             parts.append(f'<dl class="facts">{"".join(_fact(*pair) for pair in part.pairs)}</dl>')
     return (
-        f'<section id="{_anchor(section)}"><h2>{_text(section.title)}</h2><p>{_text(section.reading)}</p>\n'
+        f'<section id="{_anchor(chapter)}"><h2>{_text(chapter.title)}</h2><p>{_text(chapter.reading)}</p>\n'
         + "\n".join(parts)
         + "</section>"
     )
@@ -101,14 +102,14 @@ def _fact(name: str, value: str) -> str:
     return f"<div{wide}><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>"
 
 
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_lines(cell)}</th>' for cell in table.head)
+def _grid(grid: Grid) -> str:
+    head = "".join(f'<th scope="col">{_lines(cell)}</th>' for cell in grid.head)
     rows = "".join(
-        f'<tr><th scope="row">{_lines(first.text)}</th>{"".join(map(_cell, rest))}</tr>' for first, *rest in table.rows
+        f'<tr><th scope="row">{_lines(first.text)}</th>{"".join(map(_cell, rest))}</tr>' for first, *rest in grid.rows
     )
-    note = f'<p class="note">{_text(table.note)}</p>' if table.note else ""
+    note = f'<p class="note">{_text(grid.note)}</p>' if grid.note else ""
     return (
-        f'<h3>{_text(table.caption)}</h3><div class="scroll" role="region" aria-label="{escape(table.caption)}" '
+        f'<h3>{_text(grid.caption)}</h3><div class="scroll" role="region" aria-label="{escaped(grid.caption)}" '
         f'tabindex="0"><table class="report"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}'
     )
 
@@ -118,34 +119,31 @@ def _cell(cell: Cell) -> str:
     if cell.shade is not None:
         side = "pos" if cell.shade >= 0 else "neg"
         look = f' style="background:rgba(var(--{side}),{MAX_ALPHA * min(abs(cell.shade), 1):.3f})"'
-    first, *rest = cell.text.split("\n")
-    shown = f"<b>{_text(first)}</b>" if cell.strong else _text(first)
-    lines = "".join(f"<small>{_text(line)}</small>" for line in rest)
     mark = f"<em>{_text(cell.mark)}</em>" if cell.mark else ""
     mark = f"<b>{mark}</b>" if mark and cell.strong else mark
-    return f"<td{look}>{shown}{lines}{mark}</td>"
+    return f"<td{look}>{_lines(cell.text, strong=cell.strong)}{mark}</td>"
 
 
-def _panels(group: Panels, salt: str) -> str:
+def _plots(group: Plots, salt: str) -> str:
     key = "".join(f'<span><i class="{look}"></i>{_text(meaning)}</span>' for look, meaning in group.key)
     shown = []
-    for index, panel in enumerate(group.panels):
-        label = escape(f"{panel.title}: {panel.shows}")
-        drawn = plots.svg(panel, f"{salt} {group.title} {index}", label)
-        caption = f"<b>{_text(panel.title)}</b> <span>{_text(panel.shows)}</span>"
+    for index, plot in enumerate(group.plots):
+        label = escaped(f"{plot.title}: {plot.shows}")
+        drawn = plots.svg(plot, f"{salt} {group.title} {index}", label)
+        caption = f"<b>{_text(plot.title)}</b> <span>{_text(plot.shows)}</span>"
         shown.append(f"<figure><figcaption>{caption}</figcaption>{drawn}</figure>")
     key = f'<div class="key">{key}</div>' if key else ""
     return f'<h3>{_text(group.title)}</h3>{key}<div class="panels{" few" * (len(shown) == 4)}">{"".join(shown)}</div>'
 
 
-def _lines(text: str) -> str:
-    first, *rest = text.split("\n")
-    return _text(first) + "".join(f"<small>{_text(line)}</small>" for line in rest)
+def _anchor(chapter: Chapter) -> str:
+    return "".join(c for c in chapter.title.lower() if c.isascii() and c.isalnum())
 
 
-def _anchor(section: Section) -> str:
-    return "".join(c for c in section.title.lower() if c.isascii() and c.isalnum())
+def _lines(text: str, *, strong: bool = False) -> str:
+    first, *rest = (_text(line) if line else "" for line in text.split("\n"))
+    return (f"<b>{first}</b>" if strong else first) + "".join(f"<small>{line}</small>" for line in rest)
 
 
 def _text(text: str) -> str:
-    return escape(text).replace("ΔA^F", "ΔA<sup>F</sup>").replace("ΔA^I", "ΔA<sup>I</sup>")
+    return with_superscripts(escaped(text))

@@ -1,44 +1,37 @@
 """A report as GitHub Markdown: the facts, findings and tables; the plots stand in the HTML."""
 
-import re
 from collections.abc import Sequence
 
-from hf_mambalrp.evaluation.report_parts import Cell, Facts, Findings, Panels, Section, Table
+from hf_mambalrp.evaluation.report_parts import Cell, Chapter, Findings, Grid, Plots, with_superscripts
+from hf_mambalrp.viz.document import Facts
+from hf_mambalrp.viz.markdown import escaped, table
 
 
-def page(title: str, sections: Sequence[Section]) -> str:
+def page(title: str, chapters: Sequence[Chapter]) -> str:
     """Return the document."""
     parts = [f"# {_text(title)}"]
-    for section in sections:
-        parts += [f"## {_text(section.title)}", _text(section.reading)]
-        for part in section.parts:
+    for chapter in chapters:
+        parts += [f"## {_text(chapter.title)}", _text(chapter.reading)]
+        for part in chapter.parts:
             if isinstance(part, Facts):
-                parts.append(_grid(("Setting", "Value"), [(_text(name), _text(value)) for name, value in part.pairs]))
+                facts = [(_text(name), _text(value)) for name, value in part.pairs]
+                parts.append(table(("Setting", "Value"), facts, numbers=False))
             elif isinstance(part, Findings):
                 parts.append("\n".join(f"- {_text(sentence)}" for sentence in part.sentences))
-            elif isinstance(part, Table):
-                rows = [(_text(first.text), *map(_cell, rest)) for first, *rest in part.rows]
-                parts += [f"**{_text(part.caption)}**", _grid(tuple(map(_text, part.head)), rows, numbers=True)]
+            elif isinstance(part, Grid):
+                rows = [list(map(_cell, row)) for row in part.rows]
+                parts += [f"**{_text(part.caption)}**", table([_cell(Cell(name)) for name in part.head], rows)]
                 parts += [_text(part.note)] if part.note else []
-        drawn = [part.title for part in section.parts if isinstance(part, Panels)]
+        drawn = [part.title for part in chapter.parts if isinstance(part, Plots)]
         parts += [f"*{_text(f'Drawn in the HTML report: {title}')}*" for title in drawn]
     return "\n\n".join(parts) + "\n"
 
 
-def _grid(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, numbers: bool = False) -> str:
-    rule = ("---", *(["---:" if numbers else "---"] * (len(head) - 1)))
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
-
-
 def _cell(cell: Cell) -> str:
-    first, *rest = cell.text.split("\n")
-    shown = f"**{_text(first)}**" if cell.strong else _text(first)
-    mark = f"**{_text(cell.mark)}**" if cell.mark and cell.strong else _text(cell.mark)
-    return "<br>".join(part for part in (shown, *map(_text, rest), mark) if part)
+    lines = [*cell.text.split("\n"), cell.mark]
+    strong = {0, len(lines) - 1} if cell.strong else ()
+    return "<br>".join(f"**{_text(line)}**" if i in strong else _text(line) for i, line in enumerate(lines) if line)
 
 
 def _text(text: str) -> str:
-    """Escape what Markdown or HTML would act on; a line break becomes ``<br>``."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"([\\`*_{}\[\]|#~$!@])", r"\\\1", text).replace("\n", "<br>")
-    return text.replace("ΔA^F", "ΔA<sup>F</sup>").replace("ΔA^I", "ΔA<sup>I</sup>")
+    return with_superscripts(escaped(text, readable=True))

@@ -1,4 +1,4 @@
-"""What a report is made of, independent of its format: sections of facts, findings, tables and panels."""
+"""What a report is made of, independent of its format: chapters of facts, findings, tables and plots."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from math import floor, isfinite, log10
 from statistics import fmean, median
 from typing import Any
 
+from hf_mambalrp.viz.document import Facts
 from hf_mambalrp.viz.method_names import METHOD_NAMES, NAME
 from hf_mambalrp.viz.wording import shorten, visible
 
@@ -27,7 +28,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class Grid:
     """Rows begin with their heading; lines of a text are separated by newlines."""
 
     caption: str
@@ -37,7 +38,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Panel:
+class Plot:
     """One small plot: its title, the number it shows, what is on the axes, and the function that draws it."""
 
     title: str
@@ -48,20 +49,13 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Panels:
+class Plots:
     """Plots that share their axes and are compared with each other."""
 
     title: str
-    panels: Sequence[Panel]
+    plots: Sequence[Plot]
     key: Sequence[tuple[str, str]] = ()
     """Look of a line or area (as the HTML's style sheet names it) and what it means."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Names and values."""
-
-    pairs: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -72,12 +66,17 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Section:
+class Chapter:
     """A heading, one or two sentences on how to read what follows, and the parts."""
 
     title: str
     reading: str
-    parts: Sequence[Table | Panels | Facts | Findings]
+    parts: Sequence[Grid | Plots | Facts | Findings]
+
+
+def with_superscripts(escaped: str) -> str:
+    """Return a text of HTML or Markdown with the metrics' symbols as they are printed."""
+    return escaped.replace("ΔA^F", "ΔA<sup>F</sup>").replace("ΔA^I", "ΔA<sup>I</sup>")
 
 
 def readable(key: object) -> str:
@@ -119,7 +118,7 @@ def with_interval(stat: Mapping[str, Any], decimals: int, separator: str = " ") 
     return f"{mean}{separator}[{low}, {high}]"
 
 
-def tables_of(content: Mapping[str, Any], caption: str = "", *, turned: bool = False) -> list[Table]:
+def tables_of(content: Mapping[str, Any], caption: str = "", *, turned: bool = False) -> list[Grid]:
     """Lay any nested dict of numbers out as tables: a row per key and a column per key below it, or a list a column.
 
     Several results of one kind, such as one per method, are turned over first, so that they stand in one table.
@@ -159,7 +158,7 @@ def _entries(values: list[Any]) -> dict[str, Any]:
     return {str(i + 1): value for i, value in enumerate(values)}
 
 
-def _table(caption: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+def _table(caption: str, rows: Mapping[str, Mapping[str, Any]]) -> Grid:
     """One row per key; turned over where that makes a wide table a long one."""
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     names = list(rows)
@@ -167,7 +166,7 @@ def _table(caption: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     if len(columns) > max(WIDEST, len(names)):
         names, columns, cells = columns, names, [list(line) for line in zip(*cells, strict=True)]
     lines = [(Cell(readable(name)), *map(Cell, line)) for name, line in zip(names, cells, strict=True)]
-    return Table(caption or "Overall", ("", *map(readable, columns)), lines)
+    return Grid(caption or "Overall", ("", *map(readable, columns)), lines)
 
 
 def _is_stat(value: Any) -> bool:

@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.evaluation.perturbation import METRICS
+from hf_mambalrp.results.shown import written
 from hf_mambalrp.runs.bad_rows import Reason, reasons
 from hf_mambalrp.runs.files import write_text
 from hf_mambalrp.viz.streams import printable
@@ -108,7 +109,7 @@ class Evaluation:
         """
         from hf_mambalrp.evaluation.report import to_html
 
-        return _written(to_html(self.results), path)
+        return written(to_html(self.results), path)
 
     def to_markdown(self, path: str | Path | None = None) -> str:
         """Return the report's tables in Markdown, and write them to ``path`` if one is given.
@@ -123,7 +124,7 @@ class Evaluation:
         """
         from hf_mambalrp.evaluation.report import to_markdown
 
-        return _written(to_markdown(self.results), path)
+        return written(to_markdown(self.results), path)
 
     def plot(self) -> "Figure":
         """Draw the perturbation curves. MissingExtraError: matplotlib is not installed.
@@ -149,8 +150,8 @@ class Evaluation:
             >>> evaluation.write_report("out/report")
         """
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self.to_html(Path(folder) / "report.html")
-        self.to_markdown(Path(folder) / "report.md")
+        write_text(Path(folder) / "report.html", self.to_html())
+        write_text(Path(folder) / "report.md", self.to_markdown())
         self.save(Path(folder) / "results.json")
 
     def __repr__(self) -> str:
@@ -179,9 +180,3 @@ class Evaluation:
         yield table
         yield from (Text(f"skipped: {reason}") for reason in self.reasons)
         yield Text(f"↑ higher is better, ↓ lower; [{settings['confidence']:.0%} bootstrap interval over examples]")
-
-
-def _written(text: str, path: str | Path | None) -> str:
-    if path is not None:
-        write_text(Path(path), text)
-    return text

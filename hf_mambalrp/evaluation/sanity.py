@@ -32,9 +32,9 @@ class Randomisation:
     """Rank correlation with the original explanation after each further layer was made random, by method and depth."""
 
     signed: dict[str, dict[str, float | None]]
-    """Of R."""
+    """Correlation of the relevance R, in [-1, 1], with its sign."""
     absolute: dict[str, dict[str, float | None]]
-    """Of |R|."""
+    """Correlation of |R|, in [-1, 1]."""
     examples: int
     seed: int
 

@@ -12,6 +12,7 @@ from hf_mambalrp.calls.tokens import spelling
 from hf_mambalrp.errors import OptionError, TargetError
 from hf_mambalrp.evaluation.perturbation import ZERO
 from hf_mambalrp.methods import METHODS, method_named
+from hf_mambalrp.runs.checks import check_sizes, is_whole, one_of, whole_number
 
 MEASURES = ("logit", "probability")
 INSERTIONS = ("remove", "replace")
@@ -43,19 +44,18 @@ class Settings:
         unused = sorted(set(self.method_options) - set(self.methods))
         if unused:
             raise OptionError(f"method_options are given for {unused}, which methods={list(self.methods)} leaves out.")
-        _one_of("measure", self.measure, MEASURES)
-        _one_of("insertion", self.insertion, INSERTIONS)
+        one_of("measure", self.measure, MEASURES)
+        one_of("insertion", self.insertion, INSERTIONS)
         if callable(self.target):
             raise TargetError("target is a function; faithfulness needs a class or token id, a name, or None.")
         step = self.step
-        if step != "auto" and not ((_is_int(step) and step >= 1) or (isinstance(step, float) and 0 < step <= 1)):  # type: ignore[operator]
+        if step != "auto" and not is_whole(step, 1) and not (isinstance(step, float) and 0 < step <= 1):
             raise OptionError(f"step={step!r} is not allowed; give tokens (1, 2, ...), a fraction (0.05) or 'auto'.")
         if not 0 < self.confidence < 1:
             raise OptionError(f"confidence={self.confidence!r} is not allowed; give a number between 0 and 1.")
-        for option, least in (("samples", 1), ("resamples", 1), ("seed", 0)):
-            value = getattr(self, option)
-            if not (option == "samples" and value is None) and not (_is_int(value) and value >= least):
-                raise OptionError(f"{option}={value!r} is not allowed; give a whole number of at least {least}.")
+        check_sizes(samples=self.samples)
+        whole_number("resamples", self.resamples, 1)
+        whole_number("seed", self.seed, 0)
         try:
             json.dumps(asdict(self), allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -94,15 +94,6 @@ def resolve_replacement(value: Any, tokenizers: TokenizerSource, vocabulary: int
                 "word with the space in front of it), an id, 'zero' for a zero embedding, or 'auto'."
             )
         value = int(ids[0])
-    if not _is_int(value) or not 0 <= value < vocabulary:
+    if not is_whole(value, 0) or value >= vocabulary:
         raise OptionError(f"replacement={value!r} is not allowed; token ids are 0..{vocabulary - 1}.")
     return value, f"{spelling([value], tokenizer)!r} (id {value})"
-
-
-def _one_of(option: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise OptionError(f"{option}={value!r} is not allowed; use one of {', '.join(map(repr, allowed))}.")
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

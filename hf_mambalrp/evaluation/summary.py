@@ -25,10 +25,10 @@ def summarise(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
             [[record["methods"][name][metric] for name in methods] for record in records], dtype=torch.float64
         )
         means, ends = bootstrap(values, settings.confidence, settings.resamples, settings.seed)
-        for name, stat, column in zip(methods, _with_interval(values.mean(0), ends), values.T, strict=True):
+        for name, stat, column in zip(methods, _stats(values.mean(0), ends), values.T, strict=True):
             found[name][metric] = {**stat, "values": column.tolist()}
         gaps = interval(means[:, :1] - means, settings.confidence)
-        stats = _with_interval((values[:, :1] - values).mean(0), gaps)
+        stats = _stats((values[:, :1] - values).mean(0), gaps)
         differences[metric] = dict(list(zip(methods, stats, strict=True))[1:])
     for name in methods:
         rows = [record["methods"][name] for record in records]
@@ -49,7 +49,7 @@ def summarise(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
     }
 
 
-def _with_interval(mean: Tensor, ends: Tensor) -> list[dict[str, float]]:
+def _stats(mean: Tensor, ends: Tensor) -> list[dict[str, float]]:
     low, high = ends.tolist()
     return [{"mean": m, "low": a, "high": b} for m, a, b in zip(mean.tolist(), low, high, strict=True)]
 

@@ -18,7 +18,7 @@ FRONT_MATTER = re.compile(r"\A(\ufeff?\s*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r
 """What the Hub takes for front matter."""
 
 
-def decode(content: bytes) -> str:
+def card_text(content: bytes) -> str:
     """Text of a card, its line ends as they are. CardError: not UTF-8."""
     try:
         return content.decode("utf-8")

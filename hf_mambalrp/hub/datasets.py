@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import DatasetCardData
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.hub.card import decode, listed, metadata, with_data, with_section
+from hf_mambalrp.hub.card import card_text, listed, metadata, with_data, with_section
 from hf_mambalrp.hub.repository import CARD, Token, hub_api, hub_errors, open_repository
 from hf_mambalrp.viz.markdown import escaped, literal, table
 
@@ -59,7 +59,7 @@ def push_shards(
     :func:`hf_mambalrp.push_explanations` documents the other arguments, the result and the errors of the Hub.
     """
     repository = open_repository(repo_id, "dataset", private=private, token=token, revision=revision)
-    card = _card(decode(repository.read(CARD) or b""), repository.repo_id, shards)
+    card = _card(card_text(repository.read(CARD) or b""), repository.repo_id, shards)
     files: dict[str, bytes | Path] = {CARD: card.encode()}
     files |= {} if manifest is None else {MANIFEST: manifest}
     files |= {SHARD.format(number): path for number, path in enumerate(shards.paths)}
@@ -114,4 +114,4 @@ def _section(repo_id: str, config: str, shards: Shards) -> Iterator[str]:
         f"As a table: `datasets.load_dataset({asked})`. A positive relevance speaks for the target, a negative one "
         "against it; relevance, biases and gap of a row add up to its score."
     )
-    yield table(["Columns", "What they hold"], [[names, meaning] for names, meaning in COLUMNS]).replace("---:", "---")
+    yield table(["Columns", "What they hold"], [[names, meaning] for names, meaning in COLUMNS], numbers=False)

@@ -16,7 +16,7 @@ METRICS = {
     "comprehensiveness": "Comprehensiveness",
     "sufficiency": "Sufficiency",
 }
-"""Of an evaluation, with what they are called in a card."""
+"""Metrics of an evaluation, with what they are called in a card."""
 HEADING = "### Faithfulness"
 """A line of its own; explained texts, which are escaped, cannot be one."""
 
@@ -26,8 +26,7 @@ def evaluation_section(results: Mapping[str, Any]) -> str:
     settings = results["settings"]
     lines = []
     for method, found in results["methods"].items():
-        stats = [found[metric] for metric in METRICS]
-        numbers = (f"{_number(stat['mean'])} [{_number(stat['low'])}, {_number(stat['high'])}]" for stat in stats)
+        numbers = ("{mean:.3f} [{low:.3f}, {high:.3f}]".format(**found[metric]) for metric in METRICS)
         lines.append([escaped(method), *numbers])
     return "\n\n".join(
         [
@@ -89,7 +88,3 @@ def checked_results(evaluation: Any) -> Mapping[str, Any]:
         raise InputError("evaluation is not what evaluate_faithfulness returns: it lacks methods or examples.")
     found_results: Mapping[str, Any] = results
     return found_results
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}"

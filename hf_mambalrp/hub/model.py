@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from hf_mambalrp.hub.card import decode
+from hf_mambalrp.hub.card import card_text
 from hf_mambalrp.hub.model_card import Contents
 from hf_mambalrp.hub.repository import CARD, Token, open_repository
 
 TOKENIZER = "tokenizer_config.json"
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
-"""Of a model in one file or in shards; transformers reads the one file first, also where it is an earlier push's."""
+"""Weights in one file or in shards; transformers reads the one file first, also where it is an earlier push's."""
 
 
 class Saves(Protocol):
@@ -51,7 +51,7 @@ def push_model(
         saved = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         files: dict[str, bytes | Path] = {path.relative_to(folder).as_posix(): path for path in saved}
         readable = tokenizer is not None or TOKENIZER in repository.files
-        files[CARD] = contents.extending(decode(there or b""), repository.repo_id, readable).encode()
+        files[CARD] = contents.extending(card_text(there or b""), repository.repo_id, readable).encode()
         files |= contents.pictures
         return repository.commit(
             files,
@@ -68,7 +68,7 @@ def write_card(contents: Contents, folder: str | Path, *, beside: Callable[[], S
     path = place / CARD
     tokenizer = None if (place / TOKENIZER).is_file() else beside()
     readable = tokenizer is not None or (place / TOKENIZER).is_file()
-    text = contents.extending(decode(path.read_bytes()) if path.is_file() else "", place.resolve().name, readable)
+    text = contents.extending(card_text(path.read_bytes()) if path.is_file() else "", place.resolve().name, readable)
     if tokenizer is not None:
         tokenizer.save_pretrained(place)
     for old in contents.replaced:

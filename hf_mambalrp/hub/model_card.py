@@ -32,9 +32,9 @@ class ShownRows:
     pictures: Mapping[str, bytes]
     """What the Markdown links to, by path: the first of ``PICTURES``."""
     text: str | None
-    """One that was explained, for the card's program."""
+    """One text that was explained, for the card's program."""
     ids: Sequence[int] | None
-    """Of one that was explained, for the program of a model without a tokenizer."""
+    """Token ids of one row that was explained, for the program of a model without a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Contents:
     shown: ShownRows | None
     """None: those of an earlier card stay."""
     results: Mapping[str, Any] | None
-    """Of an evaluation, by :func:`hf_mambalrp.hub.figures.checked_results`; None: those of an earlier card stay."""
+    """Figures of an evaluation by :func:`hf_mambalrp.hub.figures.checked_results`; None: an earlier card's stay."""
     tags: Sequence[str]
     """More than the card has anyway."""
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.methods.engine import Problem, budget, kept, predict
 from hf_mambalrp.rules import NO_RULES
+from hf_mambalrp.runs.checks import whole_number
 
 
 def stacked(problem: Problem, copies: Tensor) -> Problem:
@@ -60,10 +61,3 @@ def reference(problem: Problem, baseline: Any) -> Tensor:
         f"baseline={given!r} is not allowed. Give 'zero', a token id from 0 to {vocabulary - 1}, or a tensor of "
         f"embeddings that broadcasts to {tuple(like.shape)}, such as ({like.shape[-1]},)."
     )
-
-
-def whole_number(name: str, value: Any, least: int) -> int:
-    """The option's value, or :class:`OptionError` if it is no whole number from ``least`` up."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise OptionError(f"{name}={value!r} is not allowed. Give a whole number from {least} up.")
-    return value

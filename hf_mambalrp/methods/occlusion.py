@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from hf_mambalrp.methods.copies import copies_together, reference, scores, whole_number
+from hf_mambalrp.methods.copies import copies_together, reference, scores
 from hf_mambalrp.methods.engine import Problem, Relevance, progress
+from hf_mambalrp.runs.checks import whole_number
 
 
 def occlusion(

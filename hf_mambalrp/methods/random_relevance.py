@@ -5,8 +5,9 @@ from hashlib import blake2b
 import torch
 from torch import Generator, Tensor
 
-from hf_mambalrp.methods.copies import scores, whole_number
+from hf_mambalrp.methods.copies import scores
 from hf_mambalrp.methods.engine import Problem, Relevance
+from hf_mambalrp.runs.checks import whole_number
 
 KEY_UNITS = 8
 """Hidden units of a token's embedding that tell rows apart."""

@@ -13,6 +13,7 @@ from hf_mambalrp.results.figures import bars_of_words, map_of_layers
 from hf_mambalrp.results.sentences import share_of_the_end
 from hf_mambalrp.results.serialization import Column, Rows, row_indices
 from hf_mambalrp.results.shown import Shown
+from hf_mambalrp.runs.checks import one_of, whole_number
 from hf_mambalrp.viz.document import Document
 from hf_mambalrp.viz.wording import signed, unsigned
 from hf_mambalrp.viz.words import Level, Word, checked_level, merge_words, strongest, token_words
@@ -242,11 +243,9 @@ class Explanation(Shown, Rows):
             >>> [word.text for word in ex.top(2)]
             ['dull', '.']
         """
-        if not isinstance(k, int) or k < 1:
-            raise OptionError(f"k={k!r} is not allowed; give a whole number of at least 1.")
+        whole_number("k", k, 1)
         signs = {"abs": 0, "positive": 1, "negative": -1}
-        if by not in signs:
-            raise OptionError(f"by={by!r} is not allowed; use one of {', '.join(map(repr, signs))}.")
+        one_of("by", by, signs)
         words = [word for word in self.words(row, level=level) if by == "abs" or word.relevance * signs[by] > 0]
         return strongest(words, k)
 

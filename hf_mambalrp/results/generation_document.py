@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from hf_mambalrp.results.explanation_document import balance, coloured, heat, left_out, origin, source
-from hf_mambalrp.results.sentences import spelt
-from hf_mambalrp.viz.document import Document, Heading, Heat, Legend, Section, Step, Steps
+from hf_mambalrp.results.sentences import text_of
+from hf_mambalrp.viz.document import Document, GeneratedToken, Heading, Heat, Legend, Section, Steps
 from hf_mambalrp.viz.wording import axis_label, shorten, summary, unsigned, visible
 from hf_mambalrp.viz.words import Level, Word
 
@@ -43,18 +43,18 @@ def _section(ex: "GenerationExplanation", row: int, level: Level) -> Section:
     return Section([Heading(QUESTION), source(ex, row), LEGEND, Steps(steps, level)], row, len(ex))
 
 
-def _step(one: "GenerationExplanation", t: int, level: Level) -> Step:
+def _step(one: "GenerationExplanation", t: int, level: Level) -> GeneratedToken:
     step = one.step(t)
     score, probability = one.score[0, t].item(), one.probability[0, t].item()
     gap = unsigned(step.conservation.gap.item())
     words = coloured(step, 0, level)
-    return Step(step.target_text[0], unsigned(score), f"{probability:.1%}", gap, words, balance(step, 0))
+    return GeneratedToken(step.target_text[0], unsigned(score), f"{probability:.1%}", gap, words, balance(step, 0))
 
 
 def generated_text(ex: "GenerationExplanation", row: int) -> str:
     """Return what was generated in a row, as its text has it; "" where nothing was."""
     steps = ex.generated(row)
-    return spelt(ex, row, [ex.prompt_length + t for t in steps]) if steps else ""
+    return text_of(ex, row, [ex.prompt_length + t for t in steps]) if steps else ""
 
 
 def largest_gap(ex: "GenerationExplanation", row: int) -> str:

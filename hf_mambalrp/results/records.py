@@ -82,7 +82,7 @@ def to_records(explanation: Explanation, texts: Sequence[str] | None = None) -> 
         conservation = e.conservation
 
         def picked(values: Any, row: int = row, kept: Any = kept, places: list[int] = places) -> Any:
-            """Of a (B, L) tensor or list, this row's entries that are not padding."""
+            """This row's entries of a (B, L) tensor or list that are not padding."""
             if values is None:
                 return None
             return values[row][kept].tolist() if isinstance(values, torch.Tensor) else [values[row][i] for i in places]

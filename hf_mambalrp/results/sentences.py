@@ -70,11 +70,11 @@ def _fed_back(ex: "Explanation", row: int) -> list[str]:
     for ids in (ex.target[row], None if ex.contrast is None else ex.contrast[row]):
         if isinstance(ids, tuple) and len(ids) > 1:
             fed, behind = behind[: len(ids) - 1], behind[len(ids) - 1 :]
-            found += [f"“{label(spelt(ex, row, fed))}”"] if fed else []
+            found += [f"“{label(text_of(ex, row, fed))}”"] if fed else []
     return found
 
 
-def spelt(ex: "Explanation | GenerationExplanation", row: int, positions: list[int]) -> str:
+def text_of(ex: "Explanation | GenerationExplanation", row: int, positions: list[int]) -> str:
     """Return the text of consecutive tokens, from the row's text where they have a place in it."""
     joined = "".join(ex.tokens[row][i] for i in positions)
     if ex.offsets is None or ex.texts is None:

@@ -25,10 +25,10 @@ class Reason:
     """Why some rows were skipped."""
 
     error: str
-    """Of the first of them: what differs in the others is a number or a name in it."""
+    """Error of the first of them: what differs in the others is a number or a name in it."""
     rows: int
     ids: tuple[str, ...]
-    """Of the first few."""
+    """Ids of the first few."""
 
     def __str__(self) -> str:
         """Return it as one line."""

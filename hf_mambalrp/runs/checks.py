@@ -1,15 +1,35 @@
-"""Options that every run has, checked before a model is loaded, a row is read or a file is written."""
+"""Options that several calls have, checked before a model is loaded, a row is read or a file is written."""
 
+from collections.abc import Collection
 from typing import Any
 
 from hf_mambalrp.errors import OptionError
 
 
+def is_whole(value: Any, least: int) -> bool:
+    """Whether a value is an integer from ``least`` up; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """The option's value, or :class:`OptionError` if it is no whole number from ``least`` up."""
+    if not is_whole(value, least):
+        raise OptionError(f"{name}={value!r} is not allowed; give a whole number of at least {least}.")
+    number: int = value
+    return number
+
+
+def one_of(name: str, value: Any, allowed: Collection[Any]) -> None:
+    """Raise :class:`OptionError` for another value."""
+    if value not in allowed:
+        raise OptionError(f"{name}={value!r} is not allowed; use one of {', '.join(map(repr, allowed))}.")
+
+
 def check_sizes(**sizes: Any) -> None:
     """Raise :class:`OptionError` for what is no whole number of at least 1; None is not given."""
     for name, value in sizes.items():
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise OptionError(f"{name}={value!r} is not allowed; give a whole number of at least 1.")
+        if value is not None:
+            whole_number(name, value, 1)
 
 
 def check_on_error(on_error: Any) -> None:

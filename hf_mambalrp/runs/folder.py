@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.runs.files import write_text
+from hf_mambalrp.runs.text import one_line
 
 FORMAT = 2
 """Version of the folder's layout and of what is in its files."""
@@ -103,9 +104,8 @@ class Folder:
         before, now = dict(_flat(earlier["settings"])), dict(_flat(settings))
         differing = [name for name in {**now, **before} if before.get(name) != now.get(name)]
         if differing:
-            said = "; ".join(
-                f"{name} was {_brief(before.get(name))} and is now {_brief(now.get(name))}" for name in differing
-            )
+            was, now = ({name: one_line(repr(one.get(name)), SAID) for name in differing} for one in (before, now))
+            said = "; ".join(f"{name} was {was[name]} and is now {now[name]}" for name in differing)
             raise InputError(
                 f"{self.path} holds another run: {said}. Give another output folder, or restart (restart=True, "
                 "--restart) to begin again in this one."
@@ -138,8 +138,3 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(inner, f"{name}.{key}" if name else key)
     else:
         yield name, value
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= SAID else f"{text[: SAID - 3]}..."

@@ -37,7 +37,7 @@ ENTRIES = [PACKAGED]
 """What can be chosen in this process."""
 
 
-def listed(path: Path) -> list[Entry]:
+def read_allow_list(path: Path) -> list[Entry]:
     """Read an allow-list; the packaged model stands behind its classifiers. InputError: it is none."""
     try:
         lines = json.loads(path.read_text(encoding="utf-8"))
@@ -55,7 +55,7 @@ def listed(path: Path) -> list[Entry]:
 
 def offer(path: Path) -> None:
     """Let visitors of this process choose from an allow-list. InputError: it is none."""
-    ENTRIES[:] = listed(path)
+    ENTRIES[:] = read_allow_list(path)
 
 
 def titles(*tasks: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_mambalrp.errors import InputError, MambaLRPError, MissingExtraError
-from hf_mambalrp.hub.card import decode, metadata, with_metadata
+from hf_mambalrp.hub.card import card_text, metadata, with_metadata
 from hf_mambalrp.hub.repository import CARD, Token, hub_api, hub_errors, open_repository
 from hf_mambalrp.models.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, configuration
 
@@ -70,7 +70,7 @@ def create_space(
             path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
         }
         if MODELS in repository.files:
-            card = _renewed(decode(repository.read(CARD) or b""), decode((folder / CARD).read_bytes()), title)
+            card = _renewed(card_text(repository.read(CARD) or b""), card_text((folder / CARD).read_bytes()), title)
             files[CARD] = card.encode()
         elif APP in repository.files:
             raise InputError(f"The Space {repository.repo_id!r} holds another app. Give the name of a new one.")
@@ -90,7 +90,7 @@ def write_space(folder: Path, model_id: str, *, title: str | None = None, token:
     (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in _requirements(listed)), encoding="utf-8")
     models = [{"id": model_id, "title": name, "task": task}]
     (folder / MODELS).write_text(json.dumps(models, indent=1) + "\n", encoding="utf-8")
-    card = decode((folder / CARD).read_bytes())
+    card = card_text((folder / CARD).read_bytes())
     values: dict[str, Any] = {"title": title or f"Why did {name} say that?", "models": [model_id]}
     (folder / CARD).write_bytes(with_metadata(card, values).encode())
 

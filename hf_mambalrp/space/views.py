@@ -16,7 +16,7 @@ from hf_mambalrp.viz.colors import strength
 from hf_mambalrp.viz.document import Balance, Document, Heading, Heat, Section, Steps, Table, Words
 from hf_mambalrp.viz.html import escaped, says, side, tint
 from hf_mambalrp.viz.method_names import method_name
-from hf_mambalrp.viz.wording import label, shorten, signed, visible
+from hf_mambalrp.viz.wording import label, shorten, signed, table_label, visible
 from hf_mambalrp.viz.words import Word, in_order
 
 STRONG = 0.25
@@ -88,7 +88,7 @@ def _methods(asked: Question, ex: Explanation, document: Document) -> str:
     listed = [section.one(Words).words for section in found.values()]
     head = "".join(f'<th scope="col" class="num">{escaped(method_name(name))}</th>' for name in found)
     lines = "".join(
-        f'<tr><th scope="row"><bdi>{_name(words[0])}</bdi></th>'
+        f'<tr><th scope="row"><bdi>{escaped(table_label(words[0].text))}</bdi></th>'
         + "".join(_number(word.relevance) for word in words)
         + "</tr>"
         for words in list(zip(*listed, strict=True))[:MOST_WORDS]
@@ -227,7 +227,7 @@ def _sum(balance: Balance) -> str:
 
 def _numbers(table: Table) -> str:
     lines = "".join(
-        f'<tr><th scope="row"><bdi>{_name(word)}</bdi></th>{_number(word.relevance)}'
+        f'<tr><th scope="row"><bdi>{escaped(table_label(word.text))}</bdi></th>{_number(word.relevance)}'
         f'<td class="num">{table.share(word)}</td></tr>'
         for word in table.words
     )
@@ -252,7 +252,3 @@ def _origin(document: Document) -> str:
     made = document.origin
     parts = [made.name, made.model, *(f"{package} {version}" for package, version in made.versions.items())]
     return f"<footer>{escaped(' · '.join(part for part in parts if part))}</footer>"
-
-
-def _name(word: Word) -> str:
-    return escaped(shorten(visible(word.text), 40))

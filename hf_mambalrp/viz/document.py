@@ -98,7 +98,7 @@ class Balance:
 
 
 @dataclass(frozen=True)
-class Step:
+class GeneratedToken:
     """A generated token with its numbers, and what spoke for it among the words before it."""
 
     token: str
@@ -113,7 +113,7 @@ class Step:
 class Steps:
     """The generated tokens of a row, in their order."""
 
-    steps: Sequence[Step]
+    steps: Sequence[GeneratedToken]
     level: Level
 
 

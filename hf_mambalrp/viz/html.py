@@ -11,17 +11,17 @@ from hf_mambalrp.viz.document import (
     Block,
     Document,
     Facts,
+    GeneratedToken,
     Heading,
     Heat,
     Legend,
     Section,
-    Step,
     Steps,
     Table,
     Words,
 )
 from hf_mambalrp.viz.style import ALONE, MAP_STYLE, PAGE, SHADES, STYLE
-from hf_mambalrp.viz.wording import label, shorten, signed, unsigned, visible
+from hf_mambalrp.viz.wording import label, signed, table_label, unsigned, visible
 from hf_mambalrp.viz.words import Word
 
 STEP_WORDS = 5
@@ -128,7 +128,7 @@ def _balance(balance: Balance) -> str:
 
 def _table(table: Table) -> str:
     lines = "".join(
-        f"<tr><td><bdi>{escaped(shorten(visible(word.text), 40))}</bdi></td>"
+        f"<tr><td><bdi>{escaped(table_label(word.text))}</bdi></td>"
         f'<td class="num {side(word.relevance)}-text">{signed(word.relevance)}</td>'
         f'<td class="num">{table.share(word)}</td>'
         f'<td class="bars" aria-hidden="true"><div>{_bar(word.relevance, table.peak)}</div></td></tr>'
@@ -153,7 +153,7 @@ def _steps(steps: Steps) -> str:
     return "".join(_step(number, step) for number, step in enumerate(steps.steps, 1))
 
 
-def _step(number: int, step: Step) -> str:
+def _step(number: int, step: GeneratedToken) -> str:
     numbers = f"score {step.score}, probability {step.probability}"
     return (
         f"<details{' open' if number == 1 else ''}><summary>{number}. <b>{escaped(label(step.token))}</b> "

@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterator, Sequence
 
 from hf_mambalrp.viz.document import Balance, Document, Facts, Heading, Origin, Section, Source, Steps, Words
-from hf_mambalrp.viz.wording import label, shorten, signed, visible
+from hf_mambalrp.viz.wording import label, shorten, signed, table_label, visible
 from hf_mambalrp.viz.words import strongest
 
 ACTIVE = re.compile(r"[!-/:-@\[-`{-~]")
 """ASCII punctuation: all that means something in Markdown or HTML is among it."""
 HARMLESS = set(",'?%();")
+READABLE = {c: c for c in "\"%'()+,-./:;=?^"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+"""How punctuation stands in a file that people also read as it is; the rest has a backslash before it."""
 NUMBER = re.compile(r"-?[\d.]+(e-?\d+)?%?")
 """A number is shown as it is, for whoever reads the source."""
 STEPS_READING = "the relevance of a line and the share of the biases add up to its score, up to the gap."
@@ -19,9 +21,18 @@ TEXT = 600
 """Characters of an explained text."""
 
 
-def escaped(text: str) -> str:
-    """Text as Markdown that shows exactly it: what has a meaning in Markdown or HTML becomes a character reference."""
-    return ACTIVE.sub(lambda found: found[0] if found[0] in HARMLESS else f"&#{ord(found[0])};", visible(text))
+def escaped(text: str, *, readable: bool = False) -> str:
+    """Text as Markdown that shows exactly it: what has a meaning in Markdown or HTML becomes a character reference.
+
+    ``readable`` is for a file that is read on a disk more than in a repository: as :data:`READABLE` has it, where an
+    address may become a link.
+    """
+
+    def harmless(found: re.Match[str]) -> str:
+        sign = found[0]
+        return READABLE.get(sign, f"\\{sign}") if readable else sign if sign in HARMLESS else f"&#{ord(sign)};"
+
+    return ACTIVE.sub(harmless, visible(text))
 
 
 def literal(text: str) -> str:
@@ -29,9 +40,9 @@ def literal(text: str) -> str:
     return ascii(text).replace("<", "\\x3c")
 
 
-def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column is text, the others are numbers unless the last has words."""
-    rule = ["---", *("---:" for _ in head[1:])]
+def table(head: Sequence[str], lines: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
+    """A Markdown table: the first column is text; the others are on the right as ``numbers`` are, or text too."""
+    rule = ["---", *("---:" if numbers else "---" for _ in head[1:])]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
 
 
@@ -79,9 +90,7 @@ def _legend(words: Words) -> str:
 
 def _strongest(words: Words) -> str:
     found = words.table(TABLE_WORDS)
-    lines = [
-        [escaped(shorten(visible(word.text), 40)), signed(word.relevance), found.share(word)] for word in found.words
-    ]
+    lines = [[escaped(table_label(word.text)), signed(word.relevance), found.share(word)] for word in found.words]
     return table(["Word", "Relevance", "Share of all absolute relevance"], lines)
 
 

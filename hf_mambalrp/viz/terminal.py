@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hf_mambalrp.viz.colors import TERMINAL_NEGATIVE, TERMINAL_POSITIVE, strength
-from hf_mambalrp.viz.document import Balance, Document, Facts, Heading, Legend, Section, Step, Steps, Words
+from hf_mambalrp.viz.document import Balance, Document, Facts, GeneratedToken, Heading, Legend, Section, Steps, Words
 from hf_mambalrp.viz.wording import label, signed, visible
 from hf_mambalrp.viz.words import Word, strongest
 
@@ -111,7 +111,7 @@ class _StepLines:
         return table
 
 
-def _cells(step: Step) -> tuple[str, str, str, str, Text]:
+def _cells(step: GeneratedToken) -> tuple[str, str, str, str, Text]:
     top, peak = strongest(step.words.words, STEP_WORDS), step.words.peak
     words = Text(" ").join(_numbered(label(word.text), word, peak) for word in top)
     return label(step.token), step.score, step.probability, step.gap, words

@@ -8,6 +8,8 @@ JOINERS = "\u200c\u200d"
 """Invisible but part of correct spelling (Persian, Hindi, emoji families); they reorder nothing."""
 LABEL = 32
 """Characters of a target inside a sentence."""
+TABLE_LABEL = 40
+"""Characters of a word in a table."""
 AXIS_LABEL = 20
 """Characters of a name on an axis."""
 SUMMARY_ROWS = 3
@@ -31,6 +33,11 @@ def _acts(char: str) -> bool:
 def label(text: str) -> str:
     """Return a target's text for use inside a sentence: without outer white space, not too long, and safe to show."""
     return shorten(visible(text.strip() or text), LABEL)
+
+
+def table_label(text: str) -> str:
+    """Return a word as it stands in a table, its white space with it."""
+    return shorten(visible(text), TABLE_LABEL)
 
 
 def axis_label(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, get_args
 
-from hf_mambalrp.errors import OptionError
+from hf_mambalrp.runs.checks import one_of
 from hf_mambalrp.viz.segments import Span, cut, is_boundary, kinds, segments
 from hf_mambalrp.viz.wording import visible
 
@@ -38,9 +38,7 @@ class Word:
 
 def checked_level(level: Level) -> Level:
     """Return the level. OptionError: there is no such one."""
-    allowed = get_args(Level)
-    if level not in allowed:
-        raise OptionError(f"level={level!r} is not allowed; use one of {', '.join(map(repr, allowed))}.")
+    one_of("level", level, get_args(Level))
     return level
 
 

@@ -174,7 +174,7 @@ def test_an_option_that_is_not_allowed(model, tokenizer, texts, tmp_path, option
 
 def test_where_memory_runs_out_a_batch_is_halved(model, tokenizer, texts, tmp_path, monkeypatch):
     explained(model, tokenizer, texts, tmp_path / "whole")
-    asked, explain = [], runner.Run._explained
+    asked, explain = [], runner.Share._explained
 
     def limited(self, group):
         asked.append(len(group))
@@ -182,7 +182,7 @@ def test_where_memory_runs_out_a_batch_is_halved(model, tokenizer, texts, tmp_pa
             raise torch.OutOfMemoryError("CUDA out of memory")
         return explain(self, group)
 
-    monkeypatch.setattr(runner.Run, "_explained", limited)
+    monkeypatch.setattr(runner.Share, "_explained", limited)
     run = explained(model, tokenizer, texts, tmp_path / "halved")
     assert max(asked) > 2
     assert run.computed == 40
@@ -193,14 +193,14 @@ def test_a_row_that_does_not_fit_into_memory_is_a_bad_row(model, tokenizer, text
     """Under "skip" the others are explained; "raise" says which row it is, and its tokens."""
     rows = [{"id": f"r{i}", "text": text} for i, text in enumerate(texts)]
     rows[20]["text"] = " ".join(WORDS * 3)
-    length, explain = len(tokenizer(rows[20]["text"])["input_ids"]), runner.Run._explained
+    length, explain = len(tokenizer(rows[20]["text"])["input_ids"]), runner.Share._explained
 
     def limited(self, group):
         if rows[20]["text"] in [row.text for row in group]:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return explain(self, group)
 
-    monkeypatch.setattr(runner.Run, "_explained", limited)
+    monkeypatch.setattr(runner.Share, "_explained", limited)
     said = f"{length} tokens do not fit into memory"
     with pytest.raises(RowMemoryError, match=rf"Row 20 \(id 'r20'\): .*{said}.*CUDA out of memory") as raised:
         explained(model, tokenizer, rows, tmp_path / "stopped")
@@ -472,7 +472,7 @@ def test_names_that_are_not_unicode_are_written_with_question_marks(model, token
 
 def test_memory_that_runs_out_in_every_batch_is_learnt_once(model, tokenizer, tmp_path, monkeypatch):
     """64 texts of one token fit, so batches of 100 become batches of 50 and stay that."""
-    texts, asked, explain = ["a"] * 400, [], runner.Run._explained
+    texts, asked, explain = ["a"] * 400, [], runner.Share._explained
     assert len(tokenizer("a")["input_ids"]) == 1
 
     def limited(self, group):
@@ -481,7 +481,7 @@ def test_memory_that_runs_out_in_every_batch_is_learnt_once(model, tokenizer, tm
             raise torch.OutOfMemoryError("CUDA out of memory")
         return explain(self, group)
 
-    monkeypatch.setattr(runner.Run, "_explained", limited)
+    monkeypatch.setattr(runner.Share, "_explained", limited)
     assert explained(model, tokenizer, texts, tmp_path / "out", window=256, batch_tokens=100).computed == 400
     assert asked == [100, *[50] * 4, *[50, 6], *[50] * 2, 44]  # 256 rows, which begin 100, 100, 56; then 144
 

@@ -159,14 +159,14 @@ def test_an_error_on_one_process_ends_both(case, tmp_path):
 
 def test_a_process_that_is_done_waits_for_another_without_a_bound(case, tmp_path, monkeypatch):
     """Collective operations give up, here after 3 s (NCCL's: 10 min); the second process needs 6 s more."""
-    explained_at_once = runner.Run._explained
+    explained_at_once = runner.Share._explained
 
     def action(process):
         def slow(self, group):
             time.sleep(6 if process == 1 and not self.computed else 0)
             return explained_at_once(self, group)
 
-        monkeypatch.setattr(runner.Run, "_explained", slow)
+        monkeypatch.setattr(runner.Share, "_explained", slow)
         assert here(case, tmp_path / "out").computed == 90
 
     codes, said = in_two(tmp_path / "out", action, timeout=3)

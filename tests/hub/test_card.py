@@ -13,7 +13,7 @@ from hf_mambalrp.errors import CardError, InputError
 from hf_mambalrp.hub.card import (
     BEGIN,
     END,
-    decode,
+    card_text,
     listed,
     metadata,
     section_of,
@@ -169,7 +169,7 @@ def test_damaged_front_matter_is_refused(card):
 
 def test_a_card_must_be_utf_8():
     with pytest.raises(CardError, match="UTF-8"):
-        decode(b"\xff\xfe")
+        card_text(b"\xff\xfe")
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -303,14 +303,14 @@ def test_passages_sum_to_the_row(space, demo):
 
 
 def test_the_packaged_model_stands_behind_the_classifiers_of_the_list(tmp_path):
-    from hf_mambalrp.space.catalog import listed
+    from hf_mambalrp.space.catalog import read_allow_list
 
     given = [
         {"id": "a/language", "title": "A", "task": "text-generation"},
         {"id": "a/classes", "title": "B", "task": "text-classification"},
     ]
     (tmp_path / "models.json").write_text(json.dumps(given))
-    assert [found.id for found in listed(tmp_path / "models.json")] == ["a/classes", DEMO_MODEL, "a/language"]
+    assert [found.id for found in read_allow_list(tmp_path / "models.json")] == ["a/classes", DEMO_MODEL, "a/language"]
 
 
 def test_without_a_language_model_the_tabs_say_so(space, monkeypatch):
@@ -326,20 +326,20 @@ def test_without_a_language_model_the_tabs_say_so(space, monkeypatch):
 
 @pytest.mark.parametrize("line", [{"id": "a/b"}, {"id": "a/b", "title": "x", "task": "other"}, "a/b"])
 def test_an_allow_list_that_is_none_is_an_error(tmp_path, line):
-    from hf_mambalrp.space.catalog import listed
+    from hf_mambalrp.space.catalog import read_allow_list
 
     (tmp_path / "models.json").write_text(json.dumps([line]))
     with pytest.raises(InputError, match="is no model; give an id, a title and a task"):
-        listed(tmp_path / "models.json")
+        read_allow_list(tmp_path / "models.json")
 
 
 @pytest.mark.parametrize(("text", "says"), [("[", "no list of models in JSON"), ("{}", "no list. Give one of models")])
 def test_a_file_that_holds_no_list_is_an_error(tmp_path, text, says):
-    from hf_mambalrp.space.catalog import listed
+    from hf_mambalrp.space.catalog import read_allow_list
 
     (tmp_path / "models.json").write_text(text)
     with pytest.raises(InputError, match=says):
-        listed(tmp_path / "models.json")
+        read_allow_list(tmp_path / "models.json")
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", ""])

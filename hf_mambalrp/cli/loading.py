@@ -1,0 +1,53 @@
+"""Models and tokenizers for the command, from a folder, the Hub or its cache."""
+
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+from hf_mambalrp.errors import InputError
+
+AT_THE_END = ExitStack()
+"""What is undone when the command ends."""
+
+
+def load_model(model: str | None) -> Any:
+    """Load the explainable class that the checkpoint's ``architectures`` asks for."""
+    if model is not None:
+        _reach(model)
+
+    from transformers.utils import logging
+
+    from hf_mambalrp import DEMO_MODEL
+    from hf_mambalrp.models.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, configuration
+
+    shown = logging.is_progress_bar_enabled()
+    AT_THE_END.callback(logging.enable_progress_bar if shown else logging.disable_progress_bar)
+    logging.disable_progress_bar()
+    name = DEMO_MODEL if model is None else model
+    architectures = configuration(name).architectures or []
+    classifier = any("SequenceClassification" in architecture for architecture in architectures)
+    chosen = AutoMambaLRPForSequenceClassification if classifier else AutoMambaLRPForCausalLM
+    return chosen.from_pretrained(name)
+
+
+def tokenizer_named(name: str | None) -> Any:
+    """The tokenizer of that name; None, which is the one beside the model, for None."""
+    if name is None:
+        return None
+    _reach(name)
+
+    from hf_mambalrp.calls.tokenizing import load_tokenizer
+
+    found = load_tokenizer(name)
+    if found is None:
+        raise InputError(f"--tokenizer {name!r}: none can be loaded from there. Give a folder with one, or a Hub id.")
+    return found
+
+
+def _reach(name: str) -> None:
+    """Raise for what cannot be loaded; from here on only the cache is read where the Hub is out of reach."""
+    from hf_mambalrp.hub.reach import check_source, from_the_cache
+
+    if check_source(name):
+        print(f"note: the Hub cannot be reached, so {name} is loaded from the cache", file=sys.stderr)
+        AT_THE_END.enter_context(from_the_cache())

@@ -1,0 +1,122 @@
+"""The commands that show a few texts: ``explain``, ``attention`` and ``demo``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hf_mambalrp.cli.files import check_outputs, draw, read_texts, show, write_output
+from hf_mambalrp.cli.loading import load_model, tokenizer_named
+from hf_mambalrp.cli.options import (
+    BACKENDS,
+    METHODS,
+    METHODS_WITH_LAYERS,
+    ContrastOption,
+    HtmlOption,
+    JsonOption,
+    ModelOption,
+    TargetOption,
+    TokenizerOption,
+    read_target,
+)
+from hf_mambalrp.errors import InputError, OptionError
+from hf_mambalrp.runs.checks import one_of
+
+if TYPE_CHECKING:
+    from hf_mambalrp.results.explanation import Explanation
+
+
+def explain(
+    text: Annotated[str | None, typer.Argument(help="Text to explain, as it is; - reads standard input.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Read the text from this file instead, or the texts of a .jsonl, .csv or .parquet file."),
+    ] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Explain every line that is not blank as a text.")] = False,
+    text_column: Annotated[str | None, typer.Option(help="Column of the texts in a table; default: text.")] = None,
+    model: ModelOption = None,
+    tokenizer: TokenizerOption = None,
+    target: TargetOption = None,
+    contrast: ContrastOption = None,
+    method: Annotated[str, typer.Option(help="mambalrp or another one; a wrong name lists them.")] = "mambalrp",
+    backend: Annotated[str, typer.Option(help="auto, reference, chunked, compiled, triton or mamba_ssm.")] = "auto",
+    level: Annotated[str, typer.Option(help="word or token.")] = "word",
+    html: HtmlOption = None,
+    json_file: JsonOption = None,
+    png: Annotated[Path | None, typer.Option(help="Write a bar chart here (one text).")] = None,
+    per_layer: Annotated[
+        bool, typer.Option("--per-layer", help="Every layer too: in --json, and in --png as a heat map.")
+    ] = False,
+) -> None:
+    """Explain a text: coloured in a terminal, readable without colour, optionally as HTML, JSON or PNG."""
+    one_of("--level", level, ("word", "token"))
+    one_of("--method", method, METHODS)
+    one_of("--backend", backend, BACKENDS)
+    if per_layer:
+        one_of("--per-layer with --method", method, METHODS_WITH_LAYERS)
+    texts = read_texts(text, file, lines, text_column)
+    if png is not None and len(texts) != 1:
+        raise InputError(f"--png draws one text, and there are {len(texts)}. Leave out --png or --lines.")
+    if per_layer and png is None and json_file is None:
+        raise OptionError("--per-layer adds every layer to --json and --png. Give one of them.")
+    check_outputs(html, json_file, png)
+    reads = tokenizer_named(tokenizer)
+    loaded = load_model(model)
+    explanation: Explanation = loaded.explain(
+        texts,
+        tokenizer=reads,
+        target=read_target(target, loaded),
+        contrast=read_target(contrast, loaded),
+        method=method,
+        backend=backend,
+        per_layer=per_layer,
+    )
+    write_output(html, lambda path: explanation.to_html(path, level=level))  # type: ignore[arg-type]
+    write_output(json_file, lambda path: path.write_text(explanation.to_json(indent=1) + "\n", encoding="utf-8"))
+    write_output(png, lambda path: draw(explanation.plot(level=level, per_layer=per_layer), path))  # type: ignore[arg-type]
+    show(json_file, lambda: explanation.to_json(indent=1), lambda: _for_terminal(explanation, level))
+
+
+def attention(
+    text: Annotated[str, typer.Argument(help="Text to read, as it is; - reads standard input.")],
+    model: ModelOption = None,
+    tokenizer: TokenizerOption = None,
+    layer: Annotated[int | None, typer.Option(help="From 0, or from the last with -1; default: all.")] = None,
+    kind: Annotated[str, typer.Option(help="raw (the scan) or unified (gate, scan, SiLU and convolution).")] = "raw",
+    html: HtmlOption = None,
+    json_file: JsonOption = None,
+    png: Annotated[Path | None, typer.Option(help="Write a heat map of the layer, else of the last one, here.")] = None,
+) -> None:
+    """Show which position of a text reads which: hidden attention, the mean over channels."""
+    one_of("--kind", kind, ("raw", "unified"))
+    texts = read_texts(text, None, False, None)
+    check_outputs(html, json_file, png)
+    reads = tokenizer_named(tokenizer)
+    found = load_model(model).hidden_attention(texts, tokenizer=reads, layers=layer, kind=kind)
+    write_output(html, found.to_html)
+    write_output(json_file, lambda path: path.write_text(found.to_json() + "\n", encoding="utf-8"))
+    write_output(png, lambda path: draw(found.plot(), path))
+    show(json_file, found.to_json, lambda: str(found))
+
+
+def demo(
+    html: Annotated[Path, typer.Option(help="Where the HTML page goes.")] = Path("out/demo.html"),
+    count: Annotated[int, typer.Option(min=1, help="How many reviews.")] = 6,
+) -> None:
+    """Explain real review sentences with the packaged model, offline."""
+    from hf_mambalrp import DEMO_MODEL
+
+    reviews = read_texts(None, Path(DEMO_MODEL) / "reviews.jsonl", False, None)[:count]
+    explanation: Explanation = load_model(None).explain(reviews)
+    html.parent.mkdir(parents=True, exist_ok=True)
+    explanation.to_html(html, title="Held-out film reviews, explained by MambaLRP")
+    print(_for_terminal(explanation, "word"))
+    print(f"The same as a page: {html.resolve()}")
+
+
+def _for_terminal(explanation: "Explanation", level: str) -> str:
+    from rich.console import Console
+
+    console = Console()
+    color = console.is_terminal and not console.no_color
+    return explanation.to_text(color=color, width=console.width, level=level)  # type: ignore[arg-type]
