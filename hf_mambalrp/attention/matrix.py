@@ -15,7 +15,7 @@ Kind = Literal["raw", "unified"]
 Reduce = Literal["mean", "none"] | Callable[[Tensor], Tensor]
 
 BLOCK_ELEMENTS = 2**24
-"""Of (B, E, R, L), the attention of a block of query rows in every channel (for the mean of Mamba-2 in every head)."""
+"""How many numbers (B, E, R, L) a block of query rows has in every channel (for the mean of Mamba-2 in every head)."""
 
 
 def attention_matrix(mixing: Mixing, mask: Tensor | None, rows: range, reduce: Reduce, kind: Kind) -> Tensor:

@@ -22,7 +22,7 @@ from hf_mambalrp.attention.mixing import Gains, Mixing
 from hf_mambalrp.ops.selective_scan import selective_scan
 
 CPU_ELEMENTS, GPU_ELEMENTS = 2**19, 2**28
-"""Of one factor of the products: on a CPU what stays in its cache, on a GPU what fills it."""
+"""How many numbers one factor of the products has: on a CPU what stays in its cache, on a GPU what fills it."""
 INNER = 256
 """Smallest inner size of a product, below which it is all overhead."""
 

@@ -33,7 +33,7 @@ class Batch:
     """Whether the caller gave a mask (or texts, which make one)."""
     texts: list[str] | None = None
     offsets: list[list[tuple[int, int]]] | None = None
-    """Of the tokens of ``texts``, first and last character + 1, where the tokenizer can tell."""
+    """The tokens' places in ``texts``, first and last character + 1, where the tokenizer can tell."""
 
     def __len__(self) -> int:
         return len(self.attention_mask)

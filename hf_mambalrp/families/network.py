@@ -187,7 +187,7 @@ class Network:
         return hidden, found
 
     def states_of(self, states: list[State]) -> Iterator[list[State]]:
-        """Of every part's state, layer by layer, those of its parts."""
+        """The states of every layer's parts, layer by layer, from those of all parts."""
         start = 0
         for layer in self.layers:
             count = sum(len(branch.terms) for branch in layer)

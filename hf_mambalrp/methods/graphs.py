@@ -20,13 +20,13 @@ from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.rules import Rules
 
 SHARE = 1 / 8
-"""Of a GPU's memory that the recordings of a model may hold on to; the one used longest ago goes first.
+"""The share of a GPU's memory that the recordings of a model may hold on to; the one used longest ago goes first.
 
 Inputs that need more are long enough to hide the launches of their kernels.
 """
 
 SHAPES = 64
-"""Of one model that are remembered, at most; a service meets new lengths for ever."""
+"""How many shapes of one model are remembered, at most; a service meets new lengths for ever."""
 logger = logging.getLogger(__name__)
 
 

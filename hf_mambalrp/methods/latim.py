@@ -15,7 +15,7 @@ from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, u
 Aggregation = Literal["alti", "norm"]
 
 PART_ELEMENTS = 2**22
-"""Of (B, R, L, E), the parts of a block of outputs."""
+"""How many numbers (B, R, L, E) the parts of a block of outputs have."""
 
 
 def latim(problem: Problem, *, aggregation: Aggregation = "alti") -> Relevance:

@@ -8,7 +8,7 @@ from hf_mambalrp.methods.engine import Problem, Relevance, padding
 from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
 
 MATRIX_ELEMENTS = 2**24
-"""Of a block of query rows (B, R, L)."""
+"""How many numbers a block of query rows (B, R, L) has."""
 
 
 def mamba_attribution(problem: Problem) -> Relevance:

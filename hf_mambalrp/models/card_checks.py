@@ -13,7 +13,10 @@ from hf_mambalrp.results.card import AnyExplanation
 from hf_mambalrp.results.explanation import Explanation
 
 TOLERANCE = 0.05
-"""Of the size of the logits, which half precision rounds to a percent or two; another model's differ by far more."""
+"""The allowed difference, as a share of the size of the logits.
+
+Half precision rounds them to a percent or two; another model's differ by far more.
+"""
 CHECKED_LENGTH = 2048
 """Tokens of a row whose score is computed once more; transformers' forward of a longer one takes much memory."""
 Side = tuple[tuple[int, ...], Any]

@@ -292,7 +292,7 @@ def _channels_last(state: Tensor) -> Tensor:
 
 
 def _strides(*values: Tensor) -> list[int]:
-    """Of rows and positions."""
+    """Strides of rows and of positions."""
     return [stride for value in values for stride in value.stride()[:2]]
 
 

@@ -223,9 +223,9 @@ class Tuning(NamedTuple):
     stages: int
     """Chunks in flight from memory, for the second launch."""
     precision: str = "tf32"
-    """Of products of float32 operands: "ieee", "tf32x3" (1e-6, on tensor cores) or "tf32"."""
+    """How products of float32 operands are computed: "ieee", "tf32x3" (1e-6, on tensor cores) or "tf32"."""
     segments: int | None = None
-    """Of the sequence, or a few fewer; None is :func:`segments_for`."""
+    """How many segments the sequence has, or a few fewer; None is :func:`segments_for`."""
 
 
 def tuning_for(dtype: torch.dtype, P: int, N: int) -> Tuning:
