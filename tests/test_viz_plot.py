@@ -124,7 +124,7 @@ def only_fonts(monkeypatch):
 def texts_of_words(layers):
     ex = explanation(f"one {LACKING} film", target_text=[f" {LACKING}"], position=torch.tensor([2]))
     ex.layer_relevance = ex.relevance[None]
-    return drawn(ex.plot(layers=layers))[1]
+    return drawn(ex.plot(per_layer=layers))[1]
 
 
 @pytest.mark.parametrize("layers", [False, True])
@@ -168,7 +168,7 @@ def test_what_stands_above_the_axes_stays_inside_the_figure(text, layers):
         conservation=conserved(torch.tensor([[1.0]]), biases=3e-6),
     )
     ex.layer_relevance = ex.relevance[None].expand(3, -1, -1)
-    figure = ex.plot(layers=layers)
+    figure = ex.plot(per_layer=layers)
     axes, texts = drawn(figure)
     assert "convergence" in texts
     boxes = [text.get_window_extent() for text in (axes._left_title, *axes.texts) if text.get_text()]

@@ -75,7 +75,7 @@ def _explain(question: Question, model: Any, tokenizer: Any) -> Answer:
         target=question.target or None,
         contrast=question.contrast or None,
         method=question.method,
-        layers=question.method in WHOLE_GRADIENT and question.kind != "document",
+        per_layer=question.method in WHOLE_GRADIENT and question.kind != "document",
     )
     return Answer(result, [] if question.kind == "document" else _chances(question, model, tokenizer))
 
