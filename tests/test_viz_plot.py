@@ -140,7 +140,7 @@ def test_a_font_that_has_the_characters_is_found(only_fonts, layers, recwarn):
 def test_without_such_a_font_there_are_boxes_and_one_warning(only_fonts):
     only_fonts()
     with pytest.warns(UserWarning, match="Install one") as warned:
-        texts = texts_of_words(per_layer=False) + texts_of_words(per_layer=True)
+        texts = texts_of_words(False) + texts_of_words(True)
     assert len(warned) == 1
     assert "What speaks for “□”?" in texts
     assert LACKING not in texts
