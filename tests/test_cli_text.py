@@ -277,7 +277,7 @@ def test_json_lines_from_standard_input_are_rows(call):
         (["evaluate", "a.txt", "--output", "o", "--measure", "loss"], "'loss'"),
         (["evaluate", "rows.tsv", "--output", "o"], "'.tsv'"),
         (["explain", "a", "--method", "lime"], "'lime'"),
-        (["explain", "a", "--method", "random", "--per-layer", "--json", "-"], "layers"),
+        (["explain", "a", "--method", "random", "--per-layer", "--json", "-"], "--per-layer"),
         (["attention", "a", "--kind", "cooked"], "'cooked'"),
         (["push", "me/x", "--evaluation", "bad.jsonl"], "no JSON"),
     ],

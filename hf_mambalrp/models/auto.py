@@ -132,11 +132,12 @@ def make_explainable(model: Any) -> Any:
     own = uncompiled(model)
     explained = twin(own) if is_live(own) else own
     Network(explained, FAMILIES)  # raises before anything is put into the model
-    subject_of(explained).place()
+    owner = model if explained is own else explained  # what torch.compile returned, not the model inside
+    subject_of(owner).place()
     if not isinstance(model, MambaLRPMixin):
         for method in (MambaLRPMixin.explain, MambaLRPMixin.explain_generation, MambaLRPMixin.hidden_attention):
             # A partial, unlike a bound method in an instance, survives pickling; a copy explains the copy.
-            bound = partial(method, own) if explained is own else partial(through_twin, method, own, explained)
+            bound = partial(method, model) if explained is own else partial(through_twin, method, own, explained)
             _give(model, bound, method)
         for saver in (MambaLRPMixin.save_pretrained, MambaLRPMixin.push_to_hub):
             if isinstance(own, PreTrainedModel):
