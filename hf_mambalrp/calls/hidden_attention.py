@@ -14,7 +14,7 @@ from hf_mambalrp.calls.tokens import describe
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.families import Network
 from hf_mambalrp.families.base import Step
-from hf_mambalrp.families.padding import last_attended
+from hf_mambalrp.families.padding import last_attended, padding_of
 from hf_mambalrp.results.hidden_attention import HiddenAttention
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.rules.biases import BiasLedger
@@ -89,11 +89,6 @@ def residual_streams(network: Network, input_ids: Tensor, mask: Tensor, last: in
         if layer == last:
             break
         hidden, _ = network.layer(layer, hidden, states, step)
-
-
-def padding_of(mask: Tensor, like: Tensor) -> Tensor | None:
-    """The mask as mixers take it, (B, L, 1); None where nothing is padding."""
-    return None if bool((mask != 0).all()) else mask.to(like)[:, :, None]
 
 
 def runs(positions: Tensor) -> list[range]:

@@ -11,3 +11,8 @@ def last_attended(attention_mask: Tensor) -> Tensor:
     """
     positions = torch.arange(attention_mask.shape[-1], device=attention_mask.device)
     return (positions * (attention_mask != 0)).argmax(-1)
+
+
+def padding_of(mask: Tensor, like: Tensor) -> Tensor | None:
+    """The mask as mixers take it, (B, L, 1); None where nothing is padding."""
+    return None if bool((mask != 0).all()) else mask.to(like)[:, :, None]

@@ -19,6 +19,7 @@ from transformers.utils import logging
 from hf_mambalrp.errors import ConservationError, NonFiniteRelevanceError, OptionError
 from hf_mambalrp.families import Network
 from hf_mambalrp.families.base import State, Step
+from hf_mambalrp.families.padding import padding_of
 from hf_mambalrp.methods.memory import LARGE, out_of_memory, release_free_memory
 from hf_mambalrp.rules import NO_RULES, Rules
 from hf_mambalrp.rules.biases import BiasLedger
@@ -181,7 +182,7 @@ def run_blocks(
 
 def padding(problem: Problem) -> Tensor | None:
     """The mask as mixers take it, (B, L, 1); None where nothing is padding."""
-    return None if bool((problem.mask != 0).all()) else problem.mask.to(problem.embeddings)[:, :, None]
+    return padding_of(problem.mask, problem.embeddings)
 
 
 class Forward:

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import torch
 from accelerate.utils import align_module_device
 from torch import Tensor
 
 from hf_mambalrp.families.base import Step
-from hf_mambalrp.families.parts.reading import reads
+from hf_mambalrp.families.parts.reading import reads, wide
 from hf_mambalrp.ops.norm import norm
 from hf_mambalrp.rules.constant import constant
 
@@ -21,5 +20,5 @@ class RMSNorm:
     def __call__(self, x: Tensor, step: Step) -> Tensor:
         """Return the normed stream in the dtype of signals. Shape: (..., D) -> (..., D)."""
         with align_module_device(self.module):
-            weight = constant(self.module.weight, torch.promote_types(x.dtype, torch.float32))
+            weight = constant(self.module.weight, wide(x.dtype))
         return norm(x, weight, self.module.variance_epsilon, step.dtype, rules=step.rules, backend=step.backend)
