@@ -1,7 +1,8 @@
 """The explanation methods, by name."""
 
-from hf_mambalrp.methods.engine import Forward, Problem, Relevance, by_chunks, predict
+from hf_mambalrp.methods.engine import Forward, by_chunks, predict
 from hf_mambalrp.methods.graphs import propagate
+from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.registry import METHODS, Method, method_named
 
 __all__ = [

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hf_mambalrp.methods.engine import Problem, Relevance, padding
+from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
 
 
@@ -23,7 +23,7 @@ def attention_rollout(problem: Problem) -> Relevance:
         logits, score = scored(problem, streams[-1])
 
         def step(layer: int, row: Tensor) -> Tensor:
-            mixings = problem.network.mixings(layer, streams[layer], padding(problem))
+            mixings = problem.network.mixings(layer, streams[layer], problem.padding())
             return row + sum(mixing.weighted_rows(row).to(row) for mixing in mixings)
 
         return unconserving(roll_out(problem, step), logits, score)

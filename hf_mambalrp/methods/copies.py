@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.errors import OptionError
-from hf_mambalrp.methods.engine import Problem, budget, kept, predict
+from hf_mambalrp.methods.engine import budget, predict
+from hf_mambalrp.methods.problem import Problem
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.runs.checks import whole_number
 
@@ -40,7 +41,7 @@ def copies_together(problem: Problem, internal_batch_size: Any) -> int:
     """How many copies of the batch run together: ``internal_batch_size`` rows, or None for what memory allows."""
     batch_size, length = problem.mask.shape
     if internal_batch_size is None:
-        return max(1, budget(problem) // (kept(problem, NO_RULES) * length))
+        return max(1, budget(problem) // (problem.kept(NO_RULES) * length))
     return max(1, whole_number("internal_batch_size", internal_batch_size, 1) // batch_size)
 
 

@@ -1,13 +1,14 @@
 """CUDA graphs: forward and transpose of a shape that comes again, without the cost of launching their kernels.
 
 A short input keeps a GPU busy for a few milliseconds, and Python takes ten times as long to launch its kernels. So the
-second explanation of one shape is recorded, and from then on replayed: the same kernels on the same numbers. The head
-and the score, which are the caller's, run as always.
+second chunk of positions of one shape is recorded, and from then on replayed: the same kernels on the same numbers. An
+input that goes whole is one chunk. The head and the score, which are the caller's, run as always.
 """
 
 import gc
 import logging
-import threading
+from collections.abc import Hashable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,14 +16,16 @@ from torch import Tensor
 
 from hf_mambalrp.families.base import State
 from hf_mambalrp.families.network import FUSED
-from hf_mambalrp.methods.engine import Forward, Gradients, Problem, Relevance, Run, by_chunks, kept, padding, run_blocks
+from hf_mambalrp.methods.blocks import Blocks, Chunk, Run, Transposed
+from hf_mambalrp.methods.engine import Forward, by_chunks
 from hf_mambalrp.methods.memory import out_of_memory
+from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.rules import Rules
 
 SHARE = 1 / 8
 """The share of a GPU's memory that the recordings of a model may hold on to; the one used longest ago goes first.
 
-Inputs that need more are long enough to hide the launches of their kernels.
+Chunks that need more are long enough to hide the launches of their kernels.
 """
 
 SHAPES = 64
@@ -31,21 +34,27 @@ logger = logging.getLogger(__name__)
 
 
 class Recording:
-    """Forward and transpose of one shape, over fixed buffers that each explanation fills."""
+    """Forward and transpose of one shape of chunk, over fixed buffers that each replay fills.
 
-    def __init__(self, problem: Problem, rules: Rules, size: int) -> None:
-        self.lock, self.size = threading.Lock(), size
-        self.embeddings, self.mask = problem.embeddings.detach().clone(), padding(problem)
-        self.grad = torch.zeros_like(self.embeddings)
-        states = problem.network.initial_states(self.embeddings)
-        device = self.embeddings.device
+    It stands for the :class:`Blocks` that it recorded, until it is replayed again: what outlives that is copied.
+    """
+
+    @torch.enable_grad()
+    def __init__(self, problem: Problem, rules: Rules, chunk: Chunk, size: int) -> None:
+        self.size = size
+        buffers = {name: value.clone() for name, value in chunk._asdict().items() if isinstance(value, Tensor)}
+        states = [type(state)(*(s.requires_grad_(_hands_on(chunk)) for s in state)) for state in _copied(chunk.states)]
+        self.chunk = chunk._replace(**buffers, states=states)
+        self.grad_selected = chunk.embeddings.new_zeros(*chunk.positions.shape, chunk.embeddings.shape[-1])
+        self.adjoints: list[State] | None = _copied(chunk.states) if _hands_on(chunk) else None
+        device = chunk.embeddings.device
         stream = torch.cuda.Stream(device)
 
-        def forward() -> Run:
-            return run_blocks(problem, rules, self.embeddings, self.mask, states)
+        def forward() -> Blocks:
+            return Blocks(problem, rules, self.chunk)
 
-        def transposed(run: Run) -> Gradients:
-            return run.gradients([run.streams[-1]], [self.grad], problem.per_layer)
+        def transposed(blocks: Blocks) -> Transposed:
+            return blocks.transposed(self.grad_selected, self.adjoints)
 
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
@@ -56,83 +65,113 @@ class Recording:
         graphs = self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         options: dict[str, Any] = {"stream": stream, "capture_error_mode": "thread_local"}
         with torch.cuda.graph(graphs[0], **options):
-            self.run = forward()
+            blocks = forward()
         with torch.cuda.graph(graphs[1], pool=graphs[0].pool(), **options):
-            self.found = transposed(self.run)
+            self.found = transposed(blocks)
+        self.selected, self.ledger, self._states_out = blocks.selected, blocks.ledger, blocks.states_out
 
+    @property
+    def states_out(self) -> list[State]:
+        """Of every part after the chunk."""
+        return _copied(self._states_out)
 
-class _Replayed(Forward):
-    """A forward whose blocks are a recording."""
+    def replayed(self, chunk: Chunk) -> "Recording":
+        """The forward of another chunk of this shape."""
+        _copy(_tensors(self.chunk), _tensors(chunk))
+        self.forward_graph.replay()
+        return self
 
-    def __init__(self, problem: Problem, rules: Rules, recording: Recording) -> None:
-        self.recording = recording
-        super().__init__(problem, rules)
-
-    def _run(self, index: int) -> Run:
-        recording = self.recording
-        recording.embeddings.copy_(self.problem.embeddings)
-        if recording.mask is not None and self.mask is not None:
-            recording.mask.copy_(self.mask)
-        recording.forward_graph.replay()
-        return recording.run
-
-    def _initial_states(self) -> list[State]:
-        return []  # the recording has its own
-
-    def _gradients(self, run: Run, outputs: list[Tensor], gradients: list[Tensor]) -> Gradients:
-        self.recording.grad.copy_(gradients[0])
-        self.recording.backward_graph.replay()
-        return self.recording.found
+    def transposed(self, grad_selected: Tensor, adjoints: list[State] | None) -> Transposed:
+        """The backward of the chunk that was replayed last, as :meth:`Blocks.transposed`."""
+        self.grad_selected.copy_(grad_selected)
+        if self.adjoints is not None and adjoints is not None:
+            _copy(_flat(self.adjoints), _flat(adjoints))
+        elif self.adjoints is not None:
+            torch._foreach_zero_(_flat(self.adjoints))
+        self.backward_graph.replay()
+        return Transposed(self.found.relevance.clone(), _copied(self.found.adjoints), self.found.shares.clone())
 
 
 def propagate(problem: Problem, rules: Rules) -> Relevance:
     """Explain ``problem`` under ``rules``; raises as :meth:`Forward.explain`."""
-    return by_chunks(problem, rules, lambda chunked: _propagate(chunked, rules), problem.network.recordings.clear)
+    return by_chunks(problem, rules, partial(_propagate, rules=rules), problem.network.recordings.clear)
 
 
 def _propagate(problem: Problem, rules: Rules) -> Relevance:
-    recording = _recording(problem, rules)
-    # Its buffers serve one explanation at a time; another thread's of the same shape launches its own kernels.
-    if recording is None or not recording.lock.acquire(blocking=False):
+    recordings = problem.network.recordings
+    # A recording serves one explanation at a time; another thread's launches its own kernels.
+    if not _recordable(problem, rules) or not recordings.lock.acquire(blocking=False):
         return Forward(problem, rules).explain(problem.score)
     try:
-        return _Replayed(problem, rules, recording).explain(problem.score)
+        weights = tuple(p.data_ptr() for p in problem.network.parameters)
+        blocks = partial(_blocks, problem, rules, weights=weights)
+        return Forward(problem, rules, blocks=blocks).explain(problem.score)
     finally:
-        recording.lock.release()
+        recordings.lock.release()
 
 
-def _recording(problem: Problem, rules: Rules) -> Recording | None:
-    """The recording of this shape, made when it comes for the second time; None where it is not to be recorded."""
-    network, embeddings = problem.network, problem.embeddings
-    device, (batch, length) = embeddings.device, embeddings.shape[:2]
-    if device.type != "cuda" or network.resolved(problem.backend, device, rules) not in FUSED:
-        return None
-    size, largest = kept(problem, rules) * length, int(SHARE * torch.cuda.get_device_properties(device).total_memory)
-    recordings = network.recordings
-    on_device = all(p.device == device for p in network.parameters)  # a graph is of one GPU
-    if int(problem.chunk_size) < length or size > largest or not on_device or not recordings.possible:
-        return None
-    weights = tuple(p.data_ptr() for p in network.parameters)
-    key = (batch, length, padding(problem) is None, problem.per_layer, rules, problem.backend, weights)
-    with recordings.lock:
-        shapes = recordings.by_shape
-        if key not in shapes:
-            shapes[key] = None
-        elif shapes[key] is None and recordings.possible:
-            try:
-                shapes[key] = Recording(problem, rules, size)
-            except RuntimeError as error:
-                if out_of_memory(error):
-                    raise
-                recordings.possible = False
-                logger.warning("This model cannot be recorded as CUDA graphs, so short inputs take longer: %s", error)
-        shapes.move_to_end(key)
-        held = 0
-        for recent, recording in reversed(list(shapes.items())):
-            held += 0 if recording is None else recording.size
-            if held > largest:
-                del shapes[recent]
-        while len(shapes) > SHAPES:
-            shapes.popitem(last=False)
-        found: Recording | None = shapes.get(key)
-        return found
+def _recordable(problem: Problem, rules: Rules) -> bool:
+    network, device = problem.network, problem.embeddings.device
+    return (
+        device.type == "cuda"
+        and network.recordings.possible
+        and network.resolved(problem.backend, device, rules) in FUSED
+        and all(p.device == device for p in network.parameters)  # a graph is of one GPU
+    )
+
+
+def _blocks(problem: Problem, rules: Rules, chunk: Chunk, *, weights: Hashable) -> Run:
+    """The blocks over a chunk: recorded when a chunk of this shape comes for the second time, replayed from then on."""
+    recordings, (batch, length, _) = problem.network.recordings, chunk.embeddings.shape
+    size, shapes = problem.kept(rules) * length, recordings.by_shape
+    largest = int(SHARE * torch.cuda.get_device_properties(chunk.embeddings.device).total_memory)
+    if size > largest or not recordings.possible:
+        return Blocks(problem, rules, chunk)
+    present = chunk.mask is None, chunk.factor is None, _hands_on(chunk)
+    key = (batch, length, chunk.positions.shape[1], *present, problem.per_layer, rules, problem.backend, weights)
+    if key in shapes and shapes[key] is None:
+        try:
+            shapes[key] = Recording(problem, rules, chunk, size)
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
+            recordings.possible = False
+            logger.warning("This model cannot be recorded as CUDA graphs, so short inputs take longer: %s", error)
+    recording: Recording | None = shapes.setdefault(key, None)
+    shapes.move_to_end(key)
+    held = 0
+    for recent, other in reversed(list(shapes.items())):
+        held += 0 if other is None else other.size
+        if held > largest:
+            del shapes[recent]
+    while len(shapes) > SHAPES:
+        shapes.popitem(last=False)
+    return Blocks(problem, rules, chunk) if recording is None else recording.replayed(chunk)
+
+
+def _hands_on(chunk: Chunk) -> bool:
+    """Whether adjoints of its states are asked for."""
+    return any(state.requires_grad for state in _flat(chunk.states))
+
+
+def _flat(states: Iterable[State]) -> list[Tensor]:
+    return [tensor for state in states for tensor in state]
+
+
+def _tensors(chunk: Chunk) -> list[Tensor]:
+    """All of a chunk, in the same order for chunks of one shape."""
+    return [value for value in chunk if isinstance(value, Tensor)] + _flat(chunk.states)
+
+
+def _copied(states: list[State]) -> list[State]:
+    """The same states in memory of their own, without a graph."""
+    found = [type(state)(*map(torch.empty_like, state)) for state in states]
+    with torch.no_grad():
+        _copy(_flat(found), _flat(states))
+    return found
+
+
+def _copy(into: list[Tensor], values: list[Tensor]) -> None:
+    """Copy tensor by tensor, in as few launches as there are dtypes."""
+    if into:
+        torch._foreach_copy_([one.detach() for one in into], [one.detach() for one in values])

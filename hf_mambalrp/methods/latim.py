@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from hf_mambalrp.attention import Mixing, unified_channels
 from hf_mambalrp.errors import OptionError
-from hf_mambalrp.methods.engine import Problem, Relevance, padding
+from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
 
 Aggregation = Literal["alti", "norm"]
@@ -75,7 +75,7 @@ def token_parts(problem: Problem, layer: int, hidden: Tensor, row: Tensor) -> It
 
     Yields the block and its parts (B, R, L, D), zero where j > i and on padding.
     """
-    mask = padding(problem)
+    mask = problem.padding()
     (s,) = problem.network.mixings(layer, hidden, mask)
     hidden = hidden.to(s.x)
     mask = None if mask is None else mask.to(s.x)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.attention import attention_matrix
-from hf_mambalrp.methods.engine import Problem, Relevance, padding
+from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
 
 MATRIX_ELEMENTS = 2**24
@@ -32,12 +32,12 @@ def mamba_attribution(problem: Problem) -> Relevance:
     streams = [stream.detach() for stream in streams]
 
     def step(layer: int, row: Tensor) -> Tensor:
-        (mixing,) = problem.network.mixings(layer, streams[layer], padding(problem))
+        (mixing,) = problem.network.mixings(layer, streams[layer], problem.padding())
         gated = torch.zeros_like(mixing.x).requires_grad_()  # the projection is linear: anywhere will do
         projected = mixing.out(gated)
         (gradient,) = torch.autograd.grad(projected, gated, to_streams[layer].to(projected))
         weights = gradient.mean(-1)  # (B, L)
-        found, row, mask = row.clone(), row.to(weights), padding(problem)
+        found, row, mask = row.clone(), row.to(weights), problem.padding()
         mask = None if mask is None else mask.to(weights)
         with torch.no_grad():
             batch, length = row.shape

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.methods.copies import copies_together, reference, scores
-from hf_mambalrp.methods.engine import Problem, Relevance, progress
+from hf_mambalrp.methods.engine import progress
+from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.runs.checks import whole_number
 
 

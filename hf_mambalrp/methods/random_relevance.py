@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from hf_mambalrp.methods.copies import scores
-from hf_mambalrp.methods.engine import Problem, Relevance
+from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.runs.checks import whole_number
 
 KEY_UNITS = 8

@@ -7,12 +7,12 @@ from typing import Any
 
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.methods.attention_rollout import attention_rollout
-from hf_mambalrp.methods.engine import Problem, Relevance
 from hf_mambalrp.methods.graphs import propagate
 from hf_mambalrp.methods.integrated_gradients import integrated_gradients
 from hf_mambalrp.methods.latim import latim
 from hf_mambalrp.methods.mamba_attribution import mamba_attribution
 from hf_mambalrp.methods.occlusion import occlusion
+from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.random_relevance import random_relevance
 from hf_mambalrp.methods.smoothgrad import smoothgrad
 from hf_mambalrp.rules import LRP_LN, MAMBALRP, NO_RULES, Rules

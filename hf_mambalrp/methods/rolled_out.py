@@ -7,16 +7,22 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.errors import NonFiniteRelevanceError
-from hf_mambalrp.methods.engine import Problem, Relevance, padding, progress, run_blocks
+from hf_mambalrp.methods.blocks import Blocks, Chunk
+from hf_mambalrp.methods.engine import progress
+from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.rules.biases import BiasLedger
 
 
 def residual_streams(problem: Problem) -> list[Tensor]:
     """The residual stream before the first block and after every block, (B, L, D) each; with a graph if asked for."""
-    states = problem.network.initial_states(problem.embeddings)
-    layered = replace(problem, per_layer=True)
-    return run_blocks(layered, NO_RULES, problem.embeddings, padding(problem), states).streams
+    whole = Chunk(
+        problem.embeddings,
+        problem.padding(),
+        problem.positions.to(problem.embeddings.device),
+        problem.network.initial_states(problem.embeddings),
+    )
+    return Blocks(replace(problem, per_layer=True), NO_RULES, whole).streams
 
 
 def scored(problem: Problem, last_stream: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,9 @@ import torch
 
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.methods.copies import copies_together, scores, stacked
-from hf_mambalrp.methods.engine import Problem, Relevance, progress
+from hf_mambalrp.methods.engine import progress
 from hf_mambalrp.methods.graphs import propagate
+from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.random_relevance import row_generators, standard_normal
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.runs.checks import whole_number

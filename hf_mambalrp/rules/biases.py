@@ -37,11 +37,8 @@ class BiasLedger:
         found = [(bias.detach() * gradient).sum((1, 2)) for bias, gradient in zip(self.entries, gradients, strict=True)]
         return torch.stack([share.to(found[0].device) for share in found]) if found else torch.zeros(0, self.batch_size)
 
-    def absorbed(self, gradients: Sequence[Tensor]) -> Tensor:
-        """The sum of it over biases, on the CPU. Shape: (B,)."""
-        return self.shares(gradients).sum(0).cpu()
-
-    def by_block(self, shares: Tensor) -> Tensor:
-        """The sum over the biases of every block, on the CPU. Shape: (biases, B) -> (num_layers, B)."""
+    def from_block_on(self, shares: Tensor) -> Tensor:
+        """What the biases of a block and of all after it absorbed: (biases, B) -> (blocks + 1, B), the last 0."""
         sizes = [end - start for start, end in zip([0, *self.ends[:-1]], self.ends, strict=True)]
-        return torch.stack([part.sum(0) for part in shares.split(sizes)]).cpu()
+        by_block = torch.stack([part.sum(0) for part in shares.split(sizes)])
+        return torch.cat([by_block.flip(0).cumsum(0).flip(0), torch.zeros_like(by_block[:1])])
