@@ -138,7 +138,7 @@ def explain_batch(
         contrast=None if contrast_ids is None else [_single(i) for i in contrast_ids],
         contrast_text=None if against is None or contrast_ids is None else _texts(against, contrast_ids, outputs),
         score=relevance.score,
-        probability=_probability(network, wanted, relevance.logits[: len(batch)]),
+        probability=_probability(network, _named(wanted, ids), relevance.logits[: len(batch)]),
         method=options.method,
         conservation=Conservation(relevance.score, relevance.tokens.sum(-1), relevance.biases),
         position=last if network.is_language_model else None,
@@ -269,7 +269,12 @@ def _predicted(network: Network, batch: Batch, target: Target, last: Tensor, opt
     if target.ids is not None:
         return target
     problem = options.problem(network, _embeddings(network, batch), batch.attention_mask, last[:, None], target.score)
-    return Target([ids for ids in target.resolved(predict(problem)) if ids is not None])
+    return _named(target, target.resolved(predict(problem)))
+
+
+def _named(target: Target, ids: list[tuple[int, ...] | None]) -> Target:
+    """The target with what it was resolved to; a function stays one."""
+    return target if target.function is not None else Target([row for row in ids if row is not None])
 
 
 def _embeddings(network: Network, batch: Batch) -> Tensor:

@@ -151,14 +151,21 @@ class Target:
             return [None] * len(logits)
         if self.ids is not None:
             return list(self.ids)
-        return [(int(i),) for i in logits[:, 0].argmax(-1)]
+        return [(i,) for i in logits[:, 0].argmax(-1).tolist()]
 
     def score(self, logits: Tensor) -> Tensor:
         """Sum of the target tokens' logits, or the function's value. Shape: (B, K, V) -> (B,)."""
         if self.function is not None:
             return self._called(logits[:, 0])
-        rows = [ids for ids in self.resolved(logits) if ids is not None]
-        return torch.stack([logits[row, range(len(ids)), list(ids)].sum() for row, ids in enumerate(rows)])
+        if self.ids is None:  # read where the logits are: to ask for the number is to wait for the GPU
+            return logits[:, 0].gather(-1, logits[:, 0].argmax(-1, keepdim=True))[:, 0]
+        most = self.tokens
+        padded = torch.tensor([[*ids, *[0] * (most - len(ids))] for ids in self.ids], device=logits.device)
+        chosen = logits[:, :most].gather(-1, padded[..., None])[..., 0]
+        if any(len(ids) < most for ids in self.ids):
+            absent = torch.tensor([[k >= len(ids) for k in range(most)] for ids in self.ids], device=logits.device)
+            chosen = chosen.masked_fill(absent, 0)
+        return chosen.sum(-1)
 
     def _called(self, logits: Tensor) -> Tensor:
         assert self.function is not None

@@ -21,8 +21,8 @@ class Chunk(NamedTuple):
     """(B, L, 1), as mixers take it."""
     positions: Tensor
     """(B, K) explained positions, counted from the chunk's first one; those outside of 0 to L - 1 lie elsewhere."""
-    states: list[State]
-    """Of every part before the chunk; with a graph where their adjoints are asked for."""
+    states: list[State] | None
+    """Of every part before the chunk, whose adjoints are asked for; None where the chunk is all there is."""
     factor: Tensor | None = None
     """(B, L, D), see :class:`Problem`."""
 
@@ -33,7 +33,7 @@ class Transposed(NamedTuple):
     relevance: Tensor
     """(streams, B, L): of the embeddings, or of all layers."""
     adjoints: list[State]
-    """Of the states before the chunk; none where they have no graph."""
+    """Of the states before the chunk; none where the chunk is all there is."""
     shares: Tensor
     """(biases, B): what every bias absorbed."""
 
@@ -67,7 +67,8 @@ class Blocks:
         self.states_out: list[State] = []
         self.ledger = BiasLedger(batch)
         step = Step(rules, self.ledger, chunk.mask, problem.backend, embeddings=hidden)
-        for layer, states in enumerate(network.states_of(chunk.states)):
+        self.states = network.initial_states(hidden) if chunk.states is None else chunk.states
+        for layer, states in enumerate(network.states_of(self.states)):
             hidden, states_out = network.layer(layer, hidden, states, step)
             self.states_out += states_out
             self.ledger.end_block()
@@ -95,7 +96,7 @@ class Blocks:
             with_graph = [(state, adjoint) for state, adjoint in pairs if state.requires_grad]
             outputs += [state for state, _ in with_graph]
             gradients += [adjoint for _, adjoint in with_graph]
-        states = [s for state in self.chunk.states for s in state if s.requires_grad]
+        states = [s for state in self.chunk.states or [] for s in state]
         inputs = [*self.explained, *states, *entries]
         self._release()
         found = torch.autograd.grad(outputs, inputs, gradients, retain_graph=self.reusable, allow_unused=True)
@@ -109,7 +110,7 @@ class Blocks:
         of_states = iter(filled[streams : streams + len(states)])
         return Transposed(
             torch.stack(relevance),
-            [type(state)(*(next(of_states) for _ in state)) for state in self.chunk.states] if states else [],
+            [type(state)(*(next(of_states) for _ in state)) for state in self.chunk.states or []],
             self.ledger.shares(filled[streams + len(states) :]),
         )
 

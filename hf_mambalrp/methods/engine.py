@@ -90,8 +90,8 @@ class Forward:
         self.mask, self.positions = problem.padding(), problem.positions.to(embeddings.device)
         size, length = int(problem.chunk_size), embeddings.shape[1]
         self.chunks = [slice(start, min(start + size, length)) for start in range(0, length, size)]
-        self.borders = [problem.network.initial_states(embeddings)]
-        """The states before every chunk."""
+        self.borders = [problem.network.initial_states(embeddings) if size < length else None]
+        """The states before every chunk; None where there is but one."""
         selected: Tensor | int = 0
         with torch.no_grad():
             for index in progress(range(len(self.chunks) - 1), "forward"):
@@ -177,13 +177,12 @@ class Forward:
 
     def chunk(self, index: int) -> Chunk:
         """The chunk of this number."""
-        at, factor = self.chunks[index], self.problem.factor
-        hands_on = len(self.chunks) > 1  # adjoints of states are what chunks hand each other
+        at, states, factor = self.chunks[index], self.borders[index], self.problem.factor
         return Chunk(
             self.problem.embeddings[:, at],
             None if self.mask is None else self.mask[:, at],
             self.positions - at.start,
-            [type(state)(*(s.detach().requires_grad_(hands_on) for s in state)) for state in self.borders[index]],
+            states and [type(state)(*(s.detach().requires_grad_() for s in state)) for state in states],
             None if factor is None else factor[:, at],
         )
 

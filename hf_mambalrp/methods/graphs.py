@@ -43,10 +43,10 @@ class Recording:
     def __init__(self, problem: Problem, rules: Rules, chunk: Chunk, size: int) -> None:
         self.size = size
         buffers = {name: value.clone() for name, value in chunk._asdict().items() if isinstance(value, Tensor)}
-        states = [type(state)(*(s.requires_grad_(_hands_on(chunk)) for s in state)) for state in _copied(chunk.states)]
+        states = chunk.states and [type(state)(*(s.requires_grad_() for s in state)) for state in _copied(chunk.states)]
         self.chunk = chunk._replace(**buffers, states=states)
         self.grad_selected = chunk.embeddings.new_zeros(*chunk.positions.shape, chunk.embeddings.shape[-1])
-        self.adjoints: list[State] | None = _copied(chunk.states) if _hands_on(chunk) else None
+        self.adjoints = chunk.states and _copied(chunk.states)
         device = chunk.embeddings.device
         stream = torch.cuda.Stream(device)
 
@@ -127,7 +127,7 @@ def _blocks(problem: Problem, rules: Rules, chunk: Chunk, *, weights: Hashable) 
     largest = int(SHARE * torch.cuda.get_device_properties(chunk.embeddings.device).total_memory)
     if size > largest or not recordings.possible:
         return Blocks(problem, rules, chunk)
-    present = chunk.mask is None, chunk.factor is None, _hands_on(chunk)
+    present = chunk.mask is None, chunk.factor is None, chunk.states is None
     key = (batch, length, chunk.positions.shape[1], *present, problem.per_layer, rules, problem.backend, weights)
     if key in shapes and shapes[key] is None:
         try:
@@ -149,18 +149,13 @@ def _blocks(problem: Problem, rules: Rules, chunk: Chunk, *, weights: Hashable) 
     return Blocks(problem, rules, chunk) if recording is None else recording.replayed(chunk)
 
 
-def _hands_on(chunk: Chunk) -> bool:
-    """Whether adjoints of its states are asked for."""
-    return any(state.requires_grad for state in _flat(chunk.states))
-
-
 def _flat(states: Iterable[State]) -> list[Tensor]:
     return [tensor for state in states for tensor in state]
 
 
 def _tensors(chunk: Chunk) -> list[Tensor]:
     """All of a chunk, in the same order for chunks of one shape."""
-    return [value for value in chunk if isinstance(value, Tensor)] + _flat(chunk.states)
+    return [value for value in chunk if isinstance(value, Tensor)] + _flat(chunk.states or [])
 
 
 def _copied(states: list[State]) -> list[State]:

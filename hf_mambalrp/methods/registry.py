@@ -37,6 +37,8 @@ class Method:
 
     def check_options(self, call: str, options: Mapping[str, Any]) -> None:
         """Raise :class:`OptionError` for an option this method does not have."""
+        if not options:
+            return
         allowed = [name for name in signature(self.explain).parameters if name != "problem"]
         unknown = sorted(set(options) - set(allowed))
         if unknown:

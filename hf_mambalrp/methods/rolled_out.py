@@ -16,12 +16,8 @@ from hf_mambalrp.rules.biases import BiasLedger
 
 def residual_streams(problem: Problem) -> list[Tensor]:
     """The residual stream before the first block and after every block, (B, L, D) each; with a graph if asked for."""
-    whole = Chunk(
-        problem.embeddings,
-        problem.padding(),
-        problem.positions.to(problem.embeddings.device),
-        problem.network.initial_states(problem.embeddings),
-    )
+    positions = problem.positions.to(problem.embeddings.device)
+    whole = Chunk(problem.embeddings, problem.padding(), positions, states=None)
     return Blocks(replace(problem, per_layer=True), NO_RULES, whole).streams
 
 
