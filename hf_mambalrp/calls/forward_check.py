@@ -33,7 +33,7 @@ TOKENS = 16
 TOLERANCE, HALF_TOLERANCE = 5e-3, 5e-2
 """Largest relative difference (a GPU may round float32 products to TF32), and that of weights of less than 32 bits."""
 
-SETTINGS = (bool, int, float, str, tuple, type(None))
+SETTINGS = frozenset((bool, int, float, str, tuple, type(None)))
 """Types of a module's attributes that its forward may read as settings."""
 
 
@@ -42,17 +42,22 @@ def ingredients(modules: list[nn.Module]) -> list[Any]:
 
     Two lists are equal where nothing of it has changed in between. Nothing in them keeps a module alive.
     """
+    kinds: dict[Any, None] = dict.fromkeys(map(type, modules))
+    plain = {kind for kind in kinds if kind.__module__.startswith("torch.nn.")}
     found: list[Any] = [*torch_modules._global_forward_hooks, *torch_modules._global_forward_pre_hooks]
+    found += [(kind, kind.forward) for kind in kinds]
     for module in modules:
         kind, state = type(module), vars(module)
-        found += (id(module), kind, kind.forward, *state["_forward_hooks"], None, *state["_forward_pre_hooks"])
+        found += (id(module), kind)
+        hooks, pre_hooks = state["_forward_hooks"], state["_forward_pre_hooks"]
+        if hooks or pre_hooks:
+            found += (*hooks, None, *pre_hooks)
         if "forward" in state:
             found.append(ref(state["forward"]))
-        if kind.__module__.startswith("torch.nn."):
-            continue
-        found += [(name, value) for name, value in state.items() if type(value) in SETTINGS and name != "training"]
-        if "merged_adapters" in state or "_adapters" in state:
-            found.append(repr((state.get("_active_adapter"), state.get("merged_adapters"))))
+        if kind not in plain:
+            found += [(name, value) for name, value in state.items() if type(value) in SETTINGS and name != "training"]
+            if "merged_adapters" in state or "_adapters" in state:
+                found.append(repr((state.get("_active_adapter"), state.get("merged_adapters"))))
     return found
 
 

@@ -58,7 +58,7 @@ class Subject:
             made_of = ingredients(modules)
             weights = [(id(w), w.dtype, w.device) for m in modules for w in m._parameters.values() if w is not None]
             # Adapters of a parameter are added to it when the network is built, so that has to see their numbers.
-            adapted = any(type(module).__module__.startswith("peft.") for module in modules)
+            adapted = any(kind.__module__.startswith("peft.") for kind in set(map(type, modules)))
             if self._network is None or adapted or (made_of, weights) != (self._made_of, self._weights):
                 self._network = Network(self.model, FAMILIES, weakly=True)
             self._made_of, self._weights = made_of, weights

@@ -160,11 +160,11 @@ class Target:
         if self.ids is None:  # read where the logits are: to ask for the number is to wait for the GPU
             return logits[:, 0].gather(-1, logits[:, 0].argmax(-1, keepdim=True))[:, 0]
         most = self.tokens
-        padded = torch.tensor([[*ids, *[0] * (most - len(ids))] for ids in self.ids], device=logits.device)
-        chosen = logits[:, :most].gather(-1, padded[..., None])[..., 0]
+        index = torch.tensor([[*ids, *[0] * (most - len(ids))] for ids in self.ids])
+        chosen = logits[:, :most].gather(-1, index[..., None].to(logits.device, non_blocking=True))[..., 0]
         if any(len(ids) < most for ids in self.ids):
-            absent = torch.tensor([[k >= len(ids) for k in range(most)] for ids in self.ids], device=logits.device)
-            chosen = chosen.masked_fill(absent, 0)
+            absent = torch.tensor([[k >= len(ids) for k in range(most)] for ids in self.ids])
+            chosen = chosen.masked_fill(absent.to(logits.device, non_blocking=True), 0)
         return chosen.sum(-1)
 
     def _called(self, logits: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ changed has to be restored, whatever thread or exception comes in between.
 """
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -47,7 +47,7 @@ class Recordings:
         self.by_shape: OrderedDict[Hashable, Any] = OrderedDict()
         """None where a shape was seen once."""
         self.possible = possible
-        """Whether its layers can be recorded: they are nothing but weights."""
+        """Whether its layers can be recorded: they are nothing but weights on one device."""
 
     def clear(self) -> None:
         """Let go of all and of their memory."""
@@ -90,7 +90,11 @@ class Network:
             ) from error
         self.parameters: list[nn.Parameter] = list(self.model.parameters())
         self._kept: dict[Any, int] = {}
-        self.recordings = Recordings(_is_recordable(self.model))
+        self.weight_bytes: Counter[torch.device] = Counter()
+        """Bytes of the weights on every device."""
+        for parameter in self.parameters:
+            self.weight_bytes[parameter.device] += parameter.numel() * parameter.element_size()
+        self.recordings = Recordings(_is_recordable(self.model) and len(self.weight_bytes) == 1)
         self.parts: list[Part] = [term.part for layer in self.layers for branch in layer for term in branch.terms]
         self.embeddings: nn.Module = self.stem.embeddings
         if execution_device(self.embeddings).type == "meta":
@@ -164,10 +168,6 @@ class Network:
                 total += part.kept(rules) * (self.signal_dtype if fused else self.dtype).itemsize
             self._kept[key] = total
         return self._kept[key]
-
-    def weight_bytes(self, device: torch.device) -> int:
-        """Bytes of the weights on a device."""
-        return sum(p.numel() * p.element_size() for p in self.parameters if p.device == device)
 
     def layer(self, index: int, hidden: Tensor, states: list[State], step: Step) -> tuple[Tensor, list[State]]:
         """The branches of a layer, one after the other, with its parts' states. Shape: (B, L, D) -> (B, L, D)."""

@@ -205,7 +205,7 @@ def budget(problem: Problem) -> int:
     if device.type != "cuda":
         return KEPT_BYTES
     total: int = torch.cuda.get_device_properties(device).total_memory
-    return max(0, total - problem.network.weight_bytes(device)) // 2
+    return max(0, total - problem.network.weight_bytes[device]) // 2
 
 
 def _chunk_size(problem: Problem, rules: Rules) -> int:

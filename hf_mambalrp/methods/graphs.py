@@ -56,11 +56,12 @@ class Recording:
         def transposed(blocks: Blocks) -> Transposed:
             return blocks.transposed(self.grad_selected, self.adjoints)
 
+        gc.collect()  # a graph of another model that is let go within a capture would end it
+        torch.cuda.empty_cache()  # what other streams have freed is not theirs to use
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             transposed(forward())  # what libraries set up when first used on a stream is not part of a graph
         torch.cuda.current_stream(device).wait_stream(stream)
-        gc.collect()  # a graph of another model that is let go within a capture would end it
         torch.cuda.empty_cache()  # a graph has memory of its own
         graphs = self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         options: dict[str, Any] = {"stream": stream, "capture_error_mode": "thread_local"}
@@ -116,7 +117,6 @@ def _recordable(problem: Problem, rules: Rules) -> bool:
         device.type == "cuda"
         and network.recordings.possible
         and network.resolved(problem.backend, device, rules) in FUSED
-        and all(p.device == device for p in network.parameters)  # a graph is of one GPU
     )
 
 
