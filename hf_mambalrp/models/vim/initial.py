@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mambalrp.models.vim.configuration import VimConfig
-from hf_mambalrp.models.vim.parts import VimMixer, VimRMSNorm
+from hf_mambalrp.models.vim.parts import VimMixer, VimOutProjection, VimRMSNorm, VimStepSizes
 
 STEP_SIZES, SMALLEST_STEP = (1e-3, 0.1), 1e-4
 """Step sizes of a new model lie between the two, evenly in their logarithm, and never below the last."""
@@ -26,38 +26,35 @@ def fill(parameter: Tensor | None, draw: Callable[..., Any], *args: Any, **optio
         draw(parameter, *args, **options)
 
 
+def init_head(linear: nn.Module, std: float) -> None:
+    """Draw the weights of a linear map that reads class tokens; its bias is 0."""
+    if isinstance(linear, nn.Linear):
+        fill(linear.weight, nn.init.trunc_normal_, std=std)
+        fill(linear.bias, nn.init.zeros_)
+
+
 def init_part(module: nn.Module, config: VimConfig) -> None:
-    """Draw the weights of a module of the model; transformers calls a mixer after the modules in it."""
+    """Draw a module's own parameters, and none of modules in it: transformers skips modules whose own are loaded.
+
+    Linear maps and causal convolutions are drawn as torch does, out_proj smaller by sqrt(layers); A = -1 ... -N, D = 1.
+    """
     if isinstance(module, VimMixer):
-        _init_mixer(module, config)
+        for direction in ("", "_b"):
+            fill(module.get_parameter(f"A{direction}_log"), _decay_rates)
+            fill(module.get_parameter(f"D{direction}"), nn.init.ones_)
     elif isinstance(module, VimRMSNorm):
         fill(module.weight, nn.init.ones_)
     elif isinstance(module, nn.Conv2d):  # LeCun's
-        fill(module.weight, nn.init.trunc_normal_, std=module.weight[0].numel() ** -0.5 / CUT_AT_TWO)
+        std = module.weight[0].numel() ** -0.5 / CUT_AT_TWO
+        fill(module.weight, nn.init.trunc_normal_, std=std, a=-2 * std, b=2 * std)
         fill(module.bias, nn.init.zeros_)
-    elif isinstance(module, nn.Linear):
-        fill(module.weight, nn.init.trunc_normal_, std=config.initializer_range)
-        fill(module.bias, nn.init.zeros_)
-
-
-def _init_mixer(mixer: VimMixer, config: VimConfig) -> None:
-    """Linear maps as torch draws them, out_proj smaller by sqrt(layers); A = -1 ... -N, D = 1; step sizes as above."""
-    D, E, R = config.hidden_size, config.intermediate_size, config.time_step_rank
-    _uniform(mixer.in_proj.weight, D)
-    _uniform(mixer.out_proj.weight, E * config.num_hidden_layers)
-    for direction in ("", "_b"):
-        _uniform(mixer.get_parameter(f"conv1d{direction}.weight"), config.conv_kernel)
-        _uniform(mixer.get_parameter(f"conv1d{direction}.bias"), config.conv_kernel)
-        _uniform(mixer.get_parameter(f"x_proj{direction}.weight"), E)
-        _uniform(mixer.get_parameter(f"dt_proj{direction}.weight"), R)
-        fill(mixer.get_parameter(f"dt_proj{direction}.bias"), _step_sizes)
-        fill(mixer.get_parameter(f"A{direction}_log"), _decay_rates)
-        fill(mixer.get_parameter(f"D{direction}"), nn.init.ones_)
-
-
-def _uniform(parameter: Tensor, inputs: int) -> None:
-    """As torch draws the weights of a map from so many inputs."""
-    fill(parameter, nn.init.uniform_, -(inputs**-0.5), inputs**-0.5)
+    elif isinstance(module, (nn.Conv1d, nn.Linear)):
+        inputs = module.weight[0].numel() * (config.num_hidden_layers if isinstance(module, VimOutProjection) else 1)
+        fill(module.weight, nn.init.uniform_, -(inputs**-0.5), inputs**-0.5)
+        if isinstance(module, nn.Conv1d):
+            fill(module.bias, nn.init.uniform_, -(inputs**-0.5), inputs**-0.5)
+        elif isinstance(module, VimStepSizes):
+            fill(module.bias, _step_sizes)
 
 
 def _step_sizes(bias: Tensor) -> None:

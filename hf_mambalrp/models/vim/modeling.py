@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClass
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.models.vim.configuration import VimConfig
-from hf_mambalrp.models.vim.initial import fill, init_part
+from hf_mambalrp.models.vim.initial import fill, init_head, init_part
 from hf_mambalrp.models.vim.parts import VimLayer, VimPatchEmbedding, VimRMSNorm
 from hf_mambalrp.models.vim.positions import among_patches, apart, resized
 from hf_mambalrp.models.vim.released import load
@@ -58,10 +58,13 @@ class VimPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Weights of a new model; see :func:`init_part`."""
-        if isinstance(module, VimModel):
-            for parameter in (module.cls_token, module.pos_embed, getattr(module, "pos_embed_cls", None)):
-                fill(parameter, nn.init.trunc_normal_, std=self.config.initializer_range)
+        """Draw the weights of a module of a new model, or what was not loaded of them."""
+        std = self.config.initializer_range
+        if module in (getattr(self, "head", None), getattr(self, "neck", None)):
+            init_head(module, std)
+        elif isinstance(module, VimModel):
+            for parameter in module.parameters(recurse=False):  # class tokens and positions
+                fill(parameter, nn.init.trunc_normal_, std=std)
         else:
             init_part(module, self.config)
 

@@ -28,6 +28,14 @@ class VimRMSNorm(nn.Module):
         return (self.weight * normed).to(self.weight.dtype)
 
 
+class VimStepSizes(nn.Linear):
+    """What softplus makes step sizes of, (..., R) -> (..., E); a class of its own for its initial bias."""
+
+
+class VimOutProjection(nn.Linear):
+    """From a mixer to the residual stream, (..., E) -> (..., D); a class of its own for its initial weights."""
+
+
 class VimMixer(nn.Module):
     """out_proj((f(x) + flip(f_b(flip(x)))) silu(z) [/ 2]),  x, z = in_proj(h);  f and f_b are the two directions.
 
@@ -39,12 +47,12 @@ class VimMixer(nn.Module):
         D, E, N, R = config.hidden_size, config.intermediate_size, config.state_size, config.time_step_rank
         self.divide_out = config.divide_out
         self.in_proj = nn.Linear(D, 2 * E, bias=False)
-        self.out_proj = nn.Linear(E, D, bias=False)
+        self.out_proj = VimOutProjection(E, D, bias=False)
         for direction in ("", "_b"):
             convolution = nn.Conv1d(E, E, config.conv_kernel, groups=E, padding=config.conv_kernel - 1)
             self.add_module(f"conv1d{direction}", convolution)
             self.add_module(f"x_proj{direction}", nn.Linear(E, R + 2 * N, bias=False))
-            self.add_module(f"dt_proj{direction}", nn.Linear(R, E))
+            self.add_module(f"dt_proj{direction}", VimStepSizes(R, E))
             self.register_parameter(f"A{direction}_log", nn.Parameter(torch.empty(E, N)))
             self.register_parameter(f"D{direction}", nn.Parameter(torch.empty(E)))
 
