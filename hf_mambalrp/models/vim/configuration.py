@@ -126,12 +126,31 @@ class VimConfig(PretrainedConfig):
         return self.num_class_tokens * self.hidden_size // self.neck_reduction
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Patches in a column and in a row of an image of ``height`` and ``width`` pixels."""
+        """Return how many patches stand in a column and in a row of an image.
+
+        Args:
+            height: in pixels.
+            width: in pixels.
+
+        Example:
+            >>> from hf_mambalrp import VimConfig
+            >>> VimConfig(stride=8).grid(224, 448)
+            (27, 55)
+        """
         rows, columns = ((pixels - self.patch_size) // self.stride + 1 for pixels in (height, width))
         return rows, columns
 
     def class_positions(self, patches: int) -> tuple[int, ...]:
-        """Positions of the class tokens among so many patches, in the sequence with them."""
+        """Return the positions of the class tokens in a sequence with so many patches.
+
+        Args:
+            patches: M, of an image of any size.
+
+        Example:
+            >>> from hf_mambalrp import VimConfig
+            >>> VimConfig().class_positions(196)
+            (98,)
+        """
         if self.class_token == "first":
             return (0,)
         if self.class_token == "middle":
