@@ -75,14 +75,15 @@ def test_both_released_grids():
     """224 pixels in patches of 16 at strides 16 and 8, with the released widths; only the depth is not."""
     from hf_mambalrp.models.vim.released import vim_config
 
-    for stride, name, grid, place in [(16, NAME, 14, 98), (8, STRIDED, 27, 364)]:
+    base = "vim_base_patch16_224_bimambav2_final_pool_mean_abs_pos_embed_with_middle_cls_token_div2"
+    for stride, name, grid, place in [(16, NAME, 14, 98), (16, base, 14, 98), (8, STRIDED, 27, 364)]:
         with torch.device("meta"):
             weights = released(
                 small_vim(image_size=224, patch_size=16, stride=stride, hidden_size=192, state_size=16, num_labels=1000)
             )
         config = vim_config(weights, argparse.Namespace(model=name, input_size=224), "best.pth")
         assert (config.stride, config.image_size, config.grid_size) == (stride, 224, grid)
-        assert (config.class_token_positions, config.time_step_rank) == ((place,), 12)
+        assert (config.class_token_positions, config.time_step_rank, config.divide_out) == ((place,), 12, True)
 
 
 def test_the_moving_average_is_offered(tmp_path):
@@ -142,6 +143,17 @@ def test_a_stride_that_contradicts_the_training_is_refused(tmp_path):
     file = written(tmp_path / "best.pth", checkpoint(released(small_vim("vim, stride 2")), model=STRIDED))
     with pytest.raises(OptionError, match=r"stride=4 does not fit .*16 pixels and has 7 x 7 positions"):
         VimForImageClassification.from_pretrained(file, stride=4)
+
+
+def test_an_image_with_pixels_behind_the_last_patch(tmp_path):
+    whole = written(tmp_path / "whole.pth", checkpoint(released(small_vim(image_size=18)), input_size=18))
+    model = VimForImageClassification.from_pretrained(whole)
+    assert (model.config.image_size, model.config.stride) == (18, 4)
+    fine = written(tmp_path / "fine.pth", checkpoint(released(small_vim(image_size=17, stride=2)), input_size=17))
+    with pytest.raises(OptionError, match="said nowhere"):
+        VimForImageClassification.from_pretrained(fine)
+    model = VimForImageClassification.from_pretrained(fine, stride=2)
+    assert (model.config.image_size, model.config.stride) == (17, 2)
 
 
 @pytest.mark.parametrize("kind", ["vim", "videomamba", "mamba-r"])

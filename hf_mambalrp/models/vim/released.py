@@ -48,7 +48,7 @@ def find(source: Any, options: Mapping[str, Any]) -> str | None:
     if source is None:
         return None
     path = Path(source)
-    if path.suffix in SUFFIXES:
+    if path.suffix in SUFFIXES and not path.is_dir():
         return str(path) if path.is_file() else _from_the_hub(str(source), options)
     found = sorted(file for suffix in SUFFIXES for file in path.glob(f"*{suffix}")) if path.is_dir() else []
     if not found or (path / "config.json").exists():
@@ -160,27 +160,24 @@ def _grid(
         raise UnknownArchitectureError(
             f"{source} has positions of {patches} patches, which are no square; VimModel was trained on square images."
         )
-    trained, stride = getattr(settings, "input_size", None), given.get("stride")
-    if stride is None and spread:
-        stride = patch  # Mamba-R's patches never overlap
-    if stride is None and trained is not None:
-        fitting = [s for s in range(patch, 0, -1) if (trained - patch) // s + 1 == side]
-        stride = next((s for s in fitting if (trained - patch) % s == 0), fitting[0] if fitting else None)
-    if stride is None:
+    trained: Any = getattr(settings, "input_size", None)
+    asked = given.get("stride")
+    fitting = [] if trained is None else [s for s in range(patch, 0, -1) if (trained - patch) // s + 1 == side]
+    if asked is not None and fitting and asked not in fitting:
+        raise OptionError(
+            f"stride={asked} does not fit {source}, which was trained on {trained} pixels and has {side} x {side} "
+            "positions. Leave stride out."
+        )
+    # Patches that do not overlap, as Mamba-R's never do, or that end with the last pixel.
+    known = [s for s in fitting if s == patch or (trained - patch) % s == 0] or [patch] * spread
+    if asked is None and not known:
         raise OptionError(
             f"The stride of {source} is said nowhere: {side} x {side} patches of {patch} pixels are an image of "
             f"{side * patch} pixels at stride {patch}, and smaller with a smaller stride. Pass stride=..., for Vim 16, "
             "or 8 where it was fine-tuned on finer patches."
         )
-    covered = (side - 1) * stride + patch
-    if trained is None or (trained - patch) // stride + 1 == side:
-        return stride, covered if trained is None else trained
-    if "stride" in given:
-        raise OptionError(
-            f"stride={stride} does not fit {source}, which was trained on {trained} pixels and has {side} x {side} "
-            "positions. Leave stride out."
-        )
-    return stride, covered
+    stride = known[0] if asked is None else asked
+    return stride, trained if stride in fitting else (side - 1) * stride + patch
 
 
 def _layout(settings: Namespace, source: Any, given: Mapping[str, Any]) -> tuple[str, bool]:
