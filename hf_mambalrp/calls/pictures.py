@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from torch import Tensor
@@ -90,11 +90,11 @@ def _read(given: Any, index: int) -> list["Image"]:
 
     if isinstance(given, Image.Image):
         name = f"Image {index} ({given.format or 'PIL'}, {given.mode}, {given.width} x {given.height} pixels)"
-        return [_decoded(given, name)]
+        return [_decoded(given, name, MAX_PIXELS)]
     if isinstance(given, np.ndarray | Tensor):
         name = f"Image {index} ({str(given.dtype).removeprefix('torch.')} of shape {tuple(given.shape)})"
         read = from_array(given, name)
-        _check_size(read[0], name)
+        _check_size(read[0], name, MAX_PIXELS)
         return read
     if isinstance(given, str | os.PathLike):
         return [_from_file(os.fsdecode(given), index)]
@@ -102,7 +102,6 @@ def _read(given: Any, index: int) -> list["Image"]:
 
 
 def _from_file(path: str, index: int) -> "Image":
-    from PIL import Image
 
     name = f"Image {index} ({brief(path, 200)})"
     if URL.match(path):
@@ -113,26 +112,37 @@ def _from_file(path: str, index: int) -> "Image":
         raise InputError(f"{name} is not there: no such file. Give the path of a picture.")
     if not os.path.isfile(path):
         raise InputError(f"{name} is no file that can be read. Give the path of a picture.")
-    Image.init()
     try:
         with open(path, "rb") as file:
-            start = file.read(512)
-            file.seek(0)
-            try:
-                image = Image.open(file, formats=[known for known in FORMATS if known in Image.OPEN])
-            except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-                raise _too_large(name) from error
-            except Exception as error:  # of untrusted bytes: a decoder may raise anything
-                raise InputError(f"{name} {_what_it_is(start)}") from error
-            with image:
-                return _decoded(image, name)
+            return read_file(file, name)
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror or error}. Give a file of your own.") from error
 
 
-def _decoded(image: "Image", name: str) -> "Image":
+def read_file(file: BinaryIO, name: str, most: int = MAX_PIXELS) -> "Image":
+    """The picture in an open file, of at most so many pixels, in RGB; ``name`` is what errors call it.
+
+    Raises:
+        InputError: as :func:`read_pictures`.
+    """
+    from PIL import Image
+
+    Image.init()
+    start = file.read(512)
+    file.seek(0)
+    try:
+        image = Image.open(file, formats=[known for known in FORMATS if known in Image.OPEN])
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(name, most) from error
+    except Exception as error:  # of untrusted bytes: a decoder may raise anything
+        raise InputError(f"{name} {_what_it_is(start)}") from error
+    with image:
+        return _decoded(image, name, most)
+
+
+def _decoded(image: "Image", name: str, most: int) -> "Image":
     """A picture in RGB; its header is checked before its pixels are read."""
-    _check_size(image, name)
+    _check_size(image, name, most)
     try:
         several = getattr(image, "is_animated", False) and image.format != OF_SEVERAL_VIEWS
         if not several:
@@ -158,12 +168,12 @@ def _turned(image: "Image") -> "Image":
         return image
 
 
-def _check_size(image: "Image", name: str) -> None:
+def _check_size(image: "Image", name: str, most: int) -> None:
     short, long = sorted(image.size)
     if short == 0:
         raise InputError(f"{name} is empty, {image.width} x {image.height} pixels. Give one that has pixels.")
-    if short * long > MAX_PIXELS:
-        raise _too_large(name)
+    if short * long > most:
+        raise _too_large(name, most)
     if long > MAX_ASPECT * short:
         raise InputError(
             f"{name} is {image.width} x {image.height} pixels, and one side may be at most {MAX_ASPECT} times the "
@@ -171,9 +181,9 @@ def _check_size(image: "Image", name: str) -> None:
         )
 
 
-def _too_large(name: str) -> InputError:
+def _too_large(name: str, most: int) -> InputError:
     return InputError(
-        f"{name} has more than {MAX_PIXELS // 10**6} million pixels, and a model sees far fewer. Make it smaller first."
+        f"{name} has more than {most / 10**6:g} million pixels, and a model sees far fewer. Make it smaller first."
     )
 
 
