@@ -12,7 +12,7 @@ from hf_mambalrp.results.explanation_document import explanation_document, expla
 from hf_mambalrp.results.figures import bars_of_words, map_of_layers
 from hf_mambalrp.results.sentences import share_of_the_end
 from hf_mambalrp.results.serialization import Column, Rows, row_indices
-from hf_mambalrp.results.shown import Shown
+from hf_mambalrp.results.shown import ShownWords
 from hf_mambalrp.runs.checks import one_of, whole_number
 from hf_mambalrp.viz.document import Document
 from hf_mambalrp.viz.wording import signed, unsigned
@@ -83,7 +83,7 @@ def _ids(targets: Any) -> Any:
 
 
 @dataclass(eq=False, repr=False)
-class Explanation(Shown, Rows):
+class Explanation(ShownWords, Rows):
     """Relevance of every token for one score per row, with what is needed to read, store and show it.
 
     ``relevance[b].sum() + biases[b] = score[b]`` for a conserving method; see :class:`Conservation`.

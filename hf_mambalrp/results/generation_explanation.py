@@ -12,7 +12,7 @@ from hf_mambalrp.results.explanation import Conservation, Explanation, decode_sp
 from hf_mambalrp.results.figures import map_of_generation
 from hf_mambalrp.results.generation_document import generation_document, generation_summary
 from hf_mambalrp.results.serialization import Column, Rows, row_indices
-from hf_mambalrp.results.shown import Shown
+from hf_mambalrp.results.shown import ShownWords
 from hf_mambalrp.viz.document import Document
 from hf_mambalrp.viz.words import Level, checked_level
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False, repr=False)
-class GenerationExplanation(Shown, Rows):
+class GenerationExplanation(ShownWords, Rows):
     """Relevance of everything before it for each of T generated tokens, over L = ``prompt_length`` + T positions.
 
     Generated token t stands at position ``prompt_length + t``; its explanation is 0 from there on. A row that ended

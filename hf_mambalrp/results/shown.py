@@ -1,6 +1,7 @@
 """How a result shows itself: its document, written by the writer of each format."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,76 @@ class Shown:
 
     method: str
 
+    def document(self, *, rows: int | None = None) -> Document:
+        """Return what is shown, of the first ``rows`` or of all."""
+        raise NotImplementedError
+
+    def to_html(self, path: str | Path | None = None, *, title: str | None = None) -> str:
+        """Return a complete HTML document that needs nothing else, and write it to ``path`` if one is given.
+
+        Every text in it is escaped, it runs no script and loads nothing.
+
+        Example:
+            >>> import torch
+            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
+            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
+            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
+            >>> ex = model.explain(pixel_values=torch.rand(1, 3, 32, 32))
+            >>> page = ex.to_html("picture.html", title="A picture")
+            >>> "<title>A picture</title>" in page
+            True
+        """
+        return self._page(self.document(), title, path)
+
+    def _page(self, document: Document, title: str | None, path: str | Path | None) -> str:
+        return written(html.page(document, title or f"Explanation by {self.method}"), path)
+
+    def _repr_html_(self) -> str:
+        return html.fragment(self.document(rows=NOTEBOOK_ROWS))
+
+    def to_text(self, *, color: bool = False, width: int = 80) -> str:
+        """Return what a terminal shows, ``width`` columns wide; without ``color`` there is no escape sequence in it.
+
+        Example:
+            >>> import torch
+            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
+            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
+            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
+            >>> ex = model.explain(pixel_values=torch.rand(1, 3, 32, 32), target=1)
+            >>> print(ex.to_text())
+            What speaks for LABEL_1?
+            ...
+        """
+        return _printed(self.document(), color, width)
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from hf_mambalrp.viz import terminal
+
+        return terminal.lines(self.document())
+
+    def show(self) -> None:
+        """Display as HTML in a notebook, else print to the terminal (in colour where it can, see ``NO_COLOR``).
+
+        Example:
+            >>> import torch
+            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
+            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
+            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
+            >>> ex = model.explain(pixel_values=torch.rand(1, 3, 32, 32), target=1)
+            >>> ex.show()
+            What speaks for LABEL_1?
+            ...
+        """
+        _display(self._repr_html_, self.document)
+
+    def __str__(self) -> str:
+        """Return ``repr`` as standard output can take it: "?" for characters that its encoding lacks."""
+        return printable(repr(self))
+
+
+class ShownWords(Shown):
+    """A result on text, which shows words or the tokens that they are made of."""
+
     def document(self, *, level: Level = "word", rows: int | None = None) -> Document:
         """Return what is shown, of the first ``rows`` or of all. OptionError: an unknown level."""
         raise NotImplementedError
@@ -38,7 +109,7 @@ class Shown:
             >>> "<title>A dull film</title>" in page
             True
         """
-        return written(html.page(self.document(level=level), title or f"Explanation by {self.method}"), path)
+        return self._page(self.document(level=level), title, path)
 
     def _repr_html_(self, level: Level = "word") -> str:
         return html.fragment(self.document(level=level, rows=NOTEBOOK_ROWS))
@@ -56,14 +127,7 @@ class Shown:
             A(+0.104) dull(+0.946) film(+0.188).(+0.684)
             ...
         """
-        from hf_mambalrp.viz import terminal
-
-        return terminal.printed(terminal.lines(self.document(level=level)), color, width)
-
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
-        from hf_mambalrp.viz import terminal
-
-        return terminal.lines(self.document())
+        return _printed(self.document(level=level), color, width)
 
     def show(self, *, level: Level = "word") -> None:
         """Display as HTML in a notebook, else print to the terminal (in colour where it can, see ``NO_COLOR``).
@@ -79,20 +143,27 @@ class Shown:
             ...
             mambalrp on demo
         """
-        ipython = notebook()
-        if ipython is not None:
-            ipython.display.display(ipython.display.HTML(self._repr_html_(level)))
-            return
-        from rich.console import Console
+        _display(lambda: self._repr_html_(level), lambda: self.document(level=level))
 
-        from hf_mambalrp.viz import terminal
 
-        stream: Any = sys.stdout and Lenient(sys.stdout)
-        Console(file=stream, force_jupyter=False).print(*terminal.lines(self.document(level=level)), sep="\n")
+def _printed(document: Document, color: bool, width: int) -> str:
+    from hf_mambalrp.viz import terminal
 
-    def __str__(self) -> str:
-        """Return ``repr`` as standard output can take it: "?" for characters that its encoding lacks."""
-        return printable(repr(self))
+    return terminal.printed(terminal.lines(document), color, width)
+
+
+def _display(page: Callable[[], str], document: Callable[[], Document]) -> None:
+    """Display a page in a notebook, else print a document; the other one is not made."""
+    ipython = notebook()
+    if ipython is not None:
+        ipython.display.display(ipython.display.HTML(page()))
+        return
+    from rich.console import Console
+
+    from hf_mambalrp.viz import terminal
+
+    stream: Any = sys.stdout and Lenient(sys.stdout)
+    Console(file=stream, force_jupyter=False).print(*terminal.lines(document()), sep="\n")
 
 
 def notebook() -> Any:
