@@ -1,7 +1,8 @@
 """Explain Mamba language models: Layer-wise Relevance Propagation (MambaLRP) on Hugging Face transformers.
 
-Importing the package lets ``AutoModelForSequenceClassification`` find Mamba classifiers, which transformers has no
-class for. It loads neither torch nor transformers: every name loads what it needs when it is first used.
+Importing the package lets ``AutoModelForSequenceClassification`` find Mamba classifiers, and ``AutoConfig``,
+``AutoModel`` and ``AutoModelForImageClassification`` Vision Mamba, which transformers has no classes for. It loads
+neither torch nor transformers: every name loads what it needs when it is first used.
 
 Beside what is here there are :mod:`hf_mambalrp.errors`; more checks, in :mod:`hf_mambalrp.evaluation`; what a run over
 a dataset returns, in :mod:`hf_mambalrp.datasets`; and the methods with their options, in :mod:`hf_mambalrp.methods`.
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
         MambaLRPForSequenceClassification,
     )
     from hf_mambalrp.models.mixin import MambaLRPMixin
+    from hf_mambalrp.models.vim.configuration import VimConfig
+    from hf_mambalrp.models.vim.modeling import VimForImageClassification, VimModel
     from hf_mambalrp.results.explanation import Conservation, Explanation
     from hf_mambalrp.results.generation_explanation import GenerationExplanation
     from hf_mambalrp.results.hidden_attention import HiddenAttention
@@ -65,6 +68,9 @@ _MODULES = {
     "MambaLRPForCausalLM": "models.explainable",
     "MambaLRPForSequenceClassification": "models.explainable",
     "MambaLRPMixin": "models.mixin",
+    "VimConfig": "models.vim.configuration",
+    "VimForImageClassification": "models.vim.modeling",
+    "VimModel": "models.vim.modeling",
     "evaluate_faithfulness": "evaluation",
     "create_space": "space.create",
     "explain_dataset": "datasets",
@@ -94,6 +100,9 @@ __all__ = [
     "MambaLRPForCausalLM",
     "MambaLRPForSequenceClassification",
     "MambaLRPMixin",
+    "VimConfig",
+    "VimForImageClassification",
+    "VimModel",
     "__version__",
     "create_space",
     "errors",

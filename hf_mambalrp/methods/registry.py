@@ -11,6 +11,7 @@ from hf_mambalrp.methods.graphs import propagate
 from hf_mambalrp.methods.integrated_gradients import integrated_gradients
 from hf_mambalrp.methods.latim import latim
 from hf_mambalrp.methods.mamba_attribution import mamba_attribution
+from hf_mambalrp.methods.mambalrp import mambalrp
 from hf_mambalrp.methods.occlusion import occlusion
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.random_relevance import random_relevance
@@ -58,7 +59,7 @@ def _by_rules(name: str, rules: Rules, source: str) -> Method:
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        _by_rules("mambalrp", MAMBALRP, "Rezaei Jafari et al. 2024, section 4"),
+        Method("mambalrp", "Rezaei Jafari et al. 2024, section 4", mambalrp, MAMBALRP, has_layers=True),
         _by_rules("lrp_ln", LRP_LN, "Ali et al. 2022; the LN-rule baseline of Rezaei Jafari et al. 2024"),
         _by_rules("gradient_x_input", NO_RULES, "Shrikumar et al. 2017"),
         Method(

@@ -10,7 +10,7 @@ import torch
 
 from hf_mambalrp.errors import BackendError
 from hf_mambalrp.ops.gpu import triton_declines
-from hf_mambalrp.rules import MAMBALRP, Rules
+from hf_mambalrp.rules import Rules
 
 Arguments = tuple[Any, ...]
 
@@ -24,7 +24,7 @@ def kernels_decline(device: torch.device, dtype: torch.dtype, rules: Rules) -> s
 
     Rules change the backward alone, so without a graph they serve all of them.
     """
-    if rules != MAMBALRP and torch.is_grad_enabled():
+    if not rules.conserve and torch.is_grad_enabled():
         return "its kernels are method='mambalrp'; other methods need backend='chunked'"
     return triton_declines(device, dtype)
 

@@ -7,10 +7,14 @@
 | NO_RULES | no | no | no | no | gradient x input |
 
 Linear layers, the depthwise convolution, residual sums and the D skip follow LRP-0, which as a modified gradient is
-the plain gradient: they need no rule.
+the plain gradient: they need no rule. Linear layers and the convolution may follow LRP-gamma instead
+(:mod:`hf_mambalrp.rules.gamma`).
 """
 
 from dataclasses import dataclass
+
+GAMMA_ON = ("conv1d", "linear")
+"""What may follow LRP-gamma: the convolutions on the content path; the linear layers of the parts, not the head."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +29,23 @@ class Rules:
     """Constants: exp(dt A), dt B and C are detached, so the scan is linear in its input."""
     gate: bool
     """Half: of a product of two signals each gets half of the relevance."""
+    gamma: float = 0.0
+    """Of LRP-gamma, on the operations named in ``gamma_on``; 0 is LRP-0."""
+    gamma_on: frozenset[str] = frozenset()
+    """Some of :data:`GAMMA_ON`."""
 
     @property
     def conserve(self) -> bool:
         """Whether every rewritten operation is homogeneous of degree 1, so that only additive biases absorb."""
         return self.norm and self.silu and self.ssm and self.gate
 
+    def gamma_of(self, operation: str) -> float:
+        """Gamma of one of :data:`GAMMA_ON`; 0 where it follows LRP-0."""
+        return self.gamma if operation in self.gamma_on else 0.0
+
 
 MAMBALRP = Rules(norm=True, silu=True, ssm=True, gate=True)
 LRP_LN = Rules(norm=True, silu=False, ssm=False, gate=False)
 NO_RULES = Rules(norm=False, silu=False, ssm=False, gate=False)
 
-__all__ = ["LRP_LN", "MAMBALRP", "NO_RULES", "Rules"]
+__all__ = ["GAMMA_ON", "LRP_LN", "MAMBALRP", "NO_RULES", "Rules"]

@@ -1,7 +1,12 @@
 """Weights as the rules see them."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+Weight = Callable[[torch.dtype], Tensor]
+"""A constant weight (F_out, F_in) as a function of the dtype it is needed in."""
 
 
 def constant(weight: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,7 +1,8 @@
-"""Linear maps under LRP-0: z_j = sum_i x_i w_ij + b_j, relevance in proportion to x_i w_ij.
+"""Linear maps under LRP-0: z_j = sum_i x_i w_ij + b_j, relevance in proportion to x_i w_ij; or under LRP-gamma.
 
-As a modified gradient this is the plain gradient with the weights constant; the bias keeps its share, which the
-ledger records. Weights are used in the dtype of the activations (float32 for a half-precision model), cast when used.
+As a modified gradient LRP-0 is the plain gradient with the weights constant; the bias keeps its share, which the ledger
+records. For gamma see :mod:`hf_mambalrp.rules.gamma`. Weights are used in the dtype of the activations (float32 for a
+half-precision model), cast when used.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +14,12 @@ from accelerate.utils import align_module_device
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_mambalrp.errors import OptionError
 from hf_mambalrp.rules.biases import BiasLedger
-from hf_mambalrp.rules.constant import constant
+from hf_mambalrp.rules.constant import Weight, constant
+from hf_mambalrp.rules.gamma import gamma_linear
 from hf_mambalrp.rules.quantised import bias_of, dequantised, is_quantised
 from hf_mambalrp.rules.twin import in_evaluation
-
-Weight = Callable[[torch.dtype], Tensor]
-"""A constant weight (F_out, F_in) as a function of the dtype it is needed in."""
 
 
 class NoGradient(Exception):  # noqa: N818 - becomes an error where the layer's name is known
@@ -43,8 +43,8 @@ class _LinearMap(torch.autograd.Function):
         return grad @ ctx.weight(grad.dtype), None
 
 
-def linear(module: nn.Module, x: Tensor, ledger: BiasLedger | None = None) -> Tensor:
-    """LRP-0 through a linear layer. Shape: (B, L, F_in) -> (B, L, F_out).
+def linear(module: nn.Module, x: Tensor, ledger: BiasLedger | None = None, gamma: float = 0.0) -> Tensor:
+    """LRP-0, or with a ``gamma`` LRP-gamma, through a linear layer. Shape: (B, L, F_in) -> (B, L, F_out).
 
     A plain ``nn.Linear`` is applied by its weight, a quantised layer by the weight that it stands for. Anything else in
     its place (LoRA, a layer with hooks) is called as it is, in evaluation mode, so that the model's own forward is what
@@ -55,15 +55,30 @@ def linear(module: nn.Module, x: Tensor, ledger: BiasLedger | None = None) -> Te
     Raises:
         NoGradient: a layer that is called, and whose output does not depend on its input through differentiable
             operations.
+        OptionError: gamma for a layer that is called, whose weights are not known.
     """
     if is_plain(module):
-        y: Tensor = _LinearMap.apply(x, _weight(module))
-        bias = bias_of(module)
-        if bias is None:
-            return y
-        with align_module_device(module):
-            return y + (constant(bias, x.dtype) if ledger is None else ledger.enter(bias, x.dtype))
+        return _applied(x, _weight(module), bias_of(module), module, ledger, gamma)
+    if gamma:
+        raise OptionError(
+            f"gamma={gamma} acts on linear layers (gamma_on) and needs their weights, and this model has a "
+            f"{type(module).__name__} in the place of one. Merge adapters into the model and take hooks out first, or "
+            "leave 'linear' out of gamma_on."
+        )
     return _called(module, x, ledger)
+
+
+def _applied(
+    x: Tensor, weight: Weight, bias: Tensor | None, module: nn.Module, ledger: BiasLedger | None, gamma: float
+) -> Tensor:
+    """x W^T + b by the rule; ``module`` is what the bias is of."""
+    if bias is not None:
+        with align_module_device(module):
+            bias = constant(bias, x.dtype) if ledger is None else ledger.enter(bias, x.dtype)
+    if gamma:
+        return gamma_linear(x, weight, bias, gamma)
+    y: Tensor = _LinearMap.apply(x, weight)
+    return y if bias is None else y + bias
 
 
 def _called(module: nn.Module, x: Tensor, ledger: BiasLedger | None) -> Tensor:
@@ -91,22 +106,22 @@ def _biases_of(module: nn.Module, layer: nn.Module, x: Tensor, dtype: torch.dtyp
     return biases.nan_to_num(0.0, 0.0, 0.0)
 
 
-def linear_parts(module: Any, x: Tensor, sizes: Sequence[int], ledger: BiasLedger) -> list[Tensor]:
+def linear_parts(module: Any, x: Tensor, sizes: Sequence[int], ledger: BiasLedger, gamma: float = 0.0) -> list[Tensor]:
     """A linear layer whose output is several signals side by side, (B, L, size) each.
 
     By rows of the weight, each signal is a tensor of its own: a slice of the whole output would be read with gaps, its
     gradient would have to be put together again, and a block twice as large as all others fragments the heap.
     """
     if not is_plain(module) or is_quantised(module):
-        return list(linear(module, x, ledger).split(sizes, -1))
+        return list(linear(module, x, ledger, gamma).split(sizes, -1))
     ends = list(accumulate(sizes))
     rows = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-    outputs = [_LinearMap.apply(x, _weight(module, part)) for part in rows]
-    if module.bias is None:
-        return outputs
     with align_module_device(module):
-        biases = module.bias.split(sizes)
-        return [y + ledger.enter(bias, x.dtype) for y, bias in zip(outputs, biases, strict=True)]
+        biases = [None] * len(rows) if module.bias is None else module.bias.split(sizes)
+        return [
+            _applied(x, _weight(module, part), bias, module, ledger, gamma)
+            for part, bias in zip(rows, biases, strict=True)
+        ]
 
 
 def linear_without_bias(module: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -18,10 +18,10 @@ def conv_silu(
     rules: Rules,
     backend: str = "auto",
 ) -> Tensor:
-    """u_t = m_t c_t [sigmoid(c_t)],  c_t = sum_k w_k x_{t-K+1+k} + b per channel (LRP-0), the bracket constant.
+    """u_t = m_t c_t [sigmoid(c_t)],  c_t = sum_k w_k x_{t-K+1+k} + b per channel, the bracket constant.
 
-    The bracket is constant under the identity rule only. Weights and mask are constants; arithmetic is in float32, or
-    float64 for float64 inputs.
+    The bracket is constant under the identity rule only. c_t follows LRP-0, or LRP-gamma where the rules say so.
+    Weights and mask are constants; arithmetic is in float32, or float64 for float64 inputs.
 
     Args:
         x: (B, L, E).

@@ -13,8 +13,14 @@ def conv_silu_reference(
     wide = torch.promote_types(x.dtype, torch.float32)
     whole, length = torch.cat([earlier.to(wide), x.to(wide)], 1), x.shape[1]
     taps = weight.detach().to(wide).unbind(1)
-    c = sum((whole[:, k : k + length] * tap for k, tap in enumerate(taps)), torch.zeros((), dtype=wide))
-    c = c if bias is None else c + bias
+    contributions = [whole[:, k : k + length] * tap for k, tap in enumerate(taps)]
+    contributions += [] if bias is None else [bias.expand_as(contributions[0])]
+    c = sum(contributions, torch.zeros((), dtype=wide))
+    gamma = rules.gamma_of("conv1d")
+    if gamma:  # the same value, differentiated as R_i = (c_i + gamma [c_i c > 0] c_i) / (c + gamma s) R
+        raised = sum((part + gamma * part * (part * c > 0) for part in contributions), torch.zeros((), dtype=wide))
+        q = raised * torch.where(c == 0, 1.0, c / raised).detach()
+        c = c.detach() + (q - q.detach())
     sigmoid = torch.sigmoid(c)
     u = c * (sigmoid.detach() if rules.silu else sigmoid)
     return (u if mask is None else u * mask.reshape(*x.shape[:2], 1)).to(x.dtype)

@@ -82,6 +82,27 @@ def convolved(xs, w, b, i: tl.constexpr, K: tl.constexpr):
     return c
 
 
+@triton.jit
+def damped(g, xs, w, b, c, gamma, i: tl.constexpr, K: tl.constexpr, GAMMA: tl.constexpr):
+    """g c / (c + gamma s), s the sum of the contributions of c's sign (hf_mambalrp.rules.gamma)."""
+    if GAMMA:
+        sign = tl.where(c > 0, 1.0, -1.0)
+        same = tl.maximum(b * sign, 0.0)
+        for k in tl.static_range(K):
+            same += tl.maximum(w[k] * xs[i + k].to(tl.float32) * sign, 0.0)
+        size = tl.abs(c)
+        g = tl.where(size == 0.0, g, g * size / (size + gamma * same))
+    return g
+
+
+@triton.jit
+def raised(x, w, c, gamma, GAMMA: tl.constexpr):
+    """w, raised by gamma where the contribution x w has c's sign."""
+    if GAMMA:
+        w = w * tl.where(x.to(tl.float32) * w * c > 0.0, 1.0 + gamma, 1.0)
+    return w
+
+
 @triton.jit(do_not_specialize=["length", "runs"])
 def conv_silu_forward(
     x,
@@ -126,7 +147,7 @@ def conv_silu_forward(
             tl.store(u + (row * length + t) * channels + e, out.to(u.dtype.element_ty), exists)
 
 
-@triton.jit(do_not_specialize=["length", "runs"])
+@triton.jit(do_not_specialize=["length", "runs", "gamma"])
 def conv_silu_backward(
     gu,
     x,
@@ -146,12 +167,17 @@ def conv_silu_backward(
     length,
     channels,
     runs,
+    gamma,
     K: tl.constexpr,
     STEPS: tl.constexpr,
     BLOCK: tl.constexpr,
     UNIT: tl.constexpr,
+    GAMMA: tl.constexpr,
 ):
-    """gc_t = m_t gu_t sigmoid(c_t),  gx_t = sum_k w_k gc_{t+K-1-k},  g_bias = sum_t gc_t, one part for each program."""
+    """gc_t = m_t gu_t sigmoid(c_t),  gx_t = sum_k w_k gc_{t+K-1-k},  g_bias = sum_t gc_t, one part for each program.
+
+    With gamma, gc_t is damped by c_t / (c_t + gamma s_t), and weights of contributions of c's sign are raised.
+    """
     blocks = tl.cdiv(channels, BLOCK)
     e = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
     part = tl.program_id(0) // blocks
@@ -171,27 +197,30 @@ def conv_silu_backward(
             x, x_time, earlier, earlier_time, start, length, channels, e, STEPS + 2 * K - 2, K - 1, UNIT
         )
         gus = load_positions(gu, gu_time, None, 0, start, length, channels, e, STEPS + K - 1, 0, UNIT)
-        gcs = ()  # gc from position start on
+        gcs, cs = (), ()  # gc and c from position start on
         for i in tl.static_range(STEPS + K - 1):
-            gc = gus[i].to(tl.float32) * sigmoid(convolved(xs, w, b, i, K))
+            c = convolved(xs, w, b, i, K)
+            gc = damped(gus[i].to(tl.float32) * sigmoid(c), xs, w, b, c, gamma, i, K, GAMMA)
             if mask is not None:
                 gc *= tl.load(mask + row * length + start + i, start + i < length, 0.0).to(tl.float32)
             if i < STEPS:
-                absorbed += gc
+                absorbed += gc * raised(b, 1.0, c, gamma, GAMMA)
             gcs += (gc,)  # type: ignore[assignment]
+            cs += (c,)  # type: ignore[assignment]
         if gx is not None:
             for i in tl.static_range(STEPS):
                 t = start + i
                 g = tl.zeros([BLOCK], tl.float32)
                 for k in tl.static_range(K):
-                    g += w[k] * gcs[i + K - 1 - k]
+                    j = i + K - 1 - k
+                    g += raised(xs[i + K - 1], w[k], cs[j], gamma, GAMMA) * gcs[j]
                 exists = e < tl.where(t < length, channels, 0)
                 tl.store(gx + (row * length + t) * channels + e, g.to(gx.dtype.element_ty), exists)
         if g_earlier is not None:
             for i in tl.static_range(K - 1):  # position i - K + 1, read by positions from 0 on only
                 g = tl.zeros([BLOCK], tl.float32)
                 for k in tl.static_range(i + 1):
-                    g += w[k] * gcs[i - k]
+                    g += raised(xs[i], w[k], cs[i - k], gamma, GAMMA) * gcs[i - k]
                 at = g_earlier + (row * (K - 1) + i) * channels + e
                 tl.store(at, g.to(g_earlier.dtype.element_ty), e < tl.where(start == 0, channels, 0))
     if g_bias is not None:
@@ -202,12 +231,13 @@ def conv_silu_backward(
 class _ConvSiLU(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, earlier: Tensor, mask: Tensor | None
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, earlier: Tensor, mask: Tensor | None, gamma: float
     ) -> Tensor:
         x, earlier = _last_contiguous(x), _last_contiguous(earlier)
         weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
         mask = None if mask is None else mask.reshape(x.shape[:2]).contiguous()
         ctx.save_for_backward(x, weight, bias, earlier, mask)
+        ctx.gamma = gamma
         _, length, channels = x.shape
         u = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         grid, runs = _cut(x, FORWARD)
@@ -228,7 +258,7 @@ class _ConvSiLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gu: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, earlier, mask = ctx.saved_tensors
-        needs_x, _, needs_bias, needs_earlier, _ = ctx.needs_input_grad
+        needs_x, _, needs_bias, needs_earlier, *_ = ctx.needs_input_grad
         gu = _last_contiguous(gu)
         batch, length, channels = x.shape
         grid, runs = _cut(x, BACKWARD)
@@ -244,15 +274,16 @@ class _ConvSiLU(torch.autograd.Function):
         with torch.cuda.device_of(x):
             conv_silu_backward[grid](
                 *(gu, x, weight, bias, earlier, mask, gx, g_bias, g_earlier),
-                *(*strides, length, channels, runs),
+                *(*strides, length, channels, runs, ctx.gamma),
                 K=weight.shape[1],
                 STEPS=BACKWARD.steps,
                 BLOCK=BACKWARD.block,
                 UNIT=unit,
+                GAMMA=ctx.gamma > 0,
                 num_warps=BACKWARD.warps,
             )
         g_bias = None if g_bias is None else g_bias.sum(1, keepdim=True).to(bias.dtype)
-        return gx, None, g_bias, g_earlier, None
+        return gx, None, g_bias, g_earlier, None, None
 
 
 def _cut(x: Tensor, tiling: Tiling) -> tuple[tuple[int, int], int]:
@@ -271,5 +302,5 @@ def conv_silu_triton(
     x: Tensor, weight: Tensor, bias: Tensor | None, earlier: Tensor, mask: Tensor | None, rules: Rules
 ) -> Tensor:
     """Same contract as :func:`conv_silu_reference`, for a mask of zeros and ones; x and earlier are kept."""
-    u: Tensor = _ConvSiLU.apply(x, weight, bias, earlier, mask)
+    u: Tensor = _ConvSiLU.apply(x, weight, bias, earlier, mask, rules.gamma_of("conv1d"))
     return u
