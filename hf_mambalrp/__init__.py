@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         MambaLRPForSequenceClassification,
     )
     from hf_mambalrp.models.mixin import MambaLRPMixin
+    from hf_mambalrp.models.vim.configuration import VimConfig
+    from hf_mambalrp.models.vim.modeling import VimForImageClassification, VimModel
     from hf_mambalrp.results.explanation import Conservation, Explanation
     from hf_mambalrp.results.generation_explanation import GenerationExplanation
     from hf_mambalrp.results.hidden_attention import HiddenAttention
@@ -65,6 +67,9 @@ _MODULES = {
     "MambaLRPForCausalLM": "models.explainable",
     "MambaLRPForSequenceClassification": "models.explainable",
     "MambaLRPMixin": "models.mixin",
+    "VimConfig": "models.vim.configuration",
+    "VimForImageClassification": "models.vim.modeling",
+    "VimModel": "models.vim.modeling",
     "evaluate_faithfulness": "evaluation",
     "create_space": "space.create",
     "explain_dataset": "datasets",
@@ -94,6 +99,9 @@ __all__ = [
     "MambaLRPForCausalLM",
     "MambaLRPForSequenceClassification",
     "MambaLRPMixin",
+    "VimConfig",
+    "VimForImageClassification",
+    "VimModel",
     "__version__",
     "create_space",
     "errors",

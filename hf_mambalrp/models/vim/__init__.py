@@ -1,0 +1,1 @@
+"""Vision Mamba: configuration, model, image classifier."""
