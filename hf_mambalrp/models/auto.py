@@ -19,7 +19,8 @@ from hf_mambalrp.models.explainable import (
     MambaLRPForSequenceClassification,
 )
 from hf_mambalrp.models.mixin import MambaLRPMixin
-from hf_mambalrp.models.state_spaces import HUB_OPTIONS, find_config, is_live, through_twin, twin
+from hf_mambalrp.models.state_spaces import find_config, is_live, through_twin, twin
+from hf_mambalrp.models.weight_files import HUB_OPTIONS
 from hf_mambalrp.rules.twin import uncompiled
 
 

@@ -22,7 +22,8 @@ from hf_mambalrp.hub.model import push_model, write_card
 from hf_mambalrp.hub.model_card import Contents
 from hf_mambalrp.models.checkpoints import check_loaded, warn_of_random_weights
 from hf_mambalrp.models.sharing import card_contents, tokenizer_beside
-from hf_mambalrp.models.state_spaces import HUB_OPTIONS, load
+from hf_mambalrp.models.state_spaces import load
+from hf_mambalrp.models.weight_files import HUB_OPTIONS
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
 from hf_mambalrp.results.hidden_attention import HiddenAttention

@@ -5,23 +5,20 @@ mamba_ssm's weights only the embedding is named otherwise in transformers, and a
 """
 
 import json
-import pickle
-import zipfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Mamba2Config, Mamba2ForCausalLM, Mamba2Model, MambaForCausalLM
 from transformers.utils.hub import cached_file
 
 from hf_mambalrp.errors import CheckpointError, UnknownArchitectureError
+from hf_mambalrp.models.weight_files import check_fit, checked_weights, hub_options, read_file
 
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
-"""Arguments of ``from_pretrained`` that say where files come from."""
+OTHER_MODELS = "A config of another model, LayerNorm, or adapters that are not merged make such a difference."
+"""Why weights may not fit."""
 
 LANGUAGE_MODELS: dict[str, Any] = {"Mamba1": MambaForCausalLM, "Mamba2": Mamba2ForCausalLM}
 """transformers' class by ``ssm_cfg["layer"]``."""
@@ -129,7 +126,7 @@ def find_config(source: Any, options: Mapping[str, Any]) -> Any | None:
         UnknownArchitectureError: as :func:`transformers_config`.
     """
     try:
-        with open(cached_file(source, "config.json", **_hub(options)), encoding="utf-8") as file:
+        with open(cached_file(source, "config.json", **hub_options(options)), encoding="utf-8") as file:
             config = json.load(file)
     except (OSError, ValueError, TypeError):
         return None  # transformers meets the same and says so in its own words
@@ -171,7 +168,7 @@ def load(loader: Callable[..., Any], model_class: Any, source: Any, *args: Any, 
             setattr(config, name, options.pop(name))
         options["config"] = config
     empty = _empty(config)
-    _check_weights(empty, weights, source)
+    check_fit(empty, weights, source, OTHER_MODELS)
     if config.tie_word_embeddings and not empty._tied_weights_keys:  # transformers 4 cannot save a tied Mamba-2
         config.tie_word_embeddings, weights["lm_head.weight"] = False, weights["lm_head.weight"].clone()
     model, info = loader(None, *args, **options, state_dict=weights, output_loading_info=True)
@@ -210,7 +207,7 @@ def share(live: nn.Module, model: nn.Module) -> None:
         UnknownArchitectureError: ``live`` has parameters of other names or shapes, as those of adapters.
     """
     parameters = transformers_state_dict(dict(live.named_parameters(remove_duplicate=False)))
-    _check_weights(model, parameters, type(live).__name__)
+    check_fit(model, parameters, type(live).__name__, OTHER_MODELS)
     for name, parameter in parameters.items():
         module, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(module), leaf, parameter)
@@ -228,10 +225,6 @@ def _unsupported(name: str, value: Any, why: str) -> UnknownArchitectureError:
     )
 
 
-def _hub(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: options[name] for name in HUB_OPTIONS if options.get(name) is not None}
-
-
 def _empty(config: Any) -> Any:
     """The language model of ``config`` without weights."""
     (language_model,) = (found for found in LANGUAGE_MODELS.values() if found.config_class is type(config))
@@ -242,16 +235,7 @@ def _empty(config: Any) -> Any:
 def _read_weights(source: Any, options: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights as they are in the file; those of a ``.bin`` stay on disk until they are used."""
     path = _find_weights(source, options)
-    try:
-        if path.endswith(".safetensors"):
-            weights = load_file(path)
-        else:
-            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged or holds more than weights; it was not loaded: {error}") from error
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise CheckpointError(f"{path} holds something else than a dictionary of weights; it was not loaded.")
-    return weights
+    return checked_weights(read_file(path), path)
 
 
 def _find_weights(source: Any, options: Mapping[str, Any]) -> str:
@@ -259,26 +243,10 @@ def _find_weights(source: Any, options: Mapping[str, Any]) -> str:
     for name, safe in wanted.items():
         if options.get("use_safetensors") in (None, safe):
             try:
-                return str(cached_file(source, name, **_hub(options)))
+                return str(cached_file(source, name, **hub_options(options)))
             except OSError as error:
                 reason = error
     raise CheckpointError(f"{source} has no weights in {list(wanted)}: {reason}") from reason
-
-
-def _check_weights(model: nn.Module, weights: Mapping[str, Tensor], whose: Any) -> None:
-    expected = dict(model.named_parameters(remove_duplicate=False))
-    wrong = sorted(
-        name
-        for name in expected.keys() | weights.keys()
-        if name not in expected or name not in weights or expected[name].shape != weights[name].shape
-    )
-    if wrong:
-        missing, unexpected = len(expected.keys() - weights.keys()), len(weights.keys() - expected.keys())
-        raise UnknownArchitectureError(
-            f"The weights of {whose} do not fit {type(model).__name__}: {missing} missing, {unexpected} unexpected, "
-            f"{len(wrong) - missing - unexpected} of another shape, such as {wrong[:5]}. A config of another model, "
-            "LayerNorm, or adapters that are not merged make such a difference."
-        )
 
 
 @cache

@@ -185,3 +185,7 @@ class VimConfig(PretrainedConfig):
                 f"VimConfig has neck_reduction={self.neck_reduction}, which does not divide hidden_size="
                 f"{self.hidden_size} and num_class_tokens={self.num_class_tokens}. Give a divisor of both."
             )
+
+
+CONFIGURATIONS = (VimConfig,)
+"""What ``AutoConfig`` finds where transformers has no class of its own."""

@@ -1,112 +1,22 @@
-"""Vision Mamba (Zhu et al. 2024) in the manner of transformers: the mixer of two directions, the model, the classifier.
+"""Vision Mamba (Zhu et al. 2024) in the manner of transformers: the model and the image classifier.
 
 Parameters are named as in the released checkpoints, behind ``vim.``. Glossary: B images, M patches, L positions in the
-sequence (patches and class tokens), D hidden, E inner channels, N state, R step size rank, K conv width.
+sequence (patches and class tokens), D hidden.
 """
 
-import math
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.models.vim.configuration import VimConfig
+from hf_mambalrp.models.vim.initial import fill, init_part
+from hf_mambalrp.models.vim.parts import VimLayer, VimPatchEmbedding, VimRMSNorm
 from hf_mambalrp.models.vim.positions import among_patches, apart, resized
-from hf_mambalrp.ops.selective_scan import selective_scan
-
-STEP_SIZES, SMALLEST_STEP = (1e-3, 0.1), 1e-4
-"""Step sizes of a new model lie between the two, evenly in their logarithm, and never below the last."""
-
-
-class VimRMSNorm(nn.Module):
-    """w h / sqrt(mean_d h^2 + eps), in float32 at least, returned in the dtype of ``weight``."""
-
-    def __init__(self, width: int, epsilon: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.variance_epsilon = epsilon
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(..., width) -> (..., width)."""
-        wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.variance_epsilon)
-        return (self.weight * normed).to(self.weight.dtype)
-
-
-class VimMixer(nn.Module):
-    """out_proj((f(x) + flip(f_b(flip(x)))) silu(z) [/ 2]),  x, z = in_proj(h);  f and f_b are the two directions.
-
-    Each direction is convolution, SiLU and selective scan with weights of its own, those of the backward one with "_b".
-    """
-
-    def __init__(self, config: VimConfig) -> None:
-        super().__init__()
-        D, E, N, R = config.hidden_size, config.intermediate_size, config.state_size, config.time_step_rank
-        self.divide_out = config.divide_out
-        self.in_proj = nn.Linear(D, 2 * E, bias=False)
-        self.out_proj = nn.Linear(E, D, bias=False)
-        for direction in ("", "_b"):
-            convolution = nn.Conv1d(E, E, config.conv_kernel, groups=E, padding=config.conv_kernel - 1)
-            self.add_module(f"conv1d{direction}", convolution)
-            self.add_module(f"x_proj{direction}", nn.Linear(E, R + 2 * N, bias=False))
-            self.add_module(f"dt_proj{direction}", nn.Linear(R, E))
-            self.register_parameter(f"A{direction}_log", nn.Parameter(torch.empty(E, N)))
-            self.register_parameter(f"D{direction}", nn.Parameter(torch.empty(E)))
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D)."""
-        x, z = self.in_proj(hidden).chunk(2, -1)
-        y = self._one_direction(x, "") + self._one_direction(x.flip(1), "_b").flip(1)
-        y = y * F.silu(z)
-        found: Tensor = self.out_proj(y / 2 if self.divide_out else y)
-        return found
-
-    def _one_direction(self, x: Tensor, direction: str) -> Tensor:
-        """C_t h_t + D u_t,  h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t,  u = silu(conv(x)). (B, L, E) -> (B, L, E)."""
-        conv1d, x_proj, dt_proj = (getattr(self, name + direction) for name in ("conv1d", "x_proj", "dt_proj"))
-        A_log, D = getattr(self, f"A{direction}_log"), getattr(self, f"D{direction}")
-        u = F.silu(conv1d(x.transpose(1, 2))[..., : x.shape[1]].transpose(1, 2))
-        N = A_log.shape[1]
-        delta, B, C = x_proj(u).split([dt_proj.in_features, N, N], -1)
-        # The scan itself is in float32 at least, whatever the weights are in, as in the released kernels.
-        wide = torch.promote_types(u.dtype, torch.float32)
-        dt = F.softplus(dt_proj(delta).to(wide))
-        u, B, C, A, D = (value.to(wide) for value in (u, B, C, -torch.exp(A_log.to(wide)), D))
-        y, _ = selective_scan(u, dt, A, B, C)
-        return torch.addcmul(y, u, D).to(x.dtype)
-
-
-class VimLayer(GradientCheckpointingLayer):
-    """h + mixer(norm(h)); the residual stream h is in float32 at least."""
-
-    def __init__(self, config: VimConfig) -> None:
-        super().__init__()
-        self.norm = VimRMSNorm(config.hidden_size, config.layer_norm_epsilon)
-        self.mixer = VimMixer(config)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D)."""
-        after: Tensor = hidden + self.mixer(self.norm(hidden))
-        return after
-
-
-class VimPatchEmbedding(nn.Module):
-    """Patches of an image as vectors, in row-major order."""
-
-    def __init__(self, config: VimConfig) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, config.stride)
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """(B, channels, height, width) -> (B, M, D)."""
-        patches: Tensor = self.proj(pixel_values).flatten(2).transpose(1, 2)
-        return patches
+from hf_mambalrp.models.vim.released import load
 
 
 class VimPreTrainedModel(PreTrainedModel):
@@ -119,63 +29,41 @@ class VimPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules: ClassVar = ["VimLayer"]
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load as every transformers model does; released checkpoints of Vim, Mamba-R and VideoMamba load as well.
+
+        These are a ``.pth`` file, a folder with one, or a file of a repository, written owner/name/file.pth. What such
+        a file does not say is taken from settings of :class:`VimConfig` that are passed: ``stride``, ``class_token``,
+        ``divide_out``. With another ``image_size`` than the trained one, positions are interpolated.
+        ``weights="model_ema"`` takes the moving average of the weights, which Vim's files also have.
+
+        Raises:
+            UnknownArchitectureError: a released checkpoint of another network; says what does not fit.
+            OptionError: a setting that the released checkpoint lacks, or contradicts.
+            CheckpointError: no such file, a damaged one, or one that holds more than weights and settings.
+
+        Example:
+            >>> from hf_mambalrp import VimConfig, VimForImageClassification
+            >>> config = VimConfig(image_size=16, patch_size=8, hidden_size=16, num_hidden_layers=2)
+            >>> VimForImageClassification(config).save_pretrained("tiny-vim")
+            >>> VimForImageClassification.from_pretrained("tiny-vim").config.num_patches
+            4
+        """
+        asked = kwargs.pop("output_loading_info", False)
+        found = load(super().from_pretrained, cls, pretrained_model_name_or_path, *args, **kwargs)
+        if found is None:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs, output_loading_info=asked)
+        return found if asked else found[0]
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Weights of a new model, as the released code draws them.
-
-        Deviation: it leaves step sizes of the backward direction at softplus(0), where most of a state is gone after
-        one position; here both directions begin alike.
-        """
-        std = self.config.initializer_range
-        if isinstance(module, VimMixer):  # after its parts, so this is what they keep
-            _init_mixer(module, self.config)
-        elif isinstance(module, VimRMSNorm):
-            _fill(module.weight, nn.init.ones_)
-        elif isinstance(module, (nn.Conv2d, nn.Conv1d)):
-            fan_in = module.weight[0].numel()
-            if isinstance(module, nn.Conv2d):  # LeCun's, cut at two standard deviations
-                _fill(module.weight, nn.init.trunc_normal_, std=fan_in**-0.5 / 0.87962566103423978)
-                _fill(module.bias, nn.init.zeros_)
-            else:
-                _fill(module.weight, nn.init.uniform_, -(fan_in**-0.5), fan_in**-0.5)
-                _fill(module.bias, nn.init.uniform_, -(fan_in**-0.5), fan_in**-0.5)
-        elif isinstance(module, nn.Linear):
-            _fill(module.weight, nn.init.trunc_normal_, std=std)
-            _fill(module.bias, nn.init.zeros_)
-        elif isinstance(module, VimModel):
+        """Weights of a new model; see :func:`init_part`."""
+        if isinstance(module, VimModel):
             for parameter in (module.cls_token, module.pos_embed, getattr(module, "pos_embed_cls", None)):
-                _fill(parameter, nn.init.trunc_normal_, std=std)
-
-
-def _fill(parameter: Tensor | None, fill: Callable[..., Any], *args: Any, **options: Any) -> None:
-    """Fill a parameter that was not loaded."""
-    if parameter is not None and not getattr(parameter, "_is_hf_initialized", False):
-        fill(parameter, *args, **options)
-
-
-def _init_mixer(mixer: VimMixer, config: VimConfig) -> None:
-    """Linear maps as torch draws them, out_proj smaller by sqrt(layers); A = -1 ... -N; step sizes as said above."""
-
-    def uniform(parameter: Tensor, bound: float) -> None:
-        _fill(parameter, nn.init.uniform_, -bound, bound)
-
-    def step_sizes(bias: Tensor) -> None:
-        low, high = map(math.log, STEP_SIZES)
-        dt = torch.exp(torch.empty_like(bias, dtype=torch.float32).uniform_(low, high)).clamp(min=SMALLEST_STEP)
-        bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus of it is dt
-
-    D, E = config.hidden_size, config.intermediate_size
-    uniform(mixer.in_proj.weight, D**-0.5)
-    uniform(mixer.out_proj.weight, (E * config.num_hidden_layers) ** -0.5)
-    for direction in ("", "_b"):
-        uniform(mixer.get_parameter(f"x_proj{direction}.weight"), E**-0.5)
-        uniform(mixer.get_parameter(f"dt_proj{direction}.weight"), config.time_step_rank**-0.5)
-        _fill(mixer.get_parameter(f"dt_proj{direction}.bias"), step_sizes)
-        _fill(
-            mixer.get_parameter(f"A{direction}_log"),
-            lambda A_log: A_log.copy_(torch.arange(1, A_log.shape[1] + 1, device=A_log.device).log()),
-        )
-        _fill(mixer.get_parameter(f"D{direction}"), nn.init.ones_)
+                fill(parameter, nn.init.trunc_normal_, std=self.config.initializer_range)
+        else:
+            init_part(module, self.config)
 
 
 class VimModel(VimPreTrainedModel):
@@ -412,3 +300,9 @@ class VimForImageClassification(VimPreTrainedModel):
 
 def _as_dict(return_dict: bool | None, config: Any) -> bool:
     return bool(getattr(config, "return_dict", True) if return_dict is None else return_dict)
+
+
+MODELS = (VimModel,)
+"""What ``AutoModel`` finds where transformers has no class of its own."""
+CLASSIFIERS = (VimForImageClassification,)
+"""Likewise, ``AutoModelForImageClassification``."""
