@@ -140,9 +140,9 @@ def test_a_run_writes_a_model_that_loads_and_goes_on_where_it_was(data, tmp_path
 
 
 def test_the_image_processor_is_what_training_did(tmp_path):
-    from train import image_processor, pixel_values
+    from train import Settings, build_model, pixel_values, processor_of
 
-    image_processor().save_pretrained(tmp_path)
+    processor_of(build_model(Settings(num_hidden_layers=1)).config).save_pretrained(tmp_path)
     images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
     processor = AutoImageProcessor.from_pretrained(tmp_path)
     found = processor([image.permute(1, 2, 0).numpy() for image in images], return_tensors="pt")["pixel_values"]

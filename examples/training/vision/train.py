@@ -30,9 +30,9 @@ from fast_forward import Scan, logits, scan_plain
 from scenes import CLASSES, SIZE, Garments, draw_labels, draw_scenes, load_garments
 from torch import Generator, Tensor
 from torch.nn import functional as F
-from transformers import BitImageProcessor
 
 from hf_mambalrp import VimConfig, VimForImageClassification
+from hf_mambalrp.models.vim.processor import image_processor
 
 MEAN = STD = 0.5
 """Of each channel, as the image processor that is saved with the model has them."""
@@ -94,13 +94,9 @@ def build_model(settings: Settings) -> VimForImageClassification:
     )
 
 
-def image_processor() -> BitImageProcessor:
-    return BitImageProcessor(
-        size={"shortest_edge": SIZE},
-        crop_size={"height": SIZE, "width": SIZE},
-        image_mean=[MEAN] * 3,
-        image_std=[STD] * 3,
-    )
+def processor_of(config: VimConfig) -> Any:
+    """Larger pictures become a scene's size; ``pixel_values`` does the rest of the same on tensors."""
+    return image_processor(config, size={"shortest_edge": SIZE}, image_mean=[MEAN] * 3, image_std=[STD] * 3)
 
 
 def pixel_values(images: Tensor) -> Tensor:
@@ -225,6 +221,7 @@ class Run:
         self.generator.set_state(state["generator"].cpu())
 
     def draw(self, progress: Progress) -> tuple[Tensor, Tensor]:
+        """A batch of images and which classes are in them."""
         labels = draw_labels(self.settings.batch_size, self.settings.two_garments, self.generator)
         scenes = draw_scenes(
             self.garments["train"],
@@ -275,8 +272,9 @@ class Run:
             decay = min(settings.ema_decay, self.steps / (self.steps + 10))
             with torch.no_grad():
                 torch._foreach_lerp_(averages, weights, 1 - decay)
-            if self.steps % 20 == 0:
-                loss.item()  # waits: the clock is the work's, not the queue's
+            # Reading the loss waits for the GPU: the clock is the work's, not the queue's.
+            if self.steps % 20 == 0 and not math.isfinite(loss.item()):
+                raise SystemExit(f"the loss is {loss.item()} after {self.steps} steps; lower --lr")
             self.seconds = before + time.perf_counter() - started
             if self.seconds >= min(due, seconds):
                 due = self.seconds + seconds / points
@@ -316,7 +314,7 @@ def main(argv: list[str] | None = None) -> None:
 
     folder = arguments.output / "model"
     run.average.save_pretrained(folder)
-    image_processor().save_pretrained(folder)
+    processor_of(run.average.config).save_pretrained(folder)
     # The test reads what was saved and runs the package's own forward in float32, as a user does.
     model = VimForImageClassification.from_pretrained(folder).to(device).eval()
     report = {
