@@ -1,8 +1,9 @@
 """The pixels that Vision Mamba was evaluated on."""
 
+from importlib.util import find_spec
 from typing import Any
 
-from transformers import BitImageProcessor
+import transformers
 
 from hf_mambalrp.models.vim.configuration import VimConfig
 
@@ -39,4 +40,6 @@ def image_processor(config: VimConfig, **options: Any) -> Any:
         "image_mean": list(MEAN),
         "image_std": list(STANDARD_DEVIATION),
     }
-    return BitImageProcessor(**{**settings, **options})
+    # Without torchvision, releases with an image processor for it say at every use that they take the other one.
+    pil = None if find_spec("torchvision") else getattr(transformers, "BitImageProcessorPil", None)
+    return (pil or transformers.BitImageProcessor)(**{**settings, **options})
