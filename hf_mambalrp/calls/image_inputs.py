@@ -58,7 +58,7 @@ def read_images(
             f"{call}() got {'no input' if images is None else 'images and pixel_values'}; give exactly one of a "
             "picture, a list of pictures, pixel_values=...."
         )
-    process = processor if processor is not None else beside(place) or default()
+    process = processor if processor is not None else processor_beside(place) or default()
     sources = None
     if images is not None:
         pictures = read_pictures(call, images)
@@ -71,7 +71,7 @@ def read_images(
     return ImageBatch(pixels, seen.expand(-1, -1, -1, 3) if seen.shape[-1] == 1 else seen, black, sources)
 
 
-def beside(place: Place) -> Any | None:
+def processor_beside(place: Place) -> Any | None:
     """The image processor of the model's folder or repository; None where there is none."""
     if not place.name:
         return None
@@ -81,6 +81,12 @@ def beside(place: Place) -> Any | None:
         )
     except (OSError, ValueError, KeyError, ImportError):
         return None
+
+
+def as_read(images: Tensor, process: Any, channels: int) -> Tensor:
+    """Pictures (B, S, S, 3) of uint8 that a person sees as a model with this image processor reads them."""
+    mean, deviation = _normalisation(process, channels)
+    return (images[..., :channels].movedim(-1, 1).float() / 255 - mean) / deviation
 
 
 def without_content(batch: ImageBatch, how: str) -> Tensor:
