@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from transformers import BitImageProcessor
+import transformers
+from transformers.utils import is_torchvision_available
 
 from hf_mambalrp.models.vim.configuration import VimConfig
 
@@ -39,4 +40,10 @@ def image_processor(config: VimConfig, **options: Any) -> Any:
         "image_mean": list(MEAN),
         "image_std": list(STANDARD_DEVIATION),
     }
-    return BitImageProcessor(**{**settings, **options})
+    return _processor_class()(**{**settings, **options})
+
+
+def _processor_class() -> Any:
+    """The one that works here: transformers 5 has two, and warns where that of torchvision is asked for in vain."""
+    of_pillow = None if is_torchvision_available() else getattr(transformers, "BitImageProcessorPil", None)
+    return of_pillow or transformers.BitImageProcessor
