@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from hf_mambalrp.datasets import explain_dataset, load_explanations, push_explanations
     from hf_mambalrp.errors import MambaLRPError
     from hf_mambalrp.evaluation import Evaluation, evaluate_faithfulness
-    from hf_mambalrp.models.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, make_explainable
+    from hf_mambalrp.models.auto import (
+        AutoMambaLRPForCausalLM,
+        AutoMambaLRPForImageClassification,
+        AutoMambaLRPForSequenceClassification,
+        make_explainable,
+    )
     from hf_mambalrp.models.classification import (
         FalconMambaForSequenceClassification,
         Mamba2ForSequenceClassification,
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from hf_mambalrp.models.mixin import MambaLRPMixin
     from hf_mambalrp.models.vim.configuration import VimConfig
     from hf_mambalrp.models.vim.modeling import VimForImageClassification, VimModel
+    from hf_mambalrp.models.vision import VimLRPForImageClassification, VisionLRPMixin
     from hf_mambalrp.results.explanation import Conservation, Explanation
     from hf_mambalrp.results.generation_explanation import GenerationExplanation
     from hf_mambalrp.results.hidden_attention import HiddenAttention
@@ -51,6 +57,7 @@ DEMO_MODEL: str = str(Path(__file__).parent / "demo")
 
 _MODULES = {
     "AutoMambaLRPForCausalLM": "models.auto",
+    "AutoMambaLRPForImageClassification": "models.auto",
     "AutoMambaLRPForSequenceClassification": "models.auto",
     "Conservation": "results.explanation",
     "Evaluation": "evaluation",
@@ -70,7 +77,9 @@ _MODULES = {
     "MambaLRPMixin": "models.mixin",
     "VimConfig": "models.vim.configuration",
     "VimForImageClassification": "models.vim.modeling",
+    "VimLRPForImageClassification": "models.vision",
     "VimModel": "models.vim.modeling",
+    "VisionLRPMixin": "models.vision",
     "evaluate_faithfulness": "evaluation",
     "create_space": "space.create",
     "explain_dataset": "datasets",
@@ -83,6 +92,7 @@ _MODULES = {
 __all__ = [
     "DEMO_MODEL",
     "AutoMambaLRPForCausalLM",
+    "AutoMambaLRPForImageClassification",
     "AutoMambaLRPForSequenceClassification",
     "Conservation",
     "Evaluation",
@@ -102,7 +112,9 @@ __all__ = [
     "MambaLRPMixin",
     "VimConfig",
     "VimForImageClassification",
+    "VimLRPForImageClassification",
     "VimModel",
+    "VisionLRPMixin",
     "__version__",
     "create_space",
     "errors",

@@ -1,6 +1,7 @@
-"""Shared test settings: one thread, no network, GPU kernels without a GPU."""
+"""Shared test settings: one thread, no network, GPU kernels without a GPU; a browser."""
 
 import os
+import shutil
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -24,3 +25,18 @@ def one_thread():
 def one_seed():
     """The same numbers in every run and order: a bound that holds today holds tomorrow."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium: where CI is set, one that is missing is a failure."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        message = "these tests need Chromium: apt-get install chromium"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

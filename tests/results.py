@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from hf_mambalrp.results.explanation import Conservation, Explanation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
+from hf_mambalrp.results.image_explanation import ImageExplanation
 
 REVIEW = (
     "A brilliant, quietly moving film — the script drags in the middle and the score is dull, "
@@ -89,6 +90,42 @@ def generation(**fields):
         "versions": {"torch": "2.13.0"},
     }
     return GenerationExplanation(**{**defaults, **fields})
+
+
+def image_explanation(relevance=None, *, class_relevance=None, biases=0.25, patch_size=4, stride=None, **fields):
+    """One row per grid of ``relevance`` (B, rows, columns), by default one of 3 x 4 that counts up from -2.
+
+    Images are just large enough and count through all bytes; the class token has 0.5.
+    """
+    if relevance is None:
+        relevance = torch.arange(12.0).view(1, 3, 4) - 2
+    stride = stride or patch_size
+    rows, down, across = relevance.shape
+    if class_relevance is None:
+        class_relevance = torch.full((rows, 1), 0.5)
+    height, width = (stride * (cells - 1) + patch_size for cells in (down, across))
+    kept = conserved(torch.cat([relevance.flatten(1), class_relevance], 1), biases)
+    defaults = {
+        "relevance": relevance,
+        "class_relevance": class_relevance,
+        "images": torch.arange(rows * height * width * 3).remainder(256).to(torch.uint8).view(rows, height, width, 3),
+        "target": [1] * rows,
+        "target_text": ["boot"] * rows,
+        "contrast": None,
+        "contrast_text": None,
+        "score": kept.score,
+        "probability": torch.full((rows,), 0.75),
+        "method": "mambalrp",
+        "conservation": kept,
+        "patch_size": patch_size,
+        "stride": stride,
+        "gamma": 0.25,
+        "gamma_on": ("conv1d",),
+        "sources": [f"photo {row}.jpg" for row in range(rows)],
+        "model_id": "me/vim",
+        "versions": {"torch": "2.13.0"},
+    }
+    return ImageExplanation(**{**defaults, **fields})
 
 
 def byte_level(corpus, *, trim_offsets, add_prefix_space):

@@ -18,9 +18,9 @@ import hf_mambalrp
 from hf_mambalrp import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, families, make_explainable
 from hf_mambalrp.errors import CheckpointError, MissingHeadError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES
-from hf_mambalrp.families.base import Family, Head, Stem, branch
+from hf_mambalrp.families.base import Family, Head, branch
 from hf_mambalrp.families.falcon_mamba import parameter_norm
-from hf_mambalrp.families.parts import SSD, RMSNorm, Selective
+from hf_mambalrp.families.parts import SSD, RMSNorm, Selective, Tokens
 
 PREFIX = {"mamba": "Mamba", "falcon_mamba": "FalconMamba", "mamba2": "Mamba2"}
 IDS, MASK = padded_batch([7, 4])
@@ -307,7 +307,7 @@ def test_a_family_of_known_parts_is_one_table(kind, monkeypatch):
     part = {"mamba": Selective, "falcon_mamba": partial(Selective, parameter_norm=parameter_norm), "mamba2": SSD}[kind]
     table = Family(
         "other",
-        stem=lambda model: Stem(model.trunk.vectors),
+        stem=lambda model: Tokens(model.trunk.vectors),
         layers=lambda model: [(branch(RMSNorm(b.before), part(b.mixing)),) for b in model.trunk.stack],
         head=lambda model, linear: Head(RMSNorm(model.trunk.last), linear),
     )

@@ -10,9 +10,9 @@ from transformers import FalconMambaConfig, Mamba2Config, MambaConfig
 from transformers.utils import logging as transformers_logging
 
 from hf_mambalrp import FalconMambaLRPForCausalLM, Mamba2LRPForCausalLM, MambaLRPForCausalLM, make_explainable
-from hf_mambalrp.calls import forward_check
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import ForwardMismatchError
+from hf_mambalrp.families.parts import stems
 
 IDS, MASK = padded_batch([5, 3])
 
@@ -128,7 +128,7 @@ def test_it_costs_one_short_forward_for_each_model():
     assert lengths == []
     for _ in range(2):
         model.explain(IDS, attention_mask=MASK)
-    assert lengths == [(1, forward_check.TOKENS)]
+    assert lengths == [(1, stems.TOKENS)]
     handle.remove()
 
 

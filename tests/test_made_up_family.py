@@ -18,8 +18,8 @@ from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.families import FAMILIES
-from hf_mambalrp.families.base import Family, Head, Stem, Term, branch, part_of
-from hf_mambalrp.families.parts import SSD, RMSNorm, Selective
+from hf_mambalrp.families.base import Family, Head, Term, branch, part_of
+from hf_mambalrp.families.parts import SSD, RMSNorm, Selective, Tokens
 from hf_mambalrp.rules.linear import linear
 
 D, V = 8, 23
@@ -78,7 +78,7 @@ class MadeUp(nn.Module):
 
 TABLE = Family(
     "made_up",
-    stem=lambda model: Stem(model.trunk.vectors, 3.0),
+    stem=lambda model: Tokens(model.trunk.vectors, 3.0),
     layers=lambda model: [
         (
             branch(RMSNorm(b.before), Term(Selective(b.left), 2.0, 0.5), part_of(b, "right", SSD), scale=0.7),

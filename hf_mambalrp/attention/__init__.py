@@ -1,12 +1,14 @@
 """The attention that is hidden in a mixer: how much position i reads of position j, as matrices and as row vectors."""
 
-from hf_mambalrp.attention.matrix import Kind, Reduce, attention_matrix, checked_kind, checked_reduce
-from hf_mambalrp.attention.mixing import Gains, Mixing
+from hf_mambalrp.attention.matrix import Kind, Reduce, attention_matrix, checked_kind, checked_reduce, weighted_rows
+from hf_mambalrp.attention.mixing import BothWaysMixing, CausalMixing, Gains, Mixing
 from hf_mambalrp.attention.selective import SelectiveMixing
 from hf_mambalrp.attention.ssd import SSDMixing
 from hf_mambalrp.attention.unified import unified_channels
 
 __all__ = [
+    "BothWaysMixing",
+    "CausalMixing",
     "Gains",
     "Kind",
     "Mixing",
@@ -17,4 +19,5 @@ __all__ = [
     "checked_kind",
     "checked_reduce",
     "unified_channels",
+    "weighted_rows",
 ]

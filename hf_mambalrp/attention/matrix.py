@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hf_mambalrp.attention.mixing import Gains, Mixing
+from hf_mambalrp.attention.mixing import CausalMixing, Gains, Mixing
 from hf_mambalrp.attention.unified import unified_channels
 from hf_mambalrp.errors import OptionError
 
@@ -22,11 +22,11 @@ def attention_matrix(mixing: Mixing, mask: Tensor | None, rows: range, reduce: R
     """Attention of the queries in ``rows`` to all keys, zero where either is padding.
 
     Args:
-        mixing: the mixer as a linear map.
+        mixing: the part as a linear map; of a part of two directions both are added up.
         mask: (B, L, 1), zero on padding, or None.
         rows: queries, consecutive.
-        reduce: "mean" over channels, "none", or a function of a block of rows (B, E, R, L) -> (B, R, L). The channels
-            of raw attention of Mamba-2 are its heads, H of them.
+        reduce: "mean" over channels, "none", or a function of a block of rows of one direction (B, E, R, L) ->
+            (B, R, L). The channels of raw attention of Mamba-2 are its heads, H of them.
         kind: "raw" is alpha, "unified" H (see :mod:`hf_mambalrp.attention.unified`).
 
     Returns:
@@ -35,6 +35,29 @@ def attention_matrix(mixing: Mixing, mask: Tensor | None, rows: range, reduce: R
     Raises:
         OptionError: the function returned another shape.
     """
+    length = mixing.x.shape[1]
+    parts = []
+    for way, reverse, share in mixing.ways:
+        if reverse:
+            behind = range(length - rows.stop, length - rows.start)
+            backwards = None if mask is None else mask.flip(1)
+            part = _one_way(way, backwards, behind, reduce, kind).flip(-1, -2)
+        else:
+            part = _one_way(way, mask, rows, reduce, kind)
+        parts.append(part if share == 1 else share * part)
+    return sum(parts[1:], parts[0])
+
+
+def weighted_rows(mixing: Mixing, weights: Tensor) -> Tensor:
+    """sum_i weights_i mean_d alpha_ij, for every j, in time and memory linear in the length. (B, L) -> (B, L)."""
+    parts = []
+    for way, reverse, share in mixing.ways:
+        part = way.weighted_rows(weights.flip(1)).flip(1) if reverse else way.weighted_rows(weights)
+        parts.append(share * part)
+    return sum(parts[1:], parts[0])
+
+
+def _one_way(mixing: CausalMixing, mask: Tensor | None, rows: range, reduce: Reduce, kind: Kind) -> Tensor:
     gains = mixing.gains(mask) if kind == "unified" else None
     parts = []
     for block in _row_blocks(mixing, rows, reduce):
@@ -44,7 +67,7 @@ def attention_matrix(mixing: Mixing, mask: Tensor | None, rows: range, reduce: R
     return torch.cat(parts, -2)
 
 
-def _row_blocks(mixing: Mixing, rows: range, reduce: Reduce) -> list[range]:
+def _row_blocks(mixing: CausalMixing, rows: range, reduce: Reduce) -> list[range]:
     """Consecutive blocks of rows whose attention in every channel fits the memory."""
     elements = mixing.mean_elements() if reduce == "mean" else mixing.x.numel()
     size = max(1, BLOCK_ELEMENTS // elements) if elements else len(rows)
@@ -65,7 +88,7 @@ def checked_kind(kind: Kind) -> Kind:
     raise OptionError(f"kind={kind!r} is not allowed; use one of {', '.join(map(repr, get_args(Kind)))}.")
 
 
-def _every_channel(mixing: Mixing, rows: range, gains: Gains | None) -> Tensor:
+def _every_channel(mixing: CausalMixing, rows: range, gains: Gains | None) -> Tensor:
     return mixing.alpha(rows) if gains is None else unified_channels(mixing.every_channel(rows), gains, rows)
 
 

@@ -20,8 +20,46 @@ class Gains(NamedTuple):
     """(E, K) of the convolution."""
 
 
-@dataclass(frozen=True)
+class Way(NamedTuple):
+    """One causal map of a part: its matrix counts ``share`` times, and reads the positions backwards if ``reverse``."""
+
+    mixing: "CausalMixing"
+    reverse: bool = False
+    share: float = 1.0
+
+
 class Mixing(ABC):
+    """A part as a linear map over positions: the sum of its ways."""
+
+    x: Tensor
+    """(B, L, E) what it mixes."""
+    out: Callable[[Tensor], Tensor]
+    """The projection of what is mixed, without its bias. Shape: (..., E) -> (..., D)."""
+
+    @property
+    @abstractmethod
+    def ways(self) -> tuple[Way, ...]:
+        """What it is the sum of."""
+
+
+@dataclass(frozen=True)
+class BothWaysMixing(Mixing):
+    """A mixer of two directions; ``against`` is of the positions in reverse order."""
+
+    x: Tensor
+    out: Callable[[Tensor], Tensor]
+    along: "CausalMixing"
+    against: "CausalMixing"
+    share: float
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """Both."""
+        return Way(self.along, False, self.share), Way(self.against, True, self.share)
+
+
+@dataclass(frozen=True)
+class CausalMixing(Mixing):
     """One mixer as a linear map of the convolution's input x, everything that multiplies x constant.
 
     The input of ``out`` is scale * (alpha u + D u) with u = c sigmoid(c) on tokens, 0 on padding, and c = taps * x +
@@ -44,6 +82,11 @@ class Mixing(ABC):
     """(B, L, E) gate, and for Mamba-2 normaliser and weight of its norm."""
     out: Callable[[Tensor], Tensor]
     """The projection of what is mixed, without its bias. Shape: (..., E) -> (..., D)."""
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """Itself."""
+        return (Way(self),)
 
     @abstractmethod
     def alpha(self, rows: range) -> Tensor:

@@ -58,6 +58,15 @@ class Options:
             )
         return replace(self, method_options=wanted)
 
+    def check_contrast(self, contrast: Any) -> None:
+        """Raise for a contrast where the method cannot tell one target from another."""
+        if contrast is not None and not method_named(self.method).reads_score:
+            able = sorted(name for name, other in METHODS.items() if other.reads_score)
+            raise OptionError(
+                f"contrast={contrast!r}: the relevance of method {self.method!r} does not depend on what is explained, "
+                f"so it cannot tell one from another. These can: {able}."
+            )
+
     def problem(self, network: Network, embeddings: Tensor, mask: Tensor, positions: Tensor, score: Score) -> Problem:
         """The problem of one batch under these options."""
         return Problem(network, embeddings, mask, positions, score, self.per_layer, self.chunk_size, self.backend)
@@ -101,12 +110,7 @@ def explain_batch(
     call = subject.begin("explain", tokenizer)
     network, tokenizers = call.network, call.tokenizers
     options = options.checked(call.name)
-    if contrast is not None and not method_named(options.method).reads_score:
-        able = sorted(name for name, other in METHODS.items() if other.reads_score)
-        raise OptionError(
-            f"contrast={contrast!r}: the relevance of method {options.method!r} does not depend on what is explained, "
-            f"so it cannot tell one from another. These can: {able}."
-        )
+    options.check_contrast(contrast)
     batch = call.read(inputs, input_ids, attention_mask, inputs_embeds)
     last = explained_positions(network, batch, position)
     outputs = Outputs(network, tokenizers, batch, last)
@@ -126,26 +130,26 @@ def explain_batch(
         relevance, input_ids, mask = _explain_forced(network, batch, wanted, against, last, options)
 
     ids = wanted.resolved(relevance.logits)
-    texts = describe(input_ids, mask, batch, tokenizers.find() if input_ids is not None else None)
+    described = describe(input_ids, mask, batch, tokenizers.find() if input_ids is not None else None)
     contrast_ids = None if against is None else against.resolved(relevance.logits[-len(batch) :])
     return Explanation(
         relevance=relevance.tokens,
-        tokens=texts.tokens,
+        tokens=described.tokens,
         input_ids=input_ids,
         attention_mask=mask,
-        target=[_single(i) for i in ids],
-        target_text=_texts(wanted, ids, outputs),
-        contrast=None if contrast_ids is None else [_single(i) for i in contrast_ids],
-        contrast_text=None if against is None or contrast_ids is None else _texts(against, contrast_ids, outputs),
+        target=[single(i) for i in ids],
+        target_text=names_of(wanted, ids, outputs),
+        contrast=None if contrast_ids is None else [single(i) for i in contrast_ids],
+        contrast_text=None if against is None or contrast_ids is None else names_of(against, contrast_ids, outputs),
         score=relevance.score,
-        probability=_probability(network, _named(wanted, ids), relevance.logits[: len(batch)]),
+        probability=probability(network, named(wanted, ids), relevance.logits[: len(batch)]),
         method=options.method,
         conservation=Conservation(relevance.score, relevance.tokens.sum(-1), relevance.biases),
         position=last if network.is_language_model else None,
         layer_relevance=relevance.layers,
-        offsets=texts.offsets,
-        texts=texts.texts,
-        special_tokens_mask=texts.special,
+        offsets=described.offsets,
+        texts=described.texts,
+        special_tokens_mask=described.special,
         model_id=model_id(network),
         versions=versions(),
         convergence_delta=relevance.convergence_delta,
@@ -269,10 +273,10 @@ def _predicted(network: Network, batch: Batch, target: Target, last: Tensor, opt
     if target.ids is not None:
         return target
     problem = options.problem(network, _embeddings(network, batch), batch.attention_mask, last[:, None], target.score)
-    return _named(target, target.resolved(predict(problem)))
+    return named(target, target.resolved(predict(problem)))
 
 
-def _named(target: Target, ids: list[tuple[int, ...] | None]) -> Target:
+def named(target: Target, ids: list[tuple[int, ...] | None]) -> Target:
     """The target with what it was resolved to; a function stays one."""
     return target if target.function is not None else Target([row for row in ids if row is not None])
 
@@ -284,7 +288,7 @@ def _embeddings(network: Network, batch: Batch) -> Tensor:
     return network.embed(batch.input_ids)
 
 
-def _probability(network: Network, target: Target, logits: Tensor) -> Tensor | None:
+def probability(network: Network, target: Target, logits: Tensor) -> Tensor | None:
     """Probability of the target: softmax, or sigmoid for independent labels; None for regression and functions."""
     problem_type = None if network.is_language_model else network.config.problem_type
     if target.function is not None or problem_type == "regression":
@@ -296,11 +300,13 @@ def _probability(network: Network, target: Target, logits: Tensor) -> Tensor | N
     return target.score(logits.float().log_softmax(-1)).exp()
 
 
-def _single(ids: tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+def single(ids: tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+    """The id of a target of one, the ids of one of several."""
     return ids[0] if ids is not None and len(ids) == 1 else ids
 
 
-def _texts(target: Target, ids: list[tuple[int, ...] | None], outputs: Outputs) -> list[str]:
+def names_of(target: Target, ids: list[tuple[int, ...] | None], outputs: Outputs) -> list[str]:
+    """How every row's target is called in what a person reads."""
     name = getattr(target.function, "__name__", None) or type(target.function).__name__
     return [name if i is None else outputs.text_of(i) for i in ids]
 

@@ -27,9 +27,6 @@ from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.quantised import is_quantised
 from hf_mambalrp.rules.twin import evaluation_twin
 
-TOKENS = 16
-"""Length of the check's input."""
-
 TOLERANCE, HALF_TOLERANCE = 5e-3, 5e-2
 """Largest relative difference (a GPU may round float32 products to TF32), and that of weights of less than 32 bits."""
 
@@ -62,24 +59,22 @@ def ingredients(modules: list[nn.Module]) -> list[Any]:
 
 
 def compare_forwards(model: nn.Module, network: Network) -> None:
-    """Compare our forward of ``model`` with its own on a few tokens.
+    """Compare our forward of ``model`` with its own on the sample of its stem.
 
     Raises:
         ForwardMismatchError: a layer or the logits differ by more than rounding explains.
     """
-    ids = torch.linspace(0, network.vocabulary_size - 1, TOKENS).long()[None]
-    ids = ids.to(execution_device(network.embeddings))
+    device = execution_device(network.embeddings)
+    sample = {name: value.to(device) for name, value in network.stem.sample().items()}
     own_model = evaluation_twin(model)
     try:
         with _quiet():
-            own = own_model(
-                input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True, return_dict=True
-            )
+            own = own_model(**sample, output_hidden_states=True, return_dict=True)
     except Exception as error:
         if out_of_memory(error):
             raise
         raise _mismatch(network, f"its own raises {error!r}") from error
-    embedded, ledger = network.embed(ids), BiasLedger(1)
+    embedded, ledger = network.embed(next(iter(sample.values()))), BiasLedger(1)
     step = Step(NO_RULES, ledger, backend="chunked", embeddings=embedded)
     states = list(network.states_of(network.initial_states(embedded)))
     # What enters each layer, and leaves the one before it; some models record what enters the first too. The last state
@@ -97,7 +92,8 @@ def compare_forwards(model: nn.Module, network: Network) -> None:
         if layer + 1 < len(streams):
             before, after = stream.to(found), streams[layer + 1].to(found)  # a model may be spread over devices
             _same(found - before, after - before, before, f"layer {layer} (counted from 0)", network)
-    logits = network.logits(found, NO_RULES, ledger)
+    read = network.head.positions
+    logits = network.logits(found if read is None else found[:, list(read)], NO_RULES, ledger)
     expected = own.logits.to(logits)
     _same(logits if network.is_language_model else logits[:, -1], expected, expected, "the logits", network)
 

@@ -276,7 +276,7 @@ def _problem(network: Network, first: Explanation) -> Problem:
 def _from_the_head(model: Any) -> Iterator[tuple[str, list[nn.Module]]]:
     """Name and modules of every depth, the head with its norm first, the embeddings last."""
     network = Network(model, FAMILIES)
-    norm, head, _ = network.head
+    norm, head = network.head.norm, network.head.linear
     if head.weight is innermost(network.embeddings).weight:
         head.weight = nn.Parameter(head.weight.detach().clone())
     yield "head", [head, norm.module]

@@ -39,6 +39,8 @@ class Part(Protocol):
     module: nn.Module
     backends: tuple[str, ...]
     """Names of what can compute it."""
+    causal: bool
+    """Whether a position reads none behind it, so that it can go chunk by chunk."""
 
     def state(self, batch: int, like: Tensor) -> State:
         """The state before the first position, in the dtype and on the device of ``like``."""
@@ -96,19 +98,39 @@ def part_of(layer: nn.Module, name: str, kind: Callable[[Any], Part]) -> Part | 
     return None if module is None else kind(module)
 
 
-class Stem(NamedTuple):
-    """Token ids to the stream: ``scale`` times the embedding."""
+class Stem(Protocol):
+    """The inputs of a model to the stream that the first layer reads."""
 
-    embeddings: nn.Module
-    scale: float = 1.0
+    module: nn.Module
+    """Where it computes."""
+    weight: Tensor
+    """A weight of it, (..., D) or (D, ...)."""
+    hidden_size: int
+    """D."""
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Return the stream (B, L, D) in the dtype of the model or a wider one."""
+
+    def sample(self) -> dict[str, Tensor]:
+        """Arguments for a forward of the model on an input of this kind, by their names in transformers; one row."""
 
 
 class Head(NamedTuple):
-    """The stream to logits: ``scale`` linear(norm(h))."""
+    """The stream to logits: ``scale`` linear(norm(h)), with the neck between norm and linear where there is one."""
 
     norm: Norm
     linear: nn.Module
     scale: float = 1.0
+    positions: tuple[int, ...] | None = None
+    """The positions that it reads, side by side, where the architecture fixes them; None where a call chooses."""
+    neck: "Neck | None" = None
+
+
+class Neck(NamedTuple):
+    """What narrows each position before the head reads them side by side."""
+
+    linear: nn.Module
+    norm: Norm
 
 
 class Family(NamedTuple):
@@ -124,5 +146,5 @@ class Family(NamedTuple):
     """From the model and its linear head; see :data:`HEADS`."""
 
 
-HEADS = ("lm_head", "score")
-"""Names of the linear head on a model: a language model's, a classifier's."""
+HEADS = ("lm_head", "score", "head")
+"""Names of the linear head on a model: a language model's, a classifier's of texts, of images."""

@@ -14,20 +14,19 @@ from typing import Any
 from weakref import ref
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import BackendError, CheckpointError, DetachedLayerError, UnknownArchitectureError
 from hf_mambalrp.families.base import HEADS, Branch, Family, Head, Part, State, Stem, Step
 from hf_mambalrp.families.parts.reading import UnreadableModule
+from hf_mambalrp.families.parts.stems import Tokens
 from hf_mambalrp.ops.backend import kernels_decline
 from hf_mambalrp.rules import NO_RULES, Rules
-from hf_mambalrp.rules.adapters import innermost
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.linear import NoGradient, is_plain, linear
 from hf_mambalrp.rules.quantised import is_quantised
-from hf_mambalrp.rules.twin import in_evaluation, uncompiled
+from hf_mambalrp.rules.twin import uncompiled
 
 FUSED = ("triton", "mamba_ssm")
 """Backends whose ops are fused kernels."""
@@ -96,14 +95,15 @@ class Network:
             self.weight_bytes[parameter.device] += parameter.numel() * parameter.element_size()
         self.recordings = Recordings(_is_recordable(self.model) and len(self.weight_bytes) == 1)
         self.parts: list[Part] = [term.part for layer in self.layers for branch in layer for term in branch.terms]
-        self.embeddings: nn.Module = self.stem.embeddings
+        self.causal = all(part.causal for part in self.parts)
+        """Whether no position reads one behind it; otherwise the positions go whole."""
+        self.embeddings: nn.Module = self.stem.module
         if execution_device(self.embeddings).type == "meta":
             raise CheckpointError(
                 f"This {type(self.model).__name__} is on the meta device and has no weights. Load it with "
                 "from_pretrained."
             )
-        weight: Tensor = innermost(self.embeddings).weight
-        self.vocabulary_size, self.hidden_size = weight.shape
+        weight, self.hidden_size = self.stem.weight, self.stem.hidden_size
         self.dtype = torch.promote_types(weight.dtype, torch.float32)
         half = weight.dtype == torch.bfloat16
         self.signal_dtype = torch.bfloat16 if half else torch.float32  # float16 would lose small gradients
@@ -146,11 +146,16 @@ class Network:
         """Whether some of its weights have fewer bits than float32."""
         return any(p.element_size() < FLOAT32_BYTES for p in self.parameters)
 
-    def embed(self, input_ids: Tensor) -> Tensor:
-        """What the first layer reads, in ``dtype``. Shape: (B, L) -> (B, L, D)."""
-        with torch.no_grad(), align_module_device(self.embeddings):
-            embedded: Tensor = in_evaluation(self.embeddings)(input_ids.to(execution_device(self.embeddings)))
-        return embedded.to(self.dtype) * self.stem.scale if self.stem.scale != 1 else embedded.to(self.dtype)
+    @property
+    def vocabulary_size(self) -> int:
+        """How many token ids its stem reads."""
+        assert isinstance(self.stem, Tokens), "a model of images has no vocabulary"
+        return self.stem.vocabulary_size
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """What the first layer reads, in ``dtype``: (B, L, D) of ids (B, L), or pixels (B, C, height, width)."""
+        with torch.no_grad():
+            return self.stem(inputs.to(execution_device(self.embeddings))).to(self.dtype)
 
     def initial_states(self, like: Tensor) -> list[State]:
         """Every part's state before the first position of a batch like ``like`` (B, L, D)."""
@@ -244,12 +249,16 @@ class Network:
         return backend
 
     def logits(self, hidden: Tensor, rules: Rules, ledger: BiasLedger) -> Tensor:
-        """Final norm and head. Shape: (B, K, D) -> (B, K, V)."""
-        norm, linear_head, scale = self.head
-        step = Step(rules, ledger, backend="chunked", dtype=self.dtype)
-        normed = norm(hidden.to(execution_device(norm.module)), step)
+        """Final norm and head. Shape: (B, K, D) -> (B, K, V); where the head reads all K side by side, (B, 1, V)."""
+        head, step = self.head, Step(rules, ledger, backend="chunked", dtype=self.dtype)
+        normed = head.norm(hidden.to(execution_device(head.norm.module)), step)
         with self._naming_layers():
-            return _scaled(linear(linear_head, normed.to(execution_device(linear_head)), ledger), scale)
+            if head.neck is not None:
+                narrow = linear(head.neck.linear, normed.to(execution_device(head.neck.linear)), ledger)
+                normed = head.neck.norm(narrow.flatten(1)[:, None], step)
+            elif head.positions is not None:
+                normed = normed.flatten(1)[:, None]
+            return _scaled(linear(head.linear, normed.to(execution_device(head.linear)), ledger), head.scale)
 
     @contextmanager
     def _naming_layers(self) -> Iterator[None]:

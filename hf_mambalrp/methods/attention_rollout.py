@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from hf_mambalrp.attention import weighted_rows
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
 
@@ -24,6 +25,6 @@ def attention_rollout(problem: Problem) -> Relevance:
 
         def step(layer: int, row: Tensor) -> Tensor:
             mixings = problem.network.mixings(layer, streams[layer], problem.padding())
-            return row + sum(mixing.weighted_rows(row).to(row) for mixing in mixings)
+            return row + sum(weighted_rows(mixing, row).to(row) for mixing in mixings)
 
         return unconserving(roll_out(problem, step), logits, score)

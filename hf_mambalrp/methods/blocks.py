@@ -36,6 +36,8 @@ class Transposed(NamedTuple):
     """Of the states before the chunk; none where the chunk is all there is."""
     shares: Tensor
     """(biases, B): what every bias absorbed."""
+    gradient: Tensor | None
+    """(B, L, D) at the embeddings, where it was asked for."""
 
 
 class Run(Protocol):
@@ -60,7 +62,7 @@ class Blocks:
     def __init__(self, problem: Problem, rules: Rules, chunk: Chunk, *, reusable: bool = False) -> None:
         network, hidden = problem.network, chunk.embeddings.detach().requires_grad_(torch.is_grad_enabled())
         batch, length, _ = hidden.shape
-        self.chunk, self.reusable = chunk, reusable
+        self.chunk, self.reusable, self.wants_gradient = chunk, reusable, problem.gradient
         self.releases = hidden.device.type == "cpu" and problem.kept(rules) * length > LARGE
         self.streams: list[Tensor] = [hidden]
         """Residual stream before the first block and after the last; after every block where layers are asked for."""
@@ -112,6 +114,7 @@ class Blocks:
             torch.stack(relevance),
             [type(state)(*(next(of_states) for _ in state)) for state in self.chunk.states or []],
             self.ledger.shares(filled[streams + len(states) :]),
+            filled[0] if self.wants_gradient else None,
         )
 
     def _release(self) -> None:

@@ -47,16 +47,17 @@ def copies_together(problem: Problem, internal_batch_size: Any) -> int:
 
 def reference(problem: Problem, baseline: Any) -> Tensor:
     """Embeddings (B, L, D) without content: "zero", those of a token id, or the caller's own."""
-    like, vocabulary = problem.embeddings, problem.network.vocabulary_size
+    like = problem.embeddings
     if isinstance(baseline, str) and baseline == "zero":
         return torch.zeros_like(like)
-    if isinstance(baseline, int) and not isinstance(baseline, bool) and 0 <= baseline < vocabulary:
-        return problem.network.embed(torch.tensor([[baseline]])).expand_as(like)
     if isinstance(baseline, Tensor) and baseline.is_floating_point():
         try:
             return baseline.detach().to(like).expand_as(like)
         except RuntimeError:
             pass
+    vocabulary = problem.network.vocabulary_size
+    if isinstance(baseline, int) and not isinstance(baseline, bool) and 0 <= baseline < vocabulary:
+        return problem.network.embed(torch.tensor([[baseline]])).expand_as(like)
     given = f"a {baseline.dtype} tensor of shape {tuple(baseline.shape)}" if isinstance(baseline, Tensor) else baseline
     raise OptionError(
         f"baseline={given!r} is not allowed. Give 'zero', a token id from 0 to {vocabulary - 1}, or a tensor of "

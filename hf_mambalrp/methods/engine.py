@@ -47,7 +47,7 @@ def by_chunks(
         try:
             return compute(replace(problem, chunk_size=size))
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or problem.chunk_size != "auto" or size == 1:
+            if not out_of_memory(error) or problem.chunk_size != "auto" or size == 1 or not problem.network.causal:
                 raise
         # Outside of the handler, where the error no longer holds what the failed attempt had allocated.
         forget()
@@ -143,6 +143,7 @@ class Forward:
         layers = torch.cat([found.relevance for found in by_chunk[::-1]], -1).cpu()
         layers = layers.masked_fill(self.problem.mask.cpu() == 0, 0.0)
         shares, in_head = sum((found.shares for found in by_chunk[1:]), by_chunk[0].shares).cpu(), in_head.cpu()
+        gradients = [found.gradient for found in by_chunk[::-1] if found.gradient is not None]
         per_layer = self.problem.per_layer
         relevance = Relevance(
             tokens=layers[0].float(),
@@ -151,6 +152,7 @@ class Forward:
             layers=layers.float() if per_layer else None,
             logits=logits.detach().cpu(),
             layer_biases=(in_head + self.last_run.ledger.from_block_on(shares)).float() if per_layer else None,
+            gradient=torch.cat(gradients, 1).cpu() if gradients else None,
             chunk_size=int(self.problem.chunk_size),
         )
         return relevance, due.cpu()
@@ -210,11 +212,16 @@ def budget(problem: Problem) -> int:
 
 def _chunk_size(problem: Problem, rules: Rules) -> int:
     """The caller's; "auto" is the whole length unless what is kept for the backward would pass the budget."""
-    size = problem.chunk_size
+    size, length = problem.chunk_size, problem.embeddings.shape[1]
     if size == "auto":
-        return min(problem.embeddings.shape[1], max(1, budget(problem) // problem.kept(rules)))
+        return min(length, max(1, budget(problem) // problem.kept(rules))) if problem.network.causal else length
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise OptionError(f"chunk_size={size!r} is not allowed. Give 'auto' or a number of positions from 1 up.")
+    if size < length and not problem.network.causal:
+        raise OptionError(
+            f"chunk_size={size} is not allowed: every position of this model reads those behind it too, so its "
+            f"{length} positions go whole. Leave chunk_size out, and explain fewer rows at a time to need less memory."
+        )
     return size
 
 

@@ -90,7 +90,9 @@ class Recording:
         elif self.adjoints is not None:
             torch._foreach_zero_(_flat(self.adjoints))
         self.backward_graph.replay()
-        return Transposed(self.found.relevance.clone(), _copied(self.found.adjoints), self.found.shares.clone())
+        relevance, states, shares, gradient = self.found
+        copied = None if gradient is None else gradient.clone()
+        return Transposed(relevance.clone(), _copied(states), shares.clone(), copied)
 
 
 def propagate(problem: Problem, rules: Rules) -> Relevance:
@@ -128,7 +130,8 @@ def _blocks(problem: Problem, rules: Rules, chunk: Chunk, *, weights: Hashable) 
     if size > largest or not recordings.possible:
         return Blocks(problem, rules, chunk)
     present = chunk.mask is None, chunk.factor is None, chunk.states is None
-    key = (batch, length, chunk.positions.shape[1], *present, problem.per_layer, rules, problem.backend, weights)
+    asked = problem.per_layer, problem.gradient, rules, problem.backend
+    key = (batch, length, chunk.positions.shape[1], *present, *asked, weights)
     if key in shapes and shapes[key] is None:
         try:
             shapes[key] = Recording(problem, rules, chunk, size)

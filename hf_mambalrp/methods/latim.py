@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hf_mambalrp.attention import Mixing, unified_channels
+from hf_mambalrp.attention import CausalMixing, unified_channels
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
@@ -42,12 +42,17 @@ def latim(problem: Problem, *, aggregation: Aggregation = "alti") -> Relevance:
         aggregation: "alti" or "norm".
 
     Raises:
-        OptionError: an unknown aggregation.
+        OptionError: an unknown aggregation, or a model that reads in both directions.
         NonFiniteRelevanceError: NaN or infinity; names the layer.
     """
     if aggregation not in get_args(Aggregation):
         raise OptionError(
             f"aggregation={aggregation!r} is not allowed; use one of {', '.join(map(repr, get_args(Aggregation)))}."
+        )
+    if not problem.network.causal:
+        raise OptionError(
+            "method='latim' is written for mixers that read in one direction, and this model reads in both. Choose "
+            "another method."
         )
     with torch.no_grad():
         streams = residual_streams(problem)
@@ -77,6 +82,7 @@ def token_parts(problem: Problem, layer: int, hidden: Tensor, row: Tensor) -> It
     """
     mask = problem.padding()
     (s,) = problem.network.mixings(layer, hidden, mask)
+    assert isinstance(s, CausalMixing)
     hidden = hidden.to(s.x)
     mask = None if mask is None else mask.to(s.x)
     tokens = hidden if mask is None else hidden * mask
@@ -91,14 +97,14 @@ def token_parts(problem: Problem, layer: int, hidden: Tensor, row: Tensor) -> It
         yield at, parts
 
 
-def mixed(s: Mixing, mask: Tensor | None, rows: range) -> Tensor:
+def mixed(s: CausalMixing, mask: Tensor | None, rows: range) -> Tensor:
     """H with the skip in it, from the convolution's input to that of out_proj. Shape: (B, E, R, L)."""
     alpha = s.every_channel(rows)
     alpha.diagonal(rows.start, 2, 3).add_(s.D[:, None])
     return pad(unified_channels(alpha, s.gains(mask), rows), (0, s.x.shape[1] - rows.stop))
 
 
-def blocks_of(s: Mixing, row: Tensor) -> list[range]:
+def blocks_of(s: CausalMixing, row: Tensor) -> list[range]:
     """Blocks of rows whose parts fit the memory, without those that count for nothing."""
     batch, length, inner = s.x.shape
     size = max(1, PART_ELEMENTS // (batch * length * inner))

@@ -28,6 +28,8 @@ class Problem:
     backend: str = "auto"
     factor: Tensor | None = None
     """(B, L, D) that the gradient at the embeddings is multiplied with; None is the embeddings themselves."""
+    gradient: bool = False
+    """Whether the modified gradient at the embeddings is asked for too."""
 
     def padding(self) -> Tensor | None:
         """The mask as mixers take it, (B, L, 1); None where nothing is padding."""
@@ -56,5 +58,7 @@ class Relevance:
     """(num_layers + 1, B): what biases absorbed between each of these and the score."""
     chunk_size: int | None = None
     """Positions that went at a time."""
+    gradient: Tensor | None = None
+    """(B, L, D): the modified gradient at the embeddings, where it was asked for."""
     convergence_delta: Tensor | None = None
     """(B,): sum(tokens) - (score - score at the baseline), for methods that sum to that difference."""

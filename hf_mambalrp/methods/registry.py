@@ -36,14 +36,16 @@ class Method:
     changes_input: bool = False
     """Whether the score is read at other inputs too, where the model may predict something else."""
 
+    @property
+    def options(self) -> list[str]:
+        """Names of its options."""
+        return [name for name in signature(self.explain).parameters if name != "problem"]
+
     def check_options(self, call: str, options: Mapping[str, Any]) -> None:
         """Raise :class:`OptionError` for an option this method does not have."""
-        if not options:
-            return
-        allowed = [name for name in signature(self.explain).parameters if name != "problem"]
-        unknown = sorted(set(options) - set(allowed))
+        unknown = sorted(set(options) - set(self.options)) if options else []
         if unknown:
-            has = f"Its options are {allowed}" if allowed else "It has no options"
+            has = f"Its options are {self.options}" if self.options else "It has no options"
             raise OptionError(f"{call}() got {unknown}, which method {self.name!r} does not know. {has}.")
 
 

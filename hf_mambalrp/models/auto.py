@@ -10,6 +10,7 @@ from transformers import AutoConfig, PreTrainedModel
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.families.parts import Patches
 from hf_mambalrp.models.explainable import (
     FalconMambaLRPForCausalLM,
     FalconMambaLRPForSequenceClassification,
@@ -20,6 +21,8 @@ from hf_mambalrp.models.explainable import (
 )
 from hf_mambalrp.models.mixin import MambaLRPMixin
 from hf_mambalrp.models.state_spaces import find_config, is_live, through_twin, twin
+from hf_mambalrp.models.stock import StockMixin
+from hf_mambalrp.models.vision import VimLRPForImageClassification, VisionLRPMixin
 from hf_mambalrp.models.weight_files import HUB_OPTIONS
 from hf_mambalrp.rules.twin import uncompiled
 
@@ -112,8 +115,29 @@ class AutoMambaLRPForSequenceClassification(_AutoClass):
     )
 
 
+class AutoMambaLRPForImageClassification(_AutoClass):
+    """The explainable image classifier of a checkpoint.
+
+    Example:
+        >>> from hf_mambalrp import AutoMambaLRPForImageClassification, VimConfig
+        >>> config = VimConfig(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
+        >>> type(AutoMambaLRPForImageClassification.from_config(config)).__name__
+        'VimLRPForImageClassification'
+    """
+
+    classes: ClassVar = _by_model_type(VimLRPForImageClassification)
+
+
+TEXT_METHODS: tuple[Callable[..., Any], ...] = (
+    *(MambaLRPMixin.explain, MambaLRPMixin.explain_generation, MambaLRPMixin.hidden_attention),
+)
+VISION_METHODS: tuple[Callable[..., Any], ...] = (VisionLRPMixin.explain,)
+
+
 def make_explainable(model: Any) -> Any:
     """Give a loaded model (fine-tuned, PEFT-wrapped, quantised) the methods of :class:`MambaLRPMixin`; returns it.
+
+    An image classifier gets those of :class:`VisionLRPMixin`.
 
     Its class, weights and forward stay what they are. Of what ``torch.compile`` returned, the model inside is explained
     and not changed. A live ``MambaLMHeadModel`` of the package mamba_ssm is explained through a model of transformers
@@ -132,15 +156,15 @@ def make_explainable(model: Any) -> Any:
     """
     own = uncompiled(model)
     explained = twin(own) if is_live(own) else own
-    Network(explained, FAMILIES)  # raises before anything is put into the model
+    network = Network(explained, FAMILIES)  # raises before anything is put into the model
     owner = model if explained is own else explained  # what torch.compile returned, not the model inside
     subject_of(owner).place()
-    if not isinstance(model, MambaLRPMixin):
-        for method in (MambaLRPMixin.explain, MambaLRPMixin.explain_generation, MambaLRPMixin.hidden_attention):
+    if not isinstance(model, StockMixin):
+        for method in VISION_METHODS if isinstance(network.stem, Patches) else TEXT_METHODS:
             # A partial, unlike a bound method in an instance, survives pickling; a copy explains the copy.
             bound = partial(method, model) if explained is own else partial(through_twin, method, own, explained)
             _give(model, bound, method)
-        for saver in (MambaLRPMixin.save_pretrained, MambaLRPMixin.push_to_hub):
+        for saver in (StockMixin.save_pretrained, StockMixin.push_to_hub):
             if isinstance(own, PreTrainedModel):
                 _give(model, partial(saver, own), saver)
             elif hasattr(own, "get_base_model"):

@@ -6,13 +6,15 @@ from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
 from hf_mambalrp.results.hidden_attention import HiddenAttention
+from hf_mambalrp.results.image_explanation import ImageExplanation
 from hf_mambalrp.results.serialization import read
 
-Result = Explanation | GenerationExplanation | HiddenAttention
+Result = Explanation | GenerationExplanation | HiddenAttention | ImageExplanation
 KINDS: dict[str, type[Result]] = {
     "Explanation": Explanation,
     "GenerationExplanation": GenerationExplanation,
     "HiddenAttention": HiddenAttention,
+    "ImageExplanation": ImageExplanation,
 }
 
 

@@ -10,6 +10,7 @@ from hf_mambalrp.viz.words import Word
 if TYPE_CHECKING:
     from hf_mambalrp.results.explanation import Explanation
     from hf_mambalrp.results.generation_explanation import GenerationExplanation
+    from hf_mambalrp.results.image_explanation import ImageExplanation
 
 CONSERVED = 0.01
 """A gap up to this share of the score is rounding."""
@@ -19,7 +20,7 @@ SHORT, LONG = 4, 100
 """Words from which on a text has an end that says something, and the last part of the words is several."""
 
 
-def speaks(ex: "Explanation", row: int) -> tuple[str, str]:
+def speaks(ex: "Explanation | ImageExplanation", row: int) -> tuple[str, str]:
     """Return what a positive and what a negative relevance of the row says."""
     target, contrast = _names(ex, row)
     if contrast is None:
@@ -27,20 +28,14 @@ def speaks(ex: "Explanation", row: int) -> tuple[str, str]:
     return f"speaks for {target} rather than {contrast}", f"speaks for {contrast} rather than {target}"
 
 
-def question(ex: "Explanation", row: int) -> str:
+def question(ex: "Explanation | ImageExplanation", row: int) -> str:
     """Return the question that the row answers."""
     return f"What {speaks(ex, row)[0]}?"
 
 
 def facts(ex: "Explanation", row: int) -> list[tuple[str, str]]:
     """Return name and value of what was explained: score, probability, position, what was fed back behind it."""
-    target, contrast = _names(ex, row)
-    score = target if ex.target[row] is None else f"logit of {target}"
-    if contrast is not None:
-        score += f" minus {contrast}"
-    named = [(f"score ({score})", unsigned(ex.score[row].item()))]
-    if ex.probability is not None:
-        named.append((f"probability of {target}", f"{ex.probability[row].item():.1%}"))
+    named = score_facts(ex, row)
     if ex.position is not None:
         named.append(("prediction after position", str(int(ex.position[row]))))
     fed = _fed_back(ex, row)
@@ -49,7 +44,19 @@ def facts(ex: "Explanation", row: int) -> list[tuple[str, str]]:
     return named
 
 
-def _names(ex: "Explanation", row: int) -> tuple[str, str | None]:
+def score_facts(ex: "Explanation | ImageExplanation", row: int) -> list[tuple[str, str]]:
+    """Return the score of a row and the target's probability, if it has one, each with its name."""
+    target, contrast = _names(ex, row)
+    score = target if ex.target[row] is None else f"logit of {target}"
+    if contrast is not None:
+        score += f" minus {contrast}"
+    named = [(f"score ({score})", unsigned(ex.score[row].item()))]
+    if ex.probability is not None:
+        named.append((f"probability of {target}", f"{ex.probability[row].item():.1%}"))
+    return named
+
+
+def _names(ex: "Explanation | ImageExplanation", row: int) -> tuple[str, str | None]:
     """Target and contrast inside a sentence: tokens in quotation marks, labels and functions as they are."""
 
     def name(what: object, text: str) -> str:
@@ -85,12 +92,17 @@ def text_of(ex: "Explanation | GenerationExplanation", row: int, positions: list
 
 def where_the_score_went(ex: "Explanation", row: int) -> str:
     """Return where the score of a row went, in one line."""
+    return f"{ex.conservation[row]}{delta(ex, row)}"
+
+
+def delta(ex: "Explanation | ImageExplanation", row: int) -> str:
+    """Return the convergence delta of a row as the end of a line; nothing for a method without one."""
     if ex.convergence_delta is None:
-        return str(ex.conservation[row])
-    return f"{ex.conservation[row]}; convergence delta {signed(ex.convergence_delta[row].item())}"
+        return ""
+    return f"; convergence delta {signed(ex.convergence_delta[row].item())}"
 
 
-def reading(ex: "Explanation", row: int) -> str:
+def reading(ex: "Explanation | ImageExplanation", row: int) -> str:
     """Return one sentence on how to read the sum of a row, depending on whether its method conserved the score."""
     if ex.convergence_delta is not None:
         return (

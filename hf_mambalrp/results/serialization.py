@@ -37,6 +37,8 @@ class Rows:
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     _columns: ClassVar[dict[str, Column]]
     _parts: ClassVar[dict[str, type["Rows"]]] = {}
+    _encoders: ClassVar[dict[str, Callable[[Any], Any]]] = {}
+    """Fields that plain dictionaries hold as something else than lists."""
     _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {}
 
     def __post_init__(self) -> None:
@@ -63,8 +65,11 @@ class Rows:
                     f"{name} has shape {shape}, but {first} has shape {_shape(getattr(self, first))}: "
                     f"expected {_show(dims)} with {', '.join(f'{d} = {n}' for d, n in sizes.items())}."
                 )
-        if 0 in sizes.values():
-            raise InputError(f"{first} has shape {_shape(getattr(self, first))}; give at least one row and one token.")
+        empty = [name for name, (dims, *_) in self._columns.items() if any(sizes.get(letter) == 0 for letter in dims)]
+        if empty:
+            raise InputError(
+                f"{empty[0]} has shape {_shape(getattr(self, empty[0]))}; give at least one row, and nothing empty."
+            )
 
     def __len__(self) -> int:
         return len(getattr(self, self._names()[0]))
@@ -203,7 +208,7 @@ class Rows:
             elif tensors is not None and isinstance(value, Tensor):
                 tensors[prefix + name] = value.clone(memory_format=torch.contiguous_format)
             elif value is not None or name not in LEFT_OUT:
-                contents[name] = _plain(value)
+                contents[name] = self._encoders.get(name, _plain)(value)
         return contents
 
     @classmethod
@@ -235,7 +240,7 @@ class Rows:
                 values[name] = cls._parts[name]._build(data[name], tensors, f"{prefix}{name}.")
             elif dtype is not None and tensors is not None:
                 values[name] = tensors.get(prefix + name)
-            elif dtype is not None:
+            elif dtype is not None and name not in cls._decoders:
                 values[name] = None if data.get(name) is None else torch.tensor(data[name], dtype=dtype)
             else:
                 value = data.get(name) if name in LEFT_OUT else data[name]

@@ -148,6 +148,6 @@ def _weight(module: Any, rows: slice = slice(None)) -> Weight:
 def is_plain(module: nn.Module) -> bool:
     """Whether its forward is the product with its weight, or accelerate's, which only moves weights."""
     replaced = "forward" in vars(module) and not hasattr(module, "_hf_hook")
-    return (type(module) is nn.Linear or is_quantised(module)) and not (
-        module._forward_hooks or module._forward_pre_hooks or replaced
-    )
+    # A parametrised layer computes its weight, and may write into itself when it does.
+    own = type(module).forward is nn.Linear.forward and "weight" in module._parameters
+    return (own or is_quantised(module)) and not (module._forward_hooks or module._forward_pre_hooks or replaced)

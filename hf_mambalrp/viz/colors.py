@@ -30,7 +30,7 @@ class Palette:
         """Return the palette as declarations of CSS variables."""
         return (
             f"--bg:{self.background};--fg:{self.text};--muted:{self.muted};--line:{self.line};"
-            f"--pos:{_channels(self.positive)};--neg:{_channels(self.negative)};"
+            f"--pos:{_listed(self.positive)};--neg:{_listed(self.negative)};"
             f"--pos-text:{self.positive_text};--neg-text:{self.negative_text}"
         )
 
@@ -44,5 +44,10 @@ def strength(relevance: float, peak: float) -> float:
     return min(abs(relevance) / peak, 1.0) if peak > 0 else 0.0
 
 
-def _channels(color: str) -> str:
-    return ",".join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))
+def channels(color: str) -> list[int]:
+    """Return red, green and blue of a colour, from 0 to 255."""
+    return [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def _listed(color: str) -> str:
+    return ",".join(map(str, channels(color)))

@@ -7,8 +7,9 @@ has no use: a terminal writes no table beside its text.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
+from hf_mambalrp.viz.picture_places import Patch, strongest_patches, where
 from hf_mambalrp.viz.words import Level, Word, layout, strongest
 
 if TYPE_CHECKING:
@@ -66,16 +67,61 @@ class Words:
 
 @dataclass(frozen=True)
 class Table:
-    """Words with their relevance and its share, strongest first; ``peak`` and ``total`` are of all |relevance|."""
+    """Words or patches with their relevance and its share, strongest first.
 
-    words: Sequence[Word]
-    level: Level
+    ``peak`` and ``total`` are of all |relevance|.
+    """
+
+    words: Sequence[Word | Patch]
+    level: Level | Literal["patch"]
     peak: float
     total: float
 
-    def share(self, word: Word) -> str:
-        """Return the word's share of all |relevance|, as a percentage."""
+    @property
+    def caption(self) -> str:
+        """What the table holds."""
+        return "Strongest patches" if self.level == "patch" else f"Strongest {self.level}s"
+
+    def share(self, word: Word | Patch) -> str:
+        """Return the share of all |relevance| that a word or patch has, as a percentage."""
         return f"{abs(word.relevance) / self.total:.1%}"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with the relevance of its patches and of its pixels."""
+
+    image: "Tensor"
+    """(H, W, 3) uint8."""
+    heat: "Tensor"
+    """(H, W), the relevance of patches on the pixels that they cover."""
+    patches: "Tensor"
+    """(rows, columns)."""
+    cell: int
+    """Pixels of the side of a square over which the map is even: of a patch, or of what its neighbours leave of it."""
+    positive: str
+    """What a positive relevance says."""
+    negative: str
+
+    @cached_property
+    def peak(self) -> float:
+        """The largest |relevance| of a pixel, the end of the scale of colours."""
+        return self.heat.abs().max().item()
+
+    @property
+    def end(self) -> float:
+        """The same in units of the score, for a square of ``cell`` x ``cell`` pixels."""
+        return self.peak * self.cell**2
+
+    @cached_property
+    def where(self) -> str:
+        """Where in the image the relevance is, in sentences."""
+        return where(self.patches, self.positive, self.negative)
+
+    def table(self, count: int) -> Table:
+        """Return the table of at most ``count`` of the patches, strongest first."""
+        total = self.patches.abs().sum().item() or 1.0
+        return Table(strongest_patches(self.patches, count), "patch", self.patches.abs().max().item(), total)
 
 
 @dataclass(frozen=True)
@@ -134,7 +180,7 @@ class Heat:
     """Whether it shows at once where heat maps unfold."""
 
 
-Block = Heading | Source | Facts | Words | Table | Legend | Balance | Steps | Heat
+Block = Heading | Source | Facts | Words | Picture | Table | Legend | Balance | Steps | Heat
 B = TypeVar("B", bound=Block)
 
 

@@ -1,4 +1,8 @@
-"""A document as self-contained HTML: no script, nothing loaded from elsewhere, every text escaped."""
+"""A document as self-contained HTML: no script, nothing loaded from elsewhere, every text escaped.
+
+An image stands in it as PNG in base 64. How much of it lies below its map is one of a group of radio buttons, which
+style sheets read: it works by mouse, by touch and by the arrow keys, and without a script.
+"""
 
 import re
 from collections.abc import Callable
@@ -15,17 +19,22 @@ from hf_mambalrp.viz.document import (
     Heading,
     Heat,
     Legend,
+    Picture,
     Section,
     Steps,
     Table,
     Words,
 )
-from hf_mambalrp.viz.style import ALONE, MAP_STYLE, PAGE, SHADES, STYLE
+from hf_mambalrp.viz.picture import as_text, colors, enlarged, enlargement
+from hf_mambalrp.viz.picture_places import strongest_place
+from hf_mambalrp.viz.style import ALONE, FIRST_VIEW, MAP_STYLE, PAGE, PICTURE_STYLE, SHADES, STYLE, VIEWS
 from hf_mambalrp.viz.wording import label, signed, table_label, unsigned, visible
 from hf_mambalrp.viz.words import Word
 
 STEP_WORDS = 5
 """Words in the table of a generated token."""
+COARSE = 2
+"""From an enlargement beyond this on, an image is shown with its pixels as squares."""
 REM = 16
 """Pixels, as browsers have it."""
 
@@ -52,8 +61,8 @@ def fragment(document: Document) -> str:
 
 
 def _style(document: Document) -> str:
-    has_maps = any(isinstance(block, Heat) for section in document.sections for block in section.blocks)
-    return STYLE + MAP_STYLE if has_maps else STYLE
+    kinds = {type(block) for section in document.sections for block in section.blocks}
+    return STYLE + (MAP_STYLE if Heat in kinds else "") + (PICTURE_STYLE if Picture in kinds else "")
 
 
 def _body(document: Document) -> str:
@@ -116,6 +125,30 @@ def _legend(legend: Legend) -> str:
     )
 
 
+def _picture(picture: Picture) -> str:
+    times = enlargement(picture.image)
+    height, width = picture.image.shape[:2]
+    alt = f"What the model saw, relevance strongest in the {strongest_place(picture.patches)}"
+    image, over = picture.image, colors(enlarged(picture.heat, times), picture.peak)
+    stops = "".join(
+        f'<label><input type="radio" name="view"{" checked" * (view == FIRST_VIEW)}><span>{view}</span></label>'
+        for view in VIEWS
+    )
+    # A form keeps its buttons apart from those of other pictures on the page; of this method, Enter submits nothing.
+    return (
+        f'<form class="picture" method="dialog"><figure><div class="stage{" coarse" * (times > COARSE)}">'
+        f'<img src="data:image/png;base64,{as_text(image)}" alt="{escaped(alt)}" width="{width}" height="{height}">'
+        f'<img class="over" src="data:image/png;base64,{as_text(over)}" alt=""></div>'
+        f"<figcaption>{escaped(picture.where)}</figcaption></figure><div>"
+        f'<fieldset class="views"><legend>Image and map</legend><div>{stops}</div></fieldset>'
+        f'<div class="legend">{_scale(signed(-picture.end), signed(picture.end))}'
+        f'<span class="key pos"></span><span>blue: {escaped(picture.positive)}</span>'
+        f'<span class="key neg"></span><span>red, striped: {escaped(picture.negative)}</span></div>'
+        f'<p class="note">The ends of the scale are the relevance of {picture.cell} x {picture.cell} pixels.</p>'
+        "</div></form>"
+    )
+
+
 def _scale(low: str, high: str) -> str:
     ends = f'<span>{escaped(low)}</span><span class="ramp"></span><span>{escaped(high)}</span>'
     return f'<div class="scale">{ends}</div>'
@@ -135,7 +168,7 @@ def _table(table: Table) -> str:
         for word in table.words
     )
     return (
-        f'<table><caption>Strongest {table.level}s</caption><thead><tr><th scope="col">{table.level.capitalize()}</th>'
+        f'<table><caption>{table.caption}</caption><thead><tr><th scope="col">{table.level.capitalize()}</th>'
         f'<th scope="col" class="num">Relevance</th><th scope="col" class="num">Share of all |R|</th>'
         f'<th class="bars" aria-hidden="true"></th></tr></thead><tbody>{lines}</tbody></table>'
     )
@@ -190,6 +223,7 @@ WRITERS: dict[type[Block], Callable[[Any], str]] = {
     Heading: _heading,
     Facts: _facts,
     Words: _words,
+    Picture: _picture,
     Legend: _legend,
     Balance: _balance,
     Table: _table,

@@ -3,7 +3,19 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from hf_mambalrp.viz.document import Balance, Document, Facts, Heading, Origin, Section, Source, Steps, Words
+from hf_mambalrp.viz.document import (
+    Balance,
+    Document,
+    Facts,
+    Heading,
+    Origin,
+    Picture,
+    Section,
+    Source,
+    Steps,
+    Table,
+    Words,
+)
 from hf_mambalrp.viz.wording import label, shorten, signed, table_label, visible
 from hf_mambalrp.viz.words import strongest
 
@@ -15,7 +27,7 @@ READABLE = {c: c for c in "\"%'()+,-./:;=?^"} | {"&": "&amp;", "<": "&lt;", ">":
 NUMBER = re.compile(r"-?[\d.]+(e-?\d+)?%?")
 """A number is shown as it is, for whoever reads the source."""
 STEPS_READING = "the relevance of a line and the share of the biases add up to its score, up to the gap."
-TABLE_WORDS = 10
+TABLE_ROWS = 10
 STEP_WORDS = 4
 TEXT = 600
 """Characters of an explained text."""
@@ -71,7 +83,9 @@ def _section(section: Section, drawn: str) -> Iterator[str]:
             case Facts():
                 yield "; ".join(f"{escaped(name)} **{_value(value)}**" for name, value in block.pairs)
             case Words():
-                yield from (drawn, _legend(block), _strongest(block))
+                yield from (drawn, _signs("words", block), _strongest(block.table(TABLE_ROWS)))
+            case Picture():
+                yield from (drawn, escaped(block.where), _signs("patches", block), _strongest(block.table(TABLE_ROWS)))
             case Steps():
                 yield from (drawn, _steps(block))
                 yield f"Conservation: {STEPS_READING}"
@@ -84,14 +98,13 @@ def _value(value: str) -> str:
     return value if NUMBER.fullmatch(value) else escaped(value)
 
 
-def _legend(words: Words) -> str:
-    return f"The strongest words: + {escaped(words.positive)}, - {escaped(words.negative)}."
+def _signs(what: str, block: Words | Picture) -> str:
+    return f"The strongest {what}: + {escaped(block.positive)}, - {escaped(block.negative)}."
 
 
-def _strongest(words: Words) -> str:
-    found = words.table(TABLE_WORDS)
+def _strongest(found: Table) -> str:
     lines = [[escaped(table_label(word.text)), signed(word.relevance), found.share(word)] for word in found.words]
-    return table(["Word", "Relevance", "Share of all absolute relevance"], lines)
+    return table([found.level.capitalize(), "Relevance", "Share of all absolute relevance"], lines)
 
 
 def _steps(steps: Steps) -> str:

@@ -38,7 +38,7 @@ def bars(words: Sequence[Word], *, title: str, lines: Sequence[str], ax: "Axes |
     ax.margins(x=0.16)
     ax.set_xlabel("relevance, in units of the score", fontsize=9, color=LIGHT.muted)
     ax.grid(axis="x", color=LIGHT.line, linewidth=0.6)
-    _dress(ax, title, lines, grows=own)
+    dress(ax, title, lines, grows=own)
     return cast("Figure", ax.figure)
 
 
@@ -70,11 +70,16 @@ def heat_map(
         ax.set_yticks(range(len(heat.rows)), drawable(heat.rows), parse_math=False)
     ax.set_ylabel(down, fontsize=9, color=LIGHT.muted)
     ax.set_xlabel(across, fontsize=9, color=LIGHT.muted)
-    _dress(ax, title, lines, grows=own)
+    dress(ax, title, lines, grows=own)
     return cast("Figure", ax.figure)
 
 
 def _axes(width: float, height: float) -> Any:
+    return new_figure(width, height).add_subplot()
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A figure of so many inches that pyplot does not know. MissingExtraError: matplotlib is not installed."""
     try:
         from matplotlib import pyplot as plt
     except ImportError as error:
@@ -82,16 +87,22 @@ def _axes(width: float, height: float) -> Any:
     figure = plt.figure(figsize=(width, height), layout="constrained", facecolor=LIGHT.background)
     figure.get_layout_engine().set(w_pad=MARGIN, h_pad=MARGIN)
     plt.close(figure)  # only pyplot lets go of it: a notebook would show it twice, a loop would pile figures up
-    return figure.add_subplot()
+    return figure
+
+
+def relevance_colors() -> Any:
+    """The scale of colours from red over white to blue."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("relevance", [LIGHT.negative, LIGHT.background, LIGHT.positive])
 
 
 def _draw(ax: Any, heat: Heat, meaning: str) -> None:
     """Draw the values, with a colour bar that says what the signs mean."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    scale = LinearSegmentedColormap.from_list("relevance", [LIGHT.negative, LIGHT.background, LIGHT.positive])
     peak = heat.values.abs().max().item() or 1.0
-    image = ax.imshow(heat.values.numpy(), cmap=scale, vmin=-peak, vmax=peak, aspect="auto", interpolation="nearest")
+    image = ax.imshow(
+        heat.values.numpy(), cmap=relevance_colors(), vmin=-peak, vmax=peak, aspect="auto", interpolation="nearest"
+    )
     ax.set_xticks(
         range(len(heat.columns)),
         drawable(heat.columns),
@@ -100,13 +111,18 @@ def _draw(ax: Any, heat: Heat, meaning: str) -> None:
         rotation_mode="anchor",
         parse_math=False,
     )
-    bar = ax.figure.colorbar(image, ax=ax, pad=0.02, aspect=30)
+    color_bar(image, ax, meaning, pad=0.02, aspect=30)
+
+
+def color_bar(scale: Any, ax: Any, meaning: str, **place: Any) -> None:
+    """Draw a scale beside axes, with what its signs mean."""
+    bar = (ax[0] if isinstance(ax, list) else ax).figure.colorbar(scale, ax=ax, **place)
     bar.set_label(meaning, fontsize=9, color=LIGHT.muted)
     bar.ax.tick_params(labelsize=8, colors=LIGHT.text)
     bar.outline.set_visible(False)
 
 
-def _dress(ax: Any, title: str, lines: Sequence[str], *, grows: bool) -> None:
+def dress(ax: Any, title: str, lines: Sequence[str], *, grows: bool) -> None:
     """Give finished axes a title, what was explained in a few lines below it, and a quiet frame.
 
     Both are wrapped to the room right of the axes' left edge, which depends on the names there, up to the figure's
@@ -134,7 +150,7 @@ def _dress(ax: Any, title: str, lines: Sequence[str], *, grows: bool) -> None:
         parse_math=False,
     )
     under.set_in_layout(False)  # a long line must not squeeze the axes; the title keeps the room for it
-    _fill(under, drawable(lines), room)
+    fill(under, drawable(lines), room)
     heading = ax.set_title(
         "",
         loc="left",
@@ -146,15 +162,15 @@ def _dress(ax: Any, title: str, lines: Sequence[str], *, grows: bool) -> None:
         verticalalignment="bottom",
         parse_math=False,
     )
-    _fill(heading, drawable([title], "bold"), room)
+    fill(heading, drawable([title], "bold"), room)
     header = sum(text.get_window_extent().height for text in (heading, under)) / figure.dpi
     if grows:
         figure.set_figheight(figure.get_figheight() + max(0, header - HEADER))
 
 
-def _fill(text: Any, paragraphs: Sequence[str], room: float) -> None:
-    """Wrap paragraphs to as many characters a line as fit into ``room`` pixels."""
-    for width in range(LINE, 8, -2):
+def fill(text: Any, paragraphs: Sequence[str], room: float, most: int = LINE) -> None:
+    """Wrap paragraphs to as many characters a line as fit into ``room`` pixels, at ``most`` so many."""
+    for width in range(most, 8, -2):
         text.set_text("\n".join(part for paragraph in paragraphs for part in wrap(paragraph, width)))
         if text.get_window_extent().width <= room:
             return

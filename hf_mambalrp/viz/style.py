@@ -1,6 +1,7 @@
 """The style sheets of HTML pages and notebook cells: light and dark, narrow and wide, and as strong as they must be."""
 
 from hf_mambalrp.viz.colors import DARK, LIGHT, MAX_ALPHA
+from hf_mambalrp.viz.picture import FADED, OPAQUE
 
 STYLE = f"""
 .hfm {{ {LIGHT.css()}; color-scheme: light }}
@@ -78,6 +79,43 @@ MAP_STYLE = f"""
 """
 """What heat maps need beside :data:`STYLE`."""
 
+VIEWS = {"image": (1, 0), "¼": (0.7, 0.6), "½": (FADED, OPAQUE), "¾": (0.2, 1), "map": (0, 1)}
+"""How much is seen of an image and of the map over it: their opacities, the middle ones as in figures."""
+FIRST_VIEW = "½"
+_VIEW_RULES = "\n".join(
+    f".hfm .picture:has(label:nth-of-type({number}) :checked) .stage img:first-child "
+    f"{{ opacity: {image}; filter: grayscale({int(image < 1)}) }}\n"
+    f".hfm .picture:has(label:nth-of-type({number}) :checked) .over {{ opacity: {over} }}"
+    for number, (image, over) in enumerate(VIEWS.values(), 1)
+)
+PICTURE_STYLE = f"""
+.hfm .picture {{ display: grid; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 1rem 1.5rem;
+  margin: 0 0 1.25rem; align-items: center }}
+.hfm .picture figure {{ margin: 0 }}
+.hfm .stage {{ position: relative; background: #fff; border: 1px solid var(--line); border-radius: 4px;
+  overflow: hidden; max-width: 28rem; isolation: isolate }}
+.hfm .stage img {{ display: block; width: 100%; height: auto; max-width: none; margin: 0; border: 0; padding: 0 }}
+.hfm .stage .over {{ position: absolute; inset: 0; height: 100%; opacity: {OPAQUE}; image-rendering: pixelated }}
+.hfm .stage img:first-child {{ opacity: {FADED}; filter: grayscale(1) }}
+.hfm .coarse img {{ image-rendering: pixelated }}
+.hfm figcaption {{ font-size: .875rem; margin-top: .5rem }}
+.hfm .views {{ border: 0; margin: 0; padding: 0; min-width: 0 }}
+.hfm .views legend {{ padding: 0; font-size: .8125rem; font-weight: 500; color: var(--muted) }}
+.hfm .views div {{ display: grid; grid-template-columns: repeat({len(VIEWS)}, 1fr); position: relative }}
+.hfm .views div::before {{ content: ""; position: absolute; left: 10%; right: 10%; top: 1.125rem; height: 2px;
+  background: var(--line) }}
+.hfm .views label {{ display: flex; flex-direction: column; align-items: center; gap: .125rem; padding: .5rem 0 .25rem;
+  cursor: pointer; font-size: .8125rem; position: relative }}
+.hfm .views input {{ width: 1.25rem; height: 1.25rem; margin: 0; cursor: pointer; accent-color: rgb(var(--pos)) }}
+{_VIEW_RULES}
+.hfm .key {{ width: 1.5rem; height: 1rem; border-radius: 2px }}
+.hfm .key.pos {{ background: {LIGHT.positive}; border: 0 }}
+.hfm .key.neg {{ background: repeating-linear-gradient(135deg, {LIGHT.negative} 0 4px, #fff 4px 6px); border: 0 }}
+.hfm .picture .ramp {{ background: linear-gradient(90deg, {LIGHT.negative}, #fff, {LIGHT.positive}) }}
+@media (max-width: 40rem) {{ .hfm .picture {{ grid-template-columns: minmax(0, 1fr) }} }}
+"""
+"""What pictures need beside :data:`STYLE`. The stage is white in every theme, as colours on it mean the same."""
+
 ALONE = """
 .hfm { all: initial; display: block }
 .hfm * { all: revert }
@@ -89,7 +127,7 @@ PAGE = f"""<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>{{title}}</title>
 <style>
 :root {{{{ color-scheme: light dark }}}}

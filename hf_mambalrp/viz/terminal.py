@@ -10,7 +10,19 @@ from rich.table import Table
 from rich.text import Text
 
 from hf_mambalrp.viz.colors import TERMINAL_NEGATIVE, TERMINAL_POSITIVE, strength
-from hf_mambalrp.viz.document import Balance, Document, Facts, GeneratedToken, Heading, Legend, Section, Steps, Words
+from hf_mambalrp.viz.document import (
+    Balance,
+    Document,
+    Facts,
+    GeneratedToken,
+    Heading,
+    Legend,
+    Picture,
+    Section,
+    Steps,
+    Words,
+)
+from hf_mambalrp.viz.picture_terminal import PictureLines
 from hf_mambalrp.viz.wording import label, signed, visible
 from hf_mambalrp.viz.words import Word, strongest
 
@@ -72,6 +84,8 @@ def _blocks(section: Section) -> Iterator[RenderableType]:
                 yield escaped(" · ".join(f"{name} {value}" for name, value in block.pairs))
             case Words():
                 yield from ("", _words(block), "")
+            case Picture():
+                yield PictureLines(block)
             case Legend():
                 yield Text.assemble(
                     ("+ blue, underlined", _style(0.5)),

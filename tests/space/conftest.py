@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 
 import pytest
@@ -62,27 +61,12 @@ def space(allow_list):
 def server(environment, tmp_path_factory):
     if not os.environ.get("CI"):  # where one that is missing is a failure: the Space does not start
         pytest.importorskip("gradio", reason='needs pip install "hf_mambalrp[space]"')
+    SHOTS.mkdir(parents=True, exist_ok=True)
     running = Server(environment, tmp_path_factory.mktemp("server") / "log.txt")
     yield running
     running.stop()
     log = running.log.read_text()
     assert "hf_mambalrp/space" not in log, f"an error that was not expected:\n{log}"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium: where CI is set, one that is missing is a failure."""
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        message = "these tests need Chromium: apt-get install chromium"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    from playwright.sync_api import sync_playwright
-
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="session")

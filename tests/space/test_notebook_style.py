@@ -1,7 +1,7 @@
 """A result in a notebook looks the same whatever the page around it styles."""
 
 import torch
-from results import explanation, generation
+from results import explanation, generation, image_explanation
 
 from hf_mambalrp.results.hidden_attention import HiddenAttention
 
@@ -25,6 +25,8 @@ body { color: green; letter-spacing: 3px; text-align: right; text-transform: upp
 .jp-OutputArea-output dd { float: left; width: 80%; padding: 0; margin: 0 }
 .rendered_html * + p, .rendered_html * + table { margin-top: 1em }
 .rendered_html i, .rendered_html b, .rendered_html span { color: red; display: block; box-shadow: 0 0 9px }
+.rendered_html img { max-width: 20px; border: 3px solid; margin: 9px } .rendered_html input { display: none }
+.rendered_html form, .rendered_html fieldset, .rendered_html label, .rendered_html figure { padding: 9px; float: right }
 .rendered_html summary, .rendered_html details, .rendered_html footer, .rendered_html section { padding: 20px }
 """
 STYLES = """() => [...document.querySelectorAll('.hfm, .hfm *')].filter(e => e.tagName != 'STYLE').map(element => {
@@ -42,7 +44,7 @@ def attention():
 def test_the_page_around_changes_nothing_inside(browser):
     page = browser.new_page(viewport={"width": 700, "height": 500})
     around = '<div class="jp-OutputArea-output jp-RenderedHTMLCommon rendered_html" style="width: 600px">{}</div>'
-    for result in (explanation("A dull film.", "B"), generation(), attention()):
+    for result in (explanation("A dull film.", "B"), generation(), attention(), image_explanation()):
         found = []
         for style in ("", PAGE):
             page.set_content(f"<!DOCTYPE html><style>{style}</style>{around.format(result._repr_html_())}")

@@ -34,76 +34,108 @@ class SelectiveState(NamedTuple):
     """(B, E, N) state of the scan before the chunk."""
 
 
-class Selective:
-    """Mamba-1's mixer: ``in_proj`` D -> 2 E (content x, gate z), ``conv1d``, ``x_proj`` E -> R + 2 N, ``dt_proj``
-    R -> E, ``A_log`` (E, N) with A = -exp(A_log), the skip ``D`` (E,), ``out_proj`` E -> D.
+class Scan:
+    """What the mixer does between its projections, along the positions: ``conv1d`` with SiLU, ``x_proj`` E -> R + 2 N,
+    ``dt_proj`` R -> E, ``A_log`` (E, N) with A = -exp(A_log), the skip ``D`` (E,), the gate.
+
+    A mixer of two directions has all of these twice, the second time with ``suffix`` in their names.
     """
 
-    backends = tuple(BACKENDS)
-
-    def __init__(self, module: Any, parameter_norm: ParameterNorm | None = None) -> None:
-        self.module = reads(module, "in_proj", "conv1d", "x_proj", "dt_proj", "A_log", "D", "out_proj")
+    def __init__(self, module: Any, parameter_norm: ParameterNorm | None = None, suffix: str = "") -> None:
+        names = [name + suffix for name in ("conv1d", "x_proj", "dt_proj", "D")]
+        self._A_log = f"A{suffix}_log"
+        self.module = reads(module, *names, self._A_log)
+        self._conv1d, self._x_proj, self._dt_proj, self._D = names
         self.parameter_norm = parameter_norm
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """E and N, read off the shape of a weight, which offloaded modules keep."""
+        inner, states = getattr(self.module, self._A_log).shape
+        return inner, states
 
     def state(self, batch: int, like: Tensor) -> SelectiveState:
         """Zeros."""
-        inner, states = self.module.A_log.shape
-        before = self.module.conv1d.weight.shape[-1] - 1
-        return SelectiveState(like.new_zeros(batch, before, inner), like.new_zeros(batch, inner, states))
+        before = getattr(self.module, self._conv1d).weight.shape[-1] - 1
+        return SelectiveState(like.new_zeros(batch, before, self.sizes[0]), like.new_zeros(batch, *self.sizes))
 
     def kept(self, rules: Rules) -> int:
         """Under the SSM rule three tensors of E: the sigmoid after the convolution and two factors of the gate.
 
         Without it also what the gradients of dt, B and C need, about ten in all.
         """
-        inner: int = self.module.A_log.shape[0]
-        return (3 if rules.ssm else 10) * inner
+        return (3 if rules.ssm else 10) * self.sizes[0]
 
-    def __call__(self, x: Tensor, state: SelectiveState, step: Step) -> tuple[Tensor, SelectiveState]:
-        """Mix the normed stream over positions; padding is masked before in_proj and after the convolution."""
-        m, rules = self.module, step.rules
-        inner = m.A_log.shape[0]
-        x, z = linear_parts(m.in_proj, masked(x, step.mask), [inner, inner], step.ledger)  # LRP-0: (B, L, E) each
-        u, conv = convolved(m.conv1d, x, state.conv, step)  # LRP-0, identity rule
+    def __call__(self, x: Tensor, z: Tensor, state: SelectiveState, step: Step) -> tuple[Tensor, SelectiveState]:
+        """Return the gated output. Shape: (B, L, E), (B, L, E) -> (B, L, E)."""
+        rules = step.rules
+        u, conv = convolved(getattr(self.module, self._conv1d), x, state.conv, step)  # LRP-0 or gamma, identity rule
         A, D, bias = self._parameters(wide(u.dtype))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
             step_size, B, C = self._selected(u, rules)
         p, ssm = gated_scan(  # constants, LRP-0 for the skip, half rule
             u, step_size, z, A, B, C, D, bias, state.ssm, rules=rules, backend=step.backend
         )
-        return linear(m.out_proj, p, step.ledger), SelectiveState(conv, ssm)  # LRP-0
+        return p, SelectiveState(conv, ssm)
 
-    def mixing(self, x: Tensor, step: Step) -> SelectiveMixing:
-        """The mixer as a linear map of the convolution's input, everything that multiplies it constant."""
-        m, inner = self.module, self.module.A_log.shape[0]
-        with torch.no_grad():
-            x, z = linear_parts(m.in_proj, masked(x, step.mask), [inner, inner], step.ledger)
-            taps, conv_bias = taps_of(m.conv1d, slice(None), x.dtype)
-            c = causal_convolution(x, taps, conv_bias, self.state(len(x), x).conv)
-            u = masked(F.silu(c), step.mask)
-            A, D, bias = self._parameters(u.dtype)
-            step_size, B, C = self._selected(u, step.rules)
-            dt = F.softplus(step_size() + bias)
-        return SelectiveMixing(x, c, u, D, taps, conv_bias, F.silu(z), linear_without_bias(m.out_proj), dt, A, B, C)
+    def mixing(self, x: Tensor, z: Tensor, out: Callable[[Tensor], Tensor], step: Step) -> SelectiveMixing:
+        """The scan as a linear map of its input, everything that multiplies it constant."""
+        taps, conv_bias = taps_of(getattr(self.module, self._conv1d), slice(None), x.dtype)
+        c = causal_convolution(x, taps, conv_bias, self.state(len(x), x).conv)
+        u = masked(F.silu(c), step.mask)
+        A, D, bias = self._parameters(u.dtype)
+        step_size, B, C = self._selected(u, step.rules)
+        return SelectiveMixing(x, c, u, D, taps, conv_bias, F.silu(z), out, F.softplus(step_size() + bias), A, B, C)
 
     def _parameters(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """A (E, N), D (E,) and the bias of dt (E,)."""
-        m = self.module
+        m, dt_proj = self.module, getattr(self.module, self._dt_proj)
         with align_module_device(m):
-            A, D = -torch.exp(constant(m.A_log, dtype)), constant(m.D, dtype)
-        with align_module_device(m.dt_proj):
-            return A, D, constant(m.dt_proj.bias, dtype)
+            A, D = -torch.exp(constant(getattr(m, self._A_log), dtype)), constant(getattr(m, self._D), dtype)
+        with align_module_device(dt_proj):
+            return A, D, constant(dt_proj.bias, dtype)
 
     def _selected(self, u: Tensor, rules: Rules) -> tuple[Callable[[], Tensor], Tensor, Tensor]:
         """delta = W_dt dt_low as a function, B and C from the scan's own input: (B, L, E), (B, L, N) each."""
-        m, states, dtype = self.module, self.module.A_log.shape[1], u.dtype
-        projected = linear(m.x_proj, u)
+        m, states, dtype = self.module, self.sizes[1], u.dtype
+        projected = linear(getattr(m, self._x_proj), u)
         low, B, C = torch.split(projected, [projected.shape[-1] - 2 * states, states, states], -1)
         if self.parameter_norm is not None:
             low, B, C = (self.parameter_norm(m, one.to(wide(dtype)), rules).to(dtype) for one in (low, B, C))
+        dt_proj = getattr(m, self._dt_proj)
 
         def step_size() -> Tensor:  # kept until the backward, and u need not be
-            with align_module_device(m.dt_proj):
-                return F.linear(low, constant(m.dt_proj.weight, dtype))
+            with align_module_device(dt_proj):
+                return F.linear(low, constant(dt_proj.weight, dtype))
 
         return step_size, B, C
+
+
+class Selective:
+    """Mamba-1's mixer: ``in_proj`` D -> 2 E (content x, gate z), the :class:`Scan`, ``out_proj`` E -> D."""
+
+    backends = tuple(BACKENDS)
+    causal = True
+
+    def __init__(self, module: Any, parameter_norm: ParameterNorm | None = None) -> None:
+        self.scan = Scan(module, parameter_norm)
+        self.module = reads(module, "in_proj", "out_proj")
+        self.state, self.kept = self.scan.state, self.scan.kept
+
+    def __call__(self, x: Tensor, state: SelectiveState, step: Step) -> tuple[Tensor, SelectiveState]:
+        """Mix the normed stream over positions; padding is masked before in_proj and after the convolution."""
+        x, z = content_and_gate(self.module, self.scan, x, step)
+        p, state = self.scan(x, z, state, step)
+        return linear(self.module.out_proj, p, step.ledger, step.rules.gamma_of("linear")), state
+
+    def mixing(self, x: Tensor, step: Step) -> SelectiveMixing:
+        """The mixer as a linear map of the convolution's input, everything that multiplies it constant."""
+        with torch.no_grad():
+            x, z = content_and_gate(self.module, self.scan, x, step)
+            return self.scan.mixing(x, z, linear_without_bias(self.module.out_proj), step)
+
+
+def content_and_gate(mixer: Any, scan: Scan, x: Tensor, step: Step) -> list[Tensor]:
+    """What ``in_proj`` makes of the normed stream for a scan, zero on padding: (B, L, E) each."""
+    sizes, gamma = [scan.sizes[0], scan.sizes[0]], step.rules.gamma_of("linear")
+    return linear_parts(mixer.in_proj, masked(x, step.mask), sizes, step.ledger, gamma)

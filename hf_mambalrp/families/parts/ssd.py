@@ -42,6 +42,7 @@ class SSD:
     """
 
     backends = tuple(BACKENDS)
+    causal = True
 
     def __init__(self, module: Any) -> None:
         names = ("in_proj", "conv1d", "dt_bias", "A_log", "D", "norm", "out_proj", "n_groups", "time_step_limit")
@@ -73,7 +74,9 @@ class SSD:
     def __call__(self, x: Tensor, state: SSDState, step: Step) -> tuple[Tensor, SSDState]:
         """Mix the normed stream over positions; padding is masked before in_proj and after the convolution."""
         m, rules, (inner, heads, parameters) = self.module, step.rules, self._sizes()
-        z, x, BC, dt = linear_parts(m.in_proj, masked(x, step.mask), [inner, inner, parameters, heads], step.ledger)
+        gamma = rules.gamma_of("linear")
+        sizes = [inner, inner, parameters, heads]
+        z, x, BC, dt = linear_parts(m.in_proj, masked(x, step.mask), sizes, step.ledger, gamma)
         u, conv_x = convolved(m.conv1d, x, state.conv_x, step, slice(inner))  # LRP-0, identity rule
         A, D, dt_bias = self._parameters(wide(u.dtype))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
@@ -82,7 +85,7 @@ class SSD:
             dt = self._bounded(dt + dt_bias)
         y, ssm = ssd_scan(u.unflatten(-1, (heads, -1)), dt, A, B, C, state.ssm, backend=step.backend)  # constants
         p = self._gated(y.flatten(-2), z, (u, D), rules, step.backend)  # LRP-0 for the skip, half rule, norm rule
-        return linear(m.out_proj, p, step.ledger), SSDState(conv_x, conv_bc, ssm)  # LRP-0
+        return linear(m.out_proj, p, step.ledger, gamma), SSDState(conv_x, conv_bc, ssm)
 
     def mixing(self, x: Tensor, step: Step) -> SSDMixing:
         """The mixer as a linear map of the convolution's input, everything that multiplies it constant."""

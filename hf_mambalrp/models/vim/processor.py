@@ -1,9 +1,9 @@
 """The pixels that Vision Mamba was evaluated on."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import transformers
-from transformers.utils import is_torchvision_available
 
 from hf_mambalrp.models.vim.configuration import VimConfig
 
@@ -40,10 +40,6 @@ def image_processor(config: VimConfig, **options: Any) -> Any:
         "image_mean": list(MEAN),
         "image_std": list(STANDARD_DEVIATION),
     }
-    return _processor_class()(**{**settings, **options})
-
-
-def _processor_class() -> Any:
-    """The one that works here: transformers 5 has two, and warns where that of torchvision is asked for in vain."""
-    of_pillow = None if is_torchvision_available() else getattr(transformers, "BitImageProcessorPil", None)
-    return of_pillow or transformers.BitImageProcessor
+    # Without torchvision, releases with an image processor for it say at every use that they take the other one.
+    pil = None if find_spec("torchvision") else getattr(transformers, "BitImageProcessorPil", None)
+    return (pil or transformers.BitImageProcessor)(**{**settings, **options})
