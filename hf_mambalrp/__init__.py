@@ -55,6 +55,9 @@ fill_when_loaded()
 DEMO_MODEL: str = str(Path(__file__).parent / "demo")
 """Folder of the small sentiment classifier that ships with the package; works offline."""
 
+DEMO_VISION_MODEL: str = str(Path(__file__).parent / "vision_demo")
+"""Folder of the small Vision Mamba that ships with the package: it names the garments in a scene; works offline."""
+
 _MODULES = {
     "AutoMambaLRPForCausalLM": "models.auto",
     "AutoMambaLRPForImageClassification": "models.auto",
@@ -91,6 +94,7 @@ _MODULES = {
 
 __all__ = [
     "DEMO_MODEL",
+    "DEMO_VISION_MODEL",
     "AutoMambaLRPForCausalLM",
     "AutoMambaLRPForImageClassification",
     "AutoMambaLRPForSequenceClassification",

@@ -24,7 +24,7 @@ ROOMS = [
     *("evaluation", "datasets", "space", "cli"),
 ]
 """Each may import those before it. A public name that is imported from the package itself counts as its room's."""
-CONSTANTS = {"__version__", "DEMO_MODEL"}
+CONSTANTS = {"__version__", "DEMO_MODEL", "DEMO_VISION_MODEL"}
 
 
 def imports(path):
