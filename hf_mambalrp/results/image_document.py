@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from hf_mambalrp.results.explanation_document import left_out
 from hf_mambalrp.results.sentences import delta, question, reading, score_facts, speaks
 from hf_mambalrp.viz.document import Balance, Block, Document, Facts, Heading, Origin, Picture, Section
-from hf_mambalrp.viz.wording import shorten, signed, unsigned, visible
+from hf_mambalrp.viz.wording import label, shorten, signed, unsigned, visible
 
 if TYPE_CHECKING:
     from hf_mambalrp.results.image_explanation import ImageExplanation
@@ -63,7 +63,7 @@ def image_facts(ex: "ImageExplanation", row: int) -> list[tuple[str, str]]:
         named.append(("image", shorten(visible(source), NAME)))
     named.append(("map", grid(ex)))
     if ex.gamma_on:
-        named.append(("gamma", f"{ex.gamma:g} on {', '.join(ex.gamma_on)}"))
+        named.append(("gamma", f"{ex.gamma:g} on {', '.join(map(label, ex.gamma_on))}"))
     return named
 
 

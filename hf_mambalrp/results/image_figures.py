@@ -27,7 +27,8 @@ def panels_of_rows(ex: "ImageExplanation", rows: Sequence[int], ax: "Axes | None
         raise OptionError(
             f"ax has room for one row, and {len(lines)} were asked for: {rows}. Leave ax out, or give one."
         )
-    return over_image(lines[0], ax)
+    score, *_ = image_facts(ex, rows[0])
+    return over_image(lines[0]._replace(lines=[" ".join(score)]), ax)
 
 
 def maps_of_layers(ex: "ImageExplanation", rows: Sequence[int], ax: "Axes | None") -> "Figure":

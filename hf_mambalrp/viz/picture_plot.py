@@ -8,6 +8,7 @@ from hf_mambalrp.viz.document import Picture
 from hf_mambalrp.viz.fonts import drawable, families
 from hf_mambalrp.viz.picture import enlarged, enlargement, map_alone, overlay
 from hf_mambalrp.viz.plot import MARGIN, color_bar, dress, fill, new_figure, relevance_colors
+from hf_mambalrp.viz.wording import unsigned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,8 @@ SMALL = 1.35
 """Inches of the side of a layer's map."""
 WIDE = 160
 """Characters of a line beside several panels, at most."""
+OUTLIERS = 0.005
+"""The share of pixels whose relevance may go beyond the scale: few have far more than the rest."""
 ACROSS = 7
 """Maps of layers in a line, at most."""
 MEANING = "blue for, striped red against"
@@ -42,6 +45,7 @@ def panels(lines: Sequence[Line]) -> "Figure":
     figure = new_figure(across * PANEL + 1.4, len(lines) * (PANEL + 1.4))
     for line, part in zip(lines, figure.subfigures(len(lines), 1, squeeze=False)[:, 0], strict=True):
         _draw_line(line, part, across)
+    figure.draw_without_rendering()  # the layout of the first drawing does not know yet where the scales end up
     return cast("Figure", figure)
 
 
@@ -57,8 +61,9 @@ def _draw_line(line: Line, part: Any, across: int) -> None:
         "relevance of patches": map_alone(heat, picture.peak),
     }
     if line.pixels is not None:
-        peak = line.pixels.abs().max().item()
-        shown[f"of pixels, up to ±{peak:.1g}"] = map_alone(enlarged(line.pixels, times), peak)
+        sizes = line.pixels.abs().flatten().sort(descending=True).values
+        full = sizes[int(OUTLIERS * len(sizes))].item()
+        shown[f"of pixels, full from ±{unsigned(full)}"] = map_alone(enlarged(line.pixels, times), full)
     for ax, (name, panel) in zip(axes, shown.items(), strict=False):
         _show(ax, panel, name)
     for ax in axes[len(shown) :]:
@@ -72,7 +77,7 @@ def over_image(line: Line, ax: "Axes") -> "Figure":
     picture = line.picture
     times = enlargement(picture.image)
     _show(ax, overlay(enlarged(picture.image, times), enlarged(picture.heat, times), picture.peak), "")
-    _scale([ax], picture.end, f"relevance of {picture.cell} x {picture.cell} pixels:\n{MEANING}")
+    _scale([ax], picture.end, f"relevance, {MEANING}")
     dress(ax, line.title, line.lines, grows=False)
     return cast("Figure", ax.figure)
 
@@ -108,7 +113,7 @@ def _scale(axes: list[Any], end: float, meaning: str) -> None:
     from matplotlib.colors import Normalize
 
     end = end or 1.0
-    color_bar(ScalarMappable(Normalize(-end, end), relevance_colors()), axes, meaning, pad=0.02, shrink=0.9)
+    color_bar(ScalarMappable(Normalize(-end, end), relevance_colors()), axes, meaning, pad=0.02, shrink=0.9, aspect=30)
 
 
 def _write(figure: Any, title: str, lines: Sequence[str]) -> None:

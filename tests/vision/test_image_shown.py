@@ -321,7 +321,7 @@ def test_markdown_has_no_data_and_its_picture_before_its_numbers():
 )
 def test_edge_cases_show_themselves(ex, tmp_path):
     for source in (ex.to_html(), ex._repr_html_(), ex.to_text(), ex.to_text(color=True), markdown.body(ex.document())):
-        assert "nan" not in source.lower()
+        assert "nan" not in re.sub(r"base64,[^\"]+", "", source).lower()
         assert "What speaks for boot?" in unescape(source)
     ex.save_png(tmp_path / "ex.png")
     ex.plot().savefig(tmp_path / "ex.pdf")
