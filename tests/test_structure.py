@@ -105,6 +105,7 @@ def test_what_is_not_used_is_not_loaded():
         "codes.append(run('explain', 'a text', '--tokenizer', './no/such/folder'))\n"
         "codes += [run('explain', 'a text', '--method', 'lime'), run('explain', 'a text', '--backend', 'fast')]\n"
         "codes += [run('app', '--help'), run('app', '--port', '0')]\n"
+        "codes += [run('explain-image', '--help'), run('explain-image'), run('explain-image', 'a', '--png', 'a.svg')]\n"
         "heavy = [name for name in 'torch transformers numpy numba matplotlib gradio'.split() if name in sys.modules]\n"
         # The order in which transformers' own modules import each other, where filling the slot must not interfere.
         "from transformers.models.mamba.modeling_mamba import MambaForCausalLM\n"
@@ -117,7 +118,7 @@ def test_what_is_not_used_is_not_loaded():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (
         result.stdout.splitlines()[-1]
-        == "found [0, 0, 0, 1, 2, 1, 1, 1, 1, 1, 0, 2] [] False hf_mambalrp.models.classification"
+        == "found [0, 0, 0, 1, 2, 1, 1, 1, 1, 1, 0, 2, 0, 1, 1] [] False hf_mambalrp.models.classification"
     )
 
 
