@@ -2,7 +2,6 @@
 
 import copy
 import re
-import subprocess
 import sys
 import time
 
@@ -185,9 +184,7 @@ def test_figures_are_metadata_of_the_card(hub, model):
 def test_the_program_in_the_card_works_as_it_is_written(hub, model, explanation, environment, tmp_path):
     model.push_to_hub("me/explained", explanations=explanation, private=True)
     (program,) = re.findall(r"```python\n(.*?)```", card(hub.repositories["model", "me/explained"])[1], re.DOTALL)
-    result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    result = forks.run(["-c", program], env=environment, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     predicted = model.explain("The capital of France is")
     assert str(predicted.conservation[0]) in result.stdout
