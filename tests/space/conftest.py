@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -70,8 +71,8 @@ def server(environment, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium: where CI is set, one that is missing is a failure."""
+def chromium():
+    """Starts headless Chromium: where CI is set, one that is missing is a failure."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         message = "these tests need Chromium: apt-get install chromium"
@@ -80,9 +81,21 @@ def browser():
 
     SHOTS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+        yield partial(playwright.chromium.launch_persistent_context, executable_path=path, args=["--no-sandbox"])
+
+
+@pytest.fixture(scope="session")
+def browser(chromium, tmp_path_factory):
+    """A browser that keeps gradio's scripts compiled, which is most of the time of a visit."""
+    with chromium(tmp_path_factory.mktemp("browser")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def phone(chromium, tmp_path_factory):
+    """The same with a screen that is touched."""
+    with chromium(tmp_path_factory.mktemp("phone"), has_touch=True, is_mobile=True) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
@@ -93,13 +106,18 @@ def demo():
 
 
 @pytest.fixture
-def visit(server, browser):
-    """Open the page; afterwards nothing may have been loaded from elsewhere, and no script of a text have run."""
+def visit(server, request):
+    """Open the page; afterwards nothing may have been loaded from elsewhere, and no script of a text have run.
+
+    Visitors know nothing of each other: what a browser keeps beside scripts as they are served is cleared after them.
+    """
     pages, foreign, broken = [], [], []
 
-    def opened(query="", size="desktop", kind="sentence", **options):
+    def opened(query="", size="desktop", kind="sentence", touch=False, color_scheme="light"):
+        page = request.getfixturevalue("phone" if touch else "browser").new_page()
         width, height = SIZES[size]
-        page = browser.new_page(viewport={"width": width, "height": height}, accept_downloads=True, **options)
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=color_scheme)
         page.set_default_timeout(WAIT)
         page.on(
             "request", lambda r: None if r.url.startswith((server.url, "data:", "blob:")) else foreign.append(r.url)
@@ -113,6 +131,8 @@ def visit(server, browser):
     yield opened
     for page in pages:
         assert page.evaluate("typeof hacked") == "undefined"
+        kept = {"origin": server.url, "storageTypes": "all"}
+        page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", kept)
         page.close()
     assert foreign == []
     assert broken == []
