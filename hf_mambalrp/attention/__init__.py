@@ -1,6 +1,15 @@
 """The attention that is hidden in a mixer: how much position i reads of position j, as matrices and as row vectors."""
 
-from hf_mambalrp.attention.matrix import Kind, Reduce, attention_matrix, checked_kind, checked_reduce, weighted_rows
+from hf_mambalrp.attention.matrix import (
+    Direction,
+    Kind,
+    Reduce,
+    attention_matrix,
+    checked_direction,
+    checked_kind,
+    checked_reduce,
+    weighted_rows,
+)
 from hf_mambalrp.attention.mixing import BothWaysMixing, CausalMixing, Gains, Mixing
 from hf_mambalrp.attention.selective import SelectiveMixing
 from hf_mambalrp.attention.ssd import SSDMixing
@@ -9,6 +18,7 @@ from hf_mambalrp.attention.unified import unified_channels
 __all__ = [
     "BothWaysMixing",
     "CausalMixing",
+    "Direction",
     "Gains",
     "Kind",
     "Mixing",
@@ -16,6 +26,7 @@ __all__ = [
     "SSDMixing",
     "SelectiveMixing",
     "attention_matrix",
+    "checked_direction",
     "checked_kind",
     "checked_reduce",
     "unified_channels",

@@ -12,13 +12,21 @@ from hf_mambalrp.attention.unified import unified_channels
 from hf_mambalrp.errors import OptionError
 
 Kind = Literal["raw", "unified"]
+Direction = Literal["both", "forward", "backward"]
 Reduce = Literal["mean", "none"] | Callable[[Tensor], Tensor]
 
 BLOCK_ELEMENTS = 2**24
 """How many numbers (B, E, R, L) a block of query rows has in every channel (for the mean of Mamba-2 in every head)."""
 
 
-def attention_matrix(mixing: Mixing, mask: Tensor | None, rows: range, reduce: Reduce, kind: Kind) -> Tensor:
+def attention_matrix(
+    mixing: Mixing,
+    mask: Tensor | None,
+    rows: range,
+    reduce: Reduce,
+    kind: Kind,
+    direction: Direction = "both",
+) -> Tensor:
     """Attention of the queries in ``rows`` to all keys, zero where either is padding.
 
     Args:
@@ -28,6 +36,7 @@ def attention_matrix(mixing: Mixing, mask: Tensor | None, rows: range, reduce: R
         reduce: "mean" over channels, "none", or a function of a block of rows of one direction (B, E, R, L) ->
             (B, R, L). The channels of raw attention of Mamba-2 are its heads, H of them.
         kind: "raw" is alpha, "unified" H (see :mod:`hf_mambalrp.attention.unified`).
+        direction: "forward" is what is read of positions before, "backward" of those behind; each with the position.
 
     Returns:
         (B, R, L), with "none" (B, E, R, L); in the dtype and on the device of the mixing.
@@ -38,6 +47,8 @@ def attention_matrix(mixing: Mixing, mask: Tensor | None, rows: range, reduce: R
     length = mixing.x.shape[1]
     parts = []
     for way, reverse, share in mixing.ways:
+        if direction == ("forward" if reverse else "backward"):
+            continue
         if reverse:
             behind = range(length - rows.stop, length - rows.start)
             backwards = None if mask is None else mask.flip(1)
@@ -79,6 +90,15 @@ def checked_reduce(reduce: Reduce) -> Reduce:
     if callable(reduce) or reduce in ("mean", "none"):
         return reduce
     raise OptionError(f"reduce={reduce!r} is not allowed. Give 'mean', 'none' or a function (B, E, R, L) -> (B, R, L).")
+
+
+def checked_direction(direction: Direction) -> Direction:
+    """Raise :class:`OptionError` for an unknown direction."""
+    if direction in get_args(Direction):
+        return direction
+    raise OptionError(
+        f"direction={direction!r} is not allowed; use one of {', '.join(map(repr, get_args(Direction)))}."
+    )
 
 
 def checked_kind(kind: Kind) -> Kind:

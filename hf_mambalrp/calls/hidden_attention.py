@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_mambalrp.attention import Kind, Reduce, attention_matrix, checked_kind, checked_reduce
+from hf_mambalrp.attention import Direction, Kind, Reduce, attention_matrix, checked_kind, checked_reduce
 from hf_mambalrp.calls.explain import model_id, own_gradient_mode, versions
 from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, brief, integers
 from hf_mambalrp.calls.subject import Subject
@@ -51,24 +51,8 @@ def attend(
     if check_forward:
         call.check_forward()
 
-    computed = queries.unique()  # sorted; a row of the batch may want others than its partners
-    pick = torch.searchsorted(computed, queries)
-    alike = len(computed) == queries.shape[1] and bool((computed == queries).all())  # in every row of the batch
-    matrices: dict[int, Tensor] = {}
-    with torch.no_grad():
-        for layer, hidden in residual_streams(network, batch.input_ids, mask, max(wanted)):
-            if layer not in wanted:
-                continue
-            (mixing,) = network.mixings(layer, hidden, padding_of(mask, hidden))
-            local = padding_of(mask, mixing.x)
-            parts = [attention_matrix(mixing, local, run, reduce, kind).float().cpu() for run in runs(computed)]
-            found = torch.cat(parts, -2)
-            if not alike:
-                index = pick.view(len(pick), *[1] * (found.dim() - 3), -1, 1)
-                found = found.gather(-2, index.expand(*found.shape[:-2], -1, found.shape[-1]))
-            matrices[layer] = found
     return HiddenAttention(
-        matrix=torch.stack([matrices[layer] for layer in wanted]),
+        matrix=matrices(network, network.embed(batch.input_ids), mask, queries, wanted, reduce, kind),
         layers=wanted,
         positions=queries,
         kind=kind,
@@ -80,9 +64,38 @@ def attend(
     )
 
 
-def residual_streams(network: Network, input_ids: Tensor, mask: Tensor, last: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield each layer up to ``last`` with the residual stream before it, (B, L, D)."""
-    hidden = network.embed(input_ids)
+@torch.no_grad()
+def matrices(
+    network: Network,
+    embeddings: Tensor,
+    mask: Tensor,
+    queries: Tensor,
+    layers: list[int],
+    reduce: Reduce,
+    kind: Kind,
+    direction: Direction = "both",
+) -> Tensor:
+    """Attention of the queries (B, R) in these layers. Shape: (layers, B, R, L), or (layers, B, E, R, L)."""
+    computed = queries.unique()  # sorted; a row of the batch may want others than its partners
+    pick = torch.searchsorted(computed, queries)
+    alike = len(computed) == queries.shape[1] and bool((computed == queries).all())  # in every row of the batch
+    by_layer: dict[int, Tensor] = {}
+    for layer, hidden in residual_streams(network, embeddings, mask, max(layers)):
+        if layer not in layers:
+            continue
+        (mixing,) = network.mixings(layer, hidden, padding_of(mask, hidden))
+        local = padding_of(mask, mixing.x)
+        parts = [attention_matrix(mixing, local, run, reduce, kind, direction) for run in runs(computed)]
+        found = torch.cat([part.float().cpu() for part in parts], -2)
+        if not alike:
+            index = pick.view(len(pick), *[1] * (found.dim() - 3), -1, 1)
+            found = found.gather(-2, index.expand(*found.shape[:-2], -1, found.shape[-1]))
+        by_layer[layer] = found
+    return torch.stack([by_layer[layer] for layer in layers])
+
+
+def residual_streams(network: Network, hidden: Tensor, mask: Tensor, last: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield each layer up to ``last`` with the residual stream before it, (B, L, D), from the embeddings on."""
     step = Step(NO_RULES, BiasLedger(len(hidden)), padding_of(mask, hidden), embeddings=hidden)
     for layer, states in enumerate(network.states_of(network.initial_states(hidden))):
         yield layer, hidden

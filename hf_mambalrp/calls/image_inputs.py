@@ -46,8 +46,8 @@ def read_images(
 ) -> ImageBatch:
     """Bring what ``explain`` was given into an :class:`ImageBatch`.
 
-    ``images`` go through the image processor: the caller's, else the one beside the model, else what ``default`` makes. Of
-    ``pixel_values`` the processor says how they look.
+    ``images`` go through the image processor: the caller's, else the one beside the model, else what ``default`` makes.
+    Of ``pixel_values`` the processor says how they look.
 
     Raises:
         InputError: none or both of them, no pictures, pixels of another shape than the model takes.

@@ -131,7 +131,7 @@ class AutoMambaLRPForImageClassification(_AutoClass):
 TEXT_METHODS: tuple[Callable[..., Any], ...] = (
     *(MambaLRPMixin.explain, MambaLRPMixin.explain_generation, MambaLRPMixin.hidden_attention),
 )
-VISION_METHODS: tuple[Callable[..., Any], ...] = (VisionLRPMixin.explain,)
+VISION_METHODS: tuple[Callable[..., Any], ...] = (VisionLRPMixin.explain, VisionLRPMixin.hidden_attention)
 
 
 def make_explainable(model: Any) -> Any:

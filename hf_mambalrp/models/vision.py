@@ -4,13 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from hf_mambalrp.attention import Direction, Kind, Reduce
+from hf_mambalrp.calls.attend_image import attend_images
 from hf_mambalrp.calls.explain import Options
 from hf_mambalrp.calls.explain_image import GAMMA, GAMMA_ON, explain_images
+from hf_mambalrp.calls.hidden_attention import Positions
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.models.checkpoints import warn_of_random_weights
 from hf_mambalrp.models.stock import StockMixin, module_of
 from hf_mambalrp.models.vim.modeling import VimForImageClassification
 from hf_mambalrp.models.vim.processor import image_processor
+from hf_mambalrp.results.hidden_attention import HiddenAttention
 from hf_mambalrp.results.image_explanation import ImageExplanation
 
 if TYPE_CHECKING:
@@ -111,6 +115,69 @@ class VisionLRPMixin(StockMixin):
             gamma=gamma,
             gamma_on=gamma_on,
             options=options,
+        )
+
+    def hidden_attention(
+        self,
+        images: Any = None,
+        *,
+        pixel_values: "Tensor | None" = None,
+        processor: Any = None,
+        layers: int | list[int] | None = None,
+        reduce: Reduce = "mean",
+        kind: Kind = "raw",
+        direction: Direction = "both",
+        positions: Positions = None,
+        check_forward: bool = True,
+        **extras: Any,
+    ) -> HiddenAttention:
+        """Return the hidden attention of the mixers: how much every position reads of every other one.
+
+        Forward, alpha_ij = C_i (prod_{k=j+1..i} exp(dt_k A)) dt_j B_j per channel for j <= i (Ali, Zimerman and Wolf
+        2025); backward the same of the positions in reverse order, for j >= i. Both are added up, halved
+        where the mixer halves their sum, so that the matrix is that of the mixer as it is.
+
+        Args:
+            images, pixel_values, processor: as for :meth:`explain`.
+            layers: numbers of layers, negative ones from the last; None for all.
+            reduce: "mean" over channels, "none", or a function of a block of rows (B, E, R, L) -> (B, R, L), which is
+                applied to each direction.
+            kind: "raw", or "unified" with gate, SiLU and convolution (Zimerman, Ali and Wolf 2025).
+            direction: "both", "forward" or "backward".
+            positions: queries, in the sequence of patches and class tokens; None for all.
+            check_forward: as for :meth:`explain`.
+            **extras: none is known.
+
+        Returns:
+            A :class:`HiddenAttention`; its ``class_map`` is what the class token reads of every patch.
+
+        Raises:
+            InputError, MissingExtraError: as for :meth:`explain`.
+            OptionError: layers, positions, a direction or a kind that there is not.
+
+        Example:
+            >>> import torch
+            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
+            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
+            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
+            >>> attention = model.hidden_attention(pixel_values=torch.rand(1, 3, 32, 32))
+            >>> attention.matrix.shape, attention.class_map().shape
+            (torch.Size([2, 1, 17, 17]), torch.Size([4, 4]))
+        """
+        model: Any = self
+        return attend_images(
+            subject_of(module_of(self)),
+            images,
+            pixel_values=pixel_values,
+            processor=processor,
+            default_processor=lambda: image_processor(model.config),
+            layers=layers,
+            reduce=reduce,
+            kind=kind,
+            direction=direction,
+            positions=positions,
+            check_forward=check_forward,
+            extras=extras,
         )
 
 

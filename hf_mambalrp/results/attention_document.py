@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hf_mambalrp.viz.document import Document, Heading, Heat, Origin, Section
+from hf_mambalrp.viz.document import Block, Document, Heading, Heat, Origin, Picture, Section
+from hf_mambalrp.viz.picture import spread
 from hf_mambalrp.viz.wording import axis_label, label, signed, summary
 
 if TYPE_CHECKING:
@@ -28,9 +29,26 @@ def attention_document(
     """Return a section for each of the first ``rows``, with a heat map for every one of ``layers``, the last open."""
     sections = []
     for row in range(len(attention))[:rows]:
-        maps = [attention_heat(attention, layer, row, cells, is_open=layer == layers[-1]) for layer in layers]
-        sections.append(Section([Heading("Which position reads which?"), *maps], row, len(attention)))
+        blocks = _maps_of_class_tokens(attention, layers, row)
+        if not blocks:
+            heats = [attention_heat(attention, layer, row, cells, is_open=layer == layers[-1]) for layer in layers]
+            blocks = [Heading("Which position reads which?"), *heats]
+        sections.append(Section(blocks, row, len(attention)))
     return Document(sections, origin(attention))
+
+
+def _maps_of_class_tokens(attention: "HiddenAttention", layers: Sequence[int], row: int) -> list[Block]:
+    """Of an image what its class token reads, layer by layer; nothing where it is not among the queries."""
+    if attention.images is None or not {*attention.class_positions} & {*attention.positions[row].tolist()}:
+        return []
+    image, (side, stride) = attention.images[row], (attention.patch_size, attention.stride)
+    blocks: list[Block] = []
+    for layer in layers:
+        patches = attention.class_map(layer, row)
+        heat = spread(patches, side, stride, image.shape[:2])
+        picture = Picture(image, heat, patches, min(side, stride), "is read with a plus sign", "with a minus sign")
+        blocks += [Heading(f"What does the class token read in layer {layer}?"), picture]
+    return blocks
 
 
 def attention_heat(
@@ -95,7 +113,8 @@ def _reads(attention: "HiddenAttention", layer: int, row: int) -> Iterator[str]:
 def origin(attention: "HiddenAttention") -> Origin:
     """Return what was read, and of which model."""
     channels = attention.matrix.shape[2] if attention.matrix.dim() == 5 else 0
-    what = f"{attention.kind} attention" + (f", mean of {channels} channels" if channels else "")
+    way = "" if attention.direction == "both" else f", {attention.direction}"
+    what = f"{attention.kind} attention{way}" + (f", mean of {channels} channels" if channels else "")
     return Origin(what, attention.model_id, attention.versions, role="")
 
 

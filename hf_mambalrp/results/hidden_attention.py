@@ -1,10 +1,10 @@
 """The result of ``hidden_attention``: matrices of who reads whom, and how to show, store and slice them."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from hf_mambalrp.results.serialization import Column, Rows, row_indices
 from hf_mambalrp.results.shown import notebook, written
 from hf_mambalrp.viz import html
 from hf_mambalrp.viz.document import Document
+from hf_mambalrp.viz.picture import as_texts, from_texts
 from hf_mambalrp.viz.streams import Lenient, printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 class HiddenAttention(Rows):
     """Attention of mixers: ``matrix[k, b, r, j]`` is what ``positions[b, r]`` reads of position j in ``layers[k]``.
 
-    Signed, 0 for j > i and where either is padding. Indexing picks rows of the batch, as for an Explanation.
+    Signed, 0 where either is padding, and for j > i of a model that reads in one direction. Indexing picks rows of the
+    batch, as for an Explanation.
 
     Args:
         matrix: (layers, B, R, L) float32; (layers, B, E, R, L) with every channel, of Mamba-2 every head where raw.
@@ -35,10 +37,16 @@ class HiddenAttention(Rows):
         positions: (B, R) int64, those of the queries.
         kind: "raw" or "unified".
         tokens: per row of the batch L display strings.
-        input_ids: (B, L) int64.
+        input_ids: (B, L) int64; None of an image.
         attention_mask: (B, L) of 0 and 1.
         model_id: repository or folder of the model.
         versions: package name to version.
+        images: (B, H, W, 3) uint8, what the model saw; None of a text.
+        grid: rows and columns of patches; the positions that are no class token, row by row.
+        patch_size: pixels of a patch's side; 0 of a text.
+        stride: pixels from a patch to the next; 0 of a text.
+        class_positions: positions of the class tokens.
+        direction: "both" directions of a mixer added up, or one of them: "forward" or "backward".
 
     Raises:
         InputError: fields disagree in shape.
@@ -57,17 +65,30 @@ class HiddenAttention(Rows):
     positions: Tensor
     kind: str
     tokens: list[list[str]]
-    input_ids: Tensor
+    input_ids: Tensor | None
     attention_mask: Tensor
     model_id: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    images: Tensor | None = None
+    grid: tuple[int, int] | None = None
+    patch_size: int = 0
+    stride: int = 0
+    class_positions: tuple[int, ...] = ()
+    direction: str = "both"
 
     _columns: ClassVar[dict[str, Column]] = {
         "matrix": Column("NBRL", torch.float32),
         "positions": Column("BR", torch.int64),
         "tokens": Column("BL", fill=""),
-        "input_ids": Column("BL", torch.int64),
+        "input_ids": Column("BL", torch.int64, optional=True),
         "attention_mask": Column("BL", torch.int64),
+        "images": Column("BHWK", torch.uint8, optional=True),
+    }
+    _encoders: ClassVar[dict[str, Callable[[Any], Any]]] = {"images": as_texts}
+    _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        "images": from_texts,
+        "grid": lambda grid: grid and tuple(grid),
+        "class_positions": tuple,
     }
 
     def __post_init__(self) -> None:
@@ -126,6 +147,31 @@ class HiddenAttention(Rows):
             raise OptionError(f"layer={layer!r} is not in this result, which holds layers {self.layers}.")
         found = self.matrix[self.layers.index(layer), row_indices(row, len(self))[0]]
         return found.mean(0) if found.dim() == 3 else found
+
+    def class_map(self, layer: int | None = None, row: int = 0) -> Tensor:
+        """Return what the class token reads of every patch, (rows, columns): the mean over several class tokens.
+
+        ``layer`` and ``row`` as in :meth:`map`. OptionError: the result is of a text, or without a class token's row.
+
+        Example:
+            >>> import torch
+            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
+            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
+            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
+            >>> model.hidden_attention(pixel_values=torch.rand(1, 3, 32, 32)).class_map().shape
+            torch.Size([4, 4])
+        """
+        if self.grid is None:
+            raise OptionError("class_map() is of an image, and this is the attention of a text. Use map().")
+        places = self.positions[row_indices(row, len(self))[0]].tolist()
+        queries = [places.index(position) for position in self.class_positions if position in places]
+        if not queries:
+            raise OptionError(
+                f"No class token is among the positions of this result; they are {self.class_positions} in the "
+                "sequence. Leave positions out, or name one of them."
+            )
+        patches = [j for j in range(self.matrix.shape[-1]) if j not in self.class_positions]
+        return self.map(layer, row)[queries].mean(0)[patches].view(self.grid)
 
     def plot(self, *, layer: int | None = None, row: int = 0, ax: "Axes | None" = None) -> "Figure":
         """Draw a heat map, queries down and keys across, of the attended tokens; a long input shows groups of tokens.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.explanation import Conservation
@@ -16,7 +16,7 @@ from hf_mambalrp.results.serialization import Column, Rows, row_indices
 from hf_mambalrp.results.shown import Shown
 from hf_mambalrp.runs.checks import is_whole, one_of, whole_number
 from hf_mambalrp.viz.document import Document
-from hf_mambalrp.viz.picture import as_text, from_text
+from hf_mambalrp.viz.picture import as_texts, from_texts, spread
 from hf_mambalrp.viz.picture_places import Patch, strongest_patches
 
 if TYPE_CHECKING:
@@ -128,9 +128,9 @@ class ImageExplanation(Shown, Rows):
         "columns": Column("B", optional=True),
     }
     _parts: ClassVar[dict[str, type[Rows]]] = {"conservation": Conservation}
-    _encoders: ClassVar[dict[str, Callable[[Any], Any]]] = {"images": lambda images: [as_text(one) for one in images]}
+    _encoders: ClassVar[dict[str, Callable[[Any], Any]]] = {"images": as_texts}
     _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {
-        "images": lambda texts: torch.stack([from_text(one) for one in texts]),
+        "images": from_texts,
         "gamma_on": tuple,
     }
 
@@ -221,13 +221,7 @@ class ImageExplanation(Shown, Rows):
         patches = self.relevance[row_indices(row, len(self))[0]]
         if size == "patch":
             return patches
-        side, (height, width) = self.patch_size, self.images.shape[1:3]
-        spread = nn.functional.conv_transpose2d(
-            patches.double()[None, None],
-            torch.full((1, 1, side, side), side**-2, dtype=torch.float64),
-            stride=self.stride,
-        )[0, 0]
-        return nn.functional.pad(spread, (0, width - spread.shape[1], 0, height - spread.shape[0])).float()
+        return spread(patches, self.patch_size, self.stride, self.images.shape[1:3])
 
     def top(self, k: int = 10, row: int = 0, *, by: Literal["abs", "positive", "negative"] = "abs") -> list[Patch]:
         """Return at most ``k`` patches, strongest first, of either sign or of one. OptionError: k < 1, unknown ``by``.

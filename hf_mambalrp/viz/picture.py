@@ -112,6 +112,27 @@ def from_text(text: str) -> Tensor:
     return from_png(b64decode(text, validate=True))
 
 
+def as_texts(images: Tensor | None) -> list[str] | None:
+    """Images (B, H, W, 3) as PNG in base 64, one a row; None of none."""
+    return None if images is None else [as_text(image) for image in images]
+
+
+def from_texts(texts: list[str] | None) -> Tensor | None:
+    """What :func:`as_texts` was given. ValueError: it is no such text."""
+    return None if texts is None else torch.stack([from_text(text) for text in texts])
+
+
+def spread(patches: Tensor, side: int, stride: int, size: Sequence[int]) -> Tensor:
+    """Values of patches (rows, columns), ``side`` pixels wide and ``stride`` apart, evenly over their pixels.
+
+    The map is (height, width) as ``size`` says, and sums to the patches' sum; pixels that no patch covers have 0.
+    """
+    kernel = torch.full((1, 1, side, side), side**-2, dtype=torch.float64)
+    found = torch.nn.functional.conv_transpose2d(patches.double()[None, None], kernel, stride=stride)[0, 0]
+    missing = (0, size[1] - found.shape[1], 0, size[0] - found.shape[0])
+    return torch.nn.functional.pad(found, missing).float()
+
+
 def _pillow() -> Any:
     try:
         from PIL import Image

@@ -91,7 +91,7 @@ def damped(g, xs, w, b, c, gamma, i: tl.constexpr, K: tl.constexpr, GAMMA: tl.co
         for k in tl.static_range(K):
             same += tl.maximum(w[k] * xs[i + k].to(tl.float32) * sign, 0.0)
         size = tl.abs(c)
-        g = tl.where(size == 0.0, g, g * size / (size + gamma * same))
+        g = g * size / tl.maximum(size + gamma * same, 1e-37)
     return g
 
 
