@@ -142,7 +142,7 @@ def _of_pixels(network: Network, batch: ImageBatch, gradient: Tensor) -> Tensor:
     projection = network.stem.projection
     with align_module_device(projection):
         weight = constant(projection.weight, patches.dtype).to(patches.device)
-    pixels = batch.pixel_values
+    pixels = batch.pixel_values.to(patches.device)
     covered = F.conv_transpose2d(patches, weight, stride=list(projection.stride))
     missing = (pixels.shape[-1] - covered.shape[-1], pixels.shape[-2] - covered.shape[-2])  # no patch has these
-    return (pixels * F.pad(covered, (0, missing[0], 0, missing[1]))).sum(1).float()
+    return (pixels * F.pad(covered, (0, missing[0], 0, missing[1]))).sum(1).float().cpu()

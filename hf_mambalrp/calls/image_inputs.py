@@ -15,6 +15,7 @@ from hf_mambalrp.calls.pictures import read_pictures
 from hf_mambalrp.calls.tokenizing import Place
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.families import Network
+from hf_mambalrp.families.network import execution_device
 
 BLUR = 8
 """A blurred picture has a standard deviation of its side / BLUR: no garment, face or sign is left of it."""
@@ -25,7 +26,7 @@ class ImageBatch:
     """A checked batch."""
 
     pixel_values: Tensor
-    """(B, C, S, S) float32, as the model reads it."""
+    """(B, C, S, S) float32, as the model reads it, where the model begins."""
     images: Tensor
     """(B, S, S, 3) uint8, as a person sees it."""
     black: Tensor
@@ -67,8 +68,8 @@ def read_images(
         pixel_values = process(images=pictures.images, return_tensors="pt")["pixel_values"]
         sources = pictures.sources
     pixels = _checked_pixels(network, pixel_values)
-    mean, deviation = _normalisation(process, pixels.shape[1])
-    seen = ((pixels * deviation + mean).clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1)
+    mean, deviation = (value.to(pixels.device) for value in _normalisation(process, pixels.shape[1]))
+    seen = ((pixels * deviation + mean).clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1).cpu()
     black = (-mean / deviation).expand(pixels.shape[1], 1, 1)
     return ImageBatch(pixels, seen.expand(-1, -1, -1, 3) if seen.shape[-1] == 1 else seen, black, sources)
 
@@ -116,7 +117,8 @@ def without_content(batch: ImageBatch, how: str) -> Tensor:
     if how == "black":
         return batch.black.expand_as(pixels)
     size = pixels.shape[-1]
-    offsets = torch.arange(size)[:, None] - torch.arange(size)
+    at = torch.arange(size, device=pixels.device)
+    offsets = at[:, None] - at
     kernel = torch.exp(-0.5 * (offsets * BLUR / size) ** 2)
     kernel = kernel / kernel.sum(-1, keepdim=True)  # at an edge, over what is inside
     return torch.einsum("rh,bchw,sw->bcrs", kernel, pixels, kernel)
@@ -150,7 +152,7 @@ def _checked_pixels(network: Network, pixel_values: Any) -> Tensor:
             f"pixel_values have shape {tuple(pixel_values.shape)}, and this model takes {shape}. "
             "Pass what the image processor returns, or the pictures themselves as images=...."
         )
-    pixels = pixel_values.detach().cpu().float()
+    pixels = pixel_values.detach().to(execution_device(network.embeddings)).float()
     if not pixels.isfinite().all():
         raise InputError("pixel_values hold NaN or infinity. Check how they were made.")
     return pixels

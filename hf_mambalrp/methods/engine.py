@@ -152,7 +152,7 @@ class Forward:
             layers=layers.float() if per_layer else None,
             logits=logits.detach().cpu(),
             layer_biases=(in_head + self.last_run.ledger.from_block_on(shares)).float() if per_layer else None,
-            gradient=torch.cat(gradients, 1).cpu() if gradients else None,
+            gradient=torch.cat(gradients, 1) if gradients else None,
             chunk_size=int(self.problem.chunk_size),
         )
         return relevance, due.cpu()

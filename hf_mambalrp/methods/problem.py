@@ -59,6 +59,6 @@ class Relevance:
     chunk_size: int | None = None
     """Positions that went at a time."""
     gradient: Tensor | None = None
-    """(B, L, D): the modified gradient at the embeddings, where it was asked for."""
+    """(B, L, D): the modified gradient at the embeddings, where it was asked for; on the embeddings' device."""
     convergence_delta: Tensor | None = None
     """(B,): sum(tokens) - (score - score at the baseline), for methods that sum to that difference."""
