@@ -5,8 +5,11 @@ Contributions of z's own sign count 1 + gamma times (Montavon et al. 2019, secti
 
     R_i = (c_i + gamma [c_i z > 0] c_i) / (z + gamma s) R,    s = sum of the c_i of z's sign, with b where it has it.
 
-The denominator has z's sign and is no smaller than z, so nothing has to be stabilised; gamma = 0 is LRP-0. As a
-modified gradient, dx_i = z / (z + gamma s) (1 + gamma [c_i z > 0]) w_i dz with everything before dz constant.
+The denominator has z's sign and is no smaller than z, so nothing has to be stabilised; gamma = 0 is LRP-0. With S =
+sum_i |c_i| + |b| it is s = (z + sign(z) S) / 2 and [c_i z > 0] = (1 + sign(c_i) sign(z)) / 2, so both are maps of the
+same kind as z, of absolute values. As a modified gradient, everything before dz constant,
+
+    dx_i = ((1 + gamma / 2) w_i + gamma / 2 sign(x_i) |w_i| sign(z)) g,    g = |z| / (|z| + gamma / 2 (|z| + S)) dz.
 """
 
 from typing import Any
@@ -18,9 +21,16 @@ from torch.nn import functional as F
 from hf_mambalrp.rules.constant import Weight
 
 
-def damping(z: Tensor, same: Tensor, gamma: float) -> Tensor:
-    """z / (z + gamma s), from 1 / (1 + gamma) to 1 where s is all there is; 1 at z = 0, which has no relevance."""
-    return torch.where(z == 0, 1.0, z / (z + gamma * same))
+def damped(grad: Tensor, z: Tensor, S: Tensor, gamma: float) -> Tensor:
+    """g of dz; 0 where z = 0, which has no relevance. ``S`` is overwritten."""
+    size = z.abs()
+    below = S.add_(size).mul_(gamma / 2).add_(size).clamp_(min=torch.finfo(z.dtype).tiny)
+    return size.mul_(grad).div_(below)
+
+
+def raised(plain: Tensor, absolute: Tensor, sign: Tensor, gamma: float) -> Tensor:
+    """(1 + gamma / 2) plain + gamma / 2 sign absolute; what g, and g sign(z), were multiplied with w and |w| to."""
+    return plain.mul_(1 + gamma / 2).add_(absolute.mul_(sign), alpha=gamma / 2)
 
 
 class _GammaLinear(torch.autograd.Function):
@@ -38,14 +48,14 @@ class _GammaLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None, None]:
         x, z, bias = ctx.saved_tensors
         weight, gamma = ctx.weight(grad.dtype), ctx.gamma
-        above, below = weight.clamp(min=0), weight.clamp(max=0)
-        positive = F.linear(x.clamp(min=0), above) + F.linear(x.clamp(max=0), below)
-        positive = positive if bias is None else positive + bias.clamp(min=0)
-        g = grad * damping(z, torch.where(z > 0, positive, z - positive), gamma)
-        g_above, g_below = g * (z > 0), g * (z < 0)
-        same = torch.where(x > 0, g_above @ above + g_below @ below, g_above @ below + g_below @ above)
-        g_bias = None if bias is None else (g + gamma * g * (bias * z > 0)).sum(1, keepdim=True)
-        return g @ weight + gamma * same, None, g_bias, None
+        absolute = weight.abs()
+        S = F.linear(x.abs(), absolute)
+        g = damped(grad, z, S if bias is None else S + bias.abs(), gamma)
+        signed = g * z.sign()
+        g_x = raised(g @ weight, signed @ absolute, x.sign(), gamma)
+        if bias is None:
+            return g_x, None, None, None
+        return g_x, None, raised(g.sum(1, keepdim=True), signed.sum(1, keepdim=True), bias.sign(), gamma), None
 
 
 def gamma_linear(x: Tensor, weight: Weight, bias: Tensor | None, gamma: float) -> Tensor:

@@ -62,9 +62,9 @@ class Scan:
     def kept(self, rules: Rules) -> int:
         """Under the SSM rule three tensors of E: the sigmoid after the convolution and two factors of the gate.
 
-        Without it also what the gradients of dt, B and C need, about ten in all.
+        Without it also what the gradients of dt, B and C need, about ten in all; gamma needs inputs and outputs.
         """
-        return (3 if rules.ssm else 10) * self.sizes[0]
+        return ((3 if rules.ssm else 10) + gamma_keeps(rules)) * self.sizes[0]
 
     def __call__(self, x: Tensor, z: Tensor, state: SelectiveState, step: Step) -> tuple[Tensor, SelectiveState]:
         """Return the gated output. Shape: (B, L, E), (B, L, E) -> (B, L, E)."""
@@ -133,6 +133,11 @@ class Selective:
         with torch.no_grad():
             x, z = content_and_gate(self.module, self.scan, x, step)
             return self.scan.mixing(x, z, linear_without_bias(self.module.out_proj), step)
+
+
+def gamma_keeps(rules: Rules) -> int:
+    """Tensors of E that LRP-gamma keeps: input and output of the convolution, those of both projections."""
+    return (2 if rules.gamma_of("conv1d") else 0) + (5 if rules.gamma_of("linear") else 0)
 
 
 def content_and_gate(mixer: Any, scan: Scan, x: Tensor, step: Step) -> list[Tensor]:

@@ -7,41 +7,51 @@ from torch import Tensor
 
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.activation import silu
-from hf_mambalrp.rules.gamma import damping
+from hf_mambalrp.rules.gamma import damped, raised
+
+
+def _forward(x: Tensor, earlier: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """y_t = sum_k w_k x_{t-K+1+k} + b per channel, over x preceded by its K - 1 earlier inputs."""
+    length, kept = x.shape[1], weight.shape[-1] - 1
+    y = torch.addcmul(bias, x, weight[:, kept])
+    for k in range(kept):
+        back = kept - k  # tap k reads `back` positions earlier: from x, and for the first ones from before x
+        y[:, back:].addcmul_(x[:, : max(0, length - back)], weight[:, k])
+        y[:, :back].addcmul_(earlier[:, k : k + length], weight[:, k])
+    return y
+
+
+def _transposed(grad: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of x and of the earlier inputs."""
+    length, kept = grad.shape[1], weight.shape[-1] - 1
+    grad_x, grad_earlier = grad * weight[:, kept], grad.new_zeros(grad.shape[0], kept, grad.shape[2])
+    for k in range(kept):
+        back = kept - k
+        grad_x[:, : max(0, length - back)].addcmul_(grad[:, back:], weight[:, k])
+        grad_earlier[:, k : k + length].addcmul_(grad[:, :back], weight[:, k])
+    return grad_x, grad_earlier
 
 
 class _CausalConvolution(torch.autograd.Function):
-    """y_t = sum_k w_k x_{t-K+1+k} + b per channel, over x preceded by its K - 1 earlier inputs."""
+    """LRP-0: keeps the weights."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, earlier: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
-        length, kept = x.shape[1], weight.shape[-1] - 1
-        y = torch.addcmul(bias, x, weight[:, kept])
-        for k in range(kept):
-            back = kept - k  # tap k reads `back` positions earlier: from x, and for the first ones from before x
-            y[:, back:].addcmul_(x[:, : max(0, length - back)], weight[:, k])
-            y[:, :back].addcmul_(earlier[:, k : k + length], weight[:, k])
-        return y
+        return _forward(x, earlier, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
         (weight,) = ctx.saved_tensors
-        length, kept = grad.shape[1], weight.shape[-1] - 1
-        grad_x, grad_earlier = grad * weight[:, kept], grad.new_zeros(grad.shape[0], kept, grad.shape[2])
-        for k in range(kept):
-            back = kept - k
-            grad_x[:, : max(0, length - back)].addcmul_(grad[:, back:], weight[:, k])
-            grad_earlier[:, k : k + length].addcmul_(grad[:, :back], weight[:, k])
-        return grad_x, grad_earlier, None, grad.sum(1, keepdim=True)
+        return *_transposed(grad, weight), None, grad.sum(1, keepdim=True)
 
 
 class _GammaConvolution(torch.autograd.Function):
-    """The same value under LRP-gamma; keeps its inputs and its output."""
+    """LRP-gamma (:mod:`hf_mambalrp.rules.gamma`): keeps its inputs and its output too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, earlier: Tensor, weight: Tensor, bias: Tensor, gamma: float) -> Tensor:
-        z: Tensor = _CausalConvolution.forward(ctx, x, earlier, weight, bias)
+        z = _forward(x, earlier, weight, bias)
         ctx.save_for_backward(x, earlier, weight, bias, z)
         ctx.gamma = gamma
         return z
@@ -49,21 +59,13 @@ class _GammaConvolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, Tensor, None]:
         x, earlier, weight, bias, z = ctx.saved_tensors
-        whole, (length, width) = torch.cat([earlier, x], 1), (x.shape[1], weight.shape[-1])
-        taps = [(slice(k, k + length), weight[:, k]) for k in range(width)]  # where a tap reads, and what it weighs
-
-        def of_the_same_sign(part: Tensor) -> Tensor:
-            return part.mul(z.sign()).clamp_(min=0).mul_(z.sign())
-
-        same = of_the_same_sign(bias)
-        for at, w in taps:
-            same += of_the_same_sign(whole[:, at] * w)
-        g, found = grad * damping(z, same, ctx.gamma), torch.zeros_like(whole)
-        raised = ctx.gamma * g
-        for at, w in taps:
-            found[:, at] += w * (g + raised * (whole[:, at] * w * z > 0))
-        g_bias = (g + raised * (bias * z > 0)).sum(1, keepdim=True)
-        return found[:, width - 1 :], found[:, : width - 1], None, g_bias, None
+        gamma, absolute = ctx.gamma, weight.abs()
+        g = damped(grad, z, _forward(x.abs(), earlier.abs(), absolute, bias.abs()), gamma)
+        signed = g * z.sign()
+        plain, extra = _transposed(g, weight), _transposed(signed, absolute)
+        g_x, g_earlier = (raised(*both, gamma) for both in zip(plain, extra, (x.sign(), earlier.sign()), strict=True))
+        g_bias = raised(g.sum(1, keepdim=True), signed.sum(1, keepdim=True), bias.sign(), gamma)
+        return g_x, g_earlier, None, g_bias, None
 
 
 def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, earlier: Tensor, gamma: float = 0.0) -> Tensor:

@@ -19,7 +19,7 @@ def conv_silu_reference(
     gamma = rules.gamma_of("conv1d")
     if gamma:  # the same value, differentiated as R_i = (c_i + gamma [c_i c > 0] c_i) / (c + gamma s) R
         raised = sum((part + gamma * part * (part * c > 0) for part in contributions), torch.zeros((), dtype=wide))
-        q = raised * torch.where(c == 0, 1.0, c / raised).detach()
+        q = raised * torch.where(c == 0, 0.0, c / raised).detach()
         c = c.detach() + (q - q.detach())
     sigmoid = torch.sigmoid(c)
     u = c * (sigmoid.detach() if rules.silu else sigmoid)

@@ -91,7 +91,7 @@ def damped(g, xs, w, b, c, gamma, i: tl.constexpr, K: tl.constexpr, GAMMA: tl.co
         for k in tl.static_range(K):
             same += tl.maximum(w[k] * xs[i + k].to(tl.float32) * sign, 0.0)
         size = tl.abs(c)
-        g = tl.where(size == 0.0, g, g * size / (size + gamma * same))
+        g = g * size / tl.maximum(size + gamma * same, 1e-37)
     return g
 
 
@@ -212,8 +212,7 @@ def conv_silu_backward(
                 t = start + i
                 g = tl.zeros([BLOCK], tl.float32)
                 for k in tl.static_range(K):
-                    j = i + K - 1 - k
-                    g += raised(xs[i + K - 1], w[k], cs[j], gamma, GAMMA) * gcs[j]
+                    g += raised(xs[i + K - 1], w[k], cs[i + K - 1 - k], gamma, GAMMA) * gcs[i + K - 1 - k]
                 exists = e < tl.where(t < length, channels, 0)
                 tl.store(gx + (row * length + t) * channels + e, g.to(gx.dtype.element_ty), exists)
         if g_earlier is not None:
