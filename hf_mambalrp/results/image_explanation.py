@@ -70,13 +70,11 @@ class ImageExplanation(Shown, Rows):
         NonFiniteRelevanceError: a number is NaN or infinite.
 
     Example:
-        >>> import torch
-        >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
-        >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
-        >>> model = VimLRPForImageClassification(VimConfig(**sizes))
-        >>> ex = model.explain(pixel_values=torch.rand(1, 3, 32, 32))
-        >>> ex.relevance.shape, ex.images.shape
-        (torch.Size([1, 4, 4]), torch.Size([1, 32, 32, 3]))
+        >>> from hf_mambalrp import DEMO_VISION_MODEL, VimLRPForImageClassification
+        >>> model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+        >>> ex = model.explain(f"{DEMO_VISION_MODEL}/scenes/pictures/bag.png")
+        >>> ex
+        ImageExplanation of 1 row: mambalrp on vision_demo, bag (score 7.649), 8 x 8 patches of 8 x 8 pixels
     """
 
     relevance: Tensor
@@ -182,13 +180,11 @@ class ImageExplanation(Shown, Rows):
         """Return what every rendering shows of the first ``rows``, or of all.
 
         Example:
-            >>> import torch
-            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
-            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
-            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
-            >>> ex = model.explain(pixel_values=torch.rand(1, 3, 32, 32), target=1)
+            >>> from hf_mambalrp import DEMO_VISION_MODEL, VimLRPForImageClassification
+            >>> model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+            >>> ex = model.explain(f"{DEMO_VISION_MODEL}/scenes/pictures/bag.png")
             >>> ex.document().sections[0].blocks[0]
-            Heading(text='What speaks for LABEL_1?')
+            Heading(text='What speaks for bag?')
         """
         return image_document(self, rows)
 
@@ -209,13 +205,11 @@ class ImageExplanation(Shown, Rows):
             OptionError: another size.
 
         Example:
-            >>> import torch
-            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
-            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
-            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
-            >>> ex = model.explain(pixel_values=torch.rand(1, 3, 32, 32))
+            >>> from hf_mambalrp import DEMO_VISION_MODEL, VimLRPForImageClassification
+            >>> model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+            >>> ex = model.explain(f"{DEMO_VISION_MODEL}/scenes/pictures/bag.png")
             >>> ex.heat().shape, ex.heat(size="patch").shape
-            (torch.Size([32, 32]), torch.Size([4, 4]))
+            (torch.Size([64, 64]), torch.Size([8, 8]))
         """
         one_of("size", size, ("pixel", "patch"))
         patches = self.relevance[row_indices(row, len(self))[0]]
@@ -227,14 +221,11 @@ class ImageExplanation(Shown, Rows):
         """Return at most ``k`` patches, strongest first, of either sign or of one. OptionError: k < 1, unknown ``by``.
 
         Example:
-            >>> import torch
-            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
-            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
-            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
-            >>> ex = model.explain(pixel_values=torch.rand(1, 3, 32, 32))
-            >>> first = ex.top(3)[0]
-            >>> ex.relevance[0, first.row, first.column].item() == first.relevance
-            True
+            >>> from hf_mambalrp import DEMO_VISION_MODEL, VimLRPForImageClassification
+            >>> model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+            >>> ex = model.explain(f"{DEMO_VISION_MODEL}/scenes/pictures/bag.png")
+            >>> [patch.text for patch in ex.top(2)]
+            ['row 3, column 4 (centre)', 'row 1, column 4 (top middle)']
         """
         whole_number("k", k, 1)
         signs = {"abs": 0, "positive": 1, "negative": -1}
@@ -260,11 +251,9 @@ class ImageExplanation(Shown, Rows):
             IndexError: no such row.
 
         Example:
-            >>> import torch
-            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
-            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
-            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
-            >>> ex = model.explain(pixel_values=torch.rand(2, 3, 32, 32))
+            >>> from hf_mambalrp import DEMO_VISION_MODEL, VimLRPForImageClassification
+            >>> model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+            >>> ex = model.explain([f"{DEMO_VISION_MODEL}/scenes/pictures/{name}.png" for name in ("bag", "trouser")])
             >>> ex.plot([0, 1]).savefig("pictures.pdf")
         """
         return (maps_of_layers if per_layer else panels_of_rows)(self, row_indices(row, len(self)), ax)
@@ -280,11 +269,9 @@ class ImageExplanation(Shown, Rows):
             IndexError: no such row.
 
         Example:
-            >>> import torch
-            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
-            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
-            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
-            >>> ex = model.explain(pixel_values=torch.rand(2, 3, 32, 32))
+            >>> from hf_mambalrp import DEMO_VISION_MODEL, VimLRPForImageClassification
+            >>> model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+            >>> ex = model.explain([f"{DEMO_VISION_MODEL}/scenes/pictures/{name}.png" for name in ("bag", "trouser")])
             >>> ex.save_png("picture.png", row=1)
         """
         Path(path).write_bytes(png_of_rows(self, row_indices(row, len(self))))
@@ -306,11 +293,9 @@ class ImageExplanation(Shown, Rows):
         :func:`hf_mambalrp.push_explanations`.
 
         Example:
-            >>> import torch
-            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
-            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
-            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
-            >>> ex = model.explain(pixel_values=torch.rand(1, 3, 32, 32))
+            >>> from hf_mambalrp import DEMO_VISION_MODEL, VimLRPForImageClassification
+            >>> model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+            >>> ex = model.explain(f"{DEMO_VISION_MODEL}/scenes/pictures/bag.png")
             >>> ex.push_to_hub("me/its-explanations")  # doctest: +SKIP
         """
         from hf_mambalrp.results.sharing import push_rows

@@ -32,13 +32,11 @@ class Shown:
         Every text in it is escaped, it runs no script and loads nothing.
 
         Example:
-            >>> import torch
-            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
-            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
-            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
-            >>> ex = model.explain(pixel_values=torch.rand(1, 3, 32, 32))
-            >>> page = ex.to_html("picture.html", title="A picture")
-            >>> "<title>A picture</title>" in page
+            >>> from hf_mambalrp import DEMO_VISION_MODEL, VimLRPForImageClassification
+            >>> model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+            >>> ex = model.explain(f"{DEMO_VISION_MODEL}/scenes/pictures/bag.png")
+            >>> page = ex.to_html("bag.html", title="A bag")
+            >>> "<title>A bag</title>" in page
             True
         """
         return self._page(self.document(), title, path)
@@ -53,13 +51,11 @@ class Shown:
         """Return what a terminal shows, ``width`` columns wide; without ``color`` there is no escape sequence in it.
 
         Example:
-            >>> import torch
-            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
-            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
-            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
-            >>> ex = model.explain(pixel_values=torch.rand(1, 3, 32, 32), target=1)
+            >>> from hf_mambalrp import DEMO_VISION_MODEL, VimLRPForImageClassification
+            >>> model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+            >>> ex = model.explain(f"{DEMO_VISION_MODEL}/scenes/pictures/bag.png")
             >>> print(ex.to_text())
-            What speaks for LABEL_1?
+            What speaks for bag?
             ...
         """
         return _printed(self.document(), color, width)
@@ -73,13 +69,11 @@ class Shown:
         """Display as HTML in a notebook, else print to the terminal (in colour where it can, see ``NO_COLOR``).
 
         Example:
-            >>> import torch
-            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
-            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
-            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
-            >>> ex = model.explain(pixel_values=torch.rand(1, 3, 32, 32), target=1)
+            >>> from hf_mambalrp import DEMO_VISION_MODEL, VimLRPForImageClassification
+            >>> model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+            >>> ex = model.explain(f"{DEMO_VISION_MODEL}/scenes/pictures/bag.png")
             >>> ex.show()
-            What speaks for LABEL_1?
+            What speaks for bag?
             ...
         """
         _display(self._repr_html_, self.document)

@@ -84,7 +84,8 @@ def over_image(line: Line, ax: "Axes") -> "Figure":
 
 def layers(maps: Sequence["Tensor"], names: Sequence[str], *, title: str, lines: Sequence[str]) -> "Figure":
     """Draw maps (rows, columns) of patches, all on one scale, in the order of reading."""
-    down, across = -(-len(maps) // ACROSS), min(len(maps), ACROSS)
+    down = -(-len(maps) // ACROSS)
+    across = -(-len(maps) // down)
     figure = new_figure(max(across * SMALL + 1.6, 7), down * (SMALL + 0.45) + 1.2)
     axes = figure.subplots(down, across, squeeze=False).flatten()
     peak = max(one.abs().max().item() for one in maps)
