@@ -1,5 +1,6 @@
 """Shared test settings: one thread, no network, GPU kernels without a GPU; a browser."""
 
+import gc
 import os
 import shutil
 from functools import partial
@@ -11,6 +12,13 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, which importing transformers does
+gc.disable()  # until all is imported: modules are no garbage, and have half a million objects
+
+
+def pytest_collection_finish():
+    """From here on garbage is looked for among what tests make, which takes no time."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,11 @@ from screen import SIZES, WAIT
 from space_server import LANGUAGE_MODEL, MARKUP, ROOT, SHOTS, Server
 
 sys.path.insert(0, str(ROOT / "tests"))
+
+
+def pytest_collection_modifyitems(items):
+    """First, so that one of several processes has them all, with one server and browser: others take tests from the end."""
+    items.sort(key=lambda item: Path(__file__).parent not in item.path.parents)
 
 
 @pytest.fixture(scope="session")
