@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from small_vim import SIZES, small_vim
 
 from hf_mambalrp import VimForImageClassification, make_explainable
+from hf_mambalrp.cli.main import main
 from hf_mambalrp.errors import InputError, OptionError, TargetError
 from hf_mambalrp.evaluation import ImageEvaluation, evaluate_image_explanations
 from hf_mambalrp.evaluation.images.cases import Case, read_mask
@@ -425,3 +427,78 @@ def test_the_scenes_that_ship_have_masks_the_packaged_model_can_be_held_against(
     ]
     assert found.results["methods"]["mambalrp"]["roc_auc"]["mean"] > 0.8
     assert not math.isnan(found.results["methods"]["mambalrp"]["miou"]["mean"])
+
+
+# The command
+
+
+@pytest.fixture
+def run(tmp_path, model, monkeypatch, capsys):
+    """The command beside folders of pictures, in this process: exit code, standard output, standard error."""
+    model.save_pretrained(tmp_path / "model")
+    for number, pixels in enumerate(pictures(2)):
+        for name in (f"plain/{number}.png", f"classes/LABEL_{number}/a.png"):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+            mask = tmp_path / "masks" / path.relative_to(tmp_path / name.split("/")[0])
+            mask.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(object_masks(1)[0, 0]).save(mask)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hf-mambalrp", "evaluate-images", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return call
+
+
+FEW = ("--model", "model", "--methods", "mambalrp, random", "--resamples", "20", "--step", "8")
+
+
+@pytest.mark.parametrize("folder", ["plain", "classes"])
+def test_the_command_reads_folders_and_writes_the_report(run, tmp_path, folder):
+    code, printed, errors = run(folder, "--masks", "masks", "--output", "out", *FEW)
+    assert code == 0, errors
+    assert "mIoU ↑" in printed
+    assert errors.splitlines()[-3:] == [f"written: out/{name}" for name in ("report.html", "report.md", "results.json")]
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    if folder == "classes":
+        assert [example["id"] for example in results["examples"]] == ["LABEL_0/a.png", "LABEL_1/a.png"]
+        assert [example["targets"] for example in results["examples"]] == [["LABEL_0"], ["LABEL_1"]]
+    else:
+        assert all(example["targets"] == [example["predicted"]] for example in results["examples"])
+
+
+def test_the_command_has_the_scenes_that_ship(run, tmp_path):
+    options = ("--methods", "gamma 0", "--method-options", json.dumps(OPTIONS), "--samples", "1", "--no-perturbation")
+    code, _, errors = run("two", "--output", "out", "--contrast", *options)
+    assert code == 0, errors
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (results["model"], len(results["examples"])) == ("vision_demo", 1)
+    assert len(results["examples"][0]["targets"]) == 2
+    assert "named_contrast" in results["methods"]["gamma 0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], ["'nowhere'", "one of ['one', 'two']"]),
+        (["empty"], ["no pictures"]),
+        (["plain", "--masks", "classes"], ["2 of 2", "classes/0.png"]),
+        (["one", "--masks", "masks"], ["of their own"]),
+        (["plain", "--methods", "lime"], ["'lime'"]),
+        (["plain", "--replacement", "noise"], ["'noise'"]),
+        (["plain", "--model", "./nowhere"], ["nowhere"]),
+    ],
+)
+def test_errors_of_the_command_are_one_line(run, tmp_path, arguments, words):
+    (tmp_path / "empty").mkdir()
+    code, _, errors = run(*arguments, "--output", "bad")
+    assert code == 1
+    assert errors.splitlines()[-1].startswith("hf-mambalrp: ")
+    for word in words:
+        assert word in errors
+    assert not (tmp_path / "bad").exists()
