@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -12,6 +12,7 @@ from hf_mambalrp.errors import InputError, MambaLRPError, TargetError
 from hf_mambalrp.runs.bad_rows import ROW_ERRORS, check_readable
 from hf_mambalrp.runs.rows import Columns, Row, check, check_first, rows
 
+Example = TypeVar("Example")
 BadRow = tuple[Row, MambaLRPError]
 
 
@@ -52,7 +53,7 @@ def read_examples(dataset: Any, columns: Columns, target: Any, outputs: Outputs)
     return examples, bad
 
 
-def drawn(examples: list[Row], samples: int | None, seed: int) -> list[Row]:
+def drawn(examples: list[Example], samples: int | None, seed: int) -> list[Example]:
     """So many of the examples, drawn without replacement, in their order; all where there are not more, or for None."""
     if samples is None or samples >= len(examples):
         return examples

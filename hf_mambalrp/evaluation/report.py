@@ -107,7 +107,7 @@ def _evaluated(results: Results) -> Chapter:
         ("Explained classes", counted if len(targets) <= 6 else f"{len(targets)} different ones"),
         ("Median score", number(float(median(example["score"] for example in examples)))),
         ("Median probability", f"{median(example['probability'] for example in examples):.1%}"),
-        *((readable(name), _setting(name, value)) for name, value in settings.items()),
+        *((readable(name), setting(name, value)) for name, value in settings.items()),
         *((name, str(version)) for name, version in results["versions"].items()),
     ]
     reading = (
@@ -117,13 +117,15 @@ def _evaluated(results: Results) -> Chapter:
     return Chapter("What was evaluated", reading, [Facts(tuple(pairs))])
 
 
-def _setting(name: str, value: Any) -> str:
-    if value is None:
-        return "the predicted class" if name == "target" else "not set"
+def setting(name: str, value: Any) -> str:
+    """Return a setting as a person reads it."""
+    if value is None or isinstance(value, bool):
+        unset = "the predicted class" if name == "target" else "not set"
+        return {None: unset, True: "yes", False: "no"}[value]
     if name == "confidence":
         return f"{100 * value:g}%"
     if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {_setting(key, inner)}" for key, inner in value.items()) or "defaults"
+        return "; ".join(f"{key}: {setting(key, inner)}" for key, inner in value.items()) or "defaults"
     if isinstance(value, list):
         if name == "target":
             return "one for each example"

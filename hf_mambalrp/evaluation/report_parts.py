@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, isfinite, log10
 from statistics import fmean, median
-from typing import Any
+from typing import Any, NamedTuple
 
 from hf_mambalrp.viz.document import Facts
 from hf_mambalrp.viz.method_names import METHOD_NAMES, NAME
@@ -15,6 +15,19 @@ SHOWN = 12
 """A longer list of numbers within a cell is summed up instead."""
 WIDEST = 6
 """Columns of a table that are not turned into rows."""
+
+
+class Metric(NamedTuple):
+    """A metric's name in the report, on an axis, and whether higher is better."""
+
+    symbol: str
+    axis: str
+    higher: bool
+
+    @property
+    def direction(self) -> str:
+        """Which end is good, in words."""
+        return f"{'higher' if self.higher else 'lower'} is better"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.table import Table
 from rich.text import Text
@@ -50,6 +50,9 @@ class Evaluation:
 
     results: dict[str, Any]
 
+    _needed: ClassVar[frozenset[str]] = frozenset({"settings", "examples", "methods"})
+    """Parts without which it is none."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return ``results``.
 
@@ -93,9 +96,9 @@ class Evaluation:
         try:
             results = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as a saved Evaluation: {error}.") from error
-        if not isinstance(results, dict) or not {"settings", "examples", "methods"} <= set(results):
-            raise InputError(f"{path} holds something else than an Evaluation; give a file that save() wrote.")
+            raise InputError(f"{path} cannot be read as a saved {cls.__name__}: {error}.") from error
+        if not isinstance(results, dict) or not cls._needed <= set(results):
+            raise InputError(f"{path} holds something else than an {cls.__name__}; give a file that save() wrote.")
         return cls(results)
 
     def to_html(self, path: str | Path | None = None) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, ClassVar
 
 from hf_mambalrp.calls.inputs import TokenizerSource
 from hf_mambalrp.calls.tokenizing import continuation
@@ -21,36 +21,37 @@ DEFAULT_METHODS = tuple(name for name in METHODS if name != "occlusion")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Every argument that the numbers depend on, besides model and examples."""
+class CommonSettings:
+    """What every comparison of methods is asked for, of texts and of pictures."""
 
     methods: Sequence[str]
     method_options: Mapping[str, Mapping[str, Any]]
     measure: str
-    replacement: int | str
-    insertion: str
     step: int | float | str
-    target: Any
     samples: int | None
     confidence: float
     resamples: int
     seed: int
 
+    _call: ClassVar[str]
+    """The user's call, for messages."""
+    _perturbed: ClassVar[str]
+    """What is perturbed."""
+
     def __post_init__(self) -> None:
         if isinstance(self.methods, str) or not self.methods or len(set(self.methods)) < len(self.methods):
             raise OptionError(f"methods={self.methods!r} is not allowed; give a list of different names.")
         for name in self.methods:
-            method_named(name).check_options("evaluate_faithfulness", self.method_options.get(name, {}))
+            method_named(self.method_of(name)).check_options(self._call, self.options_given(name))
         unused = sorted(set(self.method_options) - set(self.methods))
         if unused:
             raise OptionError(f"method_options are given for {unused}, which methods={list(self.methods)} leaves out.")
         one_of("measure", self.measure, MEASURES)
-        one_of("insertion", self.insertion, INSERTIONS)
-        if callable(self.target):
-            raise TargetError("target is a function; faithfulness needs a class or token id, a name, or None.")
         step = self.step
         if step != "auto" and not is_whole(step, 1) and not (isinstance(step, float) and 0 < step <= 1):
-            raise OptionError(f"step={step!r} is not allowed; give tokens (1, 2, ...), a fraction (0.05) or 'auto'.")
+            raise OptionError(
+                f"step={step!r} is not allowed; give {self._perturbed} (1, 2, ...), a fraction (0.05) or 'auto'."
+            )
         if not 0 < self.confidence < 1:
             raise OptionError(f"confidence={self.confidence!r} is not allowed; give a number between 0 and 1.")
         check_sizes(samples=self.samples)
@@ -63,15 +64,41 @@ class Settings:
                 f"target and method_options stand in the report, so they are plain values: {error}."
             ) from error
 
+    def method_of(self, name: str) -> str:
+        """The method that goes by this name in the comparison."""
+        return name
+
+    def options_given(self, name: str) -> Mapping[str, Any]:
+        """The method's options that the caller gave."""
+        return self.method_options.get(name, {})
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
 
-    def options_of(self, method: str) -> dict[str, Any]:
-        """Options of one method; one that draws at random, with draws of its own for every text, gets the seed."""
-        draws = "seed" in signature(method_named(method).explain).parameters
-        return {**({"seed": self.seed} if draws else {}), **self.method_options.get(method, {})}
+    def options_of(self, name: str) -> dict[str, Any]:
+        """Options of one method; one that draws at random, with draws of its own for every input, gets the seed."""
+        draws = "seed" in signature(method_named(self.method_of(name)).explain).parameters
+        return {**({"seed": self.seed} if draws else {}), **self.options_given(name)}
+
+
+@dataclass(frozen=True)
+class Settings(CommonSettings):
+    """Every argument that the numbers for texts depend on, besides model and examples."""
+
+    replacement: int | str
+    insertion: str
+    target: Any
+
+    _call: ClassVar[str] = "evaluate_faithfulness"
+    _perturbed: ClassVar[str] = "tokens"
+
+    def __post_init__(self) -> None:
+        one_of("insertion", self.insertion, INSERTIONS)
+        if callable(self.target):
+            raise TargetError("target is a function; faithfulness needs a class or token id, a name, or None.")
+        super().__post_init__()
 
 
 def resolve_replacement(value: Any, tokenizers: TokenizerSource, vocabulary: int) -> tuple[int, str]:

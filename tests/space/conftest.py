@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 
 def pytest_collection_modifyitems(items):
-    """First, so that one of several processes has them all, with one server and browser: others take tests from the end."""
+    """First, so that one of several processes has them all, with its server and browser: others take from the end."""
     items.sort(key=lambda item: Path(__file__).parent not in item.path.parents)
 
 
