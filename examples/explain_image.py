@@ -1,4 +1,4 @@
-"""Explain a picture with the packaged Vision Mamba: which patches speak for one garment rather than another. Runs offline.
+"""Explain a picture with the packaged Vision Mamba: what speaks for one garment rather than another? Runs offline.
 
 python examples/explain_image.py photo.png --target bag --contrast trouser --png out/image.png
 """
