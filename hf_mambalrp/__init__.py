@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hf_mambalrp.results.explanation import Conservation, Explanation
     from hf_mambalrp.results.generation_explanation import GenerationExplanation
     from hf_mambalrp.results.hidden_attention import HiddenAttention
+    from hf_mambalrp.results.image_explanation import ImageExplanation
     from hf_mambalrp.results.loading import load
     from hf_mambalrp.space.create import create_space
 
@@ -70,6 +71,7 @@ _MODULES = {
     "FalconMambaLRPForSequenceClassification": "models.explainable",
     "GenerationExplanation": "results.generation_explanation",
     "HiddenAttention": "results.hidden_attention",
+    "ImageExplanation": "results.image_explanation",
     "Mamba2ForSequenceClassification": "models.classification",
     "Mamba2LRPForCausalLM": "models.explainable",
     "Mamba2LRPForSequenceClassification": "models.explainable",
@@ -106,6 +108,7 @@ __all__ = [
     "FalconMambaLRPForSequenceClassification",
     "GenerationExplanation",
     "HiddenAttention",
+    "ImageExplanation",
     "Mamba2ForSequenceClassification",
     "Mamba2LRPForCausalLM",
     "Mamba2LRPForSequenceClassification",

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from functools import partial
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -28,8 +29,8 @@ def one_seed():
 
 
 @pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium: where CI is set, one that is missing is a failure."""
+def chromium():
+    """Starts headless Chromium: where CI is set, one that is missing is a failure."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         message = "these tests need Chromium: apt-get install chromium"
@@ -37,6 +38,18 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+        yield partial(playwright.chromium.launch_persistent_context, executable_path=path, args=["--no-sandbox"])
+
+
+@pytest.fixture(scope="session")
+def browser(chromium, tmp_path_factory):
+    """A browser that keeps gradio's scripts compiled, which is most of the time of a visit."""
+    with chromium(tmp_path_factory.mktemp("browser")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def phone(chromium, tmp_path_factory):
+    """The same with a screen that is touched."""
+    with chromium(tmp_path_factory.mktemp("phone"), has_touch=True, is_mobile=True) as running:
+        yield running

@@ -8,6 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 from mamba_ssm_stand_in import MambaConfig, MambaLMHeadModel
@@ -16,23 +17,24 @@ from small import byte_level_tokenizer
 
 from hf_mambalrp.cli.main import main
 
-COMMAND = [sys.executable, "-m", "hf_mambalrp.cli"]
+COMMAND = ["-m", "hf_mambalrp.cli"]
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEXT = "A dull, lifeless and tedious film."
 
 
-def run(*arguments, stdin=None, cwd=None, **environment):
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        input=stdin,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        env={**os.environ, "COLUMNS": "100", **environment},
-    )
+WIDE = {"COLUMNS": "100"}
+
+
+def run(*arguments, environment=(), **options):
+    """The command in a fork; a start in which a model is loaded is in test_cli_text.py."""
+    return forks.run([*COMMAND, *arguments], env={**os.environ, **WIDE, **dict(environment)}, **options)
+
+
+def start(*arguments, **options):
+    """The command as a user starts it, which takes no time where no model is loaded."""
+    command, env = [sys.executable, *COMMAND, *arguments], {**os.environ, **WIDE}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, **options)
 
 
 @pytest.fixture
@@ -93,8 +95,8 @@ def test_a_checkpoint_of_mamba_ssm_is_explained(tmp_path):
 
 
 def test_colour_is_used_where_asked_for_and_not_under_no_color():
-    assert "\x1b[" in run("explain", TEXT, FORCE_COLOR="1").stdout
-    assert "\x1b[" not in run("explain", TEXT, FORCE_COLOR="1", NO_COLOR="1").stdout
+    assert "\x1b[" in run("explain", TEXT, environment={"FORCE_COLOR": "1"}).stdout
+    assert "\x1b[" not in run("explain", TEXT, environment={"FORCE_COLOR": "1", "NO_COLOR": "1"}).stdout
 
 
 def test_text_from_standard_input_a_file_and_lines(tmp_path):
@@ -230,22 +232,20 @@ def test_the_readme_names_every_extra():
 
 
 def test_an_error_in_a_process_of_its_own_prints_no_traceback(tmp_path):
-    result = run("explain", "-", "--lines", "--png", "out.png", stdin="a\nb", cwd=tmp_path)
+    result = start("explain", "-", "--lines", "--png", "out.png", input="a\nb", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr == "hf-mambalrp: --png draws one text, and there are 2. Leave out --png or --lines.\n"
 
 
 def test_a_reader_that_goes_away_is_not_an_error():
-    result = subprocess.run(
-        f"{sys.executable} -m hf_mambalrp.cli explain '{TEXT}' | head -n 1", shell=True, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    result = run("explain", TEXT, read=lambda pipe: pipe.readline())
+    assert "negative" in result.stdout
     assert "Traceback" not in result.stderr
     assert "Exception" not in result.stderr
 
 
 def test_help_names_the_commands():
-    result = run("--help")
+    result = start("--help")
     assert result.returncode == 0
     assert "explain" in result.stdout
     assert "demo" in result.stdout

@@ -2,10 +2,12 @@
 
 import ast
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from transformers import AutoModelForSequenceClassification, Mamba2Config, MambaConfig, MambaModel
 
 import hf_mambalrp
@@ -55,20 +57,6 @@ def test_a_room_imports_only_rooms_above_it():
         assert ROOMS.index(imported) < ROOMS.index(own), f"{place} imports {imported}, which is below it"
 
 
-def test_importing_the_package_pulls_in_no_optional_package():
-    code = (
-        "import sys, hf_mambalrp\n"
-        "for name in hf_mambalrp.__all__: getattr(hf_mambalrp, name)\n"
-        "optional = 'matplotlib pandas pyarrow datasets captum vaderSentiment bitsandbytes gradio'.split()\n"
-        "optional += 'mamba_ssm causal_conv1d IPython peft'.split()\n"
-        # transformers itself imports triton where it is installed; our kernels must not be imported yet.
-        "optional += [name for name in sys.modules if name.startswith('hf_mambalrp.ops') and 'triton' in name]\n"
-        "print([name for name in optional if name in sys.modules])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
-
-
 def test_public_names():
     assert (
         {
@@ -88,10 +76,11 @@ def test_public_names():
     )
 
 
-def test_what_is_not_used_is_not_loaded():
-    """One process: the package, the command and its errors load nothing heavy; then transformers finds a classifier."""
+@pytest.fixture(scope="module")
+def seen():
+    """What one process finds that begins with the package alone and ends with all that it offers."""
     code = (
-        "import sys, hf_mambalrp\n"
+        "import json, sys, hf_mambalrp\n"
         "from hf_mambalrp import errors\n"
         "from hf_mambalrp.cli.main import main\n"
         "def run(*arguments):\n"
@@ -105,6 +94,7 @@ def test_what_is_not_used_is_not_loaded():
         "codes.append(run('explain', 'a text', '--tokenizer', './no/such/folder'))\n"
         "codes += [run('explain', 'a text', '--method', 'lime'), run('explain', 'a text', '--backend', 'fast')]\n"
         "codes += [run('app', '--help'), run('app', '--port', '0')]\n"
+        "codes += [run('explain-image', '--help'), run('explain-image'), run('explain-image', 'a', '--png', 'a.svg')]\n"
         "heavy = [name for name in 'torch transformers numpy numba matplotlib gradio'.split() if name in sys.modules]\n"
         # The order in which transformers' own modules import each other, where filling the slot must not interfere.
         "from transformers.models.mamba.modeling_mamba import MambaForCausalLM\n"
@@ -112,13 +102,31 @@ def test_what_is_not_used_is_not_loaded():
         "config = MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1)\n"
         "early = 'hf_mambalrp.models.classification' in sys.modules\n"
         "found = type(AutoModelForSequenceClassification.from_config(config)).__module__\n"
-        "print('found', codes, heavy, early, found)"
+        "for name in hf_mambalrp.__all__: getattr(hf_mambalrp, name)\n"
+        "optional = 'matplotlib pandas pyarrow datasets captum vaderSentiment bitsandbytes gradio'.split()\n"
+        "optional += 'mamba_ssm causal_conv1d IPython peft'.split()\n"
+        # transformers itself imports triton where it is installed; our kernels must not be imported yet.
+        "optional += [name for name in sys.modules if name.startswith('hf_mambalrp.ops') and 'triton' in name]\n"
+        "optional = [name for name in optional if name in sys.modules]\n"
+        "names = ('codes', 'heavy', 'early', 'found', 'optional')\n"
+        "print(json.dumps({name: globals()[name] for name in names}))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (
-        result.stdout.splitlines()[-1]
-        == "found [0, 0, 0, 1, 2, 1, 1, 1, 1, 1, 0, 2] [] False hf_mambalrp.models.classification"
-    )
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_the_package_the_command_and_its_errors_load_nothing_heavy(seen):
+    assert seen["codes"] == [0, 0, 0, 1, 2, 1, 1, 1, 1, 1, 0, 2, 0, 1, 1]
+    assert seen["heavy"] == []
+
+
+def test_transformers_finds_a_classifier_which_is_loaded_when_it_does(seen):
+    assert not seen["early"]
+    assert seen["found"] == "hf_mambalrp.models.classification"
+
+
+def test_importing_all_that_the_package_offers_pulls_in_no_optional_package(seen):
+    assert seen["optional"] == []
 
 
 def test_the_command_knows_the_names_of_methods_and_backends():

@@ -2,7 +2,6 @@
 
 import builtins
 import re
-import subprocess
 import sys
 from html import unescape
 from io import BytesIO, TextIOWrapper
@@ -246,14 +245,3 @@ def test_show_has_a_level(capsys):
         capital().show(level="letter")
     capital().show(level="token")
     assert capsys.readouterr().out == capital().to_text(level="token")
-
-
-def test_nothing_heavy_is_imported():
-    code = (
-        "import sys, hf_mambalrp.results.explanation, hf_mambalrp.results.generation_explanation\n"
-        "print(sorted({'matplotlib', 'pandas', 'IPython', 'rich'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "matplotlib" not in done.stdout
-    assert "pandas" not in done.stdout
-    assert "IPython" not in done.stdout

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import AutoImageProcessor
+from transformers.image_processing_base import ImageProcessingMixin
 
 from hf_mambalrp.calls.inputs import brief
 from hf_mambalrp.calls.pictures import read_pictures
@@ -58,7 +60,7 @@ def read_images(
             f"{call}() got {'no input' if images is None else 'images and pixel_values'}; give exactly one of a "
             "picture, a list of pictures, pixel_values=...."
         )
-    process = processor if processor is not None else beside(place) or default()
+    process = processor if processor is not None else processor_beside(place) or default()
     sources = None
     if images is not None:
         pictures = read_pictures(call, images)
@@ -71,16 +73,37 @@ def read_images(
     return ImageBatch(pixels, seen.expand(-1, -1, -1, 3) if seen.shape[-1] == 1 else seen, black, sources)
 
 
-def beside(place: Place) -> Any | None:
-    """The image processor of the model's folder or repository; None where there is none."""
+def processor_beside(place: Place) -> Any | None:
+    """The image processor of the model's folder or repository; None where there is none.
+
+    It is made from its settings, since transformers' AutoImageProcessor needs torchvision in some releases, and warns
+    without it in others.
+
+    Raises:
+        InputError: of a class that this release of transformers lacks: another one would show the model other pixels.
+    """
     if not place.name:
         return None
+    where = {"revision": place.revision} if place.revision else {}
     try:
-        return AutoImageProcessor.from_pretrained(
-            place.name, **({"revision": place.revision} if place.revision else {})
-        )
-    except (OSError, ValueError, KeyError, ImportError):
+        settings, _ = ImageProcessingMixin.get_image_processor_dict(place.name, **where)
+    except (OSError, ValueError):
         return None
+    name = str(settings.get("image_processor_type") or settings.get("feature_extractor_type")).removesuffix("Fast")
+    pil = None if find_spec("torchvision") else getattr(transformers, f"{name}Pil", None)
+    found = pil or getattr(transformers, name, None)
+    if found is None:
+        raise InputError(
+            f"The image processor beside {place.name} is {name!r}, which transformers {transformers.__version__} does "
+            "not have. Pass processor=..., one that makes the model's pixels."
+        )
+    return found.from_dict(settings)
+
+
+def as_read(images: Tensor, process: Any, channels: int) -> Tensor:
+    """Pictures (B, S, S, 3) of uint8 that a person sees as a model with this image processor reads them."""
+    mean, deviation = _normalisation(process, channels)
+    return (images[..., :channels].movedim(-1, 1).float() / 255 - mean) / deviation
 
 
 def without_content(batch: ImageBatch, how: str) -> Tensor:

@@ -12,7 +12,7 @@ from hf_mambalrp.rules.twin import evaluation_twin
 
 
 class OwnForward:
-    """The forward of a model as it is now, in evaluation mode, of inputs without padding."""
+    """The forward of a model as it is now, in evaluation mode, of images or of inputs without padding."""
 
     def __init__(self, model: nn.Module, network: Network) -> None:
         self.device = execution_device(network.embeddings)
@@ -23,8 +23,12 @@ class OwnForward:
 
     @torch.no_grad()
     def __call__(self, **inputs: Tensor) -> Tensor:
-        """Logits of the classes, or of the next token. Shape: ids (B, L) or embeddings (B, L, D) -> (B, V), float64."""
-        (given,) = inputs.values()
-        mask = torch.ones(given.shape[:2], dtype=torch.int64, device=self.device)
-        logits: Tensor = self._model(**inputs, attention_mask=mask, **self._options).logits
+        """Logits of the classes, or of the next token, float64.
+
+        Shape: ids (B, L), embeddings (B, L, D) or pixel values (B, C, S, S) -> (B, V).
+        """
+        if "pixel_values" not in inputs:
+            (given,) = inputs.values()
+            inputs["attention_mask"] = torch.ones(given.shape[:2], dtype=torch.int64, device=self.device)
+        logits: Tensor = self._model(**inputs, **self._options).logits
         return (logits[:, -1] if self._reads_the_end else logits).double().cpu()

@@ -192,8 +192,8 @@ def _what_it_is(start: bytes) -> str:
         return "is an empty file. Give one that holds a picture."
     for pattern, kind, remedy in ELSEWHERE:
         if pattern.match(start):
-            return f"is {kind}, which Pillow does not read. {remedy}."
-    return "is no picture that Pillow reads, or is damaged. Give a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file."
+            return f"is {kind}, a format that is not read. {remedy}."
+    return "is of no format that is read, or damaged. Give a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file."
 
 
 def _no_picture(start: str, given: Any) -> InputError:

@@ -16,6 +16,7 @@ TABLES = READERS.keys() - {".txt"}
 OTHER_TABLES = {".tsv", ".json"}
 PATH = re.compile(r"(?!\w+://)\S+\.(txt|md|jsonl?|csv|tsv|parquet|html?|log|rst|pdf|docx?)", re.IGNORECASE)
 """What looks like the name of a file."""
+PICTURE = re.compile(r".+\.(jpe?g|png|webp|gif|bmp|tiff?|avif|heic)", re.IGNORECASE)
 
 
 def read_file(path: Path) -> str:
@@ -100,7 +101,9 @@ def _of_rows(dataset: Any, name: str, text_column: str) -> list[str]:
 
 
 def _say_if_path(text: str) -> None:
-    if PATH.fullmatch(text) or os.path.isfile(text):
+    if PICTURE.fullmatch(text):
+        print(f"note: {text!r} itself is read as the text; of a picture: explain-image {text}", file=sys.stderr)
+    elif PATH.fullmatch(text) or os.path.isfile(text):
         print(f"note: {text!r} itself is read as the text; for what is in a file give --file {text}", file=sys.stderr)
 
 
@@ -120,7 +123,12 @@ def check_outputs(html: Path | None, json_file: Path | None, png: Path | None) -
         endings = [f".{name}" for name in sorted(FigureCanvasBase.get_supported_filetypes())]
         if png.suffix.lower() not in endings:
             raise OptionError(f"--png {png} has no ending of a picture. Give a name that ends in one of {endings}.")
-    for path in (html, json_file, png):
+    check_paths(html, json_file, png)
+
+
+def check_paths(*paths: Path | None) -> None:
+    """Raise for what could not be written. InputError: as for :func:`check_outputs`."""
+    for path in paths:
         if path is None or str(path) == "-":
             continue
         if not path.parent.is_dir():
@@ -141,6 +149,16 @@ def write_output(path: Path | None, action: Callable[[Path], object]) -> None:
 def show(json_file: Path | None, numbers: Callable[[], str], reading: Callable[[], str]) -> None:
     """Print the reading, or the numbers where they were asked for on standard output; after every file is written."""
     print(numbers() if json_file is not None and str(json_file) == "-" else reading())
+
+
+def for_terminal(result: Any, **options: Any) -> str:
+    """What a result shows in this terminal, in colour where it can, with the options of its ``to_text``."""
+    from rich.console import Console
+
+    console = Console()
+    color = console.is_terminal and not console.no_color
+    shown: str = result.to_text(color=color, width=console.width, **options)
+    return shown
 
 
 def draw(figure: Any, path: Path) -> None:

@@ -12,22 +12,38 @@ AT_THE_END = ExitStack()
 
 def load_model(model: str | None) -> Any:
     """Load the explainable class that the checkpoint's ``architectures`` asks for."""
-    if model is not None:
-        _reach(model)
-
-    from transformers.utils import logging
+    _begin(model)
 
     from hf_mambalrp import DEMO_MODEL
     from hf_mambalrp.models.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, configuration
 
-    shown = logging.is_progress_bar_enabled()
-    AT_THE_END.callback(logging.enable_progress_bar if shown else logging.disable_progress_bar)
-    logging.disable_progress_bar()
     name = DEMO_MODEL if model is None else model
     architectures = configuration(name).architectures or []
     classifier = any("SequenceClassification" in architecture for architecture in architectures)
     chosen = AutoMambaLRPForSequenceClassification if classifier else AutoMambaLRPForCausalLM
     return chosen.from_pretrained(name)
+
+
+def load_image_model(model: str | None) -> Any:
+    """Load an explainable image classifier; None is the packaged one."""
+    _begin(model)
+
+    from hf_mambalrp import DEMO_VISION_MODEL
+    from hf_mambalrp.models.auto import AutoMambaLRPForImageClassification
+
+    return AutoMambaLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL if model is None else model)
+
+
+def _begin(model: str | None) -> None:
+    """Raise for a model that cannot be loaded; no bars of progress until the command ends."""
+    if model is not None:
+        _reach(model)
+
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    AT_THE_END.callback(logging.enable_progress_bar if shown else logging.disable_progress_bar)
+    logging.disable_progress_bar()
 
 
 def tokenizer_named(name: str | None) -> Any:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hf_mambalrp.cli.corpora import evaluate, explain_dataset_command
+from hf_mambalrp.cli.images import explain_image
 from hf_mambalrp.cli.loading import AT_THE_END
 from hf_mambalrp.cli.push import push
 from hf_mambalrp.cli.serve import serve
@@ -15,7 +16,7 @@ from hf_mambalrp.errors import MambaLRPError, MissingTokenizerError
 from hf_mambalrp.viz.streams import lenient_streams
 
 app = typer.Typer(
-    help="Explain Mamba language models: which words speak for a prediction, and which against it.",
+    help="Explain Mamba models: which words, or places of a picture, speak for a prediction, and which against it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,6 +41,7 @@ def _group(
 
 
 app.command()(explain)
+app.command(name="explain-image")(explain_image)
 app.command()(attention)
 app.command(name="explain-dataset")(explain_dataset_command)
 app.command()(demo)

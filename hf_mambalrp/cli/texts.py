@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hf_mambalrp.cli.files import check_outputs, draw, read_texts, show, write_output
+from hf_mambalrp.cli.files import check_outputs, draw, for_terminal, read_texts, show, write_output
 from hf_mambalrp.cli.loading import load_model, tokenizer_named
 from hf_mambalrp.cli.options import (
     BACKENDS,
@@ -74,7 +74,7 @@ def explain(
     write_output(html, lambda path: explanation.to_html(path, level=level))  # type: ignore[arg-type]
     write_output(json_file, lambda path: path.write_text(explanation.to_json(indent=1) + "\n", encoding="utf-8"))
     write_output(png, lambda path: draw(explanation.plot(level=level, per_layer=per_layer), path))  # type: ignore[arg-type]
-    show(json_file, lambda: explanation.to_json(indent=1), lambda: _for_terminal(explanation, level))
+    show(json_file, lambda: explanation.to_json(indent=1), lambda: for_terminal(explanation, level=level))
 
 
 def attention(
@@ -110,13 +110,5 @@ def demo(
     explanation: Explanation = load_model(None).explain(reviews)
     html.parent.mkdir(parents=True, exist_ok=True)
     explanation.to_html(html, title="Held-out film reviews, explained by MambaLRP")
-    print(_for_terminal(explanation, "word"))
+    print(for_terminal(explanation))
     print(f"The same as a page: {html.resolve()}")
-
-
-def _for_terminal(explanation: "Explanation", level: str) -> str:
-    from rich.console import Console
-
-    console = Console()
-    color = console.is_terminal and not console.no_color
-    return explanation.to_text(color=color, width=console.width, level=level)  # type: ignore[arg-type]

@@ -13,6 +13,8 @@ from hf_mambalrp.errors import InputError
 from hf_mambalrp.hub.datasets import fetch_shards
 from hf_mambalrp.hub.repository import Token
 from hf_mambalrp.results.explanation import Explanation
+from hf_mambalrp.results.image_explanation import ImageExplanation
+from hf_mambalrp.results.image_records import image_schema, to_image_explanation
 from hf_mambalrp.results.records import records_file, to_explanation
 from hf_mambalrp.runs.folder import FORMAT
 from hf_mambalrp.runs.parquet import parquet_file
@@ -38,15 +40,17 @@ class SkippedRow:
 @overload
 def load_explanations(
     path: str | Path, *, skipped: Literal[False] = ..., revision: str | None = ..., token: str | bool | None = ...
-) -> Iterator[Explanation]: ...
+) -> Iterator[Explanation | ImageExplanation]: ...
 @overload
 def load_explanations(
     path: str | Path, *, skipped: bool, revision: str | None = ..., token: str | bool | None = ...
-) -> Iterator[Explanation | SkippedRow]: ...
+) -> Iterator[Explanation | ImageExplanation | SkippedRow]: ...
 def load_explanations(
     path: str | Path, *, skipped: bool = False, revision: str | None = None, token: str | bool | None = None
 ) -> Iterator[Any]:
     """Yield the explanations of a folder or dataset repository, one row each, in the order of the dataset.
+
+    They are of texts, or of images where an :class:`hf_mambalrp.ImageExplanation` was pushed.
 
     Each knows its row: ``index`` and ``ids``, and ``columns`` where ``explain_dataset`` was told which.
     ``Explanation.concat(load_explanations(path))`` is all of them as one. Files are read as rows are
@@ -89,8 +93,14 @@ def _fetched(repo_id: str, revision: str | None, token: Token) -> list[Path]:
     """The files of a dataset repository in order."""
     shards = fetch_shards(repo_id, revision=revision, token=token)
     for shard in shards:
-        records_file(shard, f"The file {shard.name} of the dataset repository {repo_id!r}").close()
+        records_file(shard, f"The file {shard.name} of the dataset repository {repo_id!r}", _columns(shard)).close()
     return shards
+
+
+def _columns(shard: Path) -> Any:
+    """The columns that a file of explanations of images has, or None for those of texts."""
+    with parquet_file(shard) as file:
+        return image_schema() if "image" in file.schema_arrow.names else None
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -113,14 +123,14 @@ def _shards(folder: Path) -> list[Path]:
     return found
 
 
-def _rows(shards: list[Path], skipped: bool) -> Iterator[Explanation | SkippedRow]:
+def _rows(shards: list[Path], skipped: bool) -> Iterator[Explanation | ImageExplanation | SkippedRow]:
     said = skipped
     for shard in shards:
         with parquet_file(shard) as file:
             for batch in file.iter_batches(batch_size=ROWS):
                 for record in batch.to_pylist():
                     if record["error"] is None:
-                        yield to_explanation(record)
+                        yield to_image_explanation(record) if "image" in record else to_explanation(record)
                     elif skipped:
                         kept = None if record["columns"] is None else json.loads(record["columns"])
                         yield SkippedRow(record["index"], record["id"], record["text"], record["error"], kept)

@@ -19,12 +19,23 @@ NUMBERED = DATA.replace("*", "[0-9]" * 6)
 MANIFEST = "manifest.json"
 TAGS = ("explainability", "mamba", "lrp", "hf_mambalrp")
 DATA_FILES = [{"split": "train", "path": DATA}]
-COLUMNS = [
+OF_TEXTS = [
     ("index, id, text", "the row that was explained"),
     ("tokens, offsets, input_ids, special", "its tokens, their characters in the text, and which are special"),
     ("relevance", "one number a token, in units of the score"),
+    ("position", "whose prediction it is"),
+]
+OF_IMAGES = [
+    ("index, id, image", "the row that was explained: its image as the model saw it, and the name of its file"),
+    ("relevance", "rows and columns of patches, a number for each, in units of the score"),
+    ("class_relevance", "a number for each class token, which is in no place of the image"),
+    ("patch_size, stride", "pixels of a patch's side, and from one patch to the next"),
+    ("gamma, gamma_on", "of the rule, and the operations that had it"),
+    ("convergence_delta", "of a method with a baseline: the sum less the score's difference from it"),
+]
+OF_ALL = [
     ("target, target_text, contrast, contrast_text", "what the score is of: ids and texts"),
-    ("score, probability, position", "the score in logits, the target's probability, whose prediction it is"),
+    ("score, probability", "the score in logits, and the target's probability"),
     ("conservation", "sum of relevance, what biases absorbed, and the gap to the score"),
     ("method, model, versions", "how it was computed"),
     ("columns", "what else the row holds, as JSON"),
@@ -41,6 +52,7 @@ class Shards:
     skipped: int
     methods: Sequence[str]
     models: Sequence[str]
+    of_images: bool = False
 
 
 def push_shards(
@@ -87,7 +99,8 @@ def fetch_shards(repo_id: str, *, revision: str | None, token: Token) -> list[Pa
 
 def _card(there: str, repo_id: str, shards: Shards) -> str:
     name = repo_id.rpartition("/")[2]
-    card = there or f"# {escaped(name)}\n\nExplanations of a Mamba model, token by token.\n"
+    part = "patch" if shards.of_images else "token"
+    card = there or f"# {escaped(name)}\n\nExplanations of a Mamba model, {part} by {part}.\n"
     configs = listed(metadata(card), "configs")
     ours = next((one for one in configs if isinstance(one, dict) and DATA in str(one.get("data_files"))), None)
     if ours is None:  # beside configurations of other data, which stay
@@ -114,4 +127,5 @@ def _section(repo_id: str, config: str, shards: Shards) -> Iterator[str]:
         f"As a table: `datasets.load_dataset({asked})`. A positive relevance speaks for the target, a negative one "
         "against it; relevance, biases and gap of a row add up to its score."
     )
-    yield table(["Columns", "What they hold"], [[names, meaning] for names, meaning in COLUMNS], numbers=False)
+    held = [*(OF_IMAGES if shards.of_images else OF_TEXTS), *OF_ALL]
+    yield table(["Columns", "What they hold"], held, numbers=False)

@@ -9,13 +9,14 @@ from hf_mambalrp.hub.card import card_text
 from hf_mambalrp.hub.model_card import Contents
 from hf_mambalrp.hub.repository import CARD, Token, open_repository
 
-TOKENIZER = "tokenizer_config.json"
+TOKENIZER, PROCESSOR = "tokenizer_config.json", "preprocessor_config.json"
+"""Files by which a tokenizer and an image processor are known."""
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
 """Weights in one file or in shards; transformers reads the one file first, also where it is an earlier push's."""
 
 
 class Saves(Protocol):
-    """A model or a tokenizer, as transformers writes it."""
+    """A model, a tokenizer or an image processor, as transformers writes it."""
 
     def save_pretrained(self, save_directory: Any, **options: Any) -> Any:
         """Write its files into a folder."""
@@ -26,7 +27,7 @@ def push_model(
     contents: Contents,
     repo_id: str,
     *,
-    tokenizer: Saves | None,
+    reader: Saves | None,
     beside: Callable[[], Saves | None],
     private: bool | None,
     token: Token,
@@ -38,19 +39,21 @@ def push_model(
 ) -> Any:
     """Push a model with its card; :meth:`hf_mambalrp.MambaLRPMixin.push_to_hub` documents the other arguments.
 
-    ``beside`` finds the tokenizer that the model has, for a repository that lacks one.
+    ``reader`` is the tokenizer or image processor; ``beside`` finds the one that the model has, for a repository that
+    lacks one.
     """
     repository = open_repository(repo_id, "model", private=private, token=token, revision=revision)
     there = repository.read(CARD)
-    if tokenizer is None and TOKENIZER not in repository.files:  # one that is there may be another than the model's
-        tokenizer = beside()
+    known_by = PROCESSOR if contents.reads_images else TOKENIZER
+    if reader is None and known_by not in repository.files:  # one that is there may be another than the model's
+        reader = beside()
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder, **save_options)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder)
+        if reader is not None:
+            reader.save_pretrained(folder)
         saved = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         files: dict[str, bytes | Path] = {path.relative_to(folder).as_posix(): path for path in saved}
-        readable = tokenizer is not None or TOKENIZER in repository.files
+        readable = reader is not None or known_by in repository.files
         files[CARD] = contents.extending(card_text(there or b""), repository.repo_id, readable).encode()
         files |= contents.pictures
         return repository.commit(
@@ -63,14 +66,15 @@ def push_model(
 
 
 def write_card(contents: Contents, folder: str | Path, *, beside: Callable[[], Saves | None]) -> None:
-    """Write or extend the card in a folder, with its pictures; the tokenizer, which it needs, goes with it."""
+    """Write or extend the card in a folder, with its pictures; what reads its input, which it needs, goes with it."""
     place = Path(folder)
     path = place / CARD
-    tokenizer = None if (place / TOKENIZER).is_file() else beside()
-    readable = tokenizer is not None or (place / TOKENIZER).is_file()
+    there = (place / (PROCESSOR if contents.reads_images else TOKENIZER)).is_file()
+    reader = None if there else beside()
+    readable = there or reader is not None
     text = contents.extending(card_text(path.read_bytes()) if path.is_file() else "", place.resolve().name, readable)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(place)
+    if reader is not None:
+        reader.save_pretrained(place)
     for old in contents.replaced:
         (place / old).unlink(missing_ok=True)
     for picture, content in contents.pictures.items():

@@ -11,17 +11,21 @@ from hf_mambalrp.hub.figures import HEADING, evaluation_section, model_index
 from hf_mambalrp.viz.markdown import escaped, literal
 
 TAGS = ("mamba", "explainability", "lrp", "hf_mambalrp")
-TASKS = {"text-classification": "SequenceClassification", "text-generation": "CausalLM"}
+TASKS = {
+    "text-classification": "SequenceClassification",
+    "image-classification": "ImageClassification",
+    "text-generation": "CausalLM",
+}
 """Ends of our classes' names."""
+PHOTO = "photo.jpg"
+"""Of the reader's own, in the program of an image classifier."""
 SAMPLE = {"text-classification": "A dull and lifeless film.", "text-generation": "The capital of France is"}
 SAMPLE_LENGTH = 200
 """A longer text is not repeated in the card's program."""
 SAMPLE_IDS = 32
 """Tokens in the program of a model without a tokenizer."""
-SHOWN = 8
-"""Explanations in a card."""
-PICTURES = [f"explanations/explanation-{number}.png" for number in range(1, SHOWN + 1)]
-"""Where a card's pictures are in its repository."""
+PICTURES = [f"explanations/explanation-{number}.png" for number in range(1, 9)]
+"""Where a card's pictures are in its repository, one for every explanation that it shows."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,17 @@ class Contents:
     @property
     def pipeline(self) -> str:
         """What the model is for, in the Hub's words."""
-        return "text-classification" if "SequenceClassification" in self.stock_name else "text-generation"
+        return next((task for task, name in TASKS.items() if name in self.stock_name), "text-generation")
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the model reads images, which an image processor brings into its form; else text and a tokenizer."""
+        return self.pipeline == "image-classification"
 
     def extending(self, there: str, repo_id: str, readable: bool) -> str:
         """The card that was ``there``, extended; explanations or figures that are not given stay as they are in it.
 
-        ``readable`` says whether the model has a tokenizer there, so that it can be given text.
+        ``readable`` says whether what brings text or images into the model's form is there.
         """
         name = repo_id.rpartition("/")[2]
         card = there or f"# {escaped(name)}\n\nA Mamba model, `{self.stock_name}`.\n"
@@ -87,7 +96,7 @@ class Contents:
         return with_section(card, f"{shown.strip()}\n\n{figures}")
 
     def _program(self, repo_id: str, readable: bool) -> str:
-        auto_class = f"AutoMambaLRPFor{TASKS[self.pipeline]}"
+        auto_class, part = f"AutoMambaLRPFor{TASKS[self.pipeline]}", "patch" if self.reads_images else "token"
         lines = [
             f"from hf_mambalrp import {auto_class}",
             "",
@@ -99,7 +108,8 @@ class Contents:
         return "\n".join(
             [
                 "## Why does it say that?\n",
-                "[MambaLRP](https://arxiv.org/abs/2406.07592) gives every token its share of a prediction. "
+                "[MambaLRP](https://arxiv.org/abs/2406.07592) gives "
+                f"every {part} its share of a prediction. "
                 "With the Python package `hf_mambalrp`:\n",
                 "```python",
                 *([] if readable else ["import torch"]),
@@ -109,6 +119,8 @@ class Contents:
         )
 
     def _sample(self) -> str:
+        if self.reads_images:
+            return literal(PHOTO)
         text = self.shown.text if self.shown else None
         return literal(SAMPLE[self.pipeline] if text is None or len(text) > SAMPLE_LENGTH else text)
 

@@ -1,16 +1,14 @@
 """What the card of a model is to say, from what the caller gives; checked before anything is written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-from hf_mambalrp.calls.inputs import TokenizerSource
-from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.hub.figures import checked_results
-from hf_mambalrp.hub.model_card import SHOWN, Contents
+from hf_mambalrp.hub.model_card import Contents
 from hf_mambalrp.models.card_checks import check_evaluation, check_explanations
-from hf_mambalrp.results.card import rows, shown_rows
+from hf_mambalrp.results.card import in_card, rows, shown_rows
 
 
 def card_contents(
@@ -24,10 +22,5 @@ def card_contents(
     results = None if evaluation is None else checked_results(evaluation)
     if results is not None:
         check_evaluation(results, model)
-    check_explanations((listed or [])[:SHOWN], model)
+    check_explanations(in_card(listed or []), model)
     return Contents(stock_name, None if listed is None else shown_rows(listed), results, tags)
-
-
-def tokenizer_beside(model: nn.Module) -> Callable[[], Any | None]:
-    """What finds the tokenizer in the model's own repository or folder, or None."""
-    return lambda: TokenizerSource(None, subject_of(model).place()).find(again=True)

@@ -17,8 +17,9 @@ from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES
 from hf_mambalrp.hub.model import push_model, write_card
 from hf_mambalrp.hub.model_card import Contents
+from hf_mambalrp.models.beside import reader_beside
 from hf_mambalrp.models.checkpoints import check_loaded
-from hf_mambalrp.models.sharing import card_contents, tokenizer_beside
+from hf_mambalrp.models.sharing import card_contents
 from hf_mambalrp.models.state_spaces import load
 from hf_mambalrp.models.weight_files import HUB_OPTIONS
 
@@ -104,10 +105,11 @@ class StockMixin:
         Args:
             repo_id: "user/name", or "name" for one of your own; created if it is not there.
             explanations: what :meth:`explain` or :meth:`explain_generation` returned, or a list of it; the first 8
-                rows become pictures and tables.
+                rows, of images the first 3, become pictures and tables.
             evaluation: what ``evaluate_faithfulness`` returned, or its ``results``: a table, and as ``model-index``
                 the figures of the first method. Of this model, as its fingerprint in them says.
-            tokenizer: saved with the model; by default, where the repository has none, the one beside the model.
+            tokenizer: saved with the model, of an image classifier the image processor; by default, where the
+                repository has none, the one beside the model.
             commit_message: title of the commit.
             commit_description: its text.
             private: visibility of a repository that is created.
@@ -139,8 +141,8 @@ class StockMixin:
             self,
             _contents(self, explanations, evaluation, tags or ()),
             repo_id,
-            tokenizer=tokenizer,
-            beside=tokenizer_beside(module_of(self)),
+            reader=tokenizer,
+            beside=reader_beside(module_of(self)),
             private=private,
             token=token,
             revision=revision,
@@ -185,7 +187,7 @@ class StockMixin:
         if carded:  # first, because it checks what was given before it writes
             Path(save_directory).mkdir(parents=True, exist_ok=True)
             contents = _contents(self, explanations, evaluation, ())
-            write_card(contents, save_directory, beside=tokenizer_beside(module_of(self)))
+            write_card(contents, save_directory, beside=reader_beside(module_of(self)))
         stock: Any = object.__new__(stock_class(type(self)))
         # The same weights seen as the stock class. The configuration is a copy, because saving writes into it.
         stock.__dict__ = {**vars(self), "config": copy.deepcopy(vars(self)["config"])}

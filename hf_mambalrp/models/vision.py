@@ -27,6 +27,7 @@ class VisionLRPMixin(StockMixin):
     List it before the model class, as :class:`MambaLRPMixin`.
 
     Example:
+        >>> import torch
         >>> from hf_mambalrp import VimConfig, VimForImageClassification, VisionLRPMixin
         >>> class MyVim(VisionLRPMixin, VimForImageClassification): pass
         >>> model = MyVim(VimConfig(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2))

@@ -1,19 +1,23 @@
-"""Explanations in a card: a picture, a table of words, and where the score went, as Markdown that the Hub renders."""
+"""Explanations in a card: a picture, a table, and where the score went, as Markdown that the Hub renders."""
 
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import Any
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.hub.model_card import PICTURES, SHOWN, ShownRows
+from hf_mambalrp.hub.model_card import PICTURES, ShownRows
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
+from hf_mambalrp.results.image_explanation import ImageExplanation
+from hf_mambalrp.results.image_figures import png_of_rows
 from hf_mambalrp.viz import markdown
-from hf_mambalrp.viz.document import Document, Heading
+from hf_mambalrp.viz.document import Document, Heading, Picture
 
 DPI = 110
+SHOWN_IMAGES = 3
+"""Images in a card; of other explanations, as many as there are ``PICTURES``."""
 
-AnyExplanation = Explanation | GenerationExplanation
+AnyExplanation = Explanation | GenerationExplanation | ImageExplanation
 
 
 def rows(explanations: Any) -> list[tuple[AnyExplanation, int]]:
@@ -31,37 +35,51 @@ def rows(explanations: Any) -> list[tuple[AnyExplanation, int]]:
 def shown_rows(listed: Sequence[tuple[AnyExplanation, int]]) -> ShownRows:
     """What a card shows of these rows."""
     section, pictures = explanations_section(listed)
-    text = next((_read(one, row) for one, row in listed if one.texts), None)
+    of_text = [(one, row) for one, row in listed if not isinstance(one, ImageExplanation)]
+    text = next((_read(one, row) for one, row in of_text if one.texts), None)
     ids = next(
-        (one.input_ids[row][one.attention_mask[row] != 0].tolist() for one, row in listed if one.input_ids is not None),
+        (
+            one.input_ids[row][one.attention_mask[row] != 0].tolist()
+            for one, row in of_text
+            if one.input_ids is not None
+        ),
         None,
     )
     return ShownRows(section, pictures, text, ids)
 
 
+def in_card(listed: Sequence[tuple[AnyExplanation, int]]) -> Sequence[tuple[AnyExplanation, int]]:
+    """Those of the rows that a card shows, the first few."""
+    has_images = any(isinstance(one, ImageExplanation) for one, _ in listed)
+    return listed[: SHOWN_IMAGES if has_images else len(PICTURES)]
+
+
 def explanations_section(shown: Sequence[tuple[AnyExplanation, int]]) -> tuple[str, dict[str, bytes]]:
-    """Markdown of the first ``SHOWN`` rows, and the pictures that it links to, by their path beside the card."""
+    """Markdown of the first rows, and the pictures that it links to, by their path beside the card."""
     pictures: dict[str, bytes] = {}
     parts = []
-    for path, (one, row) in zip(PICTURES, shown, strict=False):
+    for path, (one, row) in zip(PICTURES, in_card(shown), strict=False):
         pictures[path] = _picture(one, row)
         document = one[row].document()
         parts.append(markdown.body(document, [_drawn(one, document, path)]))
-    if len(shown) > SHOWN:
-        parts.append(f"{len(shown) - SHOWN} more explanations are not shown here.")
+    if len(shown) > len(parts):
+        parts.append(f"{len(shown) - len(parts)} more explanations are not shown here.")
     return "\n\n".join(parts), pictures
 
 
 def _drawn(one: AnyExplanation, document: Document, path: str) -> str:
     """The picture of a row, with what it shows in words."""
-    if isinstance(one, GenerationExplanation):
-        says = "Heat map of the relevance of every word for every generated token"
+    section = document.sections[0]
+    if isinstance(one, ImageExplanation):
+        says = f"{section.one(Heading).text} The image and its relevance over it. {section.one(Picture).where} Numbers"
+    elif isinstance(one, GenerationExplanation):
+        says = "Heat map of the relevance of every word for every generated token; numbers"
     else:
-        says = f"{document.sections[0].one(Heading).text} Bars of the relevance of every word"
-    return markdown.picture(f"{says}; numbers in the table below", path)
+        says = f"{section.one(Heading).text} Bars of the relevance of every word; numbers"
+    return markdown.picture(f"{says} in the table below", path)
 
 
-def _read(one: AnyExplanation, row: int) -> str:
+def _read(one: Explanation | GenerationExplanation, row: int) -> str:
     """The text that was explained, of a language model up to the position whose prediction it was."""
     assert one.texts is not None
     if isinstance(one, Explanation):
@@ -72,6 +90,8 @@ def _read(one: AnyExplanation, row: int) -> str:
 
 
 def _picture(ex: AnyExplanation, row: int) -> bytes:
+    if isinstance(ex, ImageExplanation):
+        return png_of_rows(ex, [row])
     content = BytesIO()
     # Without metadata, which would name matplotlib's version, equal explanations are equal files.
     ex.plot(row).savefig(content, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})

@@ -288,3 +288,39 @@ class ImageExplanation(Shown, Rows):
             >>> ex.save_png("picture.png", row=1)
         """
         Path(path).write_bytes(png_of_rows(self, row_indices(row, len(self))))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str | None = None,
+    ) -> Any:
+        """Push the rows as a dataset of Parquet whose images the Hub's viewer shows.
+
+        The relevance of layers and pixels is not among them. They replace the explanations of an earlier push.
+        ``load_explanations("user/name")`` reads them back, one row each. Arguments, result and errors are those of
+        :func:`hf_mambalrp.push_explanations`.
+
+        Example:
+            >>> import torch
+            >>> from hf_mambalrp import VimConfig, VimLRPForImageClassification
+            >>> sizes = dict(image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=2)
+            >>> model = VimLRPForImageClassification(VimConfig(**sizes))
+            >>> ex = model.explain(pixel_values=torch.rand(1, 3, 32, 32))
+            >>> ex.push_to_hub("me/its-explanations")  # doctest: +SKIP
+        """
+        from hf_mambalrp.results.sharing import push_rows
+
+        return push_rows(
+            self,
+            repo_id,
+            private=private,
+            token=token,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+        )

@@ -12,6 +12,7 @@ from hf_mambalrp.results.explanation import Conservation, Explanation
 from hf_mambalrp.runs.parquet import parquet, parquet_file
 
 Record = dict[str, Any]
+CONSERVATION = ("relevance", "biases", "gap")
 
 
 def schema() -> Any:
@@ -19,7 +20,7 @@ def schema() -> Any:
     parquet()
     import pyarrow as pa
 
-    numbers = pa.struct([(name, pa.float32()) for name in ("relevance", "biases", "gap")])
+    numbers = pa.struct([(name, pa.float32()) for name in CONSERVATION])
     return pa.schema(
         [
             ("index", pa.int64()),
@@ -47,22 +48,26 @@ def schema() -> Any:
     )
 
 
-def write_records(path: str | Path, records: Sequence[Record], metadata: Mapping[bytes, bytes] | None = None) -> None:
-    """Write records as Parquet. MissingExtraError: pyarrow is not installed."""
-    module, columns = parquet(), schema()
+def write_records(
+    path: str | Path, records: Sequence[Record], metadata: Mapping[bytes, bytes] | None = None, columns: Any = None
+) -> None:
+    """Write records as Parquet, with other ``columns`` than texts have. MissingExtraError: pyarrow is missing."""
+    module, columns = parquet(), columns or schema()
     import pyarrow as pa
 
-    table = pa.Table.from_pylist(list(records), schema=columns.with_metadata(metadata))
+    table = pa.Table.from_pylist(
+        list(records), schema=columns.with_metadata({**(columns.metadata or {}), **(metadata or {})})
+    )
     module.write_table(table, path, compression="zstd")
 
 
-def records_file(path: Path, name: str) -> Any:
-    """An open Parquet file of records; ``name`` is what its errors call it.
+def records_file(path: Path, name: str, columns: Any = None) -> Any:
+    """An open Parquet file of records of texts, or with other ``columns``; ``name`` is what its errors call it.
 
-    InputError: it is no Parquet file, or has other columns.
+    InputError: it is no Parquet file, or lacks some of the columns.
     """
     file = parquet_file(path)
-    lacking = [column for column in schema().names if column not in file.schema_arrow.names]
+    lacking = [column for column in (columns or schema()).names if column not in file.schema_arrow.names]
     if lacking:
         file.close()
         raise InputError(f"{name} does not hold explanations: it lacks the columns {', '.join(lacking)}.")
@@ -79,7 +84,6 @@ def to_records(explanation: Explanation, texts: Sequence[str] | None = None) -> 
     for row in range(len(e)):
         kept = e.attention_mask[row].nonzero().flatten()
         places = kept.tolist()
-        conservation = e.conservation
 
         def picked(values: Any, row: int = row, kept: Any = kept, places: list[int] = places) -> Any:
             """This row's entries of a (B, L) tensor or list that are not padding."""
@@ -101,9 +105,7 @@ def to_records(explanation: Explanation, texts: Sequence[str] | None = None) -> 
                 "score": e.score[row].item(),
                 "probability": None if e.probability is None else e.probability[row].item(),
                 "position": None if e.position is None else int((kept < e.position[row]).sum()),
-                "conservation": {
-                    name: getattr(conservation, name)[row].item() for name in ("relevance", "biases", "gap")
-                },
+                "conservation": conservation_of(e.conservation, row),
                 "method": e.method,
                 "model": e.model_id,
                 "versions": json.dumps(e.versions, sort_keys=True),
@@ -125,7 +127,6 @@ def to_explanation(record: Record) -> Explanation:
         return None if value is None else torch.tensor([value], dtype=dtype)
 
     contrast, offsets = _target(record["contrast"]), record["offsets"]
-    score = tensor(record["score"], torch.float32)
     return Explanation(
         relevance=tensor(record["relevance"], torch.float32),
         tokens=[record["tokens"]],
@@ -135,24 +136,38 @@ def to_explanation(record: Record) -> Explanation:
         target_text=[record["target_text"]],
         contrast=None if contrast is None else [contrast],
         contrast_text=None if contrast is None else [record["contrast_text"]],
-        score=score,
+        score=tensor(record["score"], torch.float32),
         probability=tensor(record["probability"], torch.float32),
         method=record["method"],
-        conservation=Conservation(
-            score,
-            tensor(record["conservation"]["relevance"], torch.float32),
-            tensor(record["conservation"]["biases"], torch.float32),
-        ),
+        conservation=conservation_from(record),
         position=tensor(record["position"], torch.int64),
         offsets=None if offsets is None else [[(start, end) for start, end in offsets]],
         texts=None if offsets is None else [record["text"]],
         special_tokens_mask=tensor(record["special"], torch.bool),
-        model_id=record["model"],
-        versions=json.loads(record["versions"]),
-        index=[record["index"]],
-        ids=[record["id"]],
-        columns=None if record["columns"] is None else [json.loads(record["columns"])],
+        **origin_of(record),
     )
+
+
+def conservation_of(conservation: Conservation, row: int) -> Record:
+    """Where the score of a row went, beside the score itself."""
+    return {name: getattr(conservation, name)[row].item() for name in CONSERVATION}
+
+
+def conservation_from(record: Record) -> Conservation:
+    """What :func:`conservation_of` was given."""
+    parts = (record["score"], record["conservation"]["relevance"], record["conservation"]["biases"])
+    return Conservation(*(torch.tensor([part], dtype=torch.float32) for part in parts))
+
+
+def origin_of(record: Record) -> Record:
+    """Fields of a result that say what made a row and where it comes from."""
+    return {
+        "model_id": record["model"],
+        "versions": json.loads(record["versions"]),
+        "index": [record["index"]],
+        "ids": [record["id"]],
+        "columns": None if record["columns"] is None else [json.loads(record["columns"])],
+    }
 
 
 def _ids(target: int | tuple[int, ...] | None) -> list[int] | None:

@@ -65,42 +65,8 @@ def test_two_processes_give_the_rows_of_one(case, tmp_path):
     assert_same_rows(table(tmp_path / "out"), table(case / "alone"))
 
 
-def test_a_run_of_two_processes_that_is_killed_goes_on_with_one(case, tmp_path):
-    out = tmp_path / "out"
-    process = subprocess.Popen(
-        command(case, out),
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while len(records_kept(out)) < 25 and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for child in processes_of(out):
-        os.kill(child, signal.SIGKILL)
-    while any(processes_of(out)):  # a kill takes a moment, in which a row could still be kept
-        time.sleep(0.01)
-    kept = len(records_kept(out))
-    assert kept >= 25
-    assert here(case, out).computed == 90 - kept
-    assert_same_rows(table(out), table(case / "alone"))
-
-
-def processes_of(out):
-    """Workers, which torchrun starts in sessions of their own."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if str(out) in (folder / "cmdline").read_text().split("\0"):
-                yield int(folder.name)
-        except OSError:
-            continue
-
-
-def in_two(out, action, **seconds):
-    """Exit codes and what was said of two forks that take part in one run of ``action(process)``."""
+def forked(out, action, **seconds):
+    """Process ids of two forks that take part in one run of ``action(process)``; what they say is in files."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -108,7 +74,7 @@ def in_two(out, action, **seconds):
 
     def run(process):
         os.environ.update(launch, RANK=str(process), LOCAL_RANK=str(process))
-        os.dup2(os.open(out.with_name(f"said-{process}"), os.O_WRONLY | os.O_CREAT), 2)
+        os.dup2(os.open(said(out, process), os.O_WRONLY | os.O_CREAT), 2)
         sys.stderr = sys.__stderr__
         PartialState._reset_state()
         state = PartialState(cpu=True, **{name: timedelta(seconds=value) for name, value in seconds.items()})
@@ -120,20 +86,43 @@ def in_two(out, action, **seconds):
             traceback.print_exc()
             raise
 
-    children = [in_a_child(lambda process=process: run(process)) for process in (0, 1)]
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    return codes, [out.with_name(f"said-{process}").read_text() for process in (0, 1)]
+    return [in_a_child(lambda process=process: run(process)) for process in (0, 1)]
+
+
+def said(out, process):
+    return out.with_name(f"said-{process}")
+
+
+def in_two(out, action, **seconds):
+    """Exit codes of two forks that take part in one run of ``action(process)``, and what they said."""
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in forked(out, action, **seconds)]
+    return codes, [said(out, process).read_text() for process in (0, 1)]
+
+
+def killed(children, out, rows):
+    """How many rows are kept of a run that is killed where so many are."""
+    deadline = time.monotonic() + 120
+    while len(records_kept(out)) < rows and time.monotonic() < deadline:
+        time.sleep(0.001)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+    for child in children:
+        os.waitpid(child, 0)
+    kept = len(records_kept(out))
+    assert kept >= rows
+    return kept
+
+
+def test_a_run_of_two_processes_that_is_killed_goes_on_with_one(case, tmp_path):
+    out = tmp_path / "out"
+    kept = killed(forked(out, lambda process: here(case, out)), out, 25)
+    assert here(case, out).computed == 90 - kept
+    assert_same_rows(table(out), table(case / "alone"))
 
 
 def test_a_run_of_one_process_that_is_killed_goes_on_with_two(case, tmp_path):
     out = tmp_path / "out"
-    child = in_a_child(lambda: here(case, out))
-    deadline = time.monotonic() + 60
-    while len(records_kept(out)) < 30 and time.monotonic() < deadline:
-        time.sleep(0.001)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    kept = len(records_kept(out))
+    kept = killed([in_a_child(lambda: here(case, out))], out, 30)
 
     def action(process):
         assert here(case, out).computed == 90 - kept

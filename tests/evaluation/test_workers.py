@@ -11,6 +11,7 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from threading import Thread
 
+import forks
 import pytest
 import torch
 from oracles import random_model
@@ -74,9 +75,9 @@ def ended(call):
 
 @pytest.fixture
 def forked(monkeypatch):
-    """Workers that are forks of one process, which has imported torch once; spawned ones import it each time."""
+    """Workers that are forks of one process, which has imported once what spawned ones import each time."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["hf_mambalrp.evaluation.evaluator"])
+    context.set_forkserver_preload([*forks.IMPORTED, type(MODEL).__module__])
     monkeypatch.setattr("hf_mambalrp.evaluation.workers.get_context", lambda method: context)
 
 

@@ -2,10 +2,10 @@
 
 import copy
 import re
-import subprocess
 import sys
 import time
 
+import forks
 import pytest
 import torch
 import yaml
@@ -184,9 +184,7 @@ def test_figures_are_metadata_of_the_card(hub, model):
 def test_the_program_in_the_card_works_as_it_is_written(hub, model, explanation, environment, tmp_path):
     model.push_to_hub("me/explained", explanations=explanation, private=True)
     (program,) = re.findall(r"```python\n(.*?)```", card(hub.repositories["model", "me/explained"])[1], re.DOTALL)
-    result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    result = forks.run(["-c", program], env=environment, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     predicted = model.explain("The capital of France is")
     assert str(predicted.conservation[0]) in result.stdout
@@ -207,9 +205,7 @@ def test_the_program_reads_the_prompt_alone(model, tmp_path, how):
 def test_the_program_of_a_saved_folder_works_beside_it(model, explanation, environment, tmp_path):
     model.save_pretrained(tmp_path / "explained", explanations=explanation)
     (program,) = re.findall(r"```python\n(.*?)```", (tmp_path / "explained" / "README.md").read_text(), re.DOTALL)
-    result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    result = forks.run(["-c", program], env=environment, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert str(model.explain("The capital of France is").conservation[0]) in result.stdout
 
@@ -222,9 +218,7 @@ def test_the_program_of_a_model_without_a_tokenizer_gives_ids(hub, environment, 
     assert not [path for path in repository.files() if "token" in path]
     (program,) = re.findall(r"```python\n(.*?)```", card(repository)[1], re.DOTALL)
     assert "input_ids=torch.tensor([[7, 3, 5]])" in program
-    result = subprocess.run(
-        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    result = forks.run(["-c", program], env=environment, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert str(bare.explain(input_ids=torch.tensor([[7, 3, 5]])).conservation[0]) in result.stdout
 

@@ -77,13 +77,18 @@ def demo():
 
 
 @pytest.fixture
-def visit(server, browser):
-    """Open the page; afterwards nothing may have been loaded from elsewhere, and no script of a text have run."""
+def visit(server, request):
+    """Open the page; afterwards nothing may have been loaded from elsewhere, and no script of a text have run.
+
+    Visitors know nothing of each other: what a browser keeps beside scripts as they are served is cleared after them.
+    """
     pages, foreign, broken = [], [], []
 
-    def opened(query="", size="desktop", kind="sentence", **options):
+    def opened(query="", size="desktop", kind="sentence", touch=False, color_scheme="light"):
+        page = request.getfixturevalue("phone" if touch else "browser").new_page()
         width, height = SIZES[size]
-        page = browser.new_page(viewport={"width": width, "height": height}, accept_downloads=True, **options)
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=color_scheme)
         page.set_default_timeout(WAIT)
         page.on(
             "request", lambda r: None if r.url.startswith((server.url, "data:", "blob:")) else foreign.append(r.url)
@@ -97,6 +102,8 @@ def visit(server, browser):
     yield opened
     for page in pages:
         assert page.evaluate("typeof hacked") == "undefined"
+        kept = {"origin": server.url, "storageTypes": "all"}
+        page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", kept)
         page.close()
     assert foreign == []
     assert broken == []

@@ -42,7 +42,8 @@ def attention():
 
 
 def test_the_page_around_changes_nothing_inside(browser):
-    page = browser.new_page(viewport={"width": 700, "height": 500})
+    page = browser.new_page()
+    page.set_viewport_size({"width": 700, "height": 500})
     around = '<div class="jp-OutputArea-output jp-RenderedHTMLCommon rendered_html" style="width: 600px">{}</div>'
     for result in (explanation("A dull film.", "B"), generation(), attention(), image_explanation()):
         found = []

@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import forks
 import pytest
-from space_server import APP, ROOT
+from space_server import APP
 
 TEXT = "A warm film with a dull end."
 
@@ -119,11 +118,7 @@ def test_the_function_for_the_gpu_is_decorated_where_spaces_is_installed(environ
         "assert 'class=\"text\"' in shown(None, text='A warm film.')[0]\n"
         "assert 'is no class' in shown(None, text='A warm film.', target='x')[0]\n"
     )
-    paths = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
-    variables = {**os.environ, **environment, "PYTHONPATH": paths}
-    run = subprocess.run(
-        [sys.executable, "-c", code], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    run = forks.run(["-c", code], env={**os.environ, **environment}, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines().count("on the GPU for 30") == 2
 

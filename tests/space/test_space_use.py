@@ -8,7 +8,7 @@ from hf_mambalrp.viz.wording import signed
 
 
 def test_the_number_of_a_word_is_one_line(visit):
-    page = visit(size="phone", has_touch=True, is_mobile=True)
+    page = visit(size="phone", touch=True)
     word = page.locator("#sentence-answer .text .w").first
     word.tap()
     box = word.evaluate("w => { const s = getComputedStyle(w, '::after'); return [s.width, s.height].map(parseFloat) }")
@@ -17,7 +17,7 @@ def test_the_number_of_a_word_is_one_line(visit):
 
 
 def test_cells_say_their_number_by_keyboard_and_touch(visit, demo):
-    page = visit("#view=layers&text=" + PRAISE, size="phone", has_touch=True, is_mobile=True)
+    page = visit("#view=layers&text=" + PRAISE, size="phone", touch=True)
     ex = demo.explain(PRAISE, per_layer=True)
     names, last = [word.text for word in ex.words()], ex.layer_relevance[3, 0]
 
@@ -51,7 +51,7 @@ def test_words_of_a_table_stay_whole_on_a_phone(visit):
 
 
 def test_what_is_pressed_is_large_enough(visit):
-    page = visit(size="phone", has_touch=True, is_mobile=True)
+    page = visit(size="phone", touch=True)
     page.get_by_text("Take it with you").first.click()
     buttons = page.locator(".chips button:visible, .code button:visible")
     buttons.nth(8).wait_for()  # the page puts them in one after another
@@ -118,12 +118,12 @@ def test_a_tampered_link_is_answered_in_its_tab(visit, link, kind, says):
     assert page.locator(f"#{kind}-answer").is_visible()
 
 
-@pytest.mark.parametrize("name", ["Next word", "Generate", "Attention", "Document"])
-def test_an_empty_tab_says_what_it_is_for(visit, name):
+def test_an_empty_tab_says_what_it_is_for(visit):
     page = visit()
-    page.get_by_role("tab", name=name).click()
-    button = panel(page).locator("button.primary").inner_text()
-    assert f"Press “{button}” to see" in panel(page).inner_text()
+    for name in ("Next word", "Generate", "Attention", "Document"):
+        page.get_by_role("tab", name=name).click()
+        button = panel(page).locator("button.primary").inner_text()
+        assert f"Press “{button}” to see" in panel(page).inner_text()
 
 
 def test_another_model_and_another_target_are_answered_at_once(visit):

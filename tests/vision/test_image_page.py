@@ -23,7 +23,9 @@ def visit(browser, tmp_path):
     pages, loaded, broken = [], [], []
 
     def opened(width=1000, scheme="light"):
-        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        page = browser.new_page()
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
         page.on("request", lambda r: None if r.url.startswith(("data:", "file:")) else loaded.append(r.url))
         page.on("console", lambda message: broken.append(message.text))
         page.on("pageerror", lambda error: broken.append(str(error)))

@@ -1,0 +1,47 @@
+"""Programs in forks: what they are given, do and leave behind is that of a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import forks
+import pytest
+
+PROGRAMS = {
+    "arguments and streams": "import sys; print(sys.argv, sys.stdin.read()); print('é', file=sys.stderr)",
+    "folder and environment": "import os, sys; print(sys.path[0], os.getcwd(), os.environ['GIVEN'])",
+    "the main module": "import sys; print(__name__, sys.modules['__main__'].__name__, 'small' in sys.modules)",
+    "no terminal": "import sys; print([stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)])",
+    "an error": "print('before'); 1 / 0",
+    "an exit with a sentence": "import sys; sys.exit('what is wrong')",
+    "an exit with a number": "raise SystemExit(3)",
+    "what is done at the end": "import atexit; atexit.register(print, 'after'); print('before')",
+    "a signal": "import os; os.kill(os.getpid(), 15)",
+    "a folder of its own": "import small",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_fork_is_as_a_process_of_its_own(program, tmp_path):
+    arguments = ["-c", program, "A film.", "--option"]
+    given = {"cwd": tmp_path, "env": {**os.environ, "GIVEN": "é 映画"}}
+    found = forks.run(arguments, stdin="naïve\n", **given)
+    command = [sys.executable, *arguments]
+    expected = subprocess.run(command, input="naïve\n", capture_output=True, text=True, check=False, **given)
+    assert (found.returncode, found.stdout) == (expected.returncode, expected.stdout)
+    assert found.stderr.splitlines()[-1:] == expected.stderr.splitlines()[-1:]
+
+
+def test_what_is_printed_to_nobody_is_an_error_at_the_end():
+    found = forks.run(["-c", "import time; time.sleep(0.3); print('lost')"], read=lambda pipe: "")
+    assert "BrokenPipeError" in found.stderr
+    assert found.returncode != 0
+
+
+def test_forks_know_nothing_of_each_other():
+    assert (
+        forks.run(["-c", "import os, sys; sys.modules['torch'].changed = os.environ['CHANGED'] = 'yes'"]).returncode
+        == 0
+    )
+    later = "import os, sys; print(hasattr(sys.modules['torch'], 'changed'), 'CHANGED' in os.environ)"
+    assert forks.run(["-c", later]).stdout == "False False\n"
