@@ -212,8 +212,7 @@ def conv_silu_backward(
                 t = start + i
                 g = tl.zeros([BLOCK], tl.float32)
                 for k in tl.static_range(K):
-                    j = i + K - 1 - k
-                    g += raised(xs[i + K - 1], w[k], cs[j], gamma, GAMMA) * gcs[j]
+                    g += raised(xs[i + K - 1], w[k], cs[i + K - 1 - k], gamma, GAMMA) * gcs[i + K - 1 - k]
                 exists = e < tl.where(t < length, channels, 0)
                 tl.store(gx + (row * length + t) * channels + e, g.to(gx.dtype.element_ty), exists)
         if g_earlier is not None:
