@@ -14,10 +14,12 @@ from small import byte_level_tokenizer
 EXAMPLES = Path(__file__).parent.parent / "examples"
 COMMANDS = {
     "evaluate_model.py": ["--samples", "2", "--methods", "mambalrp", "random"],
+    "explain_image.py": ["--png", "out/garments.png"],
     "explain_review.py": ["A dull and lifeless film.", "--html", "review.html"],
     "explain_next_token.py": ["The capital of France is", " Paris", " London", "--model", "model", "--new-tokens", "3"],
     "explain_state_spaces_checkpoint.py": ["state-spaces", "--tokenizer", "model", "--save", "converted"],
     "hidden_attention.py": ["A dull film, though the actors are wonderful."],
+    "hidden_attention_image.py": [],
     "save_and_reload.py": [],
     "benchmarks/attention.py": shlex.split(
         "--hidden-size 32 --layers 2 --vocabulary 100 --length 40 --kind unified --threads 1 --repeats 1 "
@@ -40,6 +42,7 @@ COMMANDS = {
         "--batches 1 --no-sweep"
     ),
     "benchmarks/plot.py": ["run.json", "--output", "gpu.png"],
+    "benchmarks/vision.py": shlex.split("--models tiny --batches 1 3 --threads 1 --repeats 1 --json run.json"),
     "distributed/explain_corpus.py": ["rows.jsonl", "explained"],
     "distributed/measure_scaling.py": shlex.split(
         "--processes 1 --hidden-size 16 --layers 1 --length 8 --rows 4 --batch-tokens 16 --window 2"
@@ -53,10 +56,17 @@ COMMANDS = {
 }
 PROMISED = {
     "evaluate_model.py": ["Faithfulness on demo, 2 examples", "mambalrp - random: ", "written: evaluation.html"],
+    "explain_image.py": [
+        "What speaks for bag rather than trouser?",
+        "class token",
+        "positive: row",
+        "written: out/garm",
+    ],
     "explain_review.py": ["positive", "negative", "sum of relevance", "written: review.html"],
     "explain_next_token.py": ["Paris", "London", "sum of relevance"],
     "explain_state_spaces_checkpoint.py": ["capital", "sum of relevance", "a Mamba2ForCausalLM for transformers"],
     "hidden_attention.py": ["written: attention.html", "the last token reads most:", "latim: "],
+    "hidden_attention_image.py": ["backward, the class token", "written: out/attention.html"],
     "benchmarks/attention.py": ["correct: entries within", "| mean over channels, L x L |", "| the last row |"],
     "save_and_reload.py": ["mambalrp", "read back exactly: True"],
     "share_on_the_hub.py": ["written: shared/README.md"],
@@ -69,6 +79,7 @@ PROMISED = {
     "benchmarks/kernels_gated_scan.py": ["a check of one configuration"],
     "benchmarks/kernels_ssd_scan.py": ["over the bound: nothing"],
     "benchmarks/plot.py": ["written: gpu.png"],
+    "benchmarks/vision.py": ["| tiny | float32 | 3 | explain() |", "| tiny | float32 | 1 | gradient x input |"],
     "benchmarks/dataset.py": ["| 12 |"],
     "distributed/explain_corpus.py": ["2 rows on 1 processes: 2 explained now", "sum of relevance"],
     "distributed/measure_scaling.py": ["| 1 |", "| 1.00 |"],
@@ -136,5 +147,12 @@ def test_example(example, tmp_path):
         assert [check["passed"] for check in run["checks"]] == [True, True]
         assert {row["status"] for row in run["rows"]} == {"ok"}
         assert len(run["rows"]) == 36
+    if example == "benchmarks/vision.py":
+        run = json.loads((tmp_path / "run.json").read_text())
+        assert [check["passed"] for check in run["checks"]] == [True]
+        assert {row["status"] for row in run["rows"]} == {"ok"}
+        assert [row["batch"] for row in run["rows"]] == [1] * 4 + [3] * 4  # nothing is recorded on the CPU
+    if example == "explain_image.py":
+        assert (tmp_path / "out/garments.png").read_bytes().startswith(b"\x89PNG")
     if example == "benchmarks/plot.py":
         assert (tmp_path / "gpu.png").read_bytes().startswith(b"\x89PNG")

@@ -12,7 +12,12 @@ import tomllib
 import versions
 from typer.main import get_command
 
-from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+from hf_mambalrp import (
+    DEMO_MODEL,
+    DEMO_VISION_MODEL,
+    AutoMambaLRPForSequenceClassification,
+    VimLRPForImageClassification,
+)
 from hf_mambalrp.cli.main import app
 
 ROOT = Path(__file__).parent.parent
@@ -62,14 +67,28 @@ def test_the_share_of_the_end_is_what_the_packaged_model_has():
     assert f"{own.conservation.ratio.item():.0%} of it to the words here".replace("%", " %") in README
 
 
+def test_where_the_score_of_the_bag_went_is_what_the_packaged_model_says():
+    model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+    found = model.explain(f"{DEMO_VISION_MODEL}/scenes/pictures/bag_trouser.png", target="bag")
+    parts = [found.relevance.sum(), found.class_relevance.sum(), found.conservation.biases.sum()]
+    score, patches, token, biases = (f"{part.item():.2f}" for part in [found.score.sum(), *parts])
+    said = (
+        f"bag's score of {score} here, {patches} is in the patches, {token} in the class token and {biases} in biases"
+    )
+    assert said in " ".join(README.split())
+
+
 def test_the_releases_that_make_test_passed_with_are_those_that_it_installs():
     assert versions.table()["make test"][2:] == versions.constrained()
 
 
 def test_every_linked_file_exists():
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert "examples/images/explanation.png" in links
+    assert {"examples/images/explanation.png", "examples/images/image.png"} <= set(links)
     for link in links:
+        if link.startswith("#"):
+            assert f"\n## {link[1:]}\n" in README.lower()
+            continue
         assert (ROOT / link).exists(), link
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hf_mambalrp.calls.explain import Options, model_id, versions
 from hf_mambalrp.calls.explain_image import GAMMA, GAMMA_ON, explain_images
-from hf_mambalrp.calls.image_inputs import ImageBatch, beside, read_images
+from hf_mambalrp.calls.image_inputs import ImageBatch, processor_beside, read_images
 from hf_mambalrp.calls.inputs import TokenizerSource
 from hf_mambalrp.calls.pictures import read_pictures
 from hf_mambalrp.calls.subject import Subject
@@ -44,7 +44,9 @@ class ImageEvaluator:
         self.model, self.batch_size = model, batch_size
         self._look()
         network, place = self.subject.network(), self.subject.place()
-        self.process = processor if processor is not None else beside(place) or image_processor(network.config)
+        self.process = (
+            processor if processor is not None else processor_beside(place) or image_processor(network.config)
+        )
         outputs = Outputs(network, TokenizerSource(None, place))
         self.cases = drawn(read_cases(images, labels, masks, ids, outputs), settings.samples, settings.seed)
         if not settings.perturbation and masks is None:
