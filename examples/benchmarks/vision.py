@@ -35,6 +35,7 @@ from torch import Tensor
 
 from hf_mambalrp import VimConfig, VimLRPForImageClassification
 from hf_mambalrp.calls.subject import subject_of
+from hf_mambalrp.families.network import HALF_ROUNDING, ROUNDING
 from hf_mambalrp.methods import Problem, predict
 from hf_mambalrp.methods.blocks import Blocks, Chunk
 from hf_mambalrp.rules import NO_RULES
@@ -214,7 +215,7 @@ def check_full(model: Any, pixel_values: Tensor) -> dict[str, float]:
         NETWORK: float(((network_forward(model, pixel_values).float() - own).abs().amax(-1) / scale).max()),
     }
     half = model.dtype != torch.float32
-    tolerances = {"sum of relevance": 2e-2 if half else 1e-4, "score": 5e-2 if half else 1e-3}
+    tolerances = {"sum of relevance": HALF_ROUNDING if half else ROUNDING, "score": 5e-2 if half else 1e-3}
     for name, value in found.items():
         if not value <= tolerances.get(name, tolerances["score"]):
             raise AssertionError(f"{name}: a relative difference of {value:.2g}")
