@@ -6,8 +6,8 @@ from oracles import padded_batch, random_model
 from transformers.utils import logging
 
 from hf_mambalrp import make_explainable
-from hf_mambalrp.calls import forward_check
 from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.families.parts import stems
 from hf_mambalrp.methods import engine
 from hf_mambalrp.rules import MAMBALRP
 
@@ -92,7 +92,7 @@ def test_auto_keeps_to_its_budget_and_short_inputs_whole(model, monkeypatch):
 
     monkeypatch.setattr(Network, "layer", recorded)
     model.explain(IDS, attention_mask=MASK)
-    assert set(lengths) - {forward_check.TOKENS} == {13}
+    assert set(lengths) - {stems.TOKENS} == {13}
     lengths.clear()
     # Three tensors of E = 16 numbers for each of 3 layers and 2 rows.
     monkeypatch.setattr(engine, "KEPT_BYTES", 6 * 3 * 16 * 4 * 3 * 2)

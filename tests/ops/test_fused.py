@@ -15,6 +15,7 @@ if sys.platform != "linux":  # where it has to be installed
 
 from torch.nn import functional as F
 
+from hf_mambalrp.methods.mambalrp import with_gamma
 from hf_mambalrp.ops.conv_silu import conv_silu
 from hf_mambalrp.ops.conv_silu import triton as conv_kernels
 from hf_mambalrp.ops.gated_norm import gated_norm
@@ -260,3 +261,30 @@ def test_no_rows(rows, poisoned):
     assert norm_triton(x, weight, 0.01, x.dtype).shape == x.shape
     assert gated_norm_triton(x, x, weight, 0.01, 2).shape == x.shape
     assert conv_silu_triton(x, weight[:, None], None, x).shape == x.shape
+
+
+# The compiled twin on the CPU
+
+
+@pytest.mark.parametrize(("length", "channels", "width"), [(1, 3, 4), (5, 70, 1), (3, 5, 8), (13, 130, 4)])
+@pytest.mark.parametrize("gamma", [0.0, 0.25])
+def test_the_compiled_convolution(length, channels, width, gamma, poisoned):
+    signals, weight = conv_silu_case(2, length, channels, width, torch.float32)
+    mask = (random(2, length, seed=7) > -0.5).float()
+    rules = with_gamma(MAMBALRP, gamma, "conv1d")
+
+    def compiled(x, bias, earlier):
+        return conv_silu(x, weight.float(), bias, earlier, mask, rules=rules, backend="compiled")
+
+    def twin(x, bias, earlier):
+        return conv_silu(x, weight.float().double(), bias, earlier, mask, rules=rules, backend="reference")
+
+    given = [signal for signal in signals if signal.numel()]
+    if len(given) == len(signals):
+        check(compiled, twin, signals, [random(2, length, channels, seed=4)])
+    else:  # of width 1 nothing comes before
+
+        def without(op):
+            return lambda x, bias: op(x, bias, x.new_zeros(2, 0, channels))
+
+        check(without(compiled), without(twin), given, [random(2, length, channels, seed=4)])

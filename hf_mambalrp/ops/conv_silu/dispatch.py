@@ -1,11 +1,32 @@
 """One entry for the convolution with SiLU."""
 
+from importlib.util import find_spec
+
+import torch
 from torch import Tensor
 
-from hf_mambalrp.ops.backend import chosen, elementwise
+from hf_mambalrp.ops.backend import Arguments, Backend, chosen, elementwise
 from hf_mambalrp.rules import Rules
 
-BACKENDS = elementwise("conv_silu")
+WORTH_COMPILING = 2**16
+"""Numbers of an input from which "auto" takes the compiled one: loading compiled code has a cost of its own."""
+
+
+def _compiled_declines(arguments: Arguments) -> str | None:
+    x, *_, rules = arguments
+    if find_spec("numba") is None:
+        return "numba is not installed: pip install numba"
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        return f"it computes in float32 on the CPU, and this is {x.dtype} on {x.device}: use 'chunked'"
+    if torch.is_grad_enabled() and not rules.silu:
+        return "it has the identity rule, as method='mambalrp' does; other methods need 'chunked'"
+    return None
+
+
+BACKENDS = {
+    **elementwise("conv_silu"),
+    "compiled": Backend("hf_mambalrp.ops.conv_silu.compiled", "conv_silu_compiled", _compiled_declines),
+}
 
 
 def conv_silu(
@@ -30,7 +51,9 @@ def conv_silu(
         earlier: (B, K - 1, E), the inputs before the first position.
         mask: (B, L) or (B, L, 1), zero on padding, or None.
         rules: the rules that apply.
-        backend: "reference", "chunked" (torch), "triton" (a GPU, under MambaLRP's rules or without a graph), "auto".
+        backend: "reference", "chunked" (torch), "compiled" (numba; float32 on the CPU, under the identity rule or
+            without a graph), "triton" (a GPU, under MambaLRP's rules or without a graph), or "auto", the compiled one where it
+            can and is worth it.
 
     Returns:
         (B, L, E) in the dtype of ``x``.
@@ -39,5 +62,7 @@ def conv_silu(
         BackendError: an unknown backend, or one that cannot run on these arguments.
     """
     arguments = (x, weight, bias, earlier, mask, rules)
+    if backend == "auto" and x.numel() >= WORTH_COMPILING and _compiled_declines(arguments) is None:
+        backend = "compiled"
     u: Tensor = chosen(BACKENDS, backend, arguments)(*arguments)
     return u

@@ -13,6 +13,9 @@ from hf_mambalrp.ops.selective_scan import selective_scan
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.gate import gate
 
+SMALL = 2**17
+"""Step sizes that are kept until the backward: to compute so few again costs more than half a megabyte."""
+
 
 def _composed(
     u: Tensor,
@@ -37,7 +40,8 @@ def _composed(
     else:
         with torch.no_grad():
             dt = softplus()
-        with computed_again(dt, softplus) if torch.is_grad_enabled() else nullcontext():
+        again = torch.is_grad_enabled() and dt.numel() > SMALL
+        with computed_again(dt, softplus) if again else nullcontext():
             y, state = selective_scan(u, dt, A, B.detach(), C.detach(), initial_state, backend=scan)
     return gate(torch.addcmul(y, u, D), z, rules), state  # LRP-0 for the skip, then the half rule
 

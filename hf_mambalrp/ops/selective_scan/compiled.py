@@ -4,53 +4,22 @@ A block's states stay in the first-level cache for the whole length, so the only
 Gradients exist for the input and the initial state: what the SSM rule leaves. The compiled code is cached on disk.
 """
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from numba import njit
-from numpy import float32, int32
+from numpy import float32
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-BLOCK = 512
-"""Channels at a time, at most: 16 states each are 32 KiB of float32, and long enough rows for vector instructions."""
+from hf_mambalrp.ops.numba_common import exp_of_negative, over_channels
 
 SMALLEST = float32(1e-30)
 """States below it become 0, for they would decay into subnormal numbers and stay there, a hundred times slower."""
 FLUSH_EVERY = 16
 """Steps between looking for such states; looking at every step would double the time."""
-
-LOG2_E = float32(1.44269504)
-LN2_HIGH, LN2_LOW = float32(0.693359375), float32(-2.12194440e-4)
-"""ln 2 in two parts, so that x - i ln 2 loses nothing (Cody and Waite 1980)."""
-ROUND = float32(1.5 * 2**23)
-"""Adding this to a small float32 leaves its nearest integer in the low bits."""
-
-
-@njit(inline="always", fastmath={"contract"}, cache=True)
-def exp_of_negative(x: Any) -> Any:
-    """exp(x) for x <= 0 as 2^i exp(z), |z| <= ln(2) / 2, in vector instructions; relative error below 3e-7.
-
-    exp(z) is its Taylor polynomial, and i is added to the exponent bits. Below exp(-87) the result stays there.
-    """
-    x = max(x, float32(-87.0))
-    shifted = x * LOG2_E + ROUND
-    i = shifted - ROUND
-    z = (x - i * LN2_HIGH) - i * LN2_LOW
-    p = float32(1.0) + z * (
-        float32(1.0)
-        + z
-        * (
-            float32(1 / 2)
-            + z * (float32(1 / 6) + z * (float32(1 / 24) + z * (float32(1 / 120) + z * float32(1 / 720))))
-        )
-    )
-    return int32(float32(p).view(int32) + int32(float32(shifted).view(int32) << int32(23))).view(float32)
 
 
 @njit(inline="always", cache=True)
@@ -103,33 +72,18 @@ def transposed_scan_channels(
     adjoint[:, start:stop] = g
 
 
-@lru_cache(maxsize=1)
-def _workers(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads beside the caller's own; a forked process, which has none of them, gets new ones."""
-    return ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="selective-scan")
-
-
 def _over_channels(
     kernel: Callable[..., None], x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Run a kernel on every row and block of channels, on as many threads as torch uses. State: (B, E, N)."""
+    """Run a kernel on every row and block of channels. State: (B, E, N)."""
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     carried = state.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # (B, N, E)
     xs, dts, As, Bs, Cs = (value.detach().contiguous().numpy() for value in (x, dt, A.t(), B, C))
-    rows, channels, threads = x.shape[0], x.shape[2], torch.get_num_threads()
-    width = min(BLOCK, max(64, -(-rows * channels // (2 * threads))))
-    # One queue for all threads: torch's own thread may still be spinning on a core, and then the others take more.
-    blocks = iter([(row, start) for row in range(rows) for start in range(0, channels, width)])
 
-    def work() -> None:
-        for row, start in blocks:
-            stop = min(start + width, channels)
-            kernel(xs[row], dts[row], As, Bs[row], Cs[row], carried[row].numpy(), out[row].numpy(), start, stop)
+    def run(row: int, start: int, stop: int) -> None:
+        kernel(xs[row], dts[row], As, Bs[row], Cs[row], carried[row].numpy(), out[row].numpy(), start, stop)
 
-    others = [_workers(os.getpid(), threads).submit(work) for _ in range(threads - 1)]
-    work()
-    for other in others:
-        other.result()
+    over_channels(x.shape[0], x.shape[2], run)
     return out, carried.transpose(1, 2).contiguous()
 
 

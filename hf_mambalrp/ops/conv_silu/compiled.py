@@ -1,0 +1,113 @@
+"""The convolution with SiLU for the CPU, compiled by numba: one pass each way, a block of channels at a time."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from numpy import float32
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hf_mambalrp.ops.numba_common import exp_of_negative, over_channels
+from hf_mambalrp.rules import Rules
+
+TINY = float32(1e-37)
+
+
+@njit(inline="always", cache=True)
+def sign(x: Any) -> Any:
+    """-1, 0 or 1."""
+    return float32(x > 0) - float32(x < 0)
+
+
+@njit(nogil=True, fastmath={"contract"}, cache=True)
+def forward(x: Any, w: Any, b: Any, u: Any, sigmoid: Any, start: int, stop: int) -> None:
+    """u_t = c_t sigmoid(c_t), c_t = b + sum_k w_k x_{t+k}; x (L + K - 1, E) begins with the earlier inputs."""
+    c = np.empty(stop - start, float32)
+    for t in range(u.shape[0]):
+        c[:] = b[start:stop]
+        for k in range(w.shape[0]):
+            for e in range(stop - start):
+                c[e] += w[k, start + e] * x[t + k, start + e]
+        for e in range(stop - start):
+            small = exp_of_negative(-abs(c[e]))
+            s = (float32(1.0) if c[e] > 0 else small) / (float32(1.0) + small)
+            sigmoid[t, start + e] = s
+            u[t, start + e] = c[e] * s
+
+
+@njit(nogil=True, fastmath={"contract"}, cache=True)
+def transposed(
+    gu: Any, sigmoid: Any, x: Any, w: Any, b: Any, half: Any, gx: Any, gb: Any, start: int, stop: int
+) -> None:
+    """Gradients of x and b, LRP-0 for ``half`` = gamma / 2 = 0, else as :mod:`hf_mambalrp.rules.gamma` has them."""
+    width, K = stop - start, w.shape[0]
+    g, signed = np.empty(width, float32), np.zeros(width, float32)
+    c, sizes = np.empty(width, float32), np.empty(width, float32)
+    for t in range(gu.shape[0]):
+        for e in range(width):
+            g[e] = gu[t, start + e] * sigmoid[t, start + e]
+        if half > 0:
+            for e in range(width):
+                c[e], sizes[e] = b[start + e], abs(b[start + e])
+            for k in range(K):
+                for e in range(width):
+                    part = w[k, start + e] * x[t + k, start + e]
+                    c[e] += part
+                    sizes[e] += abs(part)
+            for e in range(width):
+                size = abs(c[e])
+                g[e] *= size / max(size + half * (size + sizes[e]), TINY)
+                signed[e] = half * sign(c[e]) * g[e]
+        for e in range(width):
+            g[e] *= float32(1.0) + half
+            gb[start + e] += g[e] + signed[e] * sign(b[start + e])
+        for k in range(K):
+            for e in range(width):
+                weight = w[k, start + e]
+                gx[t + k, start + e] += weight * g[e] + abs(weight) * signed[e] * sign(x[t + k, start + e])
+
+
+class _CompiledConvSiLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, earlier: Tensor, weight: Tensor, bias: Tensor | None, gamma: float) -> Tensor:
+        whole, w = torch.cat([earlier, x], 1), weight.t().contiguous()
+        b = x.new_zeros(len(x), x.shape[2]) if bias is None else bias.detach()[:, 0].contiguous()
+        u, sigmoid = torch.empty(x.shape), torch.empty(x.shape)
+        arrays = [value.detach().numpy() for value in (whole, b, u, sigmoid)]
+        over_channels(
+            len(x), x.shape[2],
+            lambda row, start, stop: forward(
+                arrays[0][row], w.numpy(), *(array[row] for array in arrays[1:]), start, stop
+            ),
+        )  # fmt: skip
+        ctx.gamma, ctx.earlier = gamma, earlier.shape[1]
+        ctx.save_for_backward(sigmoid, w, b, *([whole] if gamma else []))
+        return u
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        sigmoid, w, b, *kept = ctx.saved_tensors
+        rows, length, channels = grad.shape
+        gx, gb = grad.new_zeros(rows, length + ctx.earlier, channels), torch.zeros(rows, channels)
+        whole = kept[0] if kept else gx  # not read without gamma
+        arrays = [value.detach().contiguous().numpy() for value in (grad, sigmoid, whole, b, gx, gb)]
+        half, taps = float32(ctx.gamma / 2), w.numpy()
+        over_channels(
+            rows, channels,
+            lambda row, start, stop: transposed(
+                arrays[0][row], arrays[1][row], arrays[2][row], taps, arrays[3][row], half, arrays[4][row],
+                arrays[5][row], start, stop,
+            ),
+        )  # fmt: skip
+        return gx[:, ctx.earlier :], gx[:, : ctx.earlier], None, gb[:, None] if ctx.needs_input_grad[3] else None, None
+
+
+def conv_silu_compiled(
+    x: Tensor, weight: Tensor, bias: Tensor | None, earlier: Tensor, mask: Tensor | None, rules: Rules
+) -> Tensor:
+    """Same contract as :func:`conv_silu_reference` for float32 on the CPU, under the identity rule."""
+    u: Tensor = _CompiledConvSiLU.apply(x, earlier, weight, bias, rules.gamma_of("conv1d"))
+    return u if mask is None else u * mask.reshape(*x.shape[:2], 1)
