@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,11 @@ from screen import SIZES, WAIT
 from space_server import LANGUAGE_MODEL, MARKUP, ROOT, SHOTS, Server
 
 sys.path.insert(0, str(ROOT / "tests"))
+
+
+def pytest_collection_modifyitems(items):
+    """First, so that one of several processes has them all, its server and its browser; others take from the end."""
+    items.sort(key=lambda item: Path(__file__).parent not in item.path.parents)
 
 
 @pytest.fixture(scope="session")
