@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rich.table import Table
 from rich.text import Text
 
-from hf_mambalrp.evaluation.images.summary import METRICS
+from hf_mambalrp.evaluation.images.summary import OBJECTS, PERTURBATION, SEVERAL
 from hf_mambalrp.evaluation.result import Evaluation
 from hf_mambalrp.results.shown import written
 from hf_mambalrp.viz.wording import visible
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ImageEvaluation(Evaluation):
-    """How right several methods are about the pictures of one model; prints as a table.
+    """How right several methods are about the pictures of one model; prints as tables.
 
     ``results`` are plain JSON types: "model", "weights", "versions", "settings"; "examples" with targets, scores,
     probabilities, number of patches, and "evidence", the shares of the pixels that the masks cover; "methods" with a
@@ -55,17 +55,19 @@ class ImageEvaluation(Evaluation):
         pictures = len(self.results["examples"])
         said = [f"{name} {settings[name]}" for name in ("measure", "replacement", "step") if settings["perturbation"]]
         yield Text(visible(", ".join([f"Explanations of {self.results['model']} on {pictures} pictures", *said])))
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        table.add_column("metric")
-        for name in self.results["methods"]:
-            table.add_column(visible(name), justify="right")
-        for key in [key for key in METRICS if key in self.results["standings"]]:
-            shown = METRICS[key].shown
-            cells = [_cell(found.get(key)) for found in self.results["methods"].values()]
-            table.add_row(f"{shown.symbol} {'↑' if shown.higher else '↓'}", *cells)
-        yield table
-        yield Text(f"↑ higher is better, ↓ lower; {settings['confidence']:.0%} bootstrap interval over pictures")
+        for metrics in (PERTURBATION, OBJECTS, SEVERAL):
+            shown = {key: metric.shown for key, metric in metrics.items() if key in self.results["standings"]}
+            if not shown:
+                continue
+            table = Table(box=None, padding=(0, 2, 0, 0))
+            table.add_column("method")
+            for metric in shown.values():
+                table.add_column(f"{metric.symbol} {'↑' if metric.higher else '↓'}", justify="right")
+            for name, found in self.results["methods"].items():
+                table.add_row(Text(visible(name)), *(_cell(found.get(key)) for key in shown))
+            yield table
+        yield Text(f"↑ higher is better, ↓ lower; [{settings['confidence']:.0%} bootstrap interval over pictures]")
 
 
 def _cell(stat: dict[str, float] | None) -> Text:
-    return Text("–" if stat is None else "{mean:.3f}\n{low:.3f} {high:.3f}".format(**stat))
+    return Text("–" if stat is None else "{mean:.3f}\n[{low:.3f}, {high:.3f}]".format(**stat))
