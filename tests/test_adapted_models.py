@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, make_explainable
-from hf_mambalrp.calls import forward_check
 from hf_mambalrp.errors import ConservationError, DetachedLayerError, ForwardMismatchError, UnknownArchitectureError
+from hf_mambalrp.families.parts import stems
 from hf_mambalrp.rules.twin import evaluation_twin
 
 IDS, MASK = padded_batch([9, 6], seed=1)
@@ -307,7 +307,7 @@ def test_a_hook_that_changes_nothing_is_checked_once_and_then_explained():
     seen = []
     model = after_an_explanation(lambda model: hooked(model, "backbone.layers.0", lambda y: seen.append(y.shape)))
     found = [explained(model) for _ in range(3)]
-    assert seen == [(1, forward_check.TOKENS, 16)]
+    assert seen == [(1, stems.TOKENS, 16)]
     assert found[0] == found[1] == found[2]
 
 

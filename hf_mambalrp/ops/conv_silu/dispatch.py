@@ -52,8 +52,8 @@ def conv_silu(
         mask: (B, L) or (B, L, 1), zero on padding, or None.
         rules: the rules that apply.
         backend: "reference", "chunked" (torch), "compiled" (numba; float32 on the CPU, under the identity rule or
-            without a graph), "triton" (a GPU, under MambaLRP's rules or without a graph), or "auto", the compiled one where it
-            can and is worth it.
+            without a graph), "triton" (a GPU, under MambaLRP's rules or without a graph), or "auto", the compiled one
+            where it can and is worth it.
 
     Returns:
         (B, L, E) in the dtype of ``x``.
