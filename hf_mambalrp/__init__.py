@@ -18,7 +18,7 @@ from hf_mambalrp.models.auto_model import fill_when_loaded
 if TYPE_CHECKING:
     from hf_mambalrp.datasets import explain_dataset, load_explanations, push_explanations
     from hf_mambalrp.errors import MambaLRPError
-    from hf_mambalrp.evaluation import Evaluation, evaluate_faithfulness
+    from hf_mambalrp.evaluation import Evaluation, evaluate_faithfulness, evaluate_image_explanations
     from hf_mambalrp.models.auto import (
         AutoMambaLRPForCausalLM,
         AutoMambaLRPForImageClassification,
@@ -86,6 +86,7 @@ _MODULES = {
     "VimModel": "models.vim.modeling",
     "VisionLRPMixin": "models.vision",
     "evaluate_faithfulness": "evaluation",
+    "evaluate_image_explanations": "evaluation",
     "create_space": "space.create",
     "explain_dataset": "datasets",
     "load": "results.loading",
@@ -126,6 +127,7 @@ __all__ = [
     "create_space",
     "errors",
     "evaluate_faithfulness",
+    "evaluate_image_explanations",
     "explain_dataset",
     "load",
     "load_explanations",
