@@ -42,7 +42,21 @@ def document(text: str, request: gr.Request, method: str = "mambalrp", model: st
     return serve.described(request, kind="document", text=text, method=method, model=model)
 
 
+def explain_image(
+    picture: str,
+    request: gr.Request,
+    target: str = "",
+    contrast: str = "",
+    method: str = "mambalrp",
+    gamma: float = 0.25,
+    model: str = "",
+) -> dict[str, Any]:
+    """Explain what a classifier says about a picture: the base64 of a JPEG, PNG or WebP file, or an example's name."""
+    values = {"picture": picture, "target": target, "contrast": contrast, "method": method, "gamma": gamma}
+    return serve.described(request, kind="image", model=model, **values)
+
+
 def endpoints() -> None:
     """Offer every function of this module under its name."""
-    for function in (explain, next_token, generate, attention, document):
+    for function in (explain, next_token, generate, attention, document, explain_image):
         api(function, api_name=function.__name__, concurrency_id="model", concurrency_limit=LIMITS.at_once)

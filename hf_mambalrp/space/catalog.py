@@ -9,16 +9,24 @@ from typing import Any
 
 import torch
 
-from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification
+from hf_mambalrp import (
+    DEMO_MODEL,
+    DEMO_VISION_MODEL,
+    AutoMambaLRPForCausalLM,
+    AutoMambaLRPForImageClassification,
+    AutoMambaLRPForSequenceClassification,
+)
 from hf_mambalrp.errors import InputError, MambaLRPError
+from hf_mambalrp.models.beside import reader_beside
 from hf_mambalrp.space.limits import RefusedError
 
 CLASSES = {
     "text-classification": AutoMambaLRPForSequenceClassification,
     "text-generation": AutoMambaLRPForCausalLM,
+    "image-classification": AutoMambaLRPForImageClassification,
 }
-IN_MEMORY = 2
-"""The packaged model is small; of the others one is in use and one may be on its way."""
+IN_MEMORY = 3
+"""The packaged models are small; of the others one is in use and one may be on its way."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +41,13 @@ class Entry:
 PACKAGED = Entry(DEMO_MODEL, "Film reviews: positive or negative", "text-classification")
 
 
-ENTRIES = [PACKAGED]
+PACKAGED_VISION = Entry(DEMO_VISION_MODEL, "Scenes of clothes: ten garments", "image-classification")
+ENTRIES = [PACKAGED, PACKAGED_VISION]
 """What can be chosen in this process."""
 
 
 def read_allow_list(path: Path) -> list[Entry]:
-    """Read an allow-list; the packaged model stands behind its classifiers. InputError: it is none."""
+    """Read an allow-list; a packaged model stands behind those of its task. InputError: it is none."""
     try:
         lines = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -50,7 +59,7 @@ def read_allow_list(path: Path) -> list[Entry]:
         if not isinstance(line, dict) or set(line) != {"id", "title", "task"} or line["task"] not in CLASSES:
             raise InputError(f"{path}: {line!r} is no model; give an id, a title and a task, one of {list(CLASSES)}.")
         entries.append(Entry(**line))
-    return sorted([*entries, PACKAGED], key=lambda listed: listed.task != PACKAGED.task)
+    return sorted([*entries, PACKAGED, PACKAGED_VISION], key=lambda listed: list(CLASSES).index(listed.task))
 
 
 def offer(path: Path) -> None:
@@ -72,7 +81,7 @@ def entry(title: str) -> Entry:
 
 
 class Loaded:
-    """Models and tokenizers in memory; the one that was not used for longest makes room.
+    """Models and tokenizers, or image processors, in memory; the one that was not used for longest makes room.
 
     A model is loaded once however many ask for it, and those who ask for another one do not wait for it.
     """
@@ -82,7 +91,7 @@ class Loaded:
         self.loading: defaultdict[str, Lock] = defaultdict(Lock)
 
     def get(self, wanted: Entry) -> tuple[Any, Any]:
-        """Model and tokenizer. RefusedError: the model cannot be loaded."""
+        """Model and tokenizer, or image processor. RefusedError: the model cannot be loaded."""
         with self.lock:
             loading = self.loading[wanted.id]
         with loading:
@@ -100,6 +109,8 @@ class Loaded:
 
         try:
             model = CLASSES[wanted.task].from_pretrained(wanted.id, dtype=torch.float32).eval()
+            if wanted.task == "image-classification":
+                return model, reader_beside(model)()
             return model, AutoTokenizer.from_pretrained(wanted.id)
         except (MambaLRPError, OSError, ValueError) as error:
             print(f"{wanted.id} cannot be loaded: {error}")

@@ -11,7 +11,12 @@ from typing import Any
 from hf_mambalrp.errors import InputError, MambaLRPError, MissingExtraError
 from hf_mambalrp.hub.card import card_text, metadata, with_metadata
 from hf_mambalrp.hub.repository import CARD, Token, hub_api, hub_errors, open_repository
-from hf_mambalrp.models.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, configuration
+from hf_mambalrp.models.auto import (
+    AutoMambaLRPForCausalLM,
+    AutoMambaLRPForImageClassification,
+    AutoMambaLRPForSequenceClassification,
+    configuration,
+)
 
 PACKAGE = Path(__file__).parents[1]
 IN_WHEEL, IN_SOURCES = PACKAGE / "space" / "template", PACKAGE.parent / "spaces_app"
@@ -26,6 +31,7 @@ RUNS = ("sdk", "sdk_version", "python_version", "app_file", "models")
 LEFT_OUT = ("__pycache__", ".*", "*.pyc")
 TASKS = {
     "ForSequenceClassification": ("text-classification", AutoMambaLRPForSequenceClassification.classes),
+    "ForImageClassification": ("image-classification", AutoMambaLRPForImageClassification.classes),
     "ForCausalLM": ("text-generation", AutoMambaLRPForCausalLM.classes),
 }
 """By the end of an architecture's name."""

@@ -5,7 +5,8 @@ from typing import Any
 import gradio as gr
 
 from hf_mambalrp.space.catalog import LOADED, entry
-from hf_mambalrp.space.limits import LIMITS, RefusedError
+from hf_mambalrp.space.limits import LIMITS, PICTURE_BYTES, RefusedError
+from hf_mambalrp.space.pictures import source, thumbnails
 from hf_mambalrp.space.question import Question
 from hf_mambalrp.viz.method_names import method_name
 
@@ -38,6 +39,19 @@ def chips(examples: dict[str, str]) -> list[tuple[gr.Button, str]]:
     """A button for every example, with its text."""
     with gr.Row(elem_classes="chips"):
         return [(gr.Button(name, size="sm", variant="secondary"), text) for name, text in examples.items()]
+
+
+def picture(value: str) -> gr.Textbox:
+    """What is asked about: a file that the page's script reads into a hidden text, or an example."""
+    gr.HTML(
+        f"<label class='drop'><input type='file' accept='image/*' id='picture-file' data-bytes='{PICTURE_BYTES}' "
+        f"data-pixels='{LIMITS.picture_pixels}'><img alt='The picture' src='{source(value)}'>"
+        "<span><b>Choose a picture</b>, or drop or paste one here. It goes to this page’s server, which saves no file."
+        f"</span></label><div class='thumbs' role='group' aria-label='Examples'>{thumbnails()}</div>",
+        elem_id="picture",
+        apply_default_css=False,
+    )
+    return gr.Textbox(value, label="Picture", visible="hidden", elem_id="picture-data")
 
 
 def classes(name: str, label: str, title: str) -> gr.Dropdown:
@@ -77,7 +91,7 @@ def _configuration(title: str) -> Any:
 def filled(name: str, question: Question) -> Any:
     """What a link puts into a field."""
     value = getattr(question, name)
-    if question.kind == "sentence" and name in NOTHING:
+    if question.kind in ("sentence", "image") and name in NOTHING:
         return choices(name, question.model, value)
     if name == "layer":
         return slider(question.model, value)

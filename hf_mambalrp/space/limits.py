@@ -30,6 +30,7 @@ class Limits:
     document_tokens: int = 8192
     attention_tokens: int = 96
     new_tokens: int = 24
+    picture_pixels: int = 2**22
     body_bytes: int = 2**19
     requests_a_minute: int = 60
     seconds: int = 30
@@ -48,6 +49,8 @@ class Limits:
 
 
 LIMITS = Limits.from_environment()
+PICTURE_BYTES = max(0, LIMITS.body_bytes - 2**13) * 3 // 4
+"""Of the file of a picture, which is base64 in the body of a request, among what else is asked."""
 
 
 class Deadline(TorchFunctionMode):
@@ -64,7 +67,7 @@ class Deadline(TorchFunctionMode):
         if time.monotonic() > self.end:
             raise RefusedError(
                 f"This took longer than {self.seconds:.0f} seconds and was stopped. "
-                "Try a shorter text, fewer generated tokens, or the method mambalrp."
+                "Try a shorter text, a smaller picture, fewer generated tokens, or the method mambalrp."
             )
         return function(*args, **(kwargs or {}))
 
@@ -123,10 +126,12 @@ class BodyLimit:
                 body += part
             more = message.get("more_body", False)
         if size > self.most:
-            await self.refuse(send, 413, f"The request is larger than {self.most} bytes. Send a shorter text.")
+            await self.refuse(
+                send, 413, f"The request is larger than {self.most} bytes. Send a shorter text, or a smaller picture."
+            )
             return
         if scope["path"].rstrip("/").endswith("/upload"):
-            await self.refuse(send, 403, "Files cannot be uploaded here. Send text.")
+            await self.refuse(send, 403, "Files cannot be uploaded here. Send text; a picture goes in as base64.")
             return
         unread = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 

@@ -51,3 +51,68 @@ window.explorer = {
     setTimeout(() => URL.revokeObjectURL(a.href), 1000);
   },
 };
+// A picture becomes base64 here, small enough for a request: it is text as all that is asked, and the server keeps none.
+const SENT = ["image/jpeg", "image/png", "image/webp"];
+const picker = () => document.getElementById("picture-file");
+const drawn = (bitmap, side) =>
+  new Promise((done) => {
+    const scale = Math.min(1, side / Math.max(bitmap.width, bitmap.height));
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+    canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+    const context = canvas.getContext("2d");
+    context.fillStyle = "white";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    canvas.toBlob(done, "image/jpeg", 0.92);
+  });
+const sendable = async (file) => {
+  const [bytes, pixels] = [Number(picker().dataset.bytes), Number(picker().dataset.pixels)];
+  const bitmap = await createImageBitmap(file).catch(() => null);
+  // The server says what it is that no browser reads, from how it begins.
+  if (!bitmap) return file.size <= bytes ? file : file.slice(0, 512);
+  if (SENT.includes(file.type) && file.size <= bytes && bitmap.width * bitmap.height <= pixels) return file;
+  let side = 1024;
+  let smaller = await drawn(bitmap, side);
+  while (smaller.size > bytes && side > 1) smaller = await drawn(bitmap, (side *= 0.8));
+  return smaller;
+};
+const preview = () => {
+  const box = document.querySelector("#picture-data textarea, #picture-data input");
+  const [image, picture] = [document.querySelector(".drop img"), window.explorer.picture ?? box.value];
+  const example = [...document.querySelectorAll(".thumb")].find((thumb) => thumb.dataset.picture === picture);
+  const source = example ? example.querySelector("img").src : picture;
+  image.hidden = !source.startsWith("data:image/"); // a link may hold any text, and nothing is loaded from elsewhere
+  if (!image.hidden && image.src !== source) image.src = source;
+};
+const askAbout = (picture) => {
+  window.explorer.picture = picture;
+  document.getElementById("picture-picked").click();
+  preview();
+};
+const readFile = async (file) => {
+  const reader = new FileReader();
+  reader.onload = () => askAbout(reader.result);
+  reader.readAsDataURL(await sendable(file));
+};
+const given = (event, files) => {
+  const file = picker()?.offsetParent && files?.[0];
+  if (!file) return;
+  event.preventDefault();
+  readFile(file);
+};
+document.addEventListener("change", (event) => {
+  if (event.target !== picker()) return;
+  given(event, event.target.files);
+  event.target.value = "";
+});
+document.addEventListener("paste", (event) => given(event, event.clipboardData?.files));
+document.addEventListener("dragover", (event) => event.target.closest?.(".drop") && event.preventDefault());
+document.addEventListener("drop", (event) => event.target.closest?.(".drop") && given(event, event.dataTransfer?.files));
+document.addEventListener("click", (event) => {
+  const thumb = event.target.closest?.(".thumb");
+  if (thumb) askAbout(thumb.dataset.picture);
+});
+// The tab is put into the page when it is opened, by a link to another picture than the first.
+document.addEventListener("load", (event) => event.target.matches?.(".drop img") && preview(), true);

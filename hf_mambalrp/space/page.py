@@ -15,11 +15,11 @@ from hf_mambalrp.space.question import TASKS, Question
 from hf_mambalrp.space.tabs import panels
 from hf_mambalrp.space.views import notice
 from hf_mambalrp.viz.colors import DARK, LIGHT
-from hf_mambalrp.viz.style import STYLE
+from hf_mambalrp.viz.style import PICTURE_STYLE, STYLE
 
 HERE = Path(__file__).parent
 CSS = (HERE / "style.css").read_text(encoding="utf-8").replace("LIGHT", LIGHT.css()).replace("DARK", DARK.css())
-HEAD = f"<style>{STYLE}{CSS}</style><script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"
+HEAD = f"<style>{STYLE}{PICTURE_STYLE}{CSS}</style><script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"
 THEME = gr.themes.Default(primary_hue="slate", neutral_hue="slate", font=["system-ui", "sans-serif"]).set(
     body_text_color_subdued="*neutral_600",
     body_text_color_subdued_dark="*neutral_300",
@@ -40,8 +40,8 @@ def build() -> gr.Blocks:
     page: gr.Blocks
     with gr.Blocks(title="Why did the model say that?", analytics_enabled=False) as page:
         gr.HTML(
-            "<h1>Why did the model say that?</h1><p>Every word gets its share of the score. Blue words (+) speak for "
-            "the answer, red words (−) against it; with the biases’ share, all of them sum to the score.</p>",
+            "<h1>Why did the model say that?</h1><p>Every word, or place of a picture, gets its share of the score. "
+            "Blue (+) speaks for the answer, red (−) against it; with the biases’ share, all sum to the score.</p>",
             elem_id="head",
             apply_default_css=False,
         )

@@ -15,6 +15,7 @@ SHOWS = {
     "generation": "what the model writes, and which words led to each part of it",
     "attention": "from which words every word takes something up, layer by layer",
     "document": "what the model says, and the passages that mattered most",
+    "image": "what the model says, and which places of the picture speak for and against it",
 }
 """What an answer will be, in the place where it will be."""
 
@@ -33,9 +34,12 @@ class Panel:
             self.code = self._copied("The Python that reproduces this", "python", lines=9)
             self.link = self._copied("Link to what is on the screen", "link", lines=1)
             with gr.Row(elem_classes="chips"):
+                forms = {form: form.upper() for form in serve.FILES}
+                if self.kind == "image":
+                    forms["picture"] = "the picture"
                 self.files = {
-                    form: gr.Button(f"Download {form.upper()}", size="sm", elem_id=f"{self.kind}-{form}")
-                    for form in serve.FILES
+                    form: gr.Button(f"Download {name}", size="sm", elem_id=f"{self.kind}-{form}")
+                    for form, name in forms.items()
                 }
             self.file = gr.Textbox(visible="hidden", label="File")
             self.query = gr.Textbox(visible="hidden", label="Query")

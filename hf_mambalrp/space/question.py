@@ -5,10 +5,11 @@ from textwrap import indent
 from typing import Any
 from urllib.parse import urlencode
 
-from hf_mambalrp import DEMO_MODEL
+from hf_mambalrp import DEMO_MODEL, DEMO_VISION_MODEL
 from hf_mambalrp.methods import METHODS
 from hf_mambalrp.space.catalog import CLASSES, Entry, entry, titles
 from hf_mambalrp.space.limits import LIMITS, RefusedError
+from hf_mambalrp.space.pictures import PICTURES, file_name
 from hf_mambalrp.viz.words import Level
 
 TASKS = {
@@ -17,6 +18,7 @@ TASKS = {
     "generation": ("text-generation",),
     "attention": ("text-classification", "text-generation"),
     "document": ("text-classification",),
+    "image": ("image-classification",),
 }
 """Every kind of question, and the tasks of the models that can answer it."""
 CHOICES = {
@@ -26,10 +28,16 @@ CHOICES = {
     "view": ("words", "layers", "methods"),
     "attention": ("raw", "unified"),
 }
+CONSTANTS = {DEMO_MODEL: "DEMO_MODEL", DEMO_VISION_MODEL: "DEMO_VISION_MODEL"}
+"""What Python calls the folders of the models that come with the package."""
 SENTENCES = ("sentence", "next")
 """The kinds that have views."""
+MOST_GAMMA = 1
 TARGET = 100
 """Characters of a target or contrast."""
+PICTURE_METHODS = tuple(name for name in METHODS if name != "latim")
+WITH_GAMMA = ("mambalrp",)
+"""Methods whose rules have a gamma."""
 WHOLE_GRADIENT = tuple(name for name, method in METHODS.items() if method.rules is not None)
 """Methods that are one modified gradient: they have relevance of layers and of generated tokens."""
 
@@ -50,6 +58,8 @@ class Question:
     tokens: int = 8
     layer: int = 0
     attention: str = "raw"
+    picture: str = ""
+    gamma: float = 0.25
 
     @classmethod
     def asked(cls, **values: Any) -> "Question":
@@ -66,7 +76,8 @@ class Question:
             raise RefusedError(f"What to explain, and rather than what, can have up to {TARGET} characters each.")
         choices = titles(*TASKS[question.kind])
         if not choices:
-            raise RefusedError("No language model is configured for this Space, so there is nothing to generate with.")
+            missing = "image model" if question.kind == "image" else "language model"
+            raise RefusedError(f"No {missing} is configured for this Space, so there is nothing to ask.")
         if not question.model:
             return cls(**{**given, "model": choices[0]})
         if question.model not in choices:
@@ -80,7 +91,9 @@ class Question:
         return entry(self.model)
 
     def query(self) -> str:
-        """Return the query string that asks this again; what is as usual is left out."""
+        """Return the query string that asks this again; what is as usual is left out. None holds a visitor's file."""
+        if self.picture and self.picture not in PICTURES:
+            return ""
         usual = Question(model=titles(*TASKS[self.kind])[0])
         values = {
             f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != getattr(usual, f.name)
@@ -93,19 +106,28 @@ class Question:
         """Return Python that computes what is on the screen."""
         found = self.entry
         cls = CLASSES[found.task].__name__
-        packaged = found.id == DEMO_MODEL
-        imports = f"from hf_mambalrp import {'DEMO_MODEL, ' if packaged else ''}{cls}"
-        source = "DEMO_MODEL" if packaged else repr(found.id)
+        source = CONSTANTS.get(found.id) or repr(found.id)
+        names = {cls, *({source} & set(CONSTANTS.values()))}
+        asked = f"{self.text!r},"
+        if self.kind == "image" and self.picture in PICTURES:
+            place = PICTURES[self.picture].relative_to(DEMO_VISION_MODEL).as_posix()
+            asked = f'f"{{DEMO_VISION_MODEL}}/{place}",'
+            names.add("DEMO_VISION_MODEL")
+        elif self.kind == "image":
+            asked = f"{file_name(self.picture)!r},  # as “Download the picture” saves it"
+        imports = ", ".join(sorted(names, key=lambda name: (not name.isupper(), name)))
         options = "".join(f"    {name}={value!r},\n" for name, value in self._arguments().items())
-        call = f"result = model.{self._call()}(\n    {self.text!r},\n{options})\n{self._shown()}\n"
+        call = f"result = model.{self._call()}(\n    {asked}\n{options})\n{self._shown()}\n"
         if self.kind in SENTENCES and self.view == "methods":
             call = call.replace(f"    method={self.method!r},\n", "    method=method,\n")
             call = f"for method in {list(self.compared)}:\n" + indent(call, "    ")
-        return f"{imports}\n\nmodel = {cls}.from_pretrained({source})\n{call}"
+        return f"from hf_mambalrp import {imports}\n\nmodel = {cls}.from_pretrained({source})\n{call}"
 
     def _shown(self) -> str:
         """Python that prints a result as the page shows it."""
         level = f"level={self.level!r}"
+        if self.kind == "image":
+            return "print(result.to_text())"
         if self.kind == "attention":
             return f"print(result.map({self.layer}))"
         if self.kind == "generation":
@@ -126,7 +148,9 @@ class Question:
         if self.kind == "generation":
             return {"max_new_tokens": self.tokens, "method": self.method}
         sides = {"target": self.target or None, "contrast": self.contrast or None}
-        arguments = {**{name: side for name, side in sides.items() if side}, "method": self.method}
+        arguments: dict[str, Any] = {**{name: side for name, side in sides.items() if side}, "method": self.method}
+        if self.kind == "image" and self.method in WITH_GAMMA:
+            arguments["gamma"] = self.gamma
         return {**arguments, "per_layer": True} if self.kind in SENTENCES and self.view == "layers" else arguments
 
 
@@ -135,6 +159,14 @@ def _plain(name: str, value: Any) -> Any:
     if name == "compared":
         parts = value if isinstance(value, (list, tuple)) else [part for part in _text(value).split(",") if part]
         return tuple(dict.fromkeys(map(_text, parts)))
+    if name == "gamma":
+        try:
+            gamma = float(value)
+        except (TypeError, ValueError, OverflowError):
+            gamma = -1.0
+        if not 0 <= gamma <= MOST_GAMMA:
+            raise RefusedError(f"“gamma” can be a number from 0 to {MOST_GAMMA}.")
+        return gamma
     if name in ("tokens", "layer"):
         least, most = {"tokens": (1, LIMITS.new_tokens), "layer": (0, 999)}[name]
         try:

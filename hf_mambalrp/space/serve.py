@@ -10,6 +10,7 @@ import gradio as gr
 
 from hf_mambalrp.space.answer import answer
 from hf_mambalrp.space.limits import LIMITS, RateLimit, RefusedError, client_of
+from hf_mambalrp.space.pictures import content, file_name
 from hf_mambalrp.space.question import SENTENCES, Question
 from hf_mambalrp.space.views import notice, view
 
@@ -45,18 +46,26 @@ def downloaded(request: Any, form: str, **values: Any) -> str:
     """Return name, type and base64 content of the answer as a file, in JSON. gr.Error: what is refused."""
     question = _or_gradio_error(lambda: asked(request, **values))
     result = _or_gradio_error(lambda: answer(question)).result
+    if form == "picture":
+        return _file(file_name(question.picture), "application/octet-stream", content(question.picture))
     if form == "png":
         drawn = BytesIO()
         result.plot(**_drawing(question)).savefig(drawn, format="png", dpi=150, bbox_inches="tight")
-        content = drawn.getvalue()
+        data = drawn.getvalue()
     elif form == "json":
-        content = result.to_json(indent=1).encode()
+        data = result.to_json(indent=1).encode()
     else:
-        content = result.to_html(**({} if question.kind == "attention" else {"level": question.level})).encode()
-    return json.dumps([f"explanation.{form}", FILES[form], base64.b64encode(content).decode()])
+        data = result.to_html(**({} if question.kind in ("attention", "image") else {"level": question.level})).encode()
+    return _file(f"explanation.{form}", FILES[form], data)
+
+
+def _file(name: str, media_type: str, data: bytes) -> str:
+    return json.dumps([name, media_type, base64.b64encode(data).decode()])
 
 
 def _drawing(question: Question) -> dict[str, Any]:
+    if question.kind == "image":
+        return {}
     if question.kind == "attention":
         return {"layer": question.layer}
     layers = {"per_layer": True} if question.kind in SENTENCES and question.view == "layers" else {}

@@ -10,7 +10,16 @@ from hf_mambalrp.space.catalog import titles
 from hf_mambalrp.space.examples import DOCUMENT, EXAMPLES, PROMPTS
 from hf_mambalrp.space.limits import LIMITS
 from hf_mambalrp.space.panel import MODEL, Panel
-from hf_mambalrp.space.question import TARGET, TASKS, WHOLE_GRADIENT, Question
+from hf_mambalrp.space.pictures import PICTURES
+from hf_mambalrp.space.question import (
+    MOST_GAMMA,
+    PICTURE_METHODS,
+    TARGET,
+    TASKS,
+    WHOLE_GRADIENT,
+    WITH_GAMMA,
+    Question,
+)
 from hf_mambalrp.viz.method_names import method_name
 
 NO_MODEL = (
@@ -21,7 +30,7 @@ NO_MODEL = (
 
 def panels() -> list[Panel]:
     """Place every tab; one that no model can answer has no panel."""
-    placed = (_sentence(), _next("next"), _next("generation"), _attention(), _document())
+    placed = (_sentence(), _image(), _next("next"), _next("generation"), _attention(), _document())
     return [panel for panel in placed if panel is not None]
 
 
@@ -56,15 +65,49 @@ def _sentence() -> Panel:
     panel.wire(live=live)
     view.change(lambda v: gr.update(visible=v == "methods"), view, compared, api_visibility="private", queue=False)
     panel.answer_examples(chips)
-    if len(models) > 1:
-        model.input(
-            lambda title: [inputs.choices(name, title) for name in inputs.NOTHING],
-            model,
-            [target, contrast],
-            api_visibility="private",
-            **MODEL,
-        ).then(**panel.show)
+    _another_model(panel, model, target, contrast)
     return panel
+
+
+def _image() -> Panel | None:
+    models = titles(*TASKS["image"])
+    if not models:
+        return None
+    with gr.Tab("Picture", id="image"), gr.Row(elem_classes="split"):
+        with gr.Column(scale=4, min_width=300):
+            picture = inputs.picture(next(iter(PICTURES)))
+            picked = gr.Button(visible="hidden", elem_id="picture-picked")
+            button = gr.Button("Explain", variant="primary")
+            with gr.Column(elem_classes="options"):
+                model = inputs.model(models)
+                with gr.Row():
+                    target = inputs.classes("target", "Explain the score of", models[0])
+                    contrast = inputs.classes("contrast", "rather than", models[0])
+                method = inputs.method(PICTURE_METHODS)
+                gamma = gr.Slider(0, MOST_GAMMA, value=Question.gamma, step=0.25, label="Gamma of the convolutions")
+        with gr.Column(scale=6, min_width=300):
+            fields = {"model": model, "picture": picture, "target": target, "contrast": contrast, "method": method}
+            panel = Panel("image", {**fields, "gamma": gamma}, button)
+            panel.answer_here()
+    panel.wire(live=("target", "contrast", "method", "gamma"))
+    picked.click(None, None, picture, js="() => explorer.picture", api_visibility="private").then(**panel.show)
+    gamma.release(**panel.show)  # by the button that resets it, which is no input
+    method.change(
+        lambda name: gr.update(visible=name in WITH_GAMMA), method, gamma, api_visibility="private", queue=False
+    )
+    _another_model(panel, model, target, contrast)
+    return panel
+
+
+def _another_model(panel: Panel, model: gr.Dropdown, target: gr.Dropdown, contrast: gr.Dropdown) -> None:
+    """Another classifier has other classes."""
+    model.input(
+        lambda title: [inputs.choices(name, title) for name in inputs.NOTHING],
+        model,
+        [target, contrast],
+        api_visibility="private",
+        **MODEL,
+    ).then(**panel.show)
 
 
 def _next(kind: str) -> Panel | None:

@@ -13,8 +13,8 @@ from hf_mambalrp.space.limits import LIMITS, Deadline, RefusedError
 from hf_mambalrp.space.passages import Passage, passages
 from hf_mambalrp.space.question import WHOLE_GRADIENT, Question
 from hf_mambalrp.viz.colors import strength
-from hf_mambalrp.viz.document import Balance, Document, Heading, Heat, Section, Steps, Table, Words
-from hf_mambalrp.viz.html import escaped, says, side, tint
+from hf_mambalrp.viz.document import Balance, Document, Heading, Heat, Picture, Section, Steps, Table, Words
+from hf_mambalrp.viz.html import WRITERS, escaped, says, side, tint
 from hf_mambalrp.viz.method_names import method_name
 from hf_mambalrp.viz.wording import label, shorten, signed, table_label, visible
 from hf_mambalrp.viz.words import Word, in_order
@@ -30,7 +30,8 @@ LINES = " \n"
 
 def view(asked: Question) -> str:
     """Answer a question as HTML for the page. RefusedError: see :func:`hf_mambalrp.space.answer.answer`."""
-    write = {"generation": _generation, "attention": _attention, "document": _document}.get(asked.kind, _explained)
+    writers = {"generation": _generation, "attention": _attention, "document": _document, "image": _image}
+    write = writers.get(asked.kind, _explained)
     LOADED.get(asked.entry)  # what loads for the first time takes its time, and is not counted
     with Deadline(LIMITS.seconds):
         body = write(asked)
@@ -139,6 +140,24 @@ def _attention(asked: Question) -> str:
     )
 
 
+def _image(asked: Question) -> str:
+    found = answer(asked)
+    document = found.result.document()
+    (section,) = document.sections
+    picture, balance = section.one(Picture), section.one(Balance)
+    said = " ".join(filter(None, (balance.reading, balance.ending)))
+    return (
+        f"{_chances(found, asked)}<h3>{_heading(section)}</h3>{WRITERS[Picture](picture)}{_sum(balance)}"
+        f"<p class='how'>{escaped(said)}</p>{_numbers(section.one(Table))}"
+        f"<details><summary>The numbers, patch by patch</summary>{_patches(picture)}</details>{_origin(document)}"
+    )
+
+
+def _patches(picture: Picture) -> str:
+    rows, columns = (list(map(str, range(size))) for size in picture.patches.shape)
+    return heat_table(Heat("Patches", picture.patches, rows, columns), "row", "column")
+
+
 def _document(asked: Question) -> str:
     ex = answer(asked).result
     document = ex.document()
@@ -232,7 +251,7 @@ def _numbers(table: Table) -> str:
         for word in table.words
     )
     return (
-        f"<details><summary>The numbers, strongest {table.level}s first</summary><table><thead><tr>"
+        f"<details><summary>The numbers, {table.caption.lower()} first</summary><table><thead><tr>"
         f"<th scope='col'>{table.level.capitalize()}</th><th scope='col' class='num'>Relevance</th>"
         f"<th scope='col' class='num'>Share of all |R|</th></tr></thead><tbody>{lines}</tbody></table></details>"
     )

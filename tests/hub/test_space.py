@@ -19,7 +19,7 @@ from test_card import results
 from transformers.utils import logging
 from typer.testing import CliRunner
 
-from hf_mambalrp import DEMO_MODEL, MambaLRPForCausalLM, create_space, load_explanations
+from hf_mambalrp import DEMO_MODEL, DEMO_VISION_MODEL, MambaLRPForCausalLM, create_space, load_explanations
 from hf_mambalrp.cli.main import app
 from hf_mambalrp.errors import (
     HubConnectionError,
@@ -143,10 +143,13 @@ def test_the_written_space_starts_and_explains_its_model(hub, model, environment
     torch.testing.assert_close(relevance, expected.relevance, rtol=1e-4, atol=1e-5)
 
 
-def test_a_folder_of_a_space_without_a_hub(tmp_path):
-    write_space(tmp_path / "app", DEMO_MODEL)
+@pytest.mark.parametrize(
+    ("folder", "task"), [(DEMO_MODEL, "text-classification"), (DEMO_VISION_MODEL, "image-classification")]
+)
+def test_a_folder_of_a_space_without_a_hub(tmp_path, folder, task):
+    write_space(tmp_path / "app", folder)
     (listed,) = json.loads((tmp_path / "app" / "models.json").read_text())
-    assert (listed["id"], listed["task"]) == (DEMO_MODEL, "text-classification")
+    assert (listed["id"], listed["task"]) == (folder, task)
 
 
 def test_a_wheel_writes_the_space_that_the_source_tree_writes(tmp_path):

@@ -82,6 +82,13 @@ def demo():
     return AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
 
 
+@pytest.fixture(scope="session")
+def demo_vision():
+    from hf_mambalrp import DEMO_VISION_MODEL, AutoMambaLRPForImageClassification
+
+    return AutoMambaLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+
+
 @pytest.fixture
 def visit(server, request):
     """Open the page; afterwards nothing may have been loaded from elsewhere, and no script of a text have run.

@@ -56,7 +56,8 @@ def test_its_options_are_the_models_the_host_and_the_port(space, allow_list, mon
         main(["app", "--models", str(allow_list), "--host", "localhost", "--port", str(port)])
     assert stopped.value.code == 0, capsys.readouterr().err
     assert (launched["server_name"], launched["server_port"]) == ("localhost", port)
-    assert [entry.title for entry in space.catalog.ENTRIES] == [space.catalog.PACKAGED.title, LANGUAGE_MODEL]
+    titles = [space.catalog.PACKAGED.title, LANGUAGE_MODEL, space.catalog.PACKAGED_VISION.title]
+    assert [entry.title for entry in space.catalog.ENTRIES] == titles
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from gradio_client import Client
 from space_server import LANGUAGE_MODEL
 
-from hf_mambalrp import DEMO_MODEL, Explanation
+from hf_mambalrp import DEMO_MODEL, DEMO_VISION_MODEL, Explanation
 from hf_mambalrp.errors import InputError, OptionError
 
 USUAL = ["", "", "mambalrp", ""]
@@ -64,7 +64,7 @@ def test_the_api_returns_the_same_numbers(client, demo):
 
 def test_the_api_offers_no_more_than_the_page(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(named) == {"/explain", "/next_token", "/generate", "/attention", "/document"}
+    assert set(named) == {"/explain", "/next_token", "/generate", "/attention", "/document", "/explain_image"}
 
 
 @pytest.mark.parametrize(
@@ -302,15 +302,17 @@ def test_passages_sum_to_the_row(space, demo):
     assert max(len(passage.text) for passage in found) <= 400
 
 
-def test_the_packaged_model_stands_behind_the_classifiers_of_the_list(tmp_path):
+def test_a_packaged_model_stands_behind_those_of_its_task(tmp_path):
     from hf_mambalrp.space.catalog import read_allow_list
 
     given = [
         {"id": "a/language", "title": "A", "task": "text-generation"},
         {"id": "a/classes", "title": "B", "task": "text-classification"},
+        {"id": "a/pictures", "title": "C", "task": "image-classification"},
     ]
     (tmp_path / "models.json").write_text(json.dumps(given))
-    assert [found.id for found in read_allow_list(tmp_path / "models.json")] == ["a/classes", DEMO_MODEL, "a/language"]
+    found = [entry.id for entry in read_allow_list(tmp_path / "models.json")]
+    assert found == ["a/classes", DEMO_MODEL, "a/language", "a/pictures", DEMO_VISION_MODEL]
 
 
 def test_without_a_language_model_the_tabs_say_so(space, monkeypatch):

@@ -120,7 +120,7 @@ def test_a_tampered_link_is_answered_in_its_tab(visit, link, kind, says):
 
 def test_an_empty_tab_says_what_it_is_for(visit):
     page = visit()
-    for name in ("Next word", "Generate", "Attention", "Document"):
+    for name in ("Picture", "Next word", "Generate", "Attention", "Document"):
         page.get_by_role("tab", name=name).click()
         button = panel(page).locator("button.primary").inner_text()
         assert f"Press “{button}” to see" in panel(page).inner_text()
