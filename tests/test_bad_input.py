@@ -160,7 +160,12 @@ BAD_CALLS = {
     "float position": ({"input_ids": IDS, "position": 1.5}, InputError, ["1.5", "integer"]),
     "unknown method": ({"input_ids": IDS, "method": "lime"}, OptionError, ["'lime'", "gradient_x_input", "mambalrp"]),
     "misspelt argument": ({"input_ids": IDS, "targets": 1}, OptionError, ["['targets']", "Did you mean target?"]),
-    "unknown method option": ({"input_ids": IDS, "steps": 3}, OptionError, ["steps", "mambalrp", "no options"]),
+    "unknown method option": (
+        {"input_ids": IDS, "steps": 3},
+        OptionError,
+        ["steps", "mambalrp", "['gamma', 'gamma_on']"],
+    ),
+    "option of no method": ({"input_ids": IDS, "method": "lrp_ln", "gamma": 1}, OptionError, ["gamma", "no options"]),
     "chunk size 0": ({"input_ids": IDS, "chunk_size": 0}, OptionError, ["chunk_size=0", "auto"]),
     "chunk size of another type": ({"input_ids": IDS, "chunk_size": "big"}, OptionError, ["'big'", "auto"]),
     "unknown backend": ({"input_ids": IDS, "backend": "cuda"}, BackendError, ["'cuda'", "chunked", "reference"]),

@@ -53,6 +53,7 @@ COMMANDS = {
     "evaluation/tasks.py": shlex.split(
         "--models tasks --output tasks.json --methods mambalrp random --sequences 2 --needle-factors 1 2"
     ),
+    "evaluation/vision.py": shlex.split("--scenes 1 --methods mambalrp random --step 1.0 --output vision"),
 }
 PROMISED = {
     "evaluate_model.py": ["Faithfulness on demo, 2 examples", "mambalrp - random: ", "written: evaluation.html"],
@@ -85,6 +86,10 @@ PROMISED = {
     "distributed/measure_scaling.py": ["| 1 |", "| 1.00 |"],
     "evaluation/sentiment.py": ["mambalrp", "written: report/report.html"],
     "evaluation/tasks.py": ["needle-mamba, length 16", "| random |", "written: tasks.json"],
+    "evaluation/vision.py": [
+        "mambalrp",
+        *(f"written: vision/{part}/report.html" for part in ("one", "two", "contrast")),
+    ],
 }
 GPU_RUN = {
     "date": "2026-11-22",

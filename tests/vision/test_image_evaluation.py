@@ -296,7 +296,8 @@ def test_intervals_are_of_pictures_and_of_totals(model):
     """A slow bootstrap over the same draws; a picture's targets go together, and mIoU is a ratio of totals."""
     images, masks = pictures(4, seed=3), object_masks(4, 2)
     labels = [[0, 1], [1, 2], [2, 3], [3, 4]]
-    results = evaluate(model, images, labels=labels, masks=masks, perturbation=False, resamples=21, seed=5).results
+    found = evaluate(model, images, labels=labels, masks=masks, perturbation=False, resamples=21, seed=5)
+    results = found.results
     drawn = torch.randint(4, (21, 4), generator=torch.Generator().manual_seed(5)).tolist()
     explained, process = make_explainable(model), image_processor(model.config)
     counts = {}
@@ -318,7 +319,13 @@ def test_intervals_are_of_pictures_and_of_totals(model):
     gaps = [a - b for a, b in zip(slow["mambalrp"], slow["gamma 0"], strict=True)]
     stat = results["differences"]["miou"]["gamma 0"]
     assert [stat["low"], stat["high"]] == pytest.approx(np.quantile(gaps, [0.025, 0.975]).tolist())
-    assert "values" not in results["methods"]["mambalrp"]["miou"]
+    back = found.compare("gamma 0", "mambalrp")["miou"]
+    assert [back["mean"], back["high"], back["low"]] == pytest.approx([-stat["mean"], -stat["low"], -stat["high"]])
+    assert found.compare("mambalrp", "gamma 0") == pytest.approx(
+        {key: pytest.approx(each["gamma 0"]) for key, each in results["differences"].items()}
+    )
+    with pytest.raises(OptionError, match="'lime'"):
+        found.compare("lime", "mambalrp")
 
 
 def test_a_mask_goes_where_the_picture_goes():

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rich.table import Table
 from rich.text import Text
 
-from hf_mambalrp.evaluation.images.summary import OBJECTS, PERTURBATION, SEVERAL
+from hf_mambalrp.evaluation.images.summary import OBJECTS, PERTURBATION, SEVERAL, compare
 from hf_mambalrp.evaluation.result import Evaluation
 from hf_mambalrp.results.shown import written
+from hf_mambalrp.runs.checks import one_of
 from hf_mambalrp.viz.wording import visible
 
 if TYPE_CHECKING:
@@ -22,13 +23,33 @@ class ImageEvaluation(Evaluation):
 
     ``results`` are plain JSON types: "model", "weights", "versions", "settings"; "examples" with targets, scores,
     probabilities, number of patches, and "evidence", the shares of the pixels that the masks cover; "methods" with a
-    mean, an interval and, of what is a mean over pictures, the values of every metric, and mean curves; "differences"
-    of the first method to each other; "standings", the best method of every metric and those not told apart from it.
+    mean and an interval of every metric, its values by picture, or, of what is of totals, the "confusion" (true and
+    false positive, false and true negative pixels) by picture, and mean curves; "differences" of the first method to
+    each other; "standings", the best method of every metric and those not told apart from it.
 
     ``save``, ``load``, ``write_report`` and ``to_dict`` are those of :class:`hf_mambalrp.Evaluation`.
     """
 
     _needed: ClassVar[frozenset[str]] = Evaluation._needed | {"standings"}
+
+    def compare(self, first: str, second: str) -> dict[str, dict[str, float]]:
+        """Return the paired difference of two methods, first minus second, with its interval, for every metric.
+
+        Raises:
+            OptionError: a name that was not evaluated.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_VISION_MODEL, VimLRPForImageClassification
+            >>> from hf_mambalrp.evaluation import evaluate_image_explanations
+            >>> model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+            >>> pictures, names = [f"{DEMO_VISION_MODEL}/scenes/pictures/bag.png"], ["mambalrp", "random"]
+            >>> evaluation = evaluate_image_explanations(model, pictures, methods=names, step=0.5, progress=False)
+            >>> evaluation.compare("random", "mambalrp")["delta_flip"]["mean"] < 0
+            True
+        """
+        for name in (first, second):
+            one_of("method", name, self.results["methods"])
+        return compare(self.results, first, second)
 
     def to_html(self, path: "str | Path | None" = None) -> str:
         """Return the report as a complete HTML document, and write it to ``path`` if one is given."""

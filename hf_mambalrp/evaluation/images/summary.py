@@ -1,6 +1,6 @@
 """From measured pictures to the numbers of the report: every metric with its interval, and who leads by how much."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -63,16 +63,14 @@ def summarise(records: Sequence[Record], settings: ImageSettings) -> dict[str, A
         have = [name for name in names if metric.source in records[0]["methods"][name][0]]
         if not have:
             continue
-        values = torch.stack([_per_picture(records, name, metric.source) for name in have], 1)  # (n, m, c)
-        drawn, _ = bootstrap(values.flatten(1), settings.confidence, settings.resamples, settings.seed)
-        reduce = metric.of_means or (lambda means: means[..., 0])
-        points, draws = reduce(values.mean(0)), reduce(drawn.unflatten(1, values.shape[1:]))
+        values = torch.stack([_per_picture(records, name, metric.source) for name in have], 1)
+        points, draws = _resampled(values, metric, settings.confidence, settings.resamples, settings.seed)
         ends = interval(draws, settings.confidence)
         for name, stat in zip(have, _stats(points, ends), strict=True):
             found[name][key] = stat
-        if metric.of_means is None:
-            for name, column in zip(have, values[..., 0].T, strict=True):
-                found[name][key]["values"] = column.tolist()
+        for name, column in zip(have, values.unbind(1), strict=True):
+            place, kept = (found[name], metric.source) if metric.of_means else (found[name][key], "values")
+            place[kept] = column.tolist() if metric.of_means else column[:, 0].tolist()
         if have[0] == names[0]:
             gaps = _stats(points[0] - points, interval(draws[:, :1] - draws, settings.confidence))
             differences[key] = dict(list(zip(have, gaps, strict=True))[1:])
@@ -88,6 +86,41 @@ def summarise(records: Sequence[Record], settings: ImageSettings) -> dict[str, A
         "differences": differences,
         "standings": standings,
     }
+
+
+def compare(results: Mapping[str, Any], first: str, second: str) -> dict[str, dict[str, float]]:
+    """The paired difference, first minus second, in every metric that both have, with its interval."""
+    methods, settings = results["methods"], results["settings"]
+    found = {}
+    for key, metric in METRICS.items():
+        if key not in methods[first] or key not in methods[second]:
+            continue
+        both = [
+            methods[name][metric.source] if metric.of_means else methods[name][key]["values"]
+            for name in (first, second)
+        ]
+        values = torch.tensor(both, dtype=torch.float64).transpose(0, 1)
+        points, draws = _resampled(
+            values if metric.of_means else values[..., None],
+            metric,
+            settings["confidence"],
+            settings["resamples"],
+            settings["seed"],
+        )
+        ends = interval(draws[:, :1] - draws[:, 1:], settings["confidence"])
+        (found[key],) = _stats(points[:1] - points[1:], ends)
+    return found
+
+
+def _resampled(
+    values: Tensor, metric: ImageMetric, confidence: float, resamples: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """A metric of m methods, and of the same with pictures drawn. Shape: (n, m, c) -> (m,), (resamples, m)."""
+    drawn, _ = bootstrap(values.flatten(1), confidence, resamples, seed)
+    means = drawn.unflatten(1, values.shape[1:])
+    if metric.of_means is None:
+        return values.mean(0)[..., 0], means[..., 0]
+    return metric.of_means(values.mean(0)), metric.of_means(means)
 
 
 def _per_picture(records: Sequence[Record], name: str, source: str) -> Tensor:
