@@ -41,7 +41,7 @@ def launch(models: Path | None = None, *, host: str | None = None, port: int | N
         offer(models)
     page = build()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // LIMITS.at_once))
-    Thread(target=warm_up, daemon=True).start()
+    Thread(target=warm_up).start()  # no daemon: torn down in the middle of torch, the process would abort at its end
     page.launch(
         server_name=host,
         server_port=port,
