@@ -2,10 +2,12 @@
 
 import io
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 import torch
@@ -183,6 +185,20 @@ def test_wrong_usage(here, options):
 def test_what_cannot_be_done_is_said_before_the_model_is_loaded(here, monkeypatch, arguments):
     monkeypatch.setattr("hf_mambalrp.cli.images.load_image_model", lambda model: pytest.fail("the model was loaded"))
     assert here(*arguments)[0] == 1
+
+
+def test_colour_is_used_where_asked_for_and_the_shares_are_numbers_without():
+    def shown(**environment):
+        done = forks.run(["-m", "hf_mambalrp.cli", "explain-image", BAG], env={**os.environ, **environment})
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return done.stdout
+
+    colored, plain = shown(FORCE_COLOR="1"), shown(FORCE_COLOR="1", NO_COLOR="1")
+    assert "\x1b[38;2;" in colored
+    assert "▀" in colored
+    assert "\x1b[38" not in plain
+    assert "the share of a patch in all |R|, in percent" in plain
 
 
 def test_names_of_files_are_not_trusted(here, tmp_path):
