@@ -31,9 +31,9 @@ HEADINGS = {
 }
 
 
-def table(column):
-    """Cells by method and column of the table that has this column, without their emphasis."""
-    lines = README.replace("**", "").splitlines()
+def table(column, text=README.replace("**", "")):
+    """Cells by method and column of the table that has this column, without their emphasis but for that of ``text``."""
+    lines = text.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("| method |") and column in line)
     end = next(number for number in range(start, len(lines)) if not lines[number].startswith("|"))
     head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:end])
@@ -75,17 +75,11 @@ def test_what_is_bold_is_the_best():
             SENTIMENT["methods"], key=lambda name: SENTIMENT["methods"][name][key]["mean"]
         )
         assert best == "smoothgrad"
-    for place, methods in enumerate(COLUMNS.values()):
+    found = table("copying", README)
+    for column, methods in COLUMNS.items():
         for number, metric in enumerate(("roc_auc", "hit")):
             best = max((n for n in methods if not n.endswith(", size")), key=lambda n: methods[n][metric]["mean"])
-            bold = [
-                line.split("|")[1].split()[0]
-                for line in README.splitlines()
-                if line.startswith("| ")
-                and line.count("|") == 8
-                and "0." in line
-                and line.split("|")[place + 2].split(", ")[number].strip().startswith("**")
-            ]
+            bold = [name for name, cells in found.items() if cells[column].split(", ")[number].startswith("**")]
             assert bold == [best]
 
 
