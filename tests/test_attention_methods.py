@@ -161,7 +161,7 @@ def test_the_parts_of_all_tokens_and_the_biases_are_the_mixers_output(kind, use_
     mixer = model.backbone.layers[1].mixer
     bias = mixer.conv1d.bias[: s["x"].shape[-1]]
     sigmoid, alpha = torch.sigmoid(constant["c"]), alpha_by_loops(s)
-    (signals,) = network.mixings(1, streams[1], None)
+    ((_, signals),) = network.mixings(1, streams[1], network.plain_step(torch.ones_like(ids), streams[0]))
     from_bias = signals.scale * (torch.einsum("beij,bje->bie", alpha, sigmoid * bias) + s["D"] * sigmoid * bias)
     biases = from_bias @ mixer.out_proj.weight.T + (0 if mixer.out_proj.bias is None else mixer.out_proj.bias)
     torch.testing.assert_close(parts.sum(2) + biases, streams[2], rtol=1e-9, atol=1e-9)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from oracles import padded_batch, random_model
 from small import word_tokenizer
-from transformers import pipeline
+from transformers import MambaConfig, MambaForCausalLM, pipeline
 
 from hf_mambalrp import MambaForSequenceClassification, make_explainable
 from hf_mambalrp.errors import (
@@ -242,8 +242,7 @@ def test_architectures_without_rules_list_the_known_ones():
         make_explainable(MambaModel(random_model(num_layers=1).config))
     with pytest.raises(UnknownArchitectureError, match=r"Linear.*mamba"):
         make_explainable(torch.nn.Linear(2, 2))
-    relu = random_model(num_layers=1)
-    relu.config.hidden_act = "relu"
+    relu = MambaForCausalLM(MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, hidden_act="relu"))
     with pytest.raises(UnknownArchitectureError, match="relu"):
         make_explainable(relu)
 

@@ -69,7 +69,7 @@ def test_unified_attention_with_skip_and_bias_is_the_input_of_out_proj(kind, dty
     with torch.no_grad():
         with HFFloat64() if dtype == torch.float64 else nullcontext():
             model(ids, attention_mask=mask, use_cache=False)
-        (s,) = network.mixings(0, network.embed(ids), keep)
+        ((_, s),) = network.mixings(0, network.embed(ids), network.plain_step(mask, network.embed(ids)))
         H = attention_matrix(s, keep, range(11), "none", "unified")
         raw = attention_matrix(s, keep, range(11), "none", "raw").repeat_interleave(4 if "mamba2" in kind else 1, 1)
     bias = torch.einsum("beij,bje->bie", raw, torch.sigmoid(s.c) * s.bias * keep)

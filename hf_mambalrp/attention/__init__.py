@@ -1,5 +1,6 @@
 """The attention that is hidden in a mixer: how much position i reads of position j, as matrices and as row vectors."""
 
+from hf_mambalrp.attention.heads import HeadsMixing
 from hf_mambalrp.attention.matrix import (
     Direction,
     Kind,
@@ -10,8 +11,9 @@ from hf_mambalrp.attention.matrix import (
     checked_reduce,
     weighted_rows,
 )
-from hf_mambalrp.attention.mixing import BothWaysMixing, CausalMixing, Gains, Mixing
+from hf_mambalrp.attention.mixing import BothWaysMixing, CausalMixing, Gains, Mixing, ScanMixing
 from hf_mambalrp.attention.selective import SelectiveMixing
+from hf_mambalrp.attention.softmax import SoftmaxMixing
 from hf_mambalrp.attention.ssd import SSDMixing
 from hf_mambalrp.attention.unified import unified_channels
 
@@ -20,11 +22,14 @@ __all__ = [
     "CausalMixing",
     "Direction",
     "Gains",
+    "HeadsMixing",
     "Kind",
     "Mixing",
     "Reduce",
     "SSDMixing",
+    "ScanMixing",
     "SelectiveMixing",
+    "SoftmaxMixing",
     "attention_matrix",
     "checked_direction",
     "checked_kind",

@@ -58,30 +58,11 @@ class BothWaysMixing(Mixing):
         return Way(self.along, False, self.share), Way(self.against, True, self.share)
 
 
-@dataclass(frozen=True)
 class CausalMixing(Mixing):
-    """One mixer as a linear map of the convolution's input x, everything that multiplies x constant.
+    """A part as one causal map: lower-triangular matrices alpha over positions, one a channel or a head of channels.
 
-    The input of ``out`` is scale * (alpha u + D u) with u = c sigmoid(c) on tokens, 0 on padding, and c = taps * x +
-    bias, the convolution. Alpha is lower-triangular, one matrix for each channel or for each head of channels.
+    They mix ``x``, or what becomes of it position by position; for softmax attention alpha is A.
     """
-
-    x: Tensor
-    """(B, L, E) input of the convolution."""
-    c: Tensor
-    """(B, L, E) its output."""
-    u: Tensor
-    """(B, L, E) input of the scan."""
-    D: Tensor
-    """(E,) the skip."""
-    taps: Tensor
-    """(E, K) of the convolution, the last for the position itself."""
-    bias: Tensor
-    """(E,) of the convolution; zeros where it has none."""
-    scale: Tensor
-    """(B, L, E) gate, and for Mamba-2 normaliser and weight of its norm."""
-    out: Callable[[Tensor], Tensor]
-    """The projection of what is mixed, without its bias. Shape: (..., E) -> (..., D)."""
 
     @property
     def ways(self) -> tuple[Way, ...]:
@@ -109,6 +90,10 @@ class CausalMixing(Mixing):
     def matrices(self) -> int:
         """E, or H where the channels of a head share one."""
 
+    @abstractmethod
+    def gains(self, mask: Tensor | None) -> Gains:
+        """What unified attention multiplies alpha with; ``mask`` (B, L, 1) is zero on padding, or None."""
+
     def every_channel(self, rows: range) -> Tensor:
         """Alpha of each of the E channels. Shape: (B, E, R, keys up to the last query)."""
         alpha, inner = self.alpha(rows), self.x.shape[2]
@@ -117,7 +102,7 @@ class CausalMixing(Mixing):
     def weighted_rows(self, weights: Tensor) -> Tensor:
         """sum_i weights_i mean_d alpha_ij, for every j, in time and memory linear in the length. (B, L) -> (B, L).
 
-        alpha_ij = dy_i / du_j, so it is the scan's vector-Jacobian product at the weights in every channel.
+        alpha_ij = dy_i / du_j, so it is the vector-Jacobian product of y = alpha u at the weights in every channel.
         """
         with torch.enable_grad():
             u = self.x.new_zeros(*self.x.shape[:2], self.matrices).requires_grad_()
@@ -125,7 +110,33 @@ class CausalMixing(Mixing):
             (rows,) = torch.autograd.grad(y, u, weights.to(y)[..., None].expand_as(y).contiguous())
         return rows.mean(-1)
 
+
+@dataclass(frozen=True)
+class ScanMixing(CausalMixing):
+    """A scan as a linear map of the convolution's input x, everything that multiplies x constant.
+
+    The input of ``out`` is scale * (alpha u + D u) with u = c sigmoid(c) on tokens, 0 on padding, and c = taps * x +
+    bias, the convolution.
+    """
+
+    x: Tensor
+    """(B, L, E) input of the convolution."""
+    c: Tensor
+    """(B, L, E) its output."""
+    u: Tensor
+    """(B, L, E) input of the scan."""
+    D: Tensor
+    """(E,) the skip."""
+    taps: Tensor
+    """(E, K) of the convolution, the last for the position itself."""
+    bias: Tensor
+    """(E,) of the convolution; zeros where it has none."""
+    scale: Tensor
+    """(B, L, E) gate, and for Mamba-2 normaliser and weight of its norm."""
+    out: Callable[[Tensor], Tensor]
+    """The projection of what is mixed, without its bias. Shape: (..., E) -> (..., D)."""
+
     def gains(self, mask: Tensor | None) -> Gains:
-        """What unified attention multiplies alpha with; ``mask`` (B, L, 1) is zero on padding, or None."""
+        """Gate, sigmoid of the convolution's output, its taps."""
         sigmoid = torch.sigmoid(self.c)
         return Gains(self.scale, sigmoid if mask is None else sigmoid * mask, self.taps)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, threshold
 
-from hf_mambalrp.attention.mixing import CausalMixing, Gains
+from hf_mambalrp.attention.mixing import Gains, ScanMixing
 from hf_mambalrp.ops.selective_scan import selective_scan
 
 CPU_ELEMENTS, GPU_ELEMENTS = 2**19, 2**28
@@ -28,7 +28,7 @@ INNER = 256
 
 
 @dataclass(frozen=True)
-class SelectiveMixing(CausalMixing):
+class SelectiveMixing(ScanMixing):
     """Mamba-1's mixer: every channel has its alpha."""
 
     dt: Tensor

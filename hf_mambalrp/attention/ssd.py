@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_mambalrp.attention.mixing import CausalMixing, Gains
+from hf_mambalrp.attention.mixing import Gains, ScanMixing
 from hf_mambalrp.ops.ssd_scan import ssd_scan
 
 
 @dataclass(frozen=True)
-class SSDMixing(CausalMixing):
+class SSDMixing(ScanMixing):
     """Mamba-2's mixer: E = H P channels in heads that share alpha, groups G of heads that share B and C."""
 
     dt: Tensor

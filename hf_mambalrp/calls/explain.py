@@ -23,8 +23,8 @@ from hf_mambalrp.errors import InputError, OptionError, TargetError, UnknownArch
 from hf_mambalrp.families import Network
 from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.methods import METHODS, Problem, Relevance, method_named, predict
+from hf_mambalrp.methods.problem import back_in_place, without_leading_padding
 from hf_mambalrp.results.explanation import Conservation, Explanation
-from hf_mambalrp.rules.constant import constant
 
 Score = Callable[[Tensor], Tensor]
 
@@ -73,7 +73,8 @@ class Options:
 
     def explain(self, problem: Problem) -> Relevance:
         """Run the method."""
-        return method_named(self.method).explain(problem, **self.method_options)
+        moved, shifts = without_leading_padding(problem)
+        return back_in_place(method_named(self.method).explain(moved, **self.method_options), shifts)
 
 
 def _meant(names: Iterable[str]) -> str:
@@ -273,7 +274,7 @@ def _predicted(network: Network, batch: Batch, target: Target, last: Tensor, opt
     if target.ids is not None:
         return target
     problem = options.problem(network, _embeddings(network, batch), batch.attention_mask, last[:, None], target.score)
-    return named(target, target.resolved(predict(problem)))
+    return named(target, target.resolved(predict(without_leading_padding(problem)[0])))
 
 
 def named(target: Target, ids: list[tuple[int, ...] | None]) -> Target:
@@ -283,7 +284,7 @@ def named(target: Target, ids: list[tuple[int, ...] | None]) -> Target:
 
 def _embeddings(network: Network, batch: Batch) -> Tensor:
     if batch.inputs_embeds is not None:
-        return constant(batch.inputs_embeds, network.dtype)
+        return network.entered(batch.inputs_embeds)
     assert batch.input_ids is not None
     return network.embed(batch.input_ids)
 

@@ -75,7 +75,7 @@ def compare_forwards(model: nn.Module, network: Network) -> None:
             raise
         raise _mismatch(network, f"its own raises {error!r}") from error
     embedded, ledger = network.embed(next(iter(sample.values()))), BiasLedger(1)
-    step = Step(NO_RULES, ledger, backend="chunked", embeddings=embedded)
+    step = Step(NO_RULES, ledger, backend="chunked", embeddings=embedded, length=embedded.shape[1])
     states = list(network.states_of(network.initial_states(embedded)))
     # What enters each layer, and leaves the one before it; some models record what enters the first too. The last state
     # is normed, so the logits stand for it.

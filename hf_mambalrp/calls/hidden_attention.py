@@ -14,10 +14,8 @@ from hf_mambalrp.calls.tokens import describe
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.families import Network
 from hf_mambalrp.families.base import Step
-from hf_mambalrp.families.padding import last_attended, padding_of
+from hf_mambalrp.families.padding import last_attended, leading, padding_of, rolled
 from hf_mambalrp.results.hidden_attention import HiddenAttention
-from hf_mambalrp.rules import NO_RULES
-from hf_mambalrp.rules.biases import BiasLedger
 
 Positions = int | list[int] | slice | None
 
@@ -76,27 +74,33 @@ def matrices(
     direction: Direction = "both",
 ) -> Tensor:
     """Attention of the queries (B, R) in these layers. Shape: (layers, B, R, L), or (layers, B, E, R, L)."""
+    shifts = leading(mask)  # without the padding that rows begin with, as they are explained
+    embeddings, mask, queries = (
+        rolled(embeddings, shifts),
+        rolled(mask, shifts),
+        (queries - shifts[:, None]) % mask.shape[1],
+    )
     computed = queries.unique()  # sorted; a row of the batch may want others than its partners
     pick = torch.searchsorted(computed, queries)
     alike = len(computed) == queries.shape[1] and bool((computed == queries).all())  # in every row of the batch
     by_layer: dict[int, Tensor] = {}
-    for layer, hidden in residual_streams(network, embeddings, mask, max(layers)):
+    plain = network.plain_step(mask, embeddings)
+    for layer, hidden in residual_streams(network, embeddings, plain, max(layers)):
         if layer not in layers:
             continue
-        (mixing,) = network.mixings(layer, hidden, padding_of(mask, hidden))
+        ((_, mixing),) = network.mixings(layer, hidden, plain)
         local = padding_of(mask, mixing.x)
         parts = [attention_matrix(mixing, local, run, reduce, kind, direction) for run in runs(computed)]
         found = torch.cat([part.float().cpu() for part in parts], -2)
         if not alike:
             index = pick.view(len(pick), *[1] * (found.dim() - 3), -1, 1)
             found = found.gather(-2, index.expand(*found.shape[:-2], -1, found.shape[-1]))
-        by_layer[layer] = found
+        by_layer[layer] = rolled(found, -shifts, found.dim() - 1)
     return torch.stack([by_layer[layer] for layer in layers])
 
 
-def residual_streams(network: Network, hidden: Tensor, mask: Tensor, last: int) -> Iterator[tuple[int, Tensor]]:
+def residual_streams(network: Network, hidden: Tensor, step: Step, last: int) -> Iterator[tuple[int, Tensor]]:
     """Yield each layer up to ``last`` with the residual stream before it, (B, L, D), from the embeddings on."""
-    step = Step(NO_RULES, BiasLedger(len(hidden)), padding_of(mask, hidden), embeddings=hidden)
     for layer, states in enumerate(network.states_of(network.initial_states(hidden))):
         yield layer, hidden
         if layer == last:

@@ -226,9 +226,9 @@ class _Shifted(Network):
             hidden = hidden + step.ledger.enter(-self.shift.to(hidden.device), hidden.dtype)
         return super().layer(index, hidden, states, step)
 
-    def mixings(self, index: int, hidden: Tensor, mask: Tensor | None) -> list[Mixing]:
+    def mixings(self, index: int, hidden: Tensor, step: Step) -> list[tuple[tuple[int, int, str], Mixing]]:
         unshifted = hidden - self.shift.to(hidden.device) if index == 0 else hidden
-        return super().mixings(index, unshifted, mask)
+        return super().mixings(index, unshifted, step)
 
 
 def _explained(model: Any, inputs: Any, tokenizer: Any) -> Explanation:

@@ -1,13 +1,26 @@
 """The model families: for each a table of which module plays which role and which rule it gets."""
 
+from hf_mambalrp.families.bamba import BAMBA
 from hf_mambalrp.families.base import Family
+from hf_mambalrp.families.falcon_h1 import FALCON_H1
 from hf_mambalrp.families.falcon_mamba import FALCON_MAMBA
+from hf_mambalrp.families.granite import GRANITE
+from hf_mambalrp.families.jamba import JAMBA
 from hf_mambalrp.families.mamba import MAMBA
 from hf_mambalrp.families.mamba2 import MAMBA2
+from hf_mambalrp.families.nemotron_h import NEMOTRON_H
 from hf_mambalrp.families.network import Network
 from hf_mambalrp.families.vim import VIM
+from hf_mambalrp.families.zamba import ZAMBA
+from hf_mambalrp.families.zamba2 import ZAMBA2
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (MAMBA, FALCON_MAMBA, MAMBA2, VIM)}
+FAMILIES: dict[str, Family] = {
+    family.model_type: family
+    for family in (
+        *(MAMBA, FALCON_MAMBA, MAMBA2, VIM),
+        *(BAMBA, GRANITE, FALCON_H1, NEMOTRON_H, JAMBA, ZAMBA2, ZAMBA),
+    )
+}
 """By ``config.model_type``."""
 
 __all__ = ["FAMILIES", "Family", "Network"]

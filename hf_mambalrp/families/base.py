@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,21 @@ from hf_mambalrp.rules.biases import BiasLedger
 
 State = Any
 """A NamedTuple of tensors: what a part hands from one chunk of positions to the next; () of what has none."""
+
+
+class Tap(NamedTuple):
+    """A tensor of the forward whose relevance is asked for."""
+
+    layer: int
+    """Number of the layer, from 0."""
+    branch: int
+    """Number of the branch in the layer, from 0."""
+    what: str
+    """The kind of the part that reads or writes it, "skip" for what goes past the branch, or "embeddings"."""
+    stream: Tensor
+    """(B, L, D): the stream before the branch, as this reads it; or what the part writes."""
+    output: bool
+    """Whether it is what the part writes."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +46,31 @@ class Step:
     """The dtype of signals between matrix products."""
     embeddings: Tensor | None = None
     """(B, L, D), what the first layer reads, for a part that reads it too; it has the graph of the stream."""
+    start: int = 0
+    """How many positions of the text come before these."""
+    length: int = 0
+    """How many the text has in all."""
+    keys: Tensor | None = None
+    """(B, start + L) of all positions up to the last of these, 0 on padding between tokens, which attention must not
+    read; None where there is none. (Padding behind a row is read by nothing that counts.)"""
+    taps: list[Tap] | None = None
+    """Where the relevance of parts is asked for, what every branch reads is put."""
 
 
 class Part(Protocol):
     """A module of the model with its rules; written once, whatever computes its ops."""
 
     module: nn.Module
+    kind: str
+    """What it is called where relevance is told apart by parts: "ssm", "attention", "mlp", "experts"."""
     backends: tuple[str, ...]
     """Names of what can compute it."""
     causal: bool
     """Whether a position reads none behind it, so that it can go chunk by chunk."""
+    appends: bool
+    """Whether its state is what every position appends to it, (B, T, ...), so that it grows with the text."""
+    recordable: bool
+    """Whether it launches the same work for every input of one shape."""
 
     def state(self, batch: int, like: Tensor) -> State:
         """The state before the first position, in the dtype and on the device of ``like``."""
@@ -49,10 +79,15 @@ class Part(Protocol):
         """How many numbers a forward keeps for its backward, per row and position."""
 
     def __call__(self, x: Tensor, state: State, step: Step) -> tuple[Tensor, State]:
-        """Read (B, L, D) and return (B, L, D) with the state after its last position."""
+        """Read (B, L, D) and return (B, L, D) with the state after its last position, or with what these append."""
 
-    def mixing(self, x: Tensor, step: Step) -> Mixing | None:
-        """The part as a linear map over positions, from the first one on; None where it does not mix them."""
+
+@runtime_checkable
+class Mixer(Part, Protocol):
+    """A part that mixes positions."""
+
+    def mixing(self, x: Tensor, step: Step) -> Mixing:
+        """The part as a linear map over positions, from the first one on."""
 
 
 class Norm(Protocol):
@@ -79,9 +114,13 @@ class Branch(NamedTuple):
     pre: Norm | None = None
     post: Norm | None = None
     scale: float = 1.0
+    aside: bool = False
+    """Whether what it adds is added for the next branch alone: that reads pre(h + it) and adds to h."""
 
 
-def branch(norm: Norm, *parts: Part | Term | None, post: bool = False, scale: float = 1.0) -> Branch | None:
+def branch(
+    norm: Norm | None, *parts: Part | Term | None, post: bool = False, scale: float = 1.0, aside: bool = False
+) -> Branch | None:
     """A branch of these parts, side by side, with its norm before them or ``post`` them; a part that is None is absent.
 
     None where every part is.
@@ -89,13 +128,13 @@ def branch(norm: Norm, *parts: Part | Term | None, post: bool = False, scale: fl
     terms = tuple(part if isinstance(part, Term) else Term(part) for part in parts if part is not None)
     if not terms:
         return None
-    return Branch(terms, None if post else norm, norm if post else None, scale)
+    return Branch(terms, None if post else norm, norm if post else None, scale, aside)
 
 
-def part_of(layer: nn.Module, name: str, kind: Callable[[Any], Part]) -> Part | None:
+def part_of(layer: nn.Module, name: str, kind: Callable[..., Part], *arguments: Any) -> Part | None:
     """The part of this kind that a layer has under ``name``; None where that is missing or None."""
     module = getattr(layer, name, None)
-    return None if module is None else kind(module)
+    return None if module is None else kind(module, *arguments)
 
 
 class Stem(Protocol):
@@ -110,6 +149,9 @@ class Stem(Protocol):
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return the stream (B, L, D) in the dtype of the model or a wider one."""
+
+    def entered(self, embeddings: Tensor) -> Tensor:
+        """Return the stream (B, L, D) of embeddings (B, L, D) that a caller gives the model."""
 
     def sample(self) -> dict[str, Tensor]:
         """Arguments for a forward of the model on an input of this kind, by their names in transformers; one row."""

@@ -11,14 +11,15 @@ from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.norm import weightless_rms_norm
 
 
-def parameter_norm(mixer: Any, parameter: Tensor, rules: Rules) -> Tensor:
+def parameter_norms(mixer: Any, dt: Tensor, B: Tensor, C: Tensor, rules: Rules) -> tuple[Tensor, Tensor, Tensor]:
     """Under the SSM rule inside what is constant."""
-    return weightless_rms_norm(parameter, mixer.rms_eps, rules)
+    dt, B, C = (weightless_rms_norm(parameter, mixer.rms_eps, rules) for parameter in (dt, B, C))
+    return dt, B, C
 
 
 FALCON_MAMBA = MAMBA._replace(
     model_type="falcon_mamba",
     layers=lambda model: [
-        (branch(RMSNorm(b.norm), Selective(b.mixer, parameter_norm)),) for b in model.backbone.layers
+        (branch(RMSNorm(b.norm), Selective(b.mixer, parameter_norms)),) for b in model.backbone.layers
     ],
 )

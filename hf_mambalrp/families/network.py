@@ -18,12 +18,14 @@ from torch import Tensor, nn
 
 from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import BackendError, CheckpointError, DetachedLayerError, UnknownArchitectureError
-from hf_mambalrp.families.base import HEADS, Branch, Family, Head, Part, State, Stem, Step
-from hf_mambalrp.families.parts.reading import UnreadableModule
+from hf_mambalrp.families.base import HEADS, Branch, Family, Head, Mixer, Part, State, Stem, Step, Tap
+from hf_mambalrp.families.padding import keys_of, padding_of
+from hf_mambalrp.families.parts.reading import UnknownActivation, UnreadableModule
 from hf_mambalrp.families.parts.stems import Tokens
 from hf_mambalrp.ops.backend import kernels_decline
 from hf_mambalrp.rules import NO_RULES, Rules
 from hf_mambalrp.rules.biases import BiasLedger
+from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.linear import NoGradient, is_plain, linear
 from hf_mambalrp.rules.quantised import is_quantised
 from hf_mambalrp.rules.twin import uncompiled
@@ -82,6 +84,12 @@ class Network:
                 f"rule of {self.family.model_type!r} describes. Merge adapters into the model first "
                 "(model.merge_and_unload()), or put the original module back."
             ) from None
+        except UnknownActivation as error:
+            raise UnknownArchitectureError(
+                f"{self._name_of(error.module)} uses the activation {error.name!r}; the identity rule is defined for "
+                f"{error.known} there. Explaining another activation needs a factor of its own in "
+                "hf_mambalrp/rules/activation.py."
+            ) from None
         except AttributeError as error:
             raise UnknownArchitectureError(
                 f"{type(self.model).__name__} is said to be a {self.family.model_type!r} and has no {error.name!r} as "
@@ -93,8 +101,9 @@ class Network:
         """Bytes of the weights on every device."""
         for parameter in self.parameters:
             self.weight_bytes[parameter.device] += parameter.numel() * parameter.element_size()
-        self.recordings = Recordings(_is_recordable(self.model) and len(self.weight_bytes) == 1)
         self.parts: list[Part] = [term.part for layer in self.layers for branch in layer for term in branch.terms]
+        same_work = all(part.recordable for part in self.parts)
+        self.recordings = Recordings(same_work and _is_recordable(self.model) and len(self.weight_bytes) == 1)
         self.causal = all(part.causal for part in self.parts)
         """Whether no position reads one behind it; otherwise the positions go whole."""
         self.embeddings: nn.Module = self.stem.module
@@ -107,12 +116,6 @@ class Network:
         self.dtype = torch.promote_types(weight.dtype, torch.float32)
         half = weight.dtype == torch.bfloat16
         self.signal_dtype = torch.bfloat16 if half else torch.float32  # float16 would lose small gradients
-        activation = getattr(self.config, "hidden_act", "silu")
-        if activation not in ("silu", "swish"):
-            raise UnknownArchitectureError(
-                f"This model uses hidden_act={activation!r}; the identity rule is defined for 'silu' here. "
-                "Explaining another activation needs a rule of its own in hf_mambalrp/rules/activation.py."
-            )
 
     @property
     def model(self) -> nn.Module:
@@ -157,6 +160,10 @@ class Network:
         with torch.no_grad():
             return self.stem(inputs.to(execution_device(self.embeddings))).to(self.dtype)
 
+    def entered(self, embeddings: Tensor) -> Tensor:
+        """What the first layer reads of embeddings that a caller gives the model. Shape: (B, L, D) -> (B, L, D)."""
+        return self.stem.entered(constant(embeddings, self.dtype))
+
     def initial_states(self, like: Tensor) -> list[State]:
         """Every part's state before the first position of a batch like ``like`` (B, L, D)."""
         return [
@@ -177,19 +184,35 @@ class Network:
     def layer(self, index: int, hidden: Tensor, states: list[State], step: Step) -> tuple[Tensor, list[State]]:
         """The branches of a layer, one after the other, with its parts' states. Shape: (B, L, D) -> (B, L, D)."""
         found: list[State] = []
+        aside: Tensor | None = None
         with self._naming_layers():
-            for branch in self.layers[index]:
-                hidden, local = self._placed(branch, hidden, step)
-                x = hidden if branch.pre is None else branch.pre(hidden, local)
-                mixed = []
-                for term in branch.terms:
-                    device = execution_device(term.part.module)
-                    y, state = term.part(_scaled(x, term.before).to(device), states[len(found)], local)
-                    mixed.append(_scaled(y, term.after).to(hidden.device))
-                    found.append(state)
-                out = sum(mixed[1:], mixed[0])
-                hidden = hidden + _scaled(out if branch.post is None else branch.post(out, local), branch.scale)
+            for number, branch in enumerate(self.layers[index]):
+                own = states[len(found) : len(found) + len(branch.terms)]
+                hidden, aside, behind = self._branch((index, number), hidden, aside, own, step)
+                found += behind
         return hidden, found
+
+    def _branch(
+        self, place: tuple[int, int], hidden: Tensor, aside: Tensor | None, states: list[State], step: Step
+    ) -> tuple[Tensor, Tensor | None, list[State]]:
+        """A branch: the stream behind it, what it puts aside for the next, its parts' states."""
+        branch = self.layers[place[0]][place[1]]
+        hidden, local = self._placed(branch, hidden, step)
+        if local.embeddings is not None:
+            local = replace(local, embeddings=_tapped(local, place, "embeddings", local.embeddings))
+        outputs, behind, x = [], [], None
+        for term, state in zip(branch.terms, states, strict=True):
+            if x is None or local.taps is not None:  # which each part then reads by a name of its own
+                x = _read(branch, _tapped(local, place, term.part.kind, hidden), aside, local)
+            y, after = term.part(_scaled(x, term.before).to(execution_device(term.part.module)), state, local)
+            y = _tapped(local, place, term.part.kind, y, output=True)
+            outputs.append(_scaled(y, term.after).to(hidden.device))
+            behind.append(after)
+        out = sum(outputs[1:], outputs[0])
+        out = _scaled(out if branch.post is None else branch.post(out, local), branch.scale)
+        if branch.aside:
+            return hidden, out, behind
+        return _tapped(local, place, "skip", hidden) + out, None, behind
 
     def states_of(self, states: list[State]) -> Iterator[list[State]]:
         """The states of every layer's parts, layer by layer, from those of all parts."""
@@ -199,15 +222,32 @@ class Network:
             yield states[start : start + count]
             start += count
 
-    def mixings(self, index: int, hidden: Tensor, mask: Tensor | None) -> list[Mixing]:
-        """The parts of a layer that mix positions as linear maps, from the residual stream (B, L, D) before it."""
-        found, hidden = [], hidden.detach()
+    def plain_step(self, mask: Tensor, embeddings: Tensor) -> Step:
+        """The step of a forward of a whole text without rules, by its mask (B, L)."""
+        padding, keys = padding_of(mask, embeddings), keys_of(mask, embeddings)
+        ledger = BiasLedger(len(embeddings))
+        return Step(NO_RULES, ledger, padding, embeddings=embeddings, length=embeddings.shape[1], keys=keys)
+
+    def mixings(self, index: int, hidden: Tensor, step: Step) -> list[tuple[tuple[int, int, str], Mixing]]:
+        """The parts of a layer that mix positions as linear maps, from the residual stream (B, L, D) before it.
+
+        Each with its place: layer, branch, kind.
+        """
+        found: list[tuple[tuple[int, int, str], Mixing]] = []
+        hidden, aside, step = hidden.detach(), None, replace(step, backend="chunked")
+        mixed = [any(isinstance(term.part, Mixer) for term in branch.terms) for branch in self.layers[index]]
         with torch.no_grad():
-            for branch in self.layers[index]:
-                hidden, local = self._placed(branch, hidden, Step(NO_RULES, BiasLedger(len(hidden)), mask, "chunked"))
-                x = hidden if branch.pre is None else branch.pre(hidden, local)
-                mixings = [term.part.mixing(_scaled(x, term.before), local) for term in branch.terms]
-                found += [mixing for mixing in mixings if mixing is not None]
+            for number, branch in enumerate(self.layers[index]):
+                hidden, local = self._placed(branch, hidden, step)
+                x = _read(branch, hidden, aside, local)
+                for term in branch.terms:
+                    if isinstance(term.part, Mixer):
+                        read = _scaled(x, term.before).to(execution_device(term.part.module))
+                        found.append(((index, number, term.part.kind), term.part.mixing(read, local)))
+                if not any(mixed[number + 1 :]):
+                    break
+                states = [term.part.state(len(hidden), hidden) for term in branch.terms]
+                hidden, aside, _ = self._branch((index, number), hidden, aside, states, step)
         return found
 
     def modules_of_layer(self, index: int) -> list[nn.Module]:
@@ -320,6 +360,21 @@ def walk(model: nn.Module) -> list[nn.Module]:
 
 def _scaled(x: Tensor, factor: float) -> Tensor:
     return x if factor == 1 else x * factor
+
+
+def _read(branch: Branch, hidden: Tensor, aside: Tensor | None, step: Step) -> Tensor:
+    """What the parts of a branch read, but for their own factors."""
+    x = hidden if aside is None else hidden + aside.to(hidden.device)
+    return x if branch.pre is None else branch.pre(x, step)
+
+
+def _tapped(step: Step, place: tuple[int, int], what: str, stream: Tensor, *, output: bool = False) -> Tensor:
+    """The stream; where its relevance is asked for, under a name of its own in the graph."""
+    if step.taps is None:
+        return stream
+    alias = stream.view_as(stream)
+    step.taps.append(Tap(*place, what, alias, output))
+    return alias
 
 
 def _family_of(model: Any, families: dict[str, Family]) -> Family:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from hf_mambalrp.attention import weighted_rows
 from hf_mambalrp.methods.problem import Problem, Relevance
-from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
+from hf_mambalrp.methods.rolled_out import roll_out, scored, unconserving, whole_forward
 
 
 def attention_rollout(problem: Problem) -> Relevance:
@@ -20,11 +20,11 @@ def attention_rollout(problem: Problem) -> Relevance:
         NonFiniteRelevanceError: NaN or infinity; names the layer.
     """
     with torch.no_grad():
-        streams = residual_streams(problem)
+        streams, plain = whole_forward(problem).streams, problem.plain_step()
         logits, score = scored(problem, streams[-1])
 
         def step(layer: int, row: Tensor) -> Tensor:
-            mixings = problem.network.mixings(layer, streams[layer], problem.padding())
-            return row + sum(weighted_rows(mixing, row).to(row) for mixing in mixings)
+            mixings = problem.network.mixings(layer, streams[layer], plain)
+            return row + sum(weighted_rows(mixing, row).to(row) for _, mixing in mixings)
 
         return unconserving(roll_out(problem, step), logits, score)

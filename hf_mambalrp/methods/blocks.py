@@ -1,13 +1,14 @@
 """All blocks of a network over one chunk of positions: the forward with its graph, and its transpose."""
 
-from typing import NamedTuple, Protocol
+from itertools import accumulate
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from hf_mambalrp.families.base import State, Step
+from hf_mambalrp.families.base import State, Step, Tap
 from hf_mambalrp.methods.memory import LARGE, release_free_memory
-from hf_mambalrp.methods.problem import Problem
+from hf_mambalrp.methods.problem import Parts, Problem
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.biases import BiasLedger
 
@@ -25,6 +26,10 @@ class Chunk(NamedTuple):
     """Of every part before the chunk, whose adjoints are asked for; None where the chunk is all there is."""
     factor: Tensor | None = None
     """(B, L, D), see :class:`Problem`."""
+    start: int = 0
+    """Position of its first one in the text."""
+    keys: Tensor | None = None
+    """(B, start + L), see :class:`Step`."""
 
 
 class Transposed(NamedTuple):
@@ -33,11 +38,14 @@ class Transposed(NamedTuple):
     relevance: Tensor
     """(streams, B, L): of the embeddings, or of all layers."""
     adjoints: list[State]
-    """Of the states before the chunk; none where the chunk is all there is."""
+    """Of the states before the chunk; none where the chunk is all there is. In a state that grows None for what is
+    constant."""
     shares: Tensor
-    """(biases, B): what every bias absorbed."""
+    """(2, blocks, B): what the biases of every block absorbed, and its softmaxes."""
     gradient: Tensor | None
     """(B, L, D) at the embeddings, where it was asked for."""
+    parts: Parts | None
+    """What the parts read, where layers are asked for."""
 
 
 class Run(Protocol):
@@ -60,7 +68,7 @@ class Blocks:
     """The forward through every block, with its graph."""
 
     def __init__(self, problem: Problem, rules: Rules, chunk: Chunk, *, reusable: bool = False) -> None:
-        network, hidden = problem.network, chunk.embeddings.detach().requires_grad_(torch.is_grad_enabled())
+        self.network, hidden = problem.network, chunk.embeddings.detach().requires_grad_(torch.is_grad_enabled())
         batch, length, _ = hidden.shape
         self.chunk, self.reusable, self.wants_gradient = chunk, reusable, problem.gradient
         self.releases = hidden.device.type == "cpu" and problem.kept(rules) * length > LARGE
@@ -68,7 +76,13 @@ class Blocks:
         """Residual stream before the first block and after the last; after every block where layers are asked for."""
         self.states_out: list[State] = []
         self.ledger = BiasLedger(batch)
-        step = Step(rules, self.ledger, chunk.mask, problem.backend, embeddings=hidden)
+        self.taps: list[Tap] | None = [] if problem.per_layer and hidden.requires_grad else None
+        """What the parts read and write, where the relevance of layers is asked for."""
+        step = Step(
+            rules, self.ledger, chunk.mask, problem.backend, embeddings=hidden, start=chunk.start,
+            length=problem.embeddings.shape[1], keys=chunk.keys, taps=self.taps,
+        )  # fmt: skip
+        network = self.network
         self.states = network.initial_states(hidden) if chunk.states is None else chunk.states
         for layer, states in enumerate(network.states_of(self.states)):
             hidden, states_out = network.layer(layer, hidden, states, step)
@@ -93,30 +107,53 @@ class Blocks:
         grad_selected = grad_selected.to(last).masked_fill(self._elsewhere, 0)
         outputs, gradients = [last], [torch.zeros_like(last).scatter_add_(1, self._index, grad_selected)]
         if adjoints is not None:
-            # States of what is constant have no graph.
+            # States of what is constant have no graph, and those that grow then have no adjoints either.
             pairs = zip((s for state in self.states_out for s in state), (a for s in adjoints for a in s), strict=True)
-            with_graph = [(state, adjoint) for state, adjoint in pairs if state.requires_grad]
+            with_graph = [(state, adjoint) for state, adjoint in pairs if state.requires_grad and adjoint is not None]
             outputs += [state for state, _ in with_graph]
             gradients += [adjoint for _, adjoint in with_graph]
         states = [s for state in self.chunk.states or [] for s in state]
-        inputs = [*self.explained, *states, *entries]
+        taps = [tap for tap in self.taps or [] if not tap.output]
+        inputs = [*self.explained, *states, *entries, *(tap.stream for tap in taps)]
         self._release()
         found = torch.autograd.grad(outputs, inputs, gradients, retain_graph=self.reusable, allow_unused=True)
-        streams = len(self.explained)
-        assert all(gradient is not None for gradient in found[:streams]), "a stream has no gradient"
-        filled = [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
+        sizes = [len(self.explained), len(states), len(entries), len(taps)]
+        of_streams, of_states, of_entries, of_taps = (
+            found[end - n : end] for n, end in zip(sizes, accumulate(sizes), strict=True)
+        )
+        assert all(gradient is not None for gradient in of_streams), "a stream has no gradient"
         factors = [stream.detach() for stream in self.explained]
         if self.chunk.factor is not None:
             factors[0] = self.chunk.factor.to(factors[0])
-        relevance = [(f * g).sum(-1).to(factors[0].device) for f, g in zip(factors, filled, strict=False)]
-        of_states = iter(filled[streams : streams + len(states)])
+        relevance = [(f * g).sum(-1).to(factors[0].device) for f, g in zip(factors, of_streams, strict=True)]
+        left = iter(of_states)
         return Transposed(
             torch.stack(relevance),
-            [type(state)(*(next(of_states) for _ in state)) for state in self.chunk.states or []],
-            self.ledger.shares(filled[streams + len(states) :]),
-            filled[0] if self.wants_gradient else None,
+            [
+                type(state)(*(_filled(next(left), one, part.appends) for one in state))
+                for part, state in zip(self.network.parts, self.chunk.states or [], strict=False)
+            ],
+            self.ledger.shares([_filled(gradient, one) for gradient, one in zip(of_entries, entries, strict=True)]),
+            of_streams[0] if self.wants_gradient else None,
+            self._parts(taps, of_taps) if taps else None,
         )
+
+    def _parts(self, taps: list[Tap], gradients: tuple[Tensor | None, ...]) -> Parts:
+        """What is read of what has a gradient; a part whose relevance is 0 throughout may have none."""
+        found = [
+            (tap, _filled(gradient, tap.stream))
+            for tap, gradient in zip(taps, gradients, strict=True)
+            if gradient is not None or tap.what != "embeddings"
+        ]
+        device = self.streams[0].device
+        relevance = [(tap.stream.detach() * gradient).sum(-1).to(device) for tap, gradient in found]
+        return Parts([(tap.layer, tap.branch, tap.what) for tap, _ in found], torch.stack(relevance))
 
     def _release(self) -> None:
         if self.releases:
             release_free_memory()
+
+
+def _filled(gradient: Tensor | None, like: Tensor, may_be_none: bool = False) -> Any:
+    """The gradient; where there is none, zeros, or None where that is enough."""
+    return torch.zeros_like(like) if gradient is None and not may_be_none else gradient

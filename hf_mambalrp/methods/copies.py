@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.errors import OptionError
+from hf_mambalrp.families.padding import rolled
 from hf_mambalrp.methods.engine import budget, predict
 from hf_mambalrp.methods.problem import Problem
 from hf_mambalrp.rules import NO_RULES
@@ -52,7 +53,8 @@ def reference(problem: Problem, baseline: Any) -> Tensor:
         return torch.zeros_like(like)
     if isinstance(baseline, Tensor) and baseline.is_floating_point():
         try:
-            return baseline.detach().to(like).expand_as(like)
+            own = baseline.detach().to(like).expand_as(like)
+            return own if problem.shifts is None else rolled(own, problem.shifts)
         except RuntimeError:
             pass
     vocabulary = problem.network.vocabulary_size

@@ -18,12 +18,13 @@ from torch import Tensor
 from transformers.utils import logging
 
 from hf_mambalrp.errors import ConservationError, NonFiniteRelevanceError, OptionError
-from hf_mambalrp.families.base import State
+from hf_mambalrp.families.padding import keys_of
 from hf_mambalrp.methods.blocks import Blocks, Chunk, Run, Transposed
 from hf_mambalrp.methods.memory import out_of_memory
-from hf_mambalrp.methods.problem import Problem, Relevance
+from hf_mambalrp.methods.problem import Parts, Problem, Relevance
+from hf_mambalrp.methods.states import Adjoints, States
 from hf_mambalrp.rules import NO_RULES, Rules
-from hf_mambalrp.rules.biases import BiasLedger
+from hf_mambalrp.rules.biases import BiasLedger, from_block_on
 
 Result = TypeVar("Result")
 
@@ -90,13 +91,15 @@ class Forward:
         self.mask, self.positions = problem.padding(), problem.positions.to(embeddings.device)
         size, length = int(problem.chunk_size), embeddings.shape[1]
         self.chunks = [slice(start, min(start + size, length)) for start in range(0, length, size)]
-        self.borders = [problem.network.initial_states(embeddings) if size < length else None]
+        self.keys = keys_of(problem.mask, embeddings)
+        self.states = States(problem.network, embeddings, self.chunks) if size < length else None
         """The states before every chunk; None where there is but one."""
         selected: Tensor | int = 0
         with torch.no_grad():
             for index in progress(range(len(self.chunks) - 1), "forward"):
                 run = self.blocks(self.chunk(index))
-                self.borders.append(run.states_out)
+                assert self.states is not None
+                self.states.add(run.states_out)
                 selected = selected + run.selected
         self.last_run = self.blocks(self.chunk(len(self.chunks) - 1))
         """The last chunk with its graph; the backward, which starts with it, recomputes the others."""
@@ -114,8 +117,9 @@ class Forward:
         if not torch.isfinite(relevance.tokens).all():
             raise NonFiniteRelevanceError(_where_not_finite(replace(self.problem, score=score), self.rules))
         if self.rules.conserve and self.problem.factor is None:
-            lost = due - relevance.tokens.sum(-1) - relevance.biases
-            beyond = self._beyond_rounding(lost, relevance.tokens, relevance.biases)
+            absorbed = relevance.biases if relevance.softmax is None else relevance.biases + relevance.softmax
+            lost = due - relevance.tokens.sum(-1) - absorbed
+            beyond = self._beyond_rounding(lost, relevance.tokens, absorbed)
             if beyond.any():
                 row = int(beyond.nonzero()[0])
                 raise ConservationError(self._where_lost(replace(self.problem, score=score), row, float(lost[row])))
@@ -131,31 +135,41 @@ class Forward:
         logits = network.logits(selected, self.rules, ledger)
         value = score(logits)
         grad_logits, grad_selected, *biases = torch.autograd.grad(value.sum(), [logits, selected, *ledger.entries])
-        due, in_head = (logits.detach() * grad_logits).sum((1, 2)), ledger.shares(biases).sum(0)
+        due, in_head = (logits.detach() * grad_logits).sum((1, 2)), ledger.shares(biases)[0].sum(0)
 
-        adjoints: list[State] | None = None
+        adjoints = None if self.states is None else Adjoints(self.states)
         by_chunk: list[Transposed] = []
         for index in progress(range(len(self.chunks) - 1, -1, -1), "backward"):
             run = self.last_run if index == len(self.chunks) - 1 else self.blocks(self.chunk(index))
-            by_chunk.append(run.transposed(grad_selected, adjoints))
-            adjoints = by_chunk[-1].adjoints
+            by_chunk.append(run.transposed(grad_selected, None if adjoints is None else adjoints.behind(index)))
+            if adjoints is not None:
+                adjoints.take(by_chunk[-1].adjoints)
         # On the CPU from here on: to ask for a number any earlier is to wait for the GPU.
         layers = torch.cat([found.relevance for found in by_chunk[::-1]], -1).cpu()
         layers = layers.masked_fill(self.problem.mask.cpu() == 0, 0.0)
         shares, in_head = sum((found.shares for found in by_chunk[1:]), by_chunk[0].shares).cpu(), in_head.cpu()
+        of_biases, of_softmax = shares.sum(1)
         gradients = [found.gradient for found in by_chunk[::-1] if found.gradient is not None]
+        parts = [found.parts for found in by_chunk[::-1] if found.parts is not None]
         per_layer = self.problem.per_layer
         relevance = Relevance(
             tokens=layers[0].float(),
             score=value.detach().cpu().float(),
-            biases=(in_head + shares.sum(0)).float(),
+            biases=(in_head + of_biases).float(),
             layers=layers.float() if per_layer else None,
             logits=logits.detach().cpu(),
-            layer_biases=(in_head + self.last_run.ledger.from_block_on(shares)).float() if per_layer else None,
+            softmax=of_softmax.float() if self.last_run.ledger.of_softmax else None,
+            layer_absorbed=(in_head + from_block_on(shares.sum(0))).float() if per_layer else None,
+            parts=self._parts(parts) if parts else None,
             gradient=torch.cat(gradients, 1) if gradients else None,
             chunk_size=int(self.problem.chunk_size),
         )
         return relevance, due.cpu()
+
+    def _parts(self, by_chunk: list[Parts]) -> Parts:
+        """Of all chunks, 0 on padding."""
+        relevance = torch.cat([parts.relevance for parts in by_chunk], -1).cpu()
+        return Parts(by_chunk[0].names, relevance.masked_fill(self.problem.mask.cpu() == 0, 0.0).float())
 
     def _beyond_rounding(self, gaps: Tensor, relevance: Tensor, biases: Tensor) -> Tensor:
         """Which gaps (...) rounding does not explain, by the size of what is summed: relevance (..., L) and biases."""
@@ -165,9 +179,10 @@ class Forward:
         """Name the first layer, from the score down, at which relevance is lost."""
         found, due = Forward(replace(problem, per_layer=True), self.rules)._relevance(problem.score)
         assert found.layers is not None
-        assert found.layer_biases is not None
-        gaps = due - found.layers.sum(-1) - found.layer_biases
-        beyond = self._beyond_rounding(gaps, found.layers, found.layer_biases)[:, row].nonzero().flatten().tolist()
+        assert found.layer_absorbed is not None
+        elsewhere = found.layer_absorbed + _round_the_layers(found)
+        gaps = due - found.layers.sum(-1) - elsewhere
+        beyond = self._beyond_rounding(gaps, found.layers, elsewhere)[:, row].nonzero().flatten().tolist()
         last = len(gaps) - 1
         place = "the head" if last in beyond else f"layer {max(beyond, default=0)} (counted from 0)"
         return (
@@ -179,13 +194,15 @@ class Forward:
 
     def chunk(self, index: int) -> Chunk:
         """The chunk of this number."""
-        at, states, factor = self.chunks[index], self.borders[index], self.problem.factor
+        at, factor = self.chunks[index], self.problem.factor
         return Chunk(
             self.problem.embeddings[:, at],
             None if self.mask is None else self.mask[:, at],
             self.positions - at.start,
-            states and [type(state)(*(s.detach().requires_grad_() for s in state)) for state in states],
+            None if self.states is None else self.states.before(index),
             None if factor is None else factor[:, at],
+            at.start,
+            None if self.keys is None else self.keys[:, : at.stop],
         )
 
 
@@ -223,6 +240,17 @@ def _chunk_size(problem: Problem, rules: Rules) -> int:
             f"{length} positions go whole. Leave chunk_size out, and explain fewer rows at a time to need less memory."
         )
     return size
+
+
+def _round_the_layers(relevance: Relevance) -> Tensor:
+    """What went from a layer or from those behind it to the embeddings, past all before. Shape: (num_layers + 1, B)."""
+    assert relevance.layers is not None
+    found = torch.zeros(len(relevance.layers), relevance.layers.shape[1])
+    if relevance.parts is not None:
+        for (layer, _, what), of_tokens in zip(relevance.parts.names, relevance.parts.relevance, strict=True):
+            if what == "embeddings":
+                found[1 : layer + 1] += of_tokens.sum(-1)  # what layer 0 reads of them is in the sum at its input
+    return found
 
 
 def _where_not_finite(problem: Problem, rules: Rules) -> str:

@@ -8,6 +8,7 @@ input that goes whole is one chunk. The head and the score, which are the caller
 import gc
 import logging
 from collections.abc import Hashable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -42,7 +43,9 @@ class Recording:
     @torch.enable_grad()
     def __init__(self, problem: Problem, rules: Rules, chunk: Chunk, size: int) -> None:
         self.size = size
-        buffers = {name: value.clone() for name, value in chunk._asdict().items() if isinstance(value, Tensor)}
+        buffers: dict[str, Any] = {
+            name: value.clone() for name, value in chunk._asdict().items() if isinstance(value, Tensor)
+        }
         states = chunk.states and [type(state)(*(s.requires_grad_() for s in state)) for state in _copied(chunk.states)]
         self.chunk = chunk._replace(**buffers, states=states)
         self.grad_selected = chunk.embeddings.new_zeros(*chunk.positions.shape, chunk.embeddings.shape[-1])
@@ -90,9 +93,14 @@ class Recording:
         elif self.adjoints is not None:
             torch._foreach_zero_(_flat(self.adjoints))
         self.backward_graph.replay()
-        relevance, states, shares, gradient = self.found
-        copied = None if gradient is None else gradient.clone()
-        return Transposed(relevance.clone(), _copied(states), shares.clone(), copied)
+        relevance, states, shares, gradient, parts = self.found
+        return Transposed(
+            relevance.clone(),
+            _copied(states),
+            shares.clone(),
+            None if gradient is None else gradient.clone(),
+            None if parts is None else replace(parts, relevance=parts.relevance.clone()),
+        )
 
 
 def propagate(problem: Problem, rules: Rules) -> Relevance:
@@ -127,11 +135,13 @@ def _blocks(problem: Problem, rules: Rules, chunk: Chunk, *, weights: Hashable) 
     recordings, (batch, length, _) = problem.network.recordings, chunk.embeddings.shape
     size, shapes = problem.kept(rules) * length, recordings.by_shape
     largest = int(SHARE * torch.cuda.get_device_properties(chunk.embeddings.device).total_memory)
-    if size > largest or not recordings.possible:
+    alone = chunk.keys is not None or (chunk.start > 0 and _grows(problem))  # of a shape that no other chunk has
+    if size > largest or not recordings.possible or alone:
         return Blocks(problem, rules, chunk)
     present = chunk.mask is None, chunk.factor is None, chunk.states is None
     asked = problem.per_layer, problem.gradient, rules, problem.backend
-    key = (batch, length, chunk.positions.shape[1], *present, *asked, weights)
+    text = problem.embeddings.shape[1] if _grows(problem) else None  # which RoPE may depend on
+    key = (batch, length, text, chunk.positions.shape[1], *present, *asked, weights)
     if key in shapes and shapes[key] is None:
         try:
             shapes[key] = Recording(problem, rules, chunk, size)
@@ -150,6 +160,11 @@ def _blocks(problem: Problem, rules: Rules, chunk: Chunk, *, weights: Hashable) 
     while len(shapes) > SHAPES:
         shapes.popitem(last=False)
     return Blocks(problem, rules, chunk) if recording is None else recording.replayed(chunk)
+
+
+def _grows(problem: Problem) -> bool:
+    """Whether chunks read all that those before have appended."""
+    return any(part.appends for part in problem.network.parts)
 
 
 def _flat(states: Iterable[State]) -> list[Tensor]:

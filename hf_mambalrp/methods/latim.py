@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hf_mambalrp.attention import CausalMixing, unified_channels
+from hf_mambalrp.attention import ScanMixing, unified_channels
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.methods.problem import Problem, Relevance
-from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
+from hf_mambalrp.methods.rolled_out import roll_out, scored, unconserving, whole_forward
 
 Aggregation = Literal["alti", "norm"]
 
@@ -54,8 +54,13 @@ def latim(problem: Problem, *, aggregation: Aggregation = "alti") -> Relevance:
             "method='latim' is written for mixers that read in one direction, and this model reads in both. Choose "
             "another method."
         )
+    if any(part.kind != "ssm" for part in problem.network.parts):
+        raise OptionError(
+            "method='latim' is written for layers that are one state-space mixer, and this model has "
+            f"{sorted({part.kind for part in problem.network.parts} - {'ssm'})} beside them. Choose another method."
+        )
     with torch.no_grad():
-        streams = residual_streams(problem)
+        streams = whole_forward(problem).streams
         logits, score = scored(problem, streams[-1])
 
         def step(layer: int, row: Tensor) -> Tensor:
@@ -81,8 +86,8 @@ def token_parts(problem: Problem, layer: int, hidden: Tensor, row: Tensor) -> It
     Yields the block and its parts (B, R, L, D), zero where j > i and on padding.
     """
     mask = problem.padding()
-    (s,) = problem.network.mixings(layer, hidden, mask)
-    assert isinstance(s, CausalMixing)
+    ((_, s),) = problem.network.mixings(layer, hidden, problem.plain_step())
+    assert isinstance(s, ScanMixing)
     hidden = hidden.to(s.x)
     mask = None if mask is None else mask.to(s.x)
     tokens = hidden if mask is None else hidden * mask
@@ -97,14 +102,14 @@ def token_parts(problem: Problem, layer: int, hidden: Tensor, row: Tensor) -> It
         yield at, parts
 
 
-def mixed(s: CausalMixing, mask: Tensor | None, rows: range) -> Tensor:
+def mixed(s: ScanMixing, mask: Tensor | None, rows: range) -> Tensor:
     """H with the skip in it, from the convolution's input to that of out_proj. Shape: (B, E, R, L)."""
     alpha = s.every_channel(rows)
     alpha.diagonal(rows.start, 2, 3).add_(s.D[:, None])
     return pad(unified_channels(alpha, s.gains(mask), rows), (0, s.x.shape[1] - rows.stop))
 
 
-def blocks_of(s: CausalMixing, row: Tensor) -> list[range]:
+def blocks_of(s: ScanMixing, row: Tensor) -> list[range]:
     """Blocks of rows whose parts fit the memory, without those that count for nothing."""
     batch, length, inner = s.x.shape
     size = max(1, PART_ELEMENTS // (batch * length * inner))

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from hf_mambalrp.attention import attention_matrix
+from hf_mambalrp.attention import Mixing, attention_matrix
 from hf_mambalrp.methods.problem import Problem, Relevance
-from hf_mambalrp.methods.rolled_out import residual_streams, roll_out, scored, unconserving
+from hf_mambalrp.methods.rolled_out import roll_out, scored, unconserving, whole_forward
 
 MATRIX_ELEMENTS = 2**24
 """How many numbers a block of query rows (B, R, L) has."""
@@ -26,19 +26,28 @@ def mamba_attribution(problem: Problem) -> Relevance:
     Raises:
         NonFiniteRelevanceError: NaN or infinity; names the layer.
     """
-    streams = residual_streams(problem)
-    logits, score = scored(problem, streams[-1])
-    to_streams = torch.autograd.grad(score.sum(), streams[1:], materialize_grads=True)
-    streams = [stream.detach() for stream in streams]
+    forward, plain = whole_forward(problem), problem.plain_step()
+    logits, score = scored(problem, forward.streams[-1])
+    written = [tap for tap in forward.taps or [] if tap.output]
+    of_outputs = torch.autograd.grad(score.sum(), [tap.stream for tap in written], materialize_grads=True)
+    gradients = {tap[:3]: gradient for tap, gradient in zip(written, of_outputs, strict=True)}
+    streams = [stream.detach() for stream in forward.streams]
+    del forward, written
 
     def step(layer: int, row: Tensor) -> Tensor:
-        (mixing,) = problem.network.mixings(layer, streams[layer], problem.padding())
+        found = row.clone()
+        for place, mixing in problem.network.mixings(layer, streams[layer], plain):
+            found += _through(mixing, gradients[place], row).to(found)
+        return found
+
+    def _through(mixing: Mixing, gradient: Tensor, row: Tensor) -> Tensor:
+        """Row times (E_d g . E_d alpha)^+ of one mixer, from the gradient (B, L, D) at what it writes."""
         gated = torch.zeros_like(mixing.x).requires_grad_()  # the projection is linear: anywhere will do
         projected = mixing.out(gated)
-        (gradient,) = torch.autograd.grad(projected, gated, to_streams[layer].to(projected))
+        (gradient,) = torch.autograd.grad(projected, gated, gradient.to(projected))
         weights = gradient.mean(-1)  # (B, L)
-        found, row, mask = row.clone(), row.to(weights), problem.padding()
-        mask = None if mask is None else mask.to(weights)
+        row, mask = row.to(weights), problem.padding()
+        found, mask = torch.zeros_like(row), None if mask is None else mask.to(weights)
         with torch.no_grad():
             batch, length = row.shape
             size = max(1, MATRIX_ELEMENTS // (batch * length))
@@ -48,7 +57,7 @@ def mamba_attribution(problem: Problem) -> Relevance:
                 if bool((row[:, at] == 0).all()):
                     continue
                 mean = attention_matrix(mixing, mask, block, "mean", "raw")
-                found += torch.einsum("bi,bij->bj", row[:, at], (weights[:, at, None] * mean).relu_()).to(found)
+                found += torch.einsum("bi,bij->bj", row[:, at], (weights[:, at, None] * mean).relu_())
         return found
 
     return unconserving(roll_out(problem, step), logits, score)

@@ -8,21 +8,31 @@ from typing import Any
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.methods.graphs import propagate
 from hf_mambalrp.methods.problem import Problem, Relevance
-from hf_mambalrp.rules import GAMMA_ON, MAMBALRP, Rules
+from hf_mambalrp.rules import ATTENTION_RULES, GAMMA_ON, MAMBALRP, Rules
 
 
-def mambalrp(problem: Problem, *, gamma: float = 0.0, gamma_on: str | Iterable[str] = ("conv1d",)) -> Relevance:
+def mambalrp(
+    problem: Problem,
+    *,
+    gamma: float = 0.0,
+    gamma_on: str | Iterable[str] = ("conv1d",),
+    attention_rule: str = "cp",
+) -> Relevance:
     """MambaLRP (Rezaei Jafari et al. 2024, section 4): every rule of :data:`hf_mambalrp.rules.MAMBALRP`.
 
     Args:
         problem: what is explained.
         gamma: of LRP-gamma on what ``gamma_on`` names, see :mod:`hf_mambalrp.rules.gamma`; 0 is LRP-0.
         gamma_on: "conv1d", "linear" or both.
+        attention_rule: of softmax attention, where the model has it: "cp" with its weights constant, or "attnlrp"; see
+            :mod:`hf_mambalrp.rules.attention`.
 
     Raises:
         OptionError: an option's value is not allowed.
     """
-    return propagate(problem, with_gamma(MAMBALRP, gamma, gamma_on))
+    if attention_rule not in ATTENTION_RULES:
+        raise OptionError(f"attention_rule={attention_rule!r} is not allowed. Give one of {list(ATTENTION_RULES)}.")
+    return propagate(problem, with_gamma(replace(MAMBALRP, attention=attention_rule), gamma, gamma_on))
 
 
 def with_gamma(rules: Rules, gamma: Any, gamma_on: Any) -> Rules:

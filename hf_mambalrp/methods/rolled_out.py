@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.errors import NonFiniteRelevanceError
+from hf_mambalrp.families.padding import keys_of
 from hf_mambalrp.methods.blocks import Blocks, Chunk
 from hf_mambalrp.methods.engine import progress
 from hf_mambalrp.methods.problem import Problem, Relevance
@@ -14,11 +15,11 @@ from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.rules.biases import BiasLedger
 
 
-def residual_streams(problem: Problem) -> list[Tensor]:
-    """The residual stream before the first block and after every block, (B, L, D) each; with a graph if asked for."""
-    positions = problem.positions.to(problem.embeddings.device)
-    whole = Chunk(problem.embeddings, problem.padding(), positions, states=None)
-    return Blocks(replace(problem, per_layer=True), NO_RULES, whole).streams
+def whole_forward(problem: Problem) -> Blocks:
+    """The forward of all positions without rules: streams and taps of every layer, with a graph if asked for."""
+    positions, keys = problem.positions.to(problem.embeddings.device), keys_of(problem.mask, problem.embeddings)
+    whole = Chunk(problem.embeddings, problem.padding(), positions, states=None, keys=keys)
+    return Blocks(replace(problem, per_layer=True), NO_RULES, whole)
 
 
 def scored(problem: Problem, last_stream: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,32 +1,78 @@
-"""SiLU with the identity rule."""
+"""Activations with the identity rule: each is x * factor(x), the factor exact, so that no ratio f(x) / x is taken.
 
+| f | factor(x) |
+|---|---|
+| SiLU | sigmoid(x) |
+| GELU | Phi(x), the standard normal distribution; or its approximation by tanh |
+| ReLU | 1 where x > 0, else 0 |
+| ReLU^2 | relu(x) |
+"""
+
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from hf_mambalrp.rules import Rules
 
+Factor = Callable[[Tensor], Tensor]
+"""factor(x) of an activation x * factor(x), in memory of its own."""
 
-class _IdentitySiLU(torch.autograd.Function):
-    """x * [sigmoid(x)], the bracket constant: the sigmoid is exact, no ratio silu(x) / x needs a stabiliser."""
+
+def _normal(x: Tensor) -> Tensor:
+    return torch.erf(x / math.sqrt(2)).add(1).mul(0.5)
+
+
+def _normal_by_tanh(x: Tensor) -> Tensor:
+    return torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x.pow(3))).add(1).mul(0.5)
+
+
+def _step(x: Tensor) -> Tensor:
+    return (x > 0).to(x.dtype)
+
+
+FACTORS: dict[str, Factor] = {
+    "SiLU": torch.sigmoid,
+    "SiLUActivation": torch.sigmoid,
+    "GELU": _normal,
+    "GELUActivation": _normal,
+    "GELUTanh": _normal_by_tanh,
+    "PytorchGELUTanh": _normal_by_tanh,
+    "NewGELUActivation": _normal_by_tanh,
+    "ReLU": _step,
+    "ReLUSquaredActivation": torch.relu,
+}
+"""By the name of the class, of torch or of transformers."""
+
+
+def factor_of(activation: nn.Module) -> Factor | None:
+    """The factor of an activation module; None where no rule is known."""
+    name = type(activation).__name__
+    if name == "GELU" and getattr(activation, "approximate", "none") == "tanh":
+        name = "GELUTanh"
+    return FACTORS.get(name)
+
+
+class _Identity(torch.autograd.Function):
+    """x * [factor(x)], the bracket constant."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        sigmoid = torch.sigmoid(x)
-        ctx.save_for_backward(sigmoid)
-        return x * sigmoid
+    def forward(ctx: Any, x: Tensor, factor: Factor) -> Tensor:
+        bracket = factor(x)
+        ctx.save_for_backward(bracket)
+        return x * bracket
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        sigmoid: Tensor = ctx.saved_tensors[0]
-        return grad * sigmoid
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        bracket: Tensor = ctx.saved_tensors[0]
+        return grad * bracket, None
 
 
-def silu(x: Tensor, rules: Rules) -> Tensor:
-    """silu(x) = x * [sigmoid(x)], the bracket constant under the identity rule."""
+def activation(x: Tensor, rules: Rules, factor: Factor = torch.sigmoid) -> Tensor:
+    """x * [factor(x)], the bracket constant under the identity rule; SiLU unless another factor is given."""
     if rules.silu:
-        y: Tensor = _IdentitySiLU.apply(x)
+        y: Tensor = _Identity.apply(x, factor)
         return y
-    return F.silu(x)
+    return x * factor(x)

@@ -69,12 +69,25 @@ def linear(module: nn.Module, x: Tensor, ledger: BiasLedger | None = None, gamma
 
 
 def _applied(
-    x: Tensor, weight: Weight, bias: Tensor | None, module: nn.Module, ledger: BiasLedger | None, gamma: float
+    x: Tensor,
+    weight: Weight,
+    bias: Tensor | None,
+    module: nn.Module,
+    ledger: BiasLedger | None,
+    gamma: float,
 ) -> Tensor:
     """x W^T + b by the rule; ``module`` is what the bias is of."""
     if bias is not None:
         with align_module_device(module):
             bias = constant(bias, x.dtype) if ledger is None else ledger.enter(bias, x.dtype)
+    return linear_map(x, weight, bias, gamma)
+
+
+def linear_map(x: Tensor, weight: Weight, bias: Tensor | None = None, gamma: float = 0.0) -> Tensor:
+    """x W^T + b under LRP-0, or with a ``gamma`` LRP-gamma; a bias that is recorded has one copy a row.
+
+    Shape: (..., F_in) -> (..., F_out).
+    """
     if gamma:
         return gamma_linear(x, weight, bias, gamma)
     y: Tensor = _LinearMap.apply(x, weight)

@@ -31,9 +31,9 @@ HEADINGS = {
 }
 
 
-def table(column, text=README.replace("**", "")):
-    """Cells by method and column of the table that has this column, without their emphasis but for that of ``text``."""
-    lines = text.splitlines()
+def table(column, *, emphasis=False):
+    """Cells by method and column of the table that has this column."""
+    lines = (README if emphasis else README.replace("**", "")).splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("| method |") and column in line)
     end = next(number for number in range(start, len(lines)) if not lines[number].startswith("|"))
     head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:end])
@@ -75,7 +75,7 @@ def test_what_is_bold_is_the_best():
             SENTIMENT["methods"], key=lambda name: SENTIMENT["methods"][name][key]["mean"]
         )
         assert best == "smoothgrad"
-    found = table("copying", README)
+    found = table("copying", emphasis=True)
     for column, methods in COLUMNS.items():
         for number, metric in enumerate(("roc_auc", "hit")):
             best = max((n for n in methods if not n.endswith(", size")), key=lambda n: methods[n][metric]["mean"])

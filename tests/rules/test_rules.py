@@ -9,7 +9,7 @@ from hf_mambalrp.ops.gated_norm import gated_norm
 from hf_mambalrp.ops.gated_scan import gated_scan
 from hf_mambalrp.ops.ssd_scan import ssd_scan
 from hf_mambalrp.rules import LRP_LN, MAMBALRP, NO_RULES, Rules
-from hf_mambalrp.rules.activation import silu
+from hf_mambalrp.rules.activation import activation
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.gate import gate
 from hf_mambalrp.rules.linear import linear
@@ -92,14 +92,14 @@ def test_causal_convolution_is_lrp_0(width, length):
 
 def test_silu_identity_passes_relevance_on():
     x, R = random(2, 3, 4).requires_grad_(), random(2, 3, 4, seed=1)
-    y = silu(x, MAMBALRP)
+    y = activation(x, MAMBALRP)
     torch.testing.assert_close(y, nn.functional.silu(x))
     torch.testing.assert_close(relevance(y, [x], R)[0], R)
 
 
 def test_silu_identity_survives_where_a_ratio_would_not():
     x = torch.tensor([0.0, -200.0, 200.0, 1e-30]).requires_grad_()
-    (gradient,) = torch.autograd.grad(silu(x, MAMBALRP).sum(), x)
+    (gradient,) = torch.autograd.grad(activation(x, MAMBALRP).sum(), x)
     torch.testing.assert_close(gradient, torch.tensor([0.5, 0.0, 1.0, 0.5]))
 
 
@@ -135,7 +135,7 @@ def test_norm_is_linear_with_its_normaliser_constant(rules):
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("backend", ["reference", "chunked"])
 def test_gated_norm_halves_and_then_only_scales_each_group(backend, groups):
-    """p = y silu(z), o = w p / rms of p's group; R_y = R_z = R_out / 2."""
+    """p = y activation(z), o = w p / rms of p's group; R_y = R_z = R_out / 2."""
     weight = random(4, seed=3)
     y, z, R = random(2, 3, 4).requires_grad_(), random(2, 3, 4, seed=1).requires_grad_(), random(2, 3, 4, seed=2)
     p = y * nn.functional.silu(z)
@@ -168,7 +168,7 @@ def test_ssm_rule_holds_its_parameters_constant(backend):
     A, B, C, g = -random(E, N, seed=2).exp(), random(1, L, N, seed=3), random(1, L, N, seed=4), random(1, L, E, seed=5)
     h0 = torch.zeros(1, E, N, dtype=u.dtype)
     parameters = [delta, B, C] = [value.requires_grad_() for value in (dt.expm1().log(), B, C)]  # softplus(delta) = dt
-    none, wide_open = torch.zeros(E, dtype=u.dtype), torch.full_like(u, 60)  # no skip, no bias; silu(60) = 60
+    none, wide_open = torch.zeros(E, dtype=u.dtype), torch.full_like(u, 60)  # no skip, no bias; activation(60) = 60
     rules = Rules(norm=False, silu=True, ssm=True, gate=False)
     p, _ = gated_scan(u, lambda: delta, wide_open, A, B, C, none, none, h0, rules=rules, backend=backend)
     y = p / 60
@@ -202,7 +202,7 @@ def test_without_rules_everything_is_the_plain_gradient():
     x, z = random(2, 3, 4).requires_grad_(), random(2, 3, 4, seed=1).requires_grad_()
     weight, g = random(4, seed=3), random(2, 3, 4, seed=2)
     for found, plain in [
-        (silu(x, NO_RULES), nn.functional.silu(x)),
+        (activation(x, NO_RULES), nn.functional.silu(x)),
         (gate(x, z, NO_RULES), x * nn.functional.silu(z)),
         (rms_norm(x, weight, 0.01, NO_RULES), x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 0.01) * weight),
     ]:

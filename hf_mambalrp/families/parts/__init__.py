@@ -1,9 +1,28 @@
 """The parts that networks are made of, each written once: a module of the model with its rules."""
 
+from hf_mambalrp.families.parts.attention import Attention
 from hf_mambalrp.families.parts.both_ways import BothWays
-from hf_mambalrp.families.parts.norm import RMSNorm
+from hf_mambalrp.families.parts.experts import Experts
+from hf_mambalrp.families.parts.mlp import MLP, GatedMLP
+from hf_mambalrp.families.parts.norm import RMSNorm, rms_normed
 from hf_mambalrp.families.parts.selective import Selective
+from hf_mambalrp.families.parts.selective_heads import SelectiveHeads
+from hf_mambalrp.families.parts.shared import SharedBlock
 from hf_mambalrp.families.parts.ssd import SSD
 from hf_mambalrp.families.parts.stems import Patches, Tokens
 
-__all__ = ["SSD", "BothWays", "Patches", "RMSNorm", "Selective", "Tokens"]
+__all__ = [
+    "MLP",
+    "SSD",
+    "Attention",
+    "BothWays",
+    "Experts",
+    "GatedMLP",
+    "Patches",
+    "RMSNorm",
+    "Selective",
+    "SelectiveHeads",
+    "SharedBlock",
+    "Tokens",
+    "rms_normed",
+]

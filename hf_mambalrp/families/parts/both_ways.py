@@ -20,8 +20,9 @@ class BothWays:
     A :class:`Scan` in each direction; the names of the second one's modules end in ``_b``. The sum is LRP-0.
     """
 
+    kind = "ssm"
     backends = tuple(BACKENDS)
-    causal = False
+    causal, appends, recordable = False, False, True
 
     def __init__(self, module: Any) -> None:
         self.module = reads(module, "in_proj", "out_proj", "divide_out")

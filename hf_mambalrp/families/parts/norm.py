@@ -8,7 +8,9 @@ from torch import Tensor
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.parts.reading import reads, wide
 from hf_mambalrp.ops.norm import norm
+from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.constant import constant
+from hf_mambalrp.rules.norm import rms_norm
 
 
 class RMSNorm:
@@ -21,4 +23,13 @@ class RMSNorm:
         """Return the normed stream in the dtype of signals. Shape: (..., D) -> (..., D)."""
         with align_module_device(self.module):
             weight = constant(self.module.weight, wide(x.dtype))
-        return norm(x, weight, self.module.variance_epsilon, step.dtype, rules=step.rules, backend=step.backend)
+        x, eps = x.to(weight.dtype), self.module.variance_epsilon
+        return norm(x, weight, eps, step.dtype, rules=step.rules, backend=step.backend)
+
+
+def rms_normed(module: Any, x: Tensor, rules: Rules) -> Tensor:
+    """The norm of a tensor that is no stream, in its dtype. Shape: (..., F) -> (..., F)."""
+    module = reads(module, "weight", "variance_epsilon")
+    with align_module_device(module):
+        weight = constant(module.weight, x.dtype)
+    return rms_norm(x, weight, module.variance_epsilon, rules)

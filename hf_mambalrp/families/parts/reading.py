@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.ops.conv_silu import conv_silu
+from hf_mambalrp.rules import activation as activations
 from hf_mambalrp.rules.adapters import effective
 from hf_mambalrp.rules.constant import constant
 
@@ -18,6 +19,14 @@ class UnreadableModule(Exception):  # noqa: N818 - becomes an error where the mo
     def __init__(self, module: Any, missing: list[str]) -> None:
         super().__init__()
         self.module, self.missing = module, missing
+
+
+class UnknownActivation(Exception):  # noqa: N818 - becomes an error where the module's name is known
+    """A module with an activation that has no rule there."""
+
+    def __init__(self, module: Any, name: str, known: list[str]) -> None:
+        super().__init__()
+        self.module, self.name, self.known = module, name, known
 
 
 def reads(module: Any, *names: str) -> Any:
@@ -31,6 +40,31 @@ def reads(module: Any, *names: str) -> Any:
     if missing:
         raise UnreadableModule(found, missing)
     return found
+
+
+def factor_of(module: Any) -> activations.Factor:
+    """factor(x) of the activation x factor(x) that the module has as ``act_fn`` or ``activation``.
+
+    Raises:
+        UnknownActivation: one that no rule is known of.
+    """
+    found = getattr(module, "act_fn", None) or module.activation
+    factor = activations.factor_of(found)
+    if factor is None:
+        raise UnknownActivation(module, type(found).__name__, sorted(activations.FACTORS))
+    return factor
+
+
+def with_silu(mixer: Any) -> Any:
+    """The mixer, whose kernels have SiLU built in.
+
+    Raises:
+        UnknownActivation: it has another activation.
+    """
+    name = getattr(mixer, "activation", "silu")
+    if name not in ("silu", "swish"):
+        raise UnknownActivation(mixer, name, ["silu"])
+    return mixer
 
 
 def masked(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from hf_mambalrp.attention import SelectiveMixing
 from hf_mambalrp.families.base import Step
-from hf_mambalrp.families.parts.reading import convolved, masked, reads, taps_of, wide
+from hf_mambalrp.families.parts.reading import convolved, masked, reads, taps_of, wide, with_silu
 from hf_mambalrp.ops.conv_silu.chunked import causal_convolution
 from hf_mambalrp.ops.gated_scan import gated_scan
 from hf_mambalrp.ops.gated_scan.dispatch import BACKENDS
@@ -21,8 +21,8 @@ from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.linear import linear, linear_parts, linear_without_bias
 
-ParameterNorm = Callable[[Any, Tensor, Rules], Tensor]
-"""Norms one of dt (before its projection), B and C; its first argument is the mixer."""
+ParameterNorms = Callable[[Any, Tensor, Tensor, Tensor, Rules], tuple[Tensor, Tensor, Tensor]]
+"""Norms dt (before its projection), B and C; its first argument is the mixer."""
 
 
 class SelectiveState(NamedTuple):
@@ -41,12 +41,12 @@ class Scan:
     A mixer of two directions has all of these twice, the second time with ``suffix`` in their names.
     """
 
-    def __init__(self, module: Any, parameter_norm: ParameterNorm | None = None, suffix: str = "") -> None:
+    def __init__(self, module: Any, parameter_norms: ParameterNorms | None = None, suffix: str = "") -> None:
         names = [name + suffix for name in ("conv1d", "x_proj", "dt_proj", "D")]
         self._A_log = f"A{suffix}_log"
-        self.module = reads(module, *names, self._A_log)
+        self.module = with_silu(reads(module, *names, self._A_log))
         self._conv1d, self._x_proj, self._dt_proj, self._D = names
-        self.parameter_norm = parameter_norm
+        self.parameter_norms = parameter_norms
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -100,8 +100,9 @@ class Scan:
         m, states, dtype = self.module, self.sizes[1], u.dtype
         projected = linear(getattr(m, self._x_proj), u)
         low, B, C = torch.split(projected, [projected.shape[-1] - 2 * states, states, states], -1)
-        if self.parameter_norm is not None:
-            low, B, C = (self.parameter_norm(m, one.to(wide(dtype)), rules).to(dtype) for one in (low, B, C))
+        if self.parameter_norms is not None:
+            low, B, C = (one.to(wide(dtype)) for one in (low, B, C))
+            low, B, C = (one.to(dtype) for one in self.parameter_norms(m, low, B, C, rules))
         dt_proj = getattr(m, self._dt_proj)
 
         def step_size() -> Tensor:  # kept until the backward, and u need not be
@@ -114,11 +115,12 @@ class Scan:
 class Selective:
     """Mamba-1's mixer: ``in_proj`` D -> 2 E (content x, gate z), the :class:`Scan`, ``out_proj`` E -> D."""
 
+    kind = "ssm"
     backends = tuple(BACKENDS)
-    causal = True
+    causal, appends, recordable = True, False, True
 
-    def __init__(self, module: Any, parameter_norm: ParameterNorm | None = None) -> None:
-        self.scan = Scan(module, parameter_norm)
+    def __init__(self, module: Any, parameter_norms: ParameterNorms | None = None) -> None:
+        self.scan = Scan(module, parameter_norms)
         self.module = reads(module, "in_proj", "out_proj")
         self.state, self.kept = self.scan.state, self.scan.kept
 

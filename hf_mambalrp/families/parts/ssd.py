@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import align_module_device
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mambalrp.attention import SSDMixing
 from hf_mambalrp.families.base import Step
-from hf_mambalrp.families.parts.reading import convolved, masked, reads, taps_of, wide
+from hf_mambalrp.families.parts.reading import convolved, masked, reads, taps_of, wide, with_silu
 from hf_mambalrp.ops.conv_silu.chunked import causal_convolution
 from hf_mambalrp.ops.gated_norm import gated_norm
 from hf_mambalrp.ops.ssd_scan import ssd_scan
@@ -21,7 +21,9 @@ from hf_mambalrp.ops.ssd_scan.dispatch import BACKENDS
 from hf_mambalrp.rules import LRP_LN, Rules
 from hf_mambalrp.rules.adapters import effective
 from hf_mambalrp.rules.constant import constant
+from hf_mambalrp.rules.gate import gate
 from hf_mambalrp.rules.linear import linear, linear_parts, linear_without_bias
+from hf_mambalrp.rules.norm import rms_norm
 
 
 class SSDState(NamedTuple):
@@ -38,21 +40,26 @@ class SSDState(NamedTuple):
 class SSD:
     """Mamba-2's mixer: ``in_proj`` D -> E + (E + 2 G N) + H (gate z, then content x, B and C, then dt), ``conv1d`` over
     x, B and C, ``dt_bias`` and ``A_log`` (H,) with A = -exp(A_log), the skip ``D`` (H,), gated ``norm`` (E,),
-    ``out_proj`` E -> D; ``n_groups`` G and ``time_step_limit``, the bounds of dt.
+    ``out_proj`` E -> D; ``head_dim`` P, ``n_groups`` G and ``time_step_limit``, the bounds of dt.
+
+    Of Falcon-H1, where the module has them: ``ssm_in_multiplier`` before in_proj and ``mup_vector`` behind it, a norm
+    that is the identity, or with ``norm_before_gate``.
     """
 
+    kind = "ssm"
     backends = tuple(BACKENDS)
-    causal = True
+    causal, appends, recordable = True, False, True
 
     def __init__(self, module: Any) -> None:
-        names = ("in_proj", "conv1d", "dt_bias", "A_log", "D", "norm", "out_proj", "n_groups", "time_step_limit")
-        self.module = reads(module, *names)
+        names = ("in_proj", "conv1d", "dt_bias", "A_log", "D", "norm", "out_proj", "head_dim", "n_groups")
+        self.module = with_silu(reads(module, *names, "time_step_limit"))
 
     def _sizes(self) -> tuple[int, int, int]:
         """E, H and 2 G N, read off the shapes of the weights, which offloaded modules keep."""
         m = self.module
-        inner: int = m.norm.weight.shape[0]
-        return inner, m.A_log.shape[0], m.conv1d.weight.shape[0] - inner
+        heads = m.A_log.shape[0]
+        inner: int = heads * m.head_dim
+        return inner, heads, m.conv1d.weight.shape[0] - inner
 
     def state(self, batch: int, like: Tensor) -> SSDState:
         """Zeros."""
@@ -73,10 +80,9 @@ class SSD:
 
     def __call__(self, x: Tensor, state: SSDState, step: Step) -> tuple[Tensor, SSDState]:
         """Mix the normed stream over positions; padding is masked before in_proj and after the convolution."""
-        m, rules, (inner, heads, parameters) = self.module, step.rules, self._sizes()
+        m, rules, (inner, heads, _) = self.module, step.rules, self._sizes()
         gamma = rules.gamma_of("linear")
-        sizes = [inner, inner, parameters, heads]
-        z, x, BC, dt = linear_parts(m.in_proj, masked(x, step.mask), sizes, step.ledger, gamma)
+        z, x, BC, dt = self._projected(x, step)
         u, conv_x = convolved(m.conv1d, x, state.conv_x, step, slice(inner))  # LRP-0, identity rule
         A, D, dt_bias = self._parameters(wide(u.dtype))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
@@ -89,9 +95,9 @@ class SSD:
 
     def mixing(self, x: Tensor, step: Step) -> SSDMixing:
         """The mixer as a linear map of the convolution's input, everything that multiplies it constant."""
-        m, (inner, heads, parameters) = self.module, self._sizes()
+        m, (inner, heads, _) = self.module, self._sizes()
         with torch.no_grad():
-            z, x, BC, dt = linear_parts(m.in_proj, masked(x, step.mask), [inner, inner, parameters, heads], step.ledger)
+            z, x, BC, dt = self._projected(x, step)
             taps, bias = taps_of(m.conv1d, slice(None), x.dtype)
             earlier = self.state(len(x), x)
             c = causal_convolution(x, taps[:inner], bias[:inner], earlier.conv_x)
@@ -110,6 +116,17 @@ class SSD:
         out = linear_without_bias(m.out_proj)
         return SSDMixing(x, c, u, D, taps[:inner], bias[:inner], scale, out, dt, A, B, C)
 
+    def _projected(self, x: Tensor, step: Step) -> list[Tensor]:
+        """z, x, B and C, dt."""
+        m, (inner, heads, parameters) = self.module, self._sizes()
+        sizes = [inner, inner, parameters, heads]
+        x = masked(x, step.mask) * getattr(m, "ssm_in_multiplier", 1.0)
+        found = linear_parts(m.in_proj, x, sizes, step.ledger, step.rules.gamma_of("linear"))
+        if hasattr(m, "mup_vector"):
+            factors = constant(m.mup_vector, wide(x.dtype)).to(x.device).split(sizes, -1)
+            found = [one * factor for one, factor in zip(found, factors, strict=True)]
+        return found
+
     def _parameters(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """A, D and the bias of dt, (H,) each."""
         m = self.module
@@ -122,7 +139,29 @@ class SSD:
     def _gated(self, y: Tensor, z: Tensor, skip: tuple[Tensor, Tensor] | None, rules: Rules, backend: str) -> Tensor:
         """The gated norm, in the module's own groups; releases of transformers without them norm the whole width."""
         norm = effective(self.module.norm)
+        if isinstance(norm, nn.Identity) or getattr(norm, "norm_before_gate", False):
+            return _gated_behind(norm, y, z, skip, rules)
         with align_module_device(norm):
             weight = constant(norm.weight, wide(y.dtype))
-        group_size = getattr(norm, "group_size", None) or len(weight)
+        group_size = _group_size(norm)
         return gated_norm(y, z, weight, norm.variance_epsilon, group_size, skip, rules=rules, backend=backend)
+
+
+def _group_size(norm: Any) -> int:
+    width: int = norm.weight.shape[0]
+    if hasattr(norm, "group_size"):
+        return int(norm.group_size)
+    return width // int(getattr(norm, "n_groups", 1))
+
+
+def _gated_behind(norm: Any, y: Tensor, z: Tensor, skip: tuple[Tensor, Tensor] | None, rules: Rules) -> Tensor:
+    """norm(y + D x) silu(z): the norm comes before the gate, or there is none."""
+    if skip is not None:
+        x, D = skip
+        y = torch.addcmul(y, x, D.repeat_interleave(y.shape[-1] // len(D)).to(y.dtype))  # LRP-0
+    if not isinstance(norm, nn.Identity):
+        with align_module_device(norm):
+            weight = constant(norm.weight, wide(y.dtype))
+        groups = (-1, _group_size(norm))
+        y = rms_norm(y.unflatten(-1, groups), weight.unflatten(0, groups), norm.variance_epsilon, rules).flatten(-2)
+    return gate(y, z, rules)

@@ -15,10 +15,13 @@ TOKENS = 16
 
 
 class Tokens:
-    """Token ids (B, L) to ``scale`` times their embedding."""
+    """Token ids (B, L) to ``scale`` times their embedding.
 
-    def __init__(self, module: nn.Module, scale: float = 1.0) -> None:
-        self.module, self.scale = module, scale
+    ``scales_given`` says whether the model multiplies embeddings that it is given too.
+    """
+
+    def __init__(self, module: nn.Module, scale: float = 1.0, *, scales_given: bool = False) -> None:
+        self.module, self.scale, self.scales_given = module, scale, scales_given
         self.weight: Tensor = innermost(module).weight
         self.vocabulary_size: int = self.weight.shape[0]
         self.hidden_size: int = self.weight.shape[1]
@@ -27,6 +30,13 @@ class Tokens:
         """(B, L) -> (B, L, D)."""
         with align_module_device(self.module):
             embedded: Tensor = in_evaluation(self.module)(inputs)
+        return self._scaled(embedded)
+
+    def entered(self, embeddings: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        return self._scaled(embeddings) if self.scales_given else embeddings
+
+    def _scaled(self, embedded: Tensor) -> Tensor:
         return embedded if self.scale == 1 else embedded.to(wide(embedded.dtype)) * self.scale
 
     def sample(self) -> dict[str, Tensor]:
@@ -50,6 +60,10 @@ class Patches:
             module: Any = in_evaluation(self.module)
             embedded: Tensor = module.embed(inputs)
         return embedded
+
+    def entered(self, embeddings: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        return embeddings
 
     def sample(self) -> dict[str, Tensor]:
         """One picture of waves."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.rules import Rules
-from hf_mambalrp.rules.activation import silu
+from hf_mambalrp.rules.activation import activation
 from hf_mambalrp.rules.gamma import damped, raised
 
 
@@ -79,5 +79,5 @@ def conv_silu_chunked(
     x: Tensor, weight: Tensor, bias: Tensor | None, earlier: Tensor, mask: Tensor | None, rules: Rules
 ) -> Tensor:
     """Same contract as :func:`conv_silu_reference`."""
-    u = silu(causal_convolution(x, weight, bias, earlier, rules.gamma_of("conv1d")), rules)
+    u = activation(causal_convolution(x, weight, bias, earlier, rules.gamma_of("conv1d")), rules)
     return u if mask is None else u * mask.reshape(*x.shape[:2], 1)

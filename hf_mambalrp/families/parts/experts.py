@@ -1,0 +1,109 @@
+"""A mixture of experts: sum_k [w_k] E_k(x), the router's choice and its weights constant."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from accelerate.utils import align_module_device
+from torch import Tensor, nn
+
+from hf_mambalrp.families.base import State, Step
+from hf_mambalrp.families.parts.mlp import GatedMLP, Positionwise
+from hf_mambalrp.families.parts.reading import factor_of, reads
+from hf_mambalrp.families.parts.routing import experts_of_a_token, routed
+from hf_mambalrp.rules import Rules
+from hf_mambalrp.rules.activation import Factor, activation
+from hf_mambalrp.rules.adapters import effective
+from hf_mambalrp.rules.biases import RowLedger
+from hf_mambalrp.rules.constant import Weight, constant
+from hf_mambalrp.rules.gate import gate
+from hf_mambalrp.rules.linear import linear, linear_map
+
+
+class Experts(Positionwise):
+    """sum_k [w_k] E_k(x) of the experts that :func:`routed` chose, E a gated or a plain MLP.
+
+    Experts are modules in a list, or :class:`Stacked`: ``experts.gate_up_proj`` or ``experts.up_proj``, and
+    ``experts.down_proj``; before transformers 5 ``input_linear.weight`` and ``output_linear.weight``. They stand
+    between ``fc1_latent_proj`` and ``fc2_latent_proj``, where the module has these and they are linear. What every
+    token goes through beside the experts is a part of its own.
+    """
+
+    kind, recordable = "experts", False
+
+    def __init__(self, module: Any) -> None:
+        self.module = m = effective(module)
+        experts = effective(getattr(m, "experts", None))
+        self.experts: Stacked | list[GatedMLP]
+        if isinstance(experts, nn.ModuleList):
+            self.experts = [GatedMLP(expert) for expert in experts]
+        elif experts is not None:
+            name = "gate_up_proj" if hasattr(experts, "gate_up_proj") else "up_proj"
+            self.experts = Stacked(experts, name, experts, "down_proj", factor_of(experts))
+        else:
+            m = reads(m, "input_linear", "output_linear")
+            self.experts = Stacked(m.input_linear, "weight", m.output_linear, "weight", factor_of(m))
+        self.width = (self.experts if isinstance(self.experts, Stacked) else self.experts[0]).width
+        ends = (getattr(m, name, None) for name in ("fc1_latent_proj", "fc2_latent_proj"))
+        self.latent = [None if isinstance(layer, nn.Identity) else layer for layer in ends]
+
+    def kept(self, rules: Rules) -> int:
+        """What an expert keeps, for each expert of a token."""
+        return experts_of_a_token(self.module) * (2 if rules.gate and rules.silu else 5) * self.width
+
+    def __call__(self, x: Tensor, state: State, step: Step) -> tuple[Tensor, State]:
+        """(B, L, D) -> (B, L, D)."""
+        before, behind = self.latent
+        weights, numbers = routed(self.module, x.flatten(0, 1))
+        read = x if before is None else linear(before, x, step.ledger)
+        tokens, outputs = [], []
+        for number in numbers.unique().tolist():
+            chosen, place = (numbers == number).nonzero(as_tuple=True)
+            share = weights[chosen, place, None].to(x.dtype)
+            outputs.append(share * self._expert(number, read, chosen, step))
+            tokens.append(chosen)
+        mixed = torch.zeros_like(read).flatten(0, 1).index_add(0, torch.cat(tokens), torch.cat(outputs)).view_as(read)
+        return mixed if behind is None else linear(behind, mixed, step.ledger), ()
+
+    def _expert(self, number: int, x: Tensor, chosen: Tensor, step: Step) -> Tensor:
+        """An expert of these tokens of (B, L, D), numbered through the batch. Shape: (T, D)."""
+        if isinstance(self.experts, Stacked):
+            return self.experts(number, x.flatten(0, 1)[chosen], step)
+        # Row by row: what biases in it absorb is of a row, and rows send it different numbers of tokens.
+        rows = chosen // x.shape[1]
+        found = []
+        for row in rows.unique_consecutive().tolist():
+            own = chosen[rows == row] - row * x.shape[1]
+            y, _ = self.experts[number](x[row, own][None], (), replace(step, ledger=RowLedger(step.ledger, row)))
+            found.append(y[0])
+        return torch.cat(found)
+
+
+class Stacked:
+    """Experts whose weights are two tensors (experts, F_out, F_in): gate and up side by side, or up alone, and down."""
+
+    def __init__(self, up: Any, up_name: str, down: Any, down_name: str, factor: Factor) -> None:
+        self.up, self.down, self.factor = (up, up_name), (down, down_name), factor
+        self.width: int = getattr(down, down_name).shape[2]
+        self.gated = getattr(up, up_name).shape[1] == 2 * self.width
+
+    def __call__(self, number: int, x: Tensor, step: Step) -> Tensor:
+        """(T, D) -> (T, D)."""
+        gamma = step.rules.gamma_of("linear")
+        z = linear_map(x, _weight(*self.up, number), gamma=gamma)
+        if self.gated:
+            z, y = z.chunk(2, -1)
+            p = gate(y, z, step.rules, self.factor)
+        else:
+            p = activation(z, step.rules, self.factor)
+        return linear_map(p, _weight(*self.down, number), gamma=gamma)
+
+
+def _weight(module: nn.Module, name: str, number: int) -> Weight:
+    """One expert's weight, read each time it is used."""
+
+    def read(dtype: torch.dtype) -> Tensor:
+        with align_module_device(module):
+            return constant(getattr(module, name)[number], dtype)
+
+    return read

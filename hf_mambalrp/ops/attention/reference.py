@@ -1,0 +1,63 @@
+"""Softmax attention as it is defined, with its whole matrix: for reading, tests, and hidden attention."""
+
+import torch
+from torch import Tensor
+
+from hf_mambalrp.ops.attention.dispatch import Scores
+from hf_mambalrp.rules import Rules
+
+
+def attention_reference(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    k_past: Tensor | None = None,
+    v_past: Tensor | None = None,
+    *,
+    scores: Scores,
+    rules: Rules,
+) -> Tensor:
+    """o = A v; arguments and result as of :func:`hf_mambalrp.ops.attention.attention`."""
+    k, v = joined(k_past, k), joined(v_past, v)
+    A = weights(q, k, range(k.shape[1]), scores, rules)
+    return torch.einsum("bhij,bjhp->bihp", A, _for_every_head(v, q.shape[2]).to(A)).to(v.dtype)
+
+
+def weights(q: Tensor, k: Tensor, keys: range, scores: Scores, rules: Rules) -> Tensor:
+    """A of queries, the last of the positions ``keys``. Shape: (B, R, H, P), (B, keys, K, P) -> (B, H, R, keys)."""
+    wide = torch.promote_types(q.dtype, torch.float32)
+    x = scores.scale * torch.einsum("bihp,bjhp->bhij", q.to(wide), _for_every_head(k, q.shape[2]).to(wide))
+    if scores.softcap is not None:
+        x = _capped(x, scores.softcap, rules)
+    are_read = read(range(keys.stop - q.shape[1], keys.stop), keys, scores, q.device)
+    return x.masked_fill(~are_read, -torch.inf).softmax(-1)
+
+
+def read(queries: range, keys: range, scores: Scores, device: torch.device) -> Tensor:
+    """Whether a query reads a key. Shape: (1 or B, 1, queries, keys)."""
+    i = torch.arange(queries.start, queries.stop, device=device)[:, None]
+    j = torch.arange(keys.start, keys.stop, device=device)
+    found = j <= i
+    if scores.window is not None:
+        found &= j > i - scores.window
+    if scores.mask is None:
+        return found[None, None]
+    unmasked = scores.mask[:, None, None, keys.start : keys.stop] != 0
+    return (found & unmasked) | (i == j)  # a query that reads nothing else reads itself: its softmax stays finite
+
+
+def joined(past: Tensor | None, x: Tensor) -> Tensor:
+    """Both one behind the other."""
+    return x if past is None else torch.cat([past, x], 1)
+
+
+def _capped(x: Tensor, c: float, rules: Rules) -> Tensor:
+    if not rules.silu:
+        return c * torch.tanh(x / c)
+    seen = x.detach()
+    return x * torch.where(seen == 0, 1.0, c * torch.tanh(seen / c) / seen)
+
+
+def _for_every_head(x: Tensor, heads: int) -> Tensor:
+    """(B, L, K, P) -> (B, L, heads, P)."""
+    return x if x.shape[2] == heads else x.repeat_interleave(heads // x.shape[2], 2)
