@@ -56,7 +56,7 @@ class Parts:
     """
 
     names: list[tuple[int, int, str]]
-    """Layer, branch in it, and the kind of the part; "skip" for what goes past all parts, "embeddings" for what a branch
+    """Layer, branch in it, and the kind of the part; "skip" for what goes past all, "embeddings" for what a branch
     reads of the embeddings beside the stream, which is in the stream of no layer before it."""
     relevance: Tensor
     """(names, B, L)."""
