@@ -18,6 +18,7 @@ Mamba-1 in heads of P channels, each with its own x_proj and dt_proj (one head: 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -125,7 +126,7 @@ class Mamba2:
         self.conv = Conv(mixer.conv1d, f"{name}.conv1d")
         self.dt_bias, self.D = mixer.dt_bias.detach().to(F64), mixer.D.detach().to(F64)
         self.A = -torch.exp(mixer.A_log.detach().to(F64))
-        self.limit = mixer.time_step_limit
+        self.limit = mixer.time_step_limit or (mixer.time_step_min, math.inf)  # None: Zamba2 of transformers 4
         self.gate = Gate(_gated_norm(mixer), norm_first)
         self.out_proj = Linear.of(mixer.out_proj, f"{name}.out_proj")
         self.in_multiplier = in_multiplier
@@ -157,8 +158,8 @@ class Mamba2:
 
 
 def _gated_norm(mixer: Any) -> Norm | None:
-    """None where the mixer's norm is the identity; releases that know no groups normalise over the whole width."""
-    norm = mixer.norm
+    """None where there is no norm or it is the identity; releases without groups normalise over the whole width."""
+    norm = getattr(mixer, "norm", None)
     if not hasattr(norm, "weight"):
         return None
     width = len(norm.weight)
@@ -191,7 +192,7 @@ class Mamba1:
         self.out_proj = Linear.of(mixer.out_proj, f"{name}.out_proj")
 
     def forward(self, x_in: Tensor) -> Tensor:
-        heads, P, N = self.A.shape
+        P, N = self.A.shape[1:]
         R = self.dt_proj.shape[-1]
         x = self.conv.forward(self.x_in.forward(x_in))
         self.scans, y = [], []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from oracle_hybrids import explain
-from small_hybrids import TABLE, VOCABULARY, available, build
+from small_hybrids import VOCABULARY, available, build
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
