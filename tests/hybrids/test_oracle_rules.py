@@ -39,8 +39,9 @@ class Rewritten(Float64):
         router_or_constant = func is F.softmax and (self.attention == "cp" or output.dim() != 4)  # attention: 4
         if router_or_constant or func in (torch.rsqrt, F.softplus, torch.softmax, Tensor.sigmoid):  # norms, dt, routers
             output = output.detach()
-        elif func is torch.matmul and self.attention == "attnlrp" and args[0].dim() == 4:  # q k^T and A v
-            output = half(output)
+        elif func is torch.matmul and self.attention == "attnlrp" and args[0].dim() == 4:
+            if args[1].shape[-1] > 1:  # q k^T and A v; Zamba's scan multiplies by vectors
+                output = half(output)
         elif func in (F.silu, F.gelu):
             x = args[0]
             slope = torch.sigmoid(x) if func is F.silu else torch.special.ndtr(x)
@@ -49,7 +50,8 @@ class Rewritten(Float64):
         elif func is torch.square:  # of a relu
             output = args[0] * args[0].detach()
         elif func in PRODUCTS and any(getattr(factor, "activated", False) for factor in args):
-            output = half(output)
+            if args[0].shape == args[1].shape:  # two signals; D is smaller
+                output = half(output)
         elif func is torch.split:  # x, B, C of Mamba-2, or dt, B, C of Mamba-1
             first, B, C = output
             output = (first, B.detach(), C.detach())
@@ -69,6 +71,7 @@ def by_autograd(model: Any, row: Tensor, position: int, token: int, attention: s
     embeddings: list[Tensor] = []
     streams: list[Tensor] = []
     inputs: dict[tuple[int, str], Tensor] = {}
+    callers: dict[Any, list[tuple[int, str]]] = defaultdict(list)  # in some releases layers share a module
     layers = model.model.layers
 
     def keep(tensor: Tensor) -> Tensor:
@@ -76,12 +79,10 @@ def by_autograd(model: Any, row: Tensor, position: int, token: int, attention: s
         copy.retain_grad()
         return copy
 
-    def keep_input(key: tuple[int, str]) -> Any:
-        def hook(_module: Any, args: Any, kwargs: Any) -> Any:
-            inputs[key] = keep(args[0] if args else kwargs["hidden_states"])
-            return ((inputs[key], *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": inputs[key]})
-
-        return hook
+    def keep_input(module: Any, args: Any, kwargs: Any) -> Any:
+        key = callers[module].pop(0)
+        inputs[key] = keep(args[0] if args else kwargs["hidden_states"])
+        return ((inputs[key], *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": inputs[key]})
 
     def keep_output(kept: list[Tensor]) -> Any:
         def hook(_module: Any, _args: Any, output: Any) -> Any:
@@ -98,7 +99,8 @@ def by_autograd(model: Any, row: Tensor, position: int, token: int, attention: s
         if shared is not None:
             modules = {"mamba_decoder": layer.mamba_decoder.input_layernorm, "shared": shared.input_layernorm}
         for name, module in modules.items():
-            hooks.append(module.register_forward_pre_hook(keep_input((i, name)), with_kwargs=True))
+            callers[module].append((i, name))
+    hooks += [module.register_forward_pre_hook(keep_input, with_kwargs=True) for module in callers]
     model.zero_grad()
     try:
         with Rewritten(attention):
