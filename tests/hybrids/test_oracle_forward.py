@@ -70,3 +70,14 @@ def test_relevance_biases_and_softmax_add_up_to_the_score(name, attention):
     same(result.layer_relevance[0] + result.around.sum(0), result.relevance)
     same(torch.stack(list(result.biases_by_name.values())).sum(), result.biases)
     assert (result.softmax.abs() > 1e-3) == (attention == "attnlrp")
+
+
+@pytest.mark.parametrize("attention", ["cp", "attnlrp"])
+def test_a_contrast_is_the_difference_of_two_logits(attention):
+    model, row = build("jamba-moe"), ids(2)
+    target, contrast = torch.eye(VOCABULARY)[[3, 7]]
+    both = [explain(model, row, weights=weights, attention=attention) for weights in (target, contrast)]
+    result = explain(model, row, weights=target - contrast, attention=attention)
+    same(result.score, result.logits[3] - result.logits[7])
+    same(result.relevance, both[0].relevance - both[1].relevance)
+    same(result.biases + result.softmax, result.score - result.relevance.sum())
