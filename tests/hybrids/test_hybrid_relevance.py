@@ -2,14 +2,18 @@
 
 import pytest
 import torch
+import transformers
 from oracle_hybrids import explain as oracle
 from small_hybrids import VOCABULARY, available, build
 
 from hf_mambalrp import make_explainable
+from hf_mambalrp.errors import ForwardMismatchError
 
 RULES = ["cp", "attnlrp"]
 LENGTHS = [13, 9, 5]
-every_model = pytest.mark.parametrize("name", available())
+WRONG = [name for name in available() if name.startswith("zamba2") and transformers.__version__.startswith("4.")]
+"""In these releases the model's own scan adds up chunks of positions over the wrong axis."""
+every_model = pytest.mark.parametrize("name", [name for name in available() if name not in WRONG])
 both_rules = pytest.mark.parametrize("rule", RULES)
 
 
@@ -149,3 +153,9 @@ def test_methods_without_rules_are_transformers_gradients(name, method):
         (gradient,) = torch.autograd.grad(own, seen[0])
         expected = (seen[0].detach() * gradient).sum(-1)
         torch.testing.assert_close(found.relevance.double(), expected.double(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_model_whose_own_forward_is_wrong_is_refused(name):
+    with pytest.raises(ForwardMismatchError, match="Zamba2ForCausalLM"):
+        make_explainable(build(name)).explain(rows()[2][None], target=3)
