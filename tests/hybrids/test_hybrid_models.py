@@ -22,7 +22,10 @@ from hf_mambalrp import (
     load_explanations,
     make_explainable,
 )
+from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.cli.main import main
+from hf_mambalrp.evaluation.outputs import ModelOutput
+from hf_mambalrp.evaluation.perturbation import ZERO
 
 every_model = pytest.mark.parametrize("name", MODELS)
 every_family = pytest.mark.parametrize("name", ONE_EACH)
@@ -239,6 +242,19 @@ def test_datasets_evaluation_and_cards(tmp_path, name):
         card = (tmp_path / f"{task}-card" / "README.md").read_text("utf-8")
         assert type(model).__name__.replace("For", "LRPFor") in card or "AutoMambaLRPFor" in card
         assert auto.from_pretrained(tmp_path / f"{task}-card").explain(texts).relevance.shape == (3, 8)
+
+
+@every_family
+def test_a_token_without_embedding_is_one_among_embeddings_that_the_model_reads_as_it_reads_ids(name):
+    model = language_model(name)
+    row = texts_of_ids((6,))[0].tolist()
+    read = ModelOutput(subject_of(make_explainable(model)), None)
+    kept = torch.tensor([1.0] * 5 + [0.0])[:, None]
+    hook = model.get_input_embeddings().register_forward_hook(lambda *call: call[2] * kept)
+    expected = logits(model, torch.tensor([row]))[0, -1, 3]
+    hook.remove()
+    with_zero = (*row[:5], ZERO)
+    same(torch.tensor(read([with_zero], 3)[0][with_zero]).float(), expected)
 
 
 @every_family
