@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 from weakref import ref
 
@@ -76,7 +77,7 @@ def compare_forwards(model: nn.Module, network: Network) -> None:
             module.chunk_size = CHUNK
     try:
         with _quiet():
-            own = own_model(**sample, output_hidden_states=True, return_dict=True)
+            own = own_model(**sample, **without_cache(network), output_hidden_states=True, return_dict=True)
     except Exception as error:
         if out_of_memory(error):
             raise
@@ -103,6 +104,11 @@ def compare_forwards(model: nn.Module, network: Network) -> None:
     logits = network.logits(found if read is None else found[:, list(read)], NO_RULES, ledger)
     expected = own.logits.to(logits)
     _same(logits if network.is_language_model else logits[:, -1], expected, expected, "the logits", network)
+
+
+def without_cache(network: Network) -> dict[str, bool]:
+    """The option of the model's forward that makes no cache, where it has it: some cannot make theirs."""
+    return {"use_cache": False} if "use_cache" in signature(network.model.forward).parameters else {}
 
 
 @contextmanager
