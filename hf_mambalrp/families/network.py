@@ -414,9 +414,14 @@ def execution_device(module: nn.Module) -> torch.device:
 
     Layers without parameters hold packed codes, as those of ``quantize_dynamic``, which compute on the CPU.
     """
-    hook = getattr(module, "_hf_hook", None)
-    device = getattr(hook, "execution_device", None)
+    device = _of_hook(module)
+    parameter: Tensor | None = next(module.parameters(), None)
+    if device is None and parameter is not None and parameter.is_meta:  # the hooks are those of what holds weights
+        device = next((found for part in module.modules() if (found := _of_hook(part)) is not None), None)
     if device is not None:
         return torch.device(device)
-    parameter: Tensor | None = next(module.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _of_hook(module: nn.Module) -> Any:
+    return getattr(getattr(module, "_hf_hook", None), "execution_device", None)
