@@ -74,6 +74,7 @@ def compare_forwards(model: nn.Module, network: Network) -> None:
     device = execution_device(network.embeddings)
     sample = {name: value.to(device) for name, value in network.stem.sample().items()}
     own_model = evaluation_twin(model)
+    module: Any
     for module in own_model.modules() if device.type == "cpu" else ():
         if hasattr(module, "chunk_size"):
             module.chunk_size = CHUNK

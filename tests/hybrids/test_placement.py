@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 from hf_mambalrp import make_explainable
 
 IDS = torch.randint(1, VOCABULARY, (2, 9), generator=torch.Generator().manual_seed(3))
-MODELS = [name for name in available() if not (name.startswith("zamba2") and transformers.__version__.startswith("4."))]
+# The layers of Zamba share weights, which transformers 4 cannot place; Zamba2's forward is wrong there.
+MODELS = [name for name in available() if not (name.startswith("zamba") and transformers.__version__.startswith("4."))]
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
