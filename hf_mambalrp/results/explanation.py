@@ -28,12 +28,14 @@ Ids = list[int | tuple[int, ...] | None]
 
 @dataclass(frozen=True, eq=False)
 class Conservation(Rows):
-    """Where the score went: ``score = relevance + biases + gap``, each (B,) float32; (B, T) for a generation.
+    """Where the score went: ``score = relevance + biases + softmax + gap``, float32, (B,); (B, T) for a generation.
 
     Args:
         score: the explained score, in logits.
         relevance: the sum over the tokens of a row.
         biases: the relevance that additive biases on the content path absorbed.
+        softmax: what the softmax of attention absorbed (Achtibat et al. 2024, proposition 3.1), under a rule with which
+            it does, ``attention_rule="attnlrp"``; None where it absorbs nothing.
 
     Example:
         >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
@@ -48,34 +50,48 @@ class Conservation(Rows):
     score: Tensor
     relevance: Tensor
     biases: Tensor
+    softmax: Tensor | None = None
 
     _columns: ClassVar[dict[str, Column]] = {
-        name: Column("B*", torch.float32) for name in ("score", "relevance", "biases")
+        **{name: Column("B*", torch.float32) for name in ("score", "relevance", "biases")},
+        "softmax": Column("B*", torch.float32, optional=True),
     }
 
     @property
     def ratio(self) -> Tensor:
-        """``relevance / score``: 1 for a conserving method on a model without biases, undefined at score 0."""
+        """``relevance / score``: 1 for a conserving method where nothing is absorbed, undefined at score 0."""
         return self.relevance / self.score
 
     @property
+    def absorbed(self) -> Tensor:
+        """``biases + softmax``: what went to no token."""
+        return self.biases if self.softmax is None else self.biases + self.softmax
+
+    @property
     def gap(self) -> Tensor:
-        """``score - relevance - biases``: about 0 for a conserving method."""
-        return self.score - self.relevance - self.biases
+        """``score - relevance - biases - softmax``: about 0 for a conserving method."""
+        return self.score - self.relevance - self.absorbed
 
     def __str__(self) -> str:
         """Return one line per row (per row and step for a generation)."""
-        parts = (self.score, self.relevance, self.biases, self.gap)
+        given = {"sum of relevance": self.relevance, "biases": self.biases, "softmax": self.softmax}
+        terms = {name: part.flatten().tolist() for name, part in given.items() if part is not None}
+        totals = ((self.relevance + self.absorbed).flatten().tolist(), self.score.flatten().tolist())
         return "\n".join(
-            f"sum of relevance {signed(relevance)} + biases {signed(biases)} = {unsigned(relevance + biases)} "
-            f"of score {unsigned(score)} (gap {unsigned(gap)})"
-            for score, relevance, biases, gap in zip(*(part.flatten().tolist() for part in parts), strict=True)
+            f"{' + '.join(f'{name} {signed(value)}' for name, value in zip(terms, values, strict=True))} = "
+            f"{unsigned(total)} of score {unsigned(score)} (gap {unsigned(gap)})"
+            for *values, total, score, gap in zip(*terms.values(), *totals, self.gap.flatten().tolist(), strict=True)
         )
 
 
 def decode_spans(rows: Any) -> Any:
     """Turn the lists that JSON gives for spans back into tuples."""
     return rows and [[(start, end) for start, end in row] for row in rows]
+
+
+def given_or_none_given(options: Any) -> Any:
+    """Options of a method; {} of a result that was saved without."""
+    return options or {}
 
 
 def _ids(targets: Any) -> Any:
@@ -86,7 +102,7 @@ def _ids(targets: Any) -> Any:
 class Explanation(ShownWords, Rows):
     """Relevance of every token for one score per row, with what is needed to read, store and show it.
 
-    ``relevance[b].sum() + biases[b] = score[b]`` for a conserving method; see :class:`Conservation`.
+    ``relevance[b].sum() + biases[b] + softmax[b] = score[b]`` for a conserving method; see :class:`Conservation`.
 
     Args:
         relevance: (B, L) float32 in units of the score (logits), exactly 0 on padding.
@@ -109,6 +125,8 @@ class Explanation(ShownWords, Rows):
         special_tokens_mask: (B, L) bool.
         model_id: repository or folder of the model.
         versions: package name to version.
+        method_options: options of the method that the call gave, by name, as JSON has them (of a tensor its shape), and
+            for a model with softmax attention always its ``attention_rule``, where the method has one.
         chunk_size: positions that went through the model at a time; None for methods that take no gradient at once.
         convergence_delta: (B,) float32, the sum of relevance less the score's difference from the baseline; None for
             methods without one.
@@ -149,6 +167,7 @@ class Explanation(ShownWords, Rows):
     special_tokens_mask: Tensor | None = None
     model_id: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    method_options: dict[str, Any] = field(default_factory=dict)
     convergence_delta: Tensor | None = None
     chunk_size: int | None = None
     index: list[int] | None = None
@@ -178,7 +197,12 @@ class Explanation(ShownWords, Rows):
         "columns": Column("B", optional=True),
     }
     _parts: ClassVar[dict[str, type[Rows]]] = {"conservation": Conservation}
-    _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {"target": _ids, "contrast": _ids, "offsets": decode_spans}
+    _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        "target": _ids,
+        "contrast": _ids,
+        "offsets": decode_spans,
+        "method_options": given_or_none_given,
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.results.sentences import ending, facts, question, reading, speaks, where_the_score_went
+from hf_mambalrp.results.sentences import ending, facts, question, reading, speaks, where_the_score_went, with_options
 from hf_mambalrp.viz.document import (
     Balance,
     Block,
@@ -86,7 +86,7 @@ def source(ex: "Explanation | GenerationExplanation", row: int) -> Source:
 
 def origin(ex: "Explanation | GenerationExplanation") -> Origin:
     """Return what made a result."""
-    return Origin(ex.method, ex.model_id, ex.versions)
+    return Origin(with_options(ex), ex.model_id, ex.versions)
 
 
 def left_out(count: int) -> str:

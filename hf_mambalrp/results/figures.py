@@ -6,7 +6,7 @@ from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.attention_document import attention_heat, origin
 from hf_mambalrp.results.explanation_document import layer_heat
 from hf_mambalrp.results.generation_document import generation_heat, largest_gap
-from hf_mambalrp.results.sentences import about, question
+from hf_mambalrp.results.sentences import about, question, with_options
 from hf_mambalrp.viz.plot import bars, heat_map
 from hf_mambalrp.viz.words import Level, Word, in_order, strongest
 
@@ -53,7 +53,7 @@ def map_of_generation(ex: "GenerationExplanation", row: int, level: Level, ax: "
     peaks = generation_heat(ex, row, shown, words).values.abs().amax(0)
     kept = sorted(peaks.topk(min(MAX_COLUMNS, len(words))).indices.tolist())
     heat = generation_heat(ex, row, shown, [words[i] for i in kept])
-    lines = [f"{ex.method}, largest gap {largest_gap(ex, row)}"]
+    lines = [f"{with_options(ex)}, largest gap {largest_gap(ex, row)}"]
     lines += [f"shown: the first {len(shown)} of {len(steps)} generated tokens"] if len(shown) < len(steps) else []
     lines += _note(len(kept), len(words), level)
     return heat_map(heat, title=heat.title, lines=lines, down="generated token", inches=0.24, ax=ax)

@@ -17,8 +17,11 @@ from hf_mambalrp.errors import InputError, NonFiniteRelevanceError
 FORMAT = 2
 """Version of the dictionary and of the saved directory; a larger one is refused."""
 TENSORS, FIELDS = "explanation.safetensors", "explanation.json"
-LEFT_OUT = ("layer_relevance", "convergence_delta", "chunk_size", "index", "ids", "columns")
-"""Fields that are written only where they are given."""
+LEFT_OUT = {
+    *("layer_relevance", "parts", "softmax", "method_options"),
+    *("convergence_delta", "chunk_size", "index", "ids", "columns"),
+}
+"""Fields that may be missing: those that are None, and those that earlier versions did not have."""
 
 
 class Column(NamedTuple):

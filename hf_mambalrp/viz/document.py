@@ -161,6 +161,8 @@ class Steps:
 
     steps: Sequence[GeneratedToken]
     level: Level
+    reading: str
+    """What the numbers of each add up to."""
 
 
 @dataclass(frozen=True)
