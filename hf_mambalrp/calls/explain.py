@@ -25,6 +25,7 @@ from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.methods import METHODS, Problem, Relevance, method_named, predict
 from hf_mambalrp.methods.problem import back_in_place, without_leading_padding
 from hf_mambalrp.results.explanation import Conservation, Explanation
+from hf_mambalrp.results.parts import PartRelevance
 
 Score = Callable[[Tensor], Tensor]
 
@@ -167,6 +168,7 @@ def explain_batch(
         conservation=Conservation(relevance.score, relevance.tokens.sum(-1), relevance.biases, relevance.softmax),
         position=last if network.is_language_model else None,
         layer_relevance=relevance.layers,
+        parts=None if relevance.parts is None else PartRelevance(relevance.parts.relevance, relevance.parts.names),
         offsets=described.offsets,
         texts=described.texts,
         special_tokens_mask=described.special,

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from hf_mambalrp.errors import InputError, MissingExtraError, OptionError
 from hf_mambalrp.results.explanation_document import explanation_document, explanation_summary
-from hf_mambalrp.results.figures import bars_of_words, map_of_layers
+from hf_mambalrp.results.figures import bars_of_words, map_of_layers, map_of_parts
+from hf_mambalrp.results.parts import PartRelevance
 from hf_mambalrp.results.sentences import share_of_the_end
 from hf_mambalrp.results.serialization import Column, Rows, row_indices
 from hf_mambalrp.results.shown import ShownWords
@@ -119,6 +120,7 @@ class Explanation(ShownWords, Rows):
         conservation: where the score went.
         position: (B,) int64, whose prediction is explained; None for a classifier.
         layer_relevance: (num_layers + 1, B, L) float32, the relevance after the embedding and after every block.
+        parts: what attention, SSM, MLP and experts of every block read of it; given with ``layer_relevance``.
         offsets: per row L character spans in ``texts``; (0, 0) is no span.
         texts: per row the text that was tokenized or that the ids decode to, and behind it the tokens of a target or
             contrast of several that were fed back.
@@ -162,6 +164,7 @@ class Explanation(ShownWords, Rows):
     conservation: Conservation
     position: Tensor | None = None
     layer_relevance: Tensor | None = None
+    parts: PartRelevance | None = None
     offsets: list[list[tuple[int, int]]] | None = None
     texts: list[str] | None = None
     special_tokens_mask: Tensor | None = None
@@ -188,6 +191,7 @@ class Explanation(ShownWords, Rows):
         "conservation": Column("B"),
         "position": Column("B", torch.int64, optional=True),
         "layer_relevance": Column("NBL", torch.float32, optional=True),
+        "parts": Column("PBL", optional=True),
         "offsets": Column("BL", optional=True, fill=(0, 0)),
         "texts": Column("B", optional=True),
         "special_tokens_mask": Column("BL", torch.bool, optional=True, fill=True),
@@ -196,7 +200,7 @@ class Explanation(ShownWords, Rows):
         "ids": Column("B", optional=True),
         "columns": Column("B", optional=True),
     }
-    _parts: ClassVar[dict[str, type[Rows]]] = {"conservation": Conservation}
+    _parts: ClassVar[dict[str, type[Rows]]] = {"conservation": Conservation, "parts": PartRelevance}
     _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {
         "target": _ids,
         "contrast": _ids,
@@ -343,17 +347,21 @@ class Explanation(ShownWords, Rows):
         level: Level = "word",
         top: int | None = None,
         per_layer: bool = False,
+        per_part: bool = False,
         ax: "Axes | None" = None,
     ) -> "Figure":
         """Draw signed bars in reading order, or the ``top`` strongest first; with ``per_layer`` layers x words.
+
+        With ``per_part`` it is kinds of parts x words: what attention, SSM, MLP and experts read at every word, summed
+        over the layers (:meth:`PartRelevance.by_token`).
 
         A long text shows its strongest words only and says so. The figure belongs to the caller and is not registered
         with pyplot; ``ax`` draws into axes of your own.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
-            InputError: ``per_layer`` without ``layer_relevance``.
-            OptionError: ``top`` < 1 or an unknown level.
+            InputError: ``per_layer`` without ``layer_relevance``, ``per_part`` without ``parts``.
+            OptionError: ``top`` < 1, an unknown level, ``per_layer`` and ``per_part``.
 
         Example:
             >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
@@ -361,7 +369,10 @@ class Explanation(ShownWords, Rows):
             >>> ex = model.explain("A dull film.")
             >>> ex.plot().savefig("dull.png")
         """
-        return (map_of_layers if per_layer else bars_of_words)(self, row, level, top, ax)
+        if per_layer and per_part:
+            raise OptionError("per_layer=True and per_part=True are two figures; draw one after the other.")
+        draw = map_of_layers if per_layer else map_of_parts if per_part else bars_of_words
+        return draw(self, row, level, top, ax)
 
     def push_to_hub(
         self,
@@ -373,7 +384,7 @@ class Explanation(ShownWords, Rows):
         create_pr: bool = False,
         commit_message: str | None = None,
     ) -> Any:
-        """Push the rows as a dataset of Parquet that the Hub's viewer shows, without ``layer_relevance``.
+        """Push the rows as a dataset of Parquet that the Hub's viewer shows, without layers and parts.
 
         They replace the explanations of an earlier push. ``load_explanations("user/name")`` reads them back, one row
         each. Arguments, result and errors are those of :func:`hf_mambalrp.push_explanations`.

@@ -7,6 +7,7 @@ from hf_mambalrp.viz.document import (
     Balance,
     Document,
     Facts,
+    Grid,
     Heading,
     Origin,
     Picture,
@@ -88,6 +89,12 @@ def _section(section: Section, drawn: str) -> Iterator[str]:
             case Steps():
                 yield from (drawn, _steps(block))
                 yield f"Conservation: {block.reading}"
+            case Grid():
+                yield table(
+                    [escaped(name) for name in block.head], [[escaped(line[0]), *line[1:]] for line in block.lines]
+                )
+                if block.reading:
+                    yield escaped(block.reading)
             case Balance():
                 ending = f" {escaped(block.ending)}" if block.ending else ""
                 yield f"Conservation: {block.sum}. {block.reading}{ending}"
