@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from hf_mambalrp.results.hidden_attention import HiddenAttention
     from hf_mambalrp.results.image_explanation import ImageExplanation
     from hf_mambalrp.results.loading import load
+    from hf_mambalrp.results.parts import PartRelevance
     from hf_mambalrp.space.create import create_space
 
 __version__ = "0.1.0"
@@ -80,6 +81,7 @@ _MODULES = {
     "MambaLRPForCausalLM": "models.explainable",
     "MambaLRPForSequenceClassification": "models.explainable",
     "MambaLRPMixin": "models.mixin",
+    "PartRelevance": "results.parts",
     "VimConfig": "models.vim.configuration",
     "VimForImageClassification": "models.vim.modeling",
     "VimLRPForImageClassification": "models.vision",
@@ -118,6 +120,7 @@ __all__ = [
     "MambaLRPForCausalLM",
     "MambaLRPForSequenceClassification",
     "MambaLRPMixin",
+    "PartRelevance",
     "VimConfig",
     "VimForImageClassification",
     "VimLRPForImageClassification",

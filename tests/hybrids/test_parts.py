@@ -11,9 +11,8 @@ from small import word_tokenizer
 from small_hybrids import VOCABULARY, build
 from test_hybrid_relevance import both_rules, every_model, padded, rows, same
 
-from hf_mambalrp import Explanation, explain_dataset, load_explanations, make_explainable
+from hf_mambalrp import Explanation, PartRelevance, explain_dataset, load, load_explanations, make_explainable
 from hf_mambalrp.errors import InputError, OptionError
-from hf_mambalrp.results.parts import PartRelevance
 from hf_mambalrp.viz import markdown
 from hf_mambalrp.viz.document import Grid
 
@@ -194,6 +193,8 @@ def test_saved_loaded_indexed_and_joined(tmp_path):
     ex.save(tmp_path)
     assert Explanation.load(tmp_path) == ex
     assert Explanation.from_dict(json.loads(ex.to_json())) == ex
+    ex.parts.save(tmp_path / "parts")
+    assert load(tmp_path / "parts") == ex.parts
     assert ex[1].parts.relevance.count_nonzero() == 0
     assert len(ex.parts) == 2
     assert ex[0].parts == ex.parts[0]
