@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BambaConfig, Bamba
 
 from hf_mambalrp import make_explainable
 
-NAMES = "Ada Ben Cleo Dan Eve Finn Gina Hugo".split()
-CITIES = "Cairo Delhi Lima London Oslo Paris Quito Rome".split()
+NAMES = ["Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gina", "Hugo"]
+CITIES = ["Cairo", "Delhi", "Lima", "London", "Oslo", "Paris", "Quito", "Rome"]
 PAIRS, BATCH = 4, 64
 
 
