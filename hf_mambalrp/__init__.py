@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from hf_mambalrp.results.hidden_attention import HiddenAttention
     from hf_mambalrp.results.image_explanation import ImageExplanation
     from hf_mambalrp.results.loading import load
+    from hf_mambalrp.results.parts import PartRelevance
     from hf_mambalrp.space.create import create_space
 
 __version__ = "0.1.0"
@@ -113,6 +114,7 @@ _MODULES = {
     "NemotronHForSequenceClassification": "models.classification",
     "NemotronHLRPForCausalLM": "models.explainable",
     "NemotronHLRPForSequenceClassification": "models.explainable",
+    "PartRelevance": "results.parts",
     "VimConfig": "models.vim.configuration",
     "VimForImageClassification": "models.vim.modeling",
     "VimLRPForImageClassification": "models.vision",
@@ -169,6 +171,7 @@ __all__ = [
     "NemotronHForSequenceClassification",
     "NemotronHLRPForCausalLM",
     "NemotronHLRPForSequenceClassification",
+    "PartRelevance",
     "VimConfig",
     "VimForImageClassification",
     "VimLRPForImageClassification",

@@ -20,6 +20,7 @@ COMMANDS = {
     "explain_state_spaces_checkpoint.py": ["state-spaces", "--tokenizer", "model", "--save", "converted"],
     "hidden_attention.py": ["A dull film, though the actors are wonderful."],
     "hidden_attention_image.py": [],
+    "hybrid_parts.py": ["--steps", "2", "--png", "parts.png", "--attention-rule", "attnlrp"],
     "save_and_reload.py": [],
     "benchmarks/attention.py": shlex.split(
         "--hidden-size 32 --layers 2 --vocabulary 100 --length 40 --kind unified --threads 1 --repeats 1 "
@@ -69,6 +70,7 @@ PROMISED = {
     "hidden_attention.py": ["written: attention.html", "the last token reads most:", "latim: "],
     "hidden_attention_image.py": ["backward, the class token", "written: out/attention.html"],
     "benchmarks/attention.py": ["correct: entries within", "| mean over channels, L x L |", "| the last row |"],
+    "hybrid_parts.py": ["Relevance by part", "+ softmax ", "attention reads most at:", "written: parts.png"],
     "save_and_reload.py": ["mambalrp", "read back exactly: True"],
     "share_on_the_hub.py": ["written: shared/README.md"],
     "benchmarks/cpu.py": ["| explain() | 16 |", "| HF forward, no gradient | 16 |", "| HF gradient x input | 16 |"],
@@ -159,5 +161,7 @@ def test_example(example, tmp_path):
         assert [row["batch"] for row in run["rows"]] == [1] * 4 + [3] * 4  # nothing is recorded on the CPU
     if example == "explain_image.py":
         assert (tmp_path / "out/garments.png").read_bytes().startswith(b"\x89PNG")
+    if example == "hybrid_parts.py":
+        assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
     if example == "benchmarks/plot.py":
         assert (tmp_path / "gpu.png").read_bytes().startswith(b"\x89PNG")

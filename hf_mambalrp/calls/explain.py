@@ -26,11 +26,15 @@ from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.methods import METHODS, Problem, Relevance, method_named, predict
 from hf_mambalrp.methods.problem import back_in_place, without_leading_padding
 from hf_mambalrp.results.explanation import Conservation, Explanation
+from hf_mambalrp.results.parts import PartRelevance
 
 Score = Callable[[Tensor], Tensor]
 
 REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 """A name on the Hub; anything else that a model was loaded from is a path."""
+
+ATTENTION = {"attention", "shared block"}
+"""Kinds of parts with a softmax."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,26 @@ class Options:
         """The problem of one batch under these options."""
         return Problem(network, embeddings, mask, positions, score, self.per_layer, self.chunk_size, self.backend)
 
+    def recorded(self, network: Network) -> dict[str, Any]:
+        """The method's options as a result holds them: those that were given, and always the rule of attention."""
+        method, given = method_named(self.method), dict(self.method_options)
+        if "attention_rule" in method.options and ATTENTION & {part.kind for part in network.parts}:
+            given.setdefault("attention_rule", method.default("attention_rule"))
+        return {name: _plain(given[name]) for name in sorted(given)}
+
     def explain(self, problem: Problem) -> Relevance:
         """Run the method."""
         moved, shifts = without_leading_padding(problem)
         return back_in_place(method_named(self.method).explain(moved, **self.method_options), shifts)
+
+
+def _plain(option: Any) -> Any:
+    """A method's option as JSON has it; of a tensor its shape."""
+    if isinstance(option, Tensor):
+        return f"tensor of shape {tuple(option.shape)}"
+    if isinstance(option, list | tuple | set | frozenset):
+        return [_plain(one) for one in (sorted(option) if isinstance(option, set | frozenset) else option)]
+    return option if option is None or isinstance(option, bool | int | float | str) else repr(option)
 
 
 def _meant(names: Iterable[str]) -> str:
@@ -146,14 +166,16 @@ def explain_batch(
         score=relevance.score,
         probability=probability(network, named(wanted, ids), relevance.logits[: len(batch)]),
         method=options.method,
-        conservation=Conservation(relevance.score, relevance.tokens.sum(-1), relevance.biases),
+        conservation=Conservation(relevance.score, relevance.tokens.sum(-1), relevance.biases, relevance.softmax),
         position=last if network.is_language_model else None,
         layer_relevance=relevance.layers,
+        parts=None if relevance.parts is None else PartRelevance(relevance.parts.relevance, relevance.parts.names),
         offsets=described.offsets,
         texts=described.texts,
         special_tokens_mask=described.special,
         model_id=model_id(network),
         versions=versions(),
+        method_options=options.recorded(network),
         convergence_delta=relevance.convergence_delta,
         chunk_size=relevance.chunk_size,
     )
@@ -235,14 +257,20 @@ def _one_row_each(
     def merged(values: Tensor, shared: str) -> Tensor:
         return merge_sides(values, last, target, contrast, shared)
 
-    relevance = Relevance(
+    def added(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.unflatten(-1, (2, -1)).sum(-2)
+
+    parts = found.parts
+    relevance = replace(
+        found,
         tokens=merged(found.tokens, "sum"),
         score=found.score.view(2, -1).sum(0),
         biases=found.biases.view(2, -1).sum(0),
         layers=None if found.layers is None else merged(found.layers, "sum"),
-        logits=found.logits,
-        chunk_size=found.chunk_size,
-        convergence_delta=None if found.convergence_delta is None else found.convergence_delta.view(2, -1).sum(0),
+        softmax=added(found.softmax),
+        layer_absorbed=added(found.layer_absorbed),
+        parts=None if parts is None else replace(parts, relevance=merged(parts.relevance, "sum")),
+        convergence_delta=added(found.convergence_delta),
     )
     return relevance, merged(rows.input_ids, "first"), merged(rows.attention_mask, "first")
 

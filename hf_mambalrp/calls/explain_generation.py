@@ -1,5 +1,6 @@
 """From a call of ``explain_generation`` to its result: generate, one forward over everything, a backward a token."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,11 +37,13 @@ def explain_generated(
         raise UnknownArchitectureError(
             f"{type(network.model).__name__} does not generate, as explain_generation needs. Use explain()."
         )
-    options = options.checked(call.name)
-    rules = method_named(options.method).rules
-    if rules is None:
+    method = method_named(options.method)
+    if method.rules is None:
         raise OptionError(f"Method {options.method!r} is not one modified gradient, which explain_generation needs.")
-    wanted = {name: value for name, value in generate_options.items() if name not in TOKENIZER_EXTRAS}
+    of_method = {name: value for name, value in generate_options.items() if name in method.options}
+    options = replace(options, method_options=of_method).checked(call.name)
+    rules = method.rules(**options.method_options)
+    wanted = {name: generate_options[name] for name in generate_options if name not in {*TOKENIZER_EXTRAS, *of_method}}
     writing = Writing(subject.model, network, tokenizers, _checked(max_new_tokens), wanted)
     batch = call.read(inputs, input_ids, attention_mask)
     if options.check_forward:
@@ -70,7 +73,9 @@ def explain_generated(
     prompt_length = int(before.max())
     ids, mask = (_ending_at(values, before, prompt_length, steps) for values in (pad_right(rows, 0), _ones(rows)))
     relevance = _ending_at(torch.stack([step.tokens for step in found], 1), before, prompt_length, steps)
-    score = torch.stack([step.score for step in found], 1)
+    score, biases = torch.stack([step.score for step in found], 1), torch.stack([step.biases for step in found], 1)
+    of_softmax = [step.softmax for step in found if step.softmax is not None]
+    softmax = torch.stack(of_softmax, 1) if of_softmax else None
     texts = describe(ids, mask, None, tokenizers.find())
     return GenerationExplanation(
         relevance=relevance,
@@ -81,11 +86,12 @@ def explain_generated(
         score=score,
         probability=probability,
         method=options.method,
-        conservation=Conservation(score, relevance.sum(-1), torch.stack([step.biases for step in found], 1)),
+        conservation=Conservation(score, relevance.sum(-1), biases, softmax),
         offsets=texts.offsets,
         texts=texts.texts,
         model_id=model_id(network),
         versions=versions(),
+        method_options=options.recorded(network),
     )
 
 

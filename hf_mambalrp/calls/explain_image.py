@@ -56,6 +56,7 @@ def explain_images(
         call.check_forward()
 
     embeddings = network.embed(batch.pixel_values)
+    said = {name: value for name, value in options.recorded(network).items() if name not in gammas}
     options = _with_baseline(options, network, batch)
     read = network.head.positions
     assert read is not None, "the head of an image classifier reads fixed positions"
@@ -68,7 +69,7 @@ def explain_images(
     if method.changes_input:
         wanted = named(wanted, wanted.resolved(predict(problem)))
     found = options.explain(replace(problem, gradient=method.rules is not None))
-    return _result(network, batch, found, wanted, against, outputs, options, gammas)
+    return _result(network, batch, found, wanted, against, outputs, options, gammas, said)
 
 
 def _with_baseline(options: Options, network: Network, batch: ImageBatch) -> Options:
@@ -95,6 +96,7 @@ def _result(
     outputs: Outputs,
     options: Options,
     gammas: dict[str, Any],
+    method_options: dict[str, Any],
 ) -> ImageExplanation:
     config = network.config
     ids = target.resolved(found.logits)
@@ -112,7 +114,7 @@ def _result(
         score=found.score,
         probability=probability(network, named(target, ids), found.logits),
         method=options.method,
-        conservation=Conservation(found.score, found.tokens.sum(-1), found.biases),
+        conservation=Conservation(found.score, found.tokens.sum(-1), found.biases, found.softmax),
         patch_size=config.patch_size,
         stride=config.stride,
         pixel_relevance=None if found.gradient is None else _of_pixels(network, batch, found.gradient),
@@ -121,6 +123,7 @@ def _result(
         sources=batch.sources,
         model_id=model_id(network),
         versions=versions(),
+        method_options=method_options,
         convergence_delta=found.convergence_delta,
         gamma=float(gammas.get("gamma", 0.0)),
         gamma_on=tuple(gammas.get("gamma_on", ())) if gammas.get("gamma") else (),

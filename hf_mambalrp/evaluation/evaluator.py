@@ -18,7 +18,7 @@ from hf_mambalrp.evaluation.perturbation import Ids, Perturbation, counts_of, or
 from hf_mambalrp.evaluation.settings import Settings, resolve_replacement
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.models.fingerprint import fingerprint
-from hf_mambalrp.results.explanation import Explanation
+from hf_mambalrp.results.explanation import Conservation, Explanation
 from hf_mambalrp.runs.bad_rows import ROW_ERRORS, bad_row
 from hf_mambalrp.runs.rows import Columns, Row, digest
 
@@ -122,7 +122,7 @@ class Evaluator:
                     **perturbed[method].measures(output, probabilities),
                     "relevance": [relevance[method][place] for place in places],
                     "sum": explanation.conservation.relevance.item(),
-                    "biases": explanation.conservation.biases.item(),
+                    **_absorbed(explanation.conservation),
                 }
                 for method, explanation in found.items()
             },
@@ -141,6 +141,12 @@ class Evaluator:
             position=None,
             options=Options(method, False, "auto", "auto", self.settings.options_of(method)),
         )
+
+
+def _absorbed(conservation: Conservation) -> dict[str, float]:
+    """What went to no token, of a softmax under a rule with which it absorbs."""
+    softmax = {} if conservation.softmax is None else {"softmax": conservation.softmax.item()}
+    return {"biases": conservation.biases.item(), **softmax}
 
 
 def _single(explanation: Explanation) -> int:

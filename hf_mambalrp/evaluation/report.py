@@ -185,27 +185,34 @@ def _curves(results: Results) -> list[Plots]:
 def _conservation(results: Results) -> Chapter:
     methods = results["methods"]
     limits = plots.padded([score for values in methods.values() for score in values["conservation"]["score"]])
-    rows, panels = [], []
+    rows, panels, takers = [], [], ["biases"]
     for name, values in methods.items():
         kept = values["conservation"]
-        sums = [relevance + bias for relevance, bias in zip(kept["relevance"], kept["biases"], strict=True)]
+        if "softmax" in kept:
+            takers = ["biases", "softmax"]
+        absorbed = [sum(each) for each in zip(*(kept[taker] for taker in takers if taker in kept), strict=True)]
+        sums = [relevance + taken for relevance, taken in zip(kept["relevance"], absorbed, strict=True)]
         gaps = [abs(score - total) for score, total in zip(kept["score"], sums, strict=True)]
         gap = number(float(median(gaps)))
         ratio = "–" if kept["median_ratio"] is None else number(float(kept["median_ratio"]))
-        taken = number(float(median(map(abs, kept["biases"]))))
+        taken = number(float(median(map(abs, absorbed))))
         rows.append((Cell(method_name(name)), *map(Cell, (gap, number(float(max(gaps))), ratio, taken))))
         panels.append(
             Plot(method_name(name), f"median gap {gap}", "score", "sum", plots.scatter(kept["score"], sums, limits))
         )
-    head = ("Method", "Median gap", "Largest gap", "Median ratio\nrelevance to score", "Median amount\nof the biases")
+    by = " and ".join(takers)
+    head = ("Method", "Median gap", "Largest gap", "Median ratio\nrelevance to score", f"Median amount\nof the {by}")
     reading = (
-        "One point per example: the sum of the relevance and of what the biases took, against the score. A method that "
+        f"One point per example: the sum of the relevance and of what the {by} took, against the score. A method that "
         "conserves the score lies on the dashed diagonal; the gap is the distance from it, in units of the score."
     )
     return Chapter(
         "Conservation",
         reading,
-        [Grid("Sum of relevance and biases against the score", head, rows), Plots("Sum against score", panels)],
+        [
+            Grid(f"Sum of {' and '.join(['relevance', *takers])} against the score", head, rows),
+            Plots("Sum against score", panels),
+        ],
     )
 
 

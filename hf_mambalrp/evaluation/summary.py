@@ -64,9 +64,10 @@ def _conservation(records: Sequence[Record], name: str) -> dict[str, Any]:
     score = [record["score"] for record in records]
     relevance = [record["methods"][name]["sum"] for record in records]
     ratios = [r / s for r, s in zip(relevance, score, strict=True) if s]
+    rows = [record["methods"][name] for record in records]
     return {
         "score": score,
         "relevance": relevance,
-        "biases": [record["methods"][name]["biases"] for record in records],
+        **{what: [row[what] for row in rows] for what in ("biases", "softmax") if all(what in row for row in rows)},
         "median_ratio": median(ratios) if ratios else None,
     }

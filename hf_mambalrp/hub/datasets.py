@@ -36,8 +36,8 @@ OF_IMAGES = [
 OF_ALL = [
     ("target, target_text, contrast, contrast_text", "what the score is of: ids and texts"),
     ("score, probability", "the score in logits, and the target's probability"),
-    ("conservation", "sum of relevance, what biases absorbed, and the gap to the score"),
-    ("method, model, versions", "how it was computed"),
+    ("conservation", "sum of relevance, what biases and a softmax absorbed, and the gap to the score"),
+    ("method, method_options, model, versions", "how it was computed"),
     ("columns", "what else the row holds, as JSON"),
     ("error", "why a row was not explained, else null"),
 ]
@@ -125,7 +125,7 @@ def _section(repo_id: str, config: str, shards: Shards) -> Iterator[str]:
     asked = literal(repo_id) if config == "default" else f"{literal(repo_id)}, {literal(config)}"
     yield (
         f"As a table: `datasets.load_dataset({asked})`. A positive relevance speaks for the target, a negative one "
-        "against it; relevance, biases and gap of a row add up to its score."
+        "against it; relevance, what was absorbed and the gap of a row add up to its score."
     )
     held = [*(OF_IMAGES if shards.of_images else OF_TEXTS), *OF_ALL]
     yield table(["Columns", "What they hold"], held, numbers=False)

@@ -30,13 +30,14 @@ def mambalrp(
     Raises:
         OptionError: an option's value is not allowed.
     """
+    return propagate(problem, mambalrp_rules(gamma=gamma, gamma_on=gamma_on, attention_rule=attention_rule))
+
+
+def mambalrp_rules(*, gamma: Any = 0.0, gamma_on: Any = ("conv1d",), attention_rule: str = "cp") -> Rules:
+    """The rules under these options; arguments and errors as :func:`mambalrp`."""
     if attention_rule not in ATTENTION_RULES:
         raise OptionError(f"attention_rule={attention_rule!r} is not allowed. Give one of {list(ATTENTION_RULES)}.")
-    return propagate(problem, with_gamma(replace(MAMBALRP, attention=attention_rule), gamma, gamma_on))
-
-
-def with_gamma(rules: Rules, gamma: Any, gamma_on: Any) -> Rules:
-    """The rules with LRP-gamma on some operations; raises as :func:`mambalrp`."""
+    rules = replace(MAMBALRP, attention=attention_rule)
     if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 <= gamma < math.inf:
         raise OptionError(f"gamma={gamma!r} is not allowed. Give a number from 0 up; 0 is LRP-0.")
     operations = (gamma_on,) if isinstance(gamma_on, str) else gamma_on

@@ -11,12 +11,12 @@ from hf_mambalrp.methods.graphs import propagate
 from hf_mambalrp.methods.integrated_gradients import integrated_gradients
 from hf_mambalrp.methods.latim import latim
 from hf_mambalrp.methods.mamba_attribution import mamba_attribution
-from hf_mambalrp.methods.mambalrp import mambalrp
+from hf_mambalrp.methods.mambalrp import mambalrp, mambalrp_rules
 from hf_mambalrp.methods.occlusion import occlusion
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.random_relevance import random_relevance
 from hf_mambalrp.methods.smoothgrad import smoothgrad
-from hf_mambalrp.rules import LRP_LN, MAMBALRP, NO_RULES, Rules
+from hf_mambalrp.rules import LRP_LN, NO_RULES, Rules
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,18 @@ class Method:
     source: str
     explain: Callable[..., Relevance]
     """``explain(problem, **options)``; its keyword arguments are the method's options."""
-    rules: Rules | None
-    """The rule set, for methods that are one modified gradient."""
+    rules: Callable[..., Rules] | None
+    """The rule set under the method's options, for methods that are one modified gradient."""
     has_layers: bool = False
     """Whether it has relevance after every block as well."""
     reads_score: bool = True
     """Whether the relevance depends on the target; otherwise a contrast has no meaning."""
     changes_input: bool = False
     """Whether the score is read at other inputs too, where the model may predict something else."""
+
+    def default(self, option: str) -> Any:
+        """What an option is where the call does not give it."""
+        return signature(self.explain).parameters[option].default
 
     @property
     def options(self) -> list[str]:
@@ -55,13 +59,13 @@ def _by_rules(name: str, rules: Rules, source: str) -> Method:
     def explain(problem: Problem) -> Relevance:
         return propagate(problem, rules)
 
-    return Method(name, source, explain, rules, has_layers=True)
+    return Method(name, source, explain, lambda: rules, has_layers=True)
 
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("mambalrp", "Rezaei Jafari et al. 2024, section 4", mambalrp, MAMBALRP, has_layers=True),
+        Method("mambalrp", "Rezaei Jafari et al. 2024, section 4", mambalrp, mambalrp_rules, has_layers=True),
         _by_rules("lrp_ln", LRP_LN, "Ali et al. 2022; the LN-rule baseline of Rezaei Jafari et al. 2024"),
         _by_rules("gradient_x_input", NO_RULES, "Shrikumar et al. 2017"),
         Method(

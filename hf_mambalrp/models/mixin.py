@@ -157,7 +157,8 @@ class MambaLRPMixin(StockMixin):
             chunk_size: as for :meth:`explain`.
             backend: as for :meth:`explain`.
             check_forward: as for :meth:`explain`.
-            **generate_options: those of ``generate``, such as ``generation_config`` or ``stop_strings``. What is given
+            **generate_options: those of the method, such as ``attention_rule``, and those of ``generate``, such as
+                ``generation_config`` or ``stop_strings``. What is given
                 here wins over ``generation_config``, that over the model's own, as in transformers; greedy where none
                 of them says otherwise. Each row gets the tokens that it gets alone: ``generate`` sees no padding, and
                 one row at a time where more than end tokens and lengths decide when it ends (so a stopping criterion

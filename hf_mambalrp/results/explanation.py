@@ -9,7 +9,8 @@ from torch import Tensor
 
 from hf_mambalrp.errors import InputError, MissingExtraError, OptionError
 from hf_mambalrp.results.explanation_document import explanation_document, explanation_summary
-from hf_mambalrp.results.figures import bars_of_words, map_of_layers
+from hf_mambalrp.results.figures import bars_of_words, map_of_layers, map_of_parts
+from hf_mambalrp.results.parts import PartRelevance
 from hf_mambalrp.results.sentences import share_of_the_end
 from hf_mambalrp.results.serialization import Column, Rows, row_indices
 from hf_mambalrp.results.shown import ShownWords
@@ -28,12 +29,14 @@ Ids = list[int | tuple[int, ...] | None]
 
 @dataclass(frozen=True, eq=False)
 class Conservation(Rows):
-    """Where the score went: ``score = relevance + biases + gap``, each (B,) float32; (B, T) for a generation.
+    """Where the score went: ``score = relevance + biases + softmax + gap``, float32, (B,); (B, T) for a generation.
 
     Args:
         score: the explained score, in logits.
         relevance: the sum over the tokens of a row.
         biases: the relevance that additive biases on the content path absorbed.
+        softmax: what the softmax of attention absorbed (Achtibat et al. 2024, proposition 3.1), under a rule with which
+            it does, ``attention_rule="attnlrp"``; None where it absorbs nothing.
 
     Example:
         >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
@@ -48,34 +51,48 @@ class Conservation(Rows):
     score: Tensor
     relevance: Tensor
     biases: Tensor
+    softmax: Tensor | None = None
 
     _columns: ClassVar[dict[str, Column]] = {
-        name: Column("B*", torch.float32) for name in ("score", "relevance", "biases")
+        **{name: Column("B*", torch.float32) for name in ("score", "relevance", "biases")},
+        "softmax": Column("B*", torch.float32, optional=True),
     }
 
     @property
     def ratio(self) -> Tensor:
-        """``relevance / score``: 1 for a conserving method on a model without biases, undefined at score 0."""
+        """``relevance / score``: 1 for a conserving method where nothing is absorbed, undefined at score 0."""
         return self.relevance / self.score
 
     @property
+    def absorbed(self) -> Tensor:
+        """``biases + softmax``: what went to no token."""
+        return self.biases if self.softmax is None else self.biases + self.softmax
+
+    @property
     def gap(self) -> Tensor:
-        """``score - relevance - biases``: about 0 for a conserving method."""
-        return self.score - self.relevance - self.biases
+        """``score - relevance - biases - softmax``: about 0 for a conserving method."""
+        return self.score - self.relevance - self.absorbed
 
     def __str__(self) -> str:
         """Return one line per row (per row and step for a generation)."""
-        parts = (self.score, self.relevance, self.biases, self.gap)
+        given = {"sum of relevance": self.relevance, "biases": self.biases, "softmax": self.softmax}
+        terms = {name: part.flatten().tolist() for name, part in given.items() if part is not None}
+        totals = ((self.relevance + self.absorbed).flatten().tolist(), self.score.flatten().tolist())
         return "\n".join(
-            f"sum of relevance {signed(relevance)} + biases {signed(biases)} = {unsigned(relevance + biases)} "
-            f"of score {unsigned(score)} (gap {unsigned(gap)})"
-            for score, relevance, biases, gap in zip(*(part.flatten().tolist() for part in parts), strict=True)
+            f"{' + '.join(f'{name} {signed(value)}' for name, value in zip(terms, values, strict=True))} = "
+            f"{unsigned(total)} of score {unsigned(score)} (gap {unsigned(gap)})"
+            for *values, total, score, gap in zip(*terms.values(), *totals, self.gap.flatten().tolist(), strict=True)
         )
 
 
 def decode_spans(rows: Any) -> Any:
     """Turn the lists that JSON gives for spans back into tuples."""
     return rows and [[(start, end) for start, end in row] for row in rows]
+
+
+def given_or_none_given(options: Any) -> Any:
+    """Options of a method; {} of a result that was saved without."""
+    return options or {}
 
 
 def _ids(targets: Any) -> Any:
@@ -86,7 +103,7 @@ def _ids(targets: Any) -> Any:
 class Explanation(ShownWords, Rows):
     """Relevance of every token for one score per row, with what is needed to read, store and show it.
 
-    ``relevance[b].sum() + biases[b] = score[b]`` for a conserving method; see :class:`Conservation`.
+    ``relevance[b].sum() + biases[b] + softmax[b] = score[b]`` for a conserving method; see :class:`Conservation`.
 
     Args:
         relevance: (B, L) float32 in units of the score (logits), exactly 0 on padding.
@@ -103,12 +120,15 @@ class Explanation(ShownWords, Rows):
         conservation: where the score went.
         position: (B,) int64, whose prediction is explained; None for a classifier.
         layer_relevance: (num_layers + 1, B, L) float32, the relevance after the embedding and after every block.
+        parts: what attention, SSM, MLP and experts of every block read of it; given with ``layer_relevance``.
         offsets: per row L character spans in ``texts``; (0, 0) is no span.
         texts: per row the text that was tokenized or that the ids decode to, and behind it the tokens of a target or
             contrast of several that were fed back.
         special_tokens_mask: (B, L) bool.
         model_id: repository or folder of the model.
         versions: package name to version.
+        method_options: options of the method that the call gave, by name, as JSON has them (of a tensor its shape), and
+            for a model with softmax attention always its ``attention_rule``, where the method has one.
         chunk_size: positions that went through the model at a time; None for methods that take no gradient at once.
         convergence_delta: (B,) float32, the sum of relevance less the score's difference from the baseline; None for
             methods without one.
@@ -144,11 +164,13 @@ class Explanation(ShownWords, Rows):
     conservation: Conservation
     position: Tensor | None = None
     layer_relevance: Tensor | None = None
+    parts: PartRelevance | None = None
     offsets: list[list[tuple[int, int]]] | None = None
     texts: list[str] | None = None
     special_tokens_mask: Tensor | None = None
     model_id: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    method_options: dict[str, Any] = field(default_factory=dict)
     convergence_delta: Tensor | None = None
     chunk_size: int | None = None
     index: list[int] | None = None
@@ -169,6 +191,7 @@ class Explanation(ShownWords, Rows):
         "conservation": Column("B"),
         "position": Column("B", torch.int64, optional=True),
         "layer_relevance": Column("NBL", torch.float32, optional=True),
+        "parts": Column("PBL", optional=True),
         "offsets": Column("BL", optional=True, fill=(0, 0)),
         "texts": Column("B", optional=True),
         "special_tokens_mask": Column("BL", torch.bool, optional=True, fill=True),
@@ -177,8 +200,13 @@ class Explanation(ShownWords, Rows):
         "ids": Column("B", optional=True),
         "columns": Column("B", optional=True),
     }
-    _parts: ClassVar[dict[str, type[Rows]]] = {"conservation": Conservation}
-    _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {"target": _ids, "contrast": _ids, "offsets": decode_spans}
+    _parts: ClassVar[dict[str, type[Rows]]] = {"conservation": Conservation, "parts": PartRelevance}
+    _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        "target": _ids,
+        "contrast": _ids,
+        "offsets": decode_spans,
+        "method_options": given_or_none_given,
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -319,17 +347,21 @@ class Explanation(ShownWords, Rows):
         level: Level = "word",
         top: int | None = None,
         per_layer: bool = False,
+        per_part: bool = False,
         ax: "Axes | None" = None,
     ) -> "Figure":
         """Draw signed bars in reading order, or the ``top`` strongest first; with ``per_layer`` layers x words.
+
+        With ``per_part`` it is kinds of parts x words: what attention, SSM, MLP and experts read at every word, summed
+        over the layers (:meth:`PartRelevance.by_token`).
 
         A long text shows its strongest words only and says so. The figure belongs to the caller and is not registered
         with pyplot; ``ax`` draws into axes of your own.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
-            InputError: ``per_layer`` without ``layer_relevance``.
-            OptionError: ``top`` < 1 or an unknown level.
+            InputError: ``per_layer`` without ``layer_relevance``, ``per_part`` without ``parts``.
+            OptionError: ``top`` < 1, an unknown level, ``per_layer`` and ``per_part``.
 
         Example:
             >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
@@ -337,7 +369,10 @@ class Explanation(ShownWords, Rows):
             >>> ex = model.explain("A dull film.")
             >>> ex.plot().savefig("dull.png")
         """
-        return (map_of_layers if per_layer else bars_of_words)(self, row, level, top, ax)
+        if per_layer and per_part:
+            raise OptionError("per_layer=True and per_part=True are two figures; draw one after the other.")
+        draw = map_of_layers if per_layer else map_of_parts if per_part else bars_of_words
+        return draw(self, row, level, top, ax)
 
     def push_to_hub(
         self,
@@ -349,7 +384,7 @@ class Explanation(ShownWords, Rows):
         create_pr: bool = False,
         commit_message: str | None = None,
     ) -> Any:
-        """Push the rows as a dataset of Parquet that the Hub's viewer shows, without ``layer_relevance``.
+        """Push the rows as a dataset of Parquet that the Hub's viewer shows, without layers and parts.
 
         They replace the explanations of an earlier push. ``load_explanations("user/name")`` reads them back, one row
         each. Arguments, result and errors are those of :func:`hf_mambalrp.push_explanations`.

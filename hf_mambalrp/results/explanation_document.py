@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.results.sentences import ending, facts, question, reading, speaks, where_the_score_went
+from hf_mambalrp.results.parts_document import grid_of_kinds, kind_name
+from hf_mambalrp.results.sentences import ending, facts, question, reading, speaks, where_the_score_went, with_options
 from hf_mambalrp.viz.document import (
     Balance,
     Block,
@@ -63,6 +64,7 @@ def _section(ex: "Explanation", row: int, level: Level) -> Section:
         Legend(words.positive, words.negative, signed(-words.peak), signed(words.peak)),
         balance(ex, row, ending(ex, row)),
         words.table(TABLE_WORDS),
+        *([] if ex.parts is None else [grid_of_kinds(ex.parts, row)]),
     ]
     return Section(blocks, row, len(ex))
 
@@ -86,7 +88,7 @@ def source(ex: "Explanation | GenerationExplanation", row: int) -> Source:
 
 def origin(ex: "Explanation | GenerationExplanation") -> Origin:
     """Return what made a result."""
-    return Origin(ex.method, ex.model_id, ex.versions)
+    return Origin(with_options(ex), ex.model_id, ex.versions)
 
 
 def left_out(count: int) -> str:
@@ -100,6 +102,15 @@ def layer_heat(ex: "Explanation", row: int, words: Sequence[Word]) -> Heat:
         raise InputError("there is no layer_relevance to draw; call explain(..., per_layer=True).")
     names = ["embedding", *(f"block {number}" for number in range(1, len(ex.layer_relevance)))]
     return heat(f"{question(ex, row)} Layer by layer", ex.layer_relevance[:, row], names, words)
+
+
+def part_heat(ex: "Explanation", row: int, words: Sequence[Word]) -> Heat:
+    """Return what each kind of part reads at words, summed over the layers. InputError: parts are not there."""
+    if ex.parts is None:
+        raise InputError("there are no parts to draw; call explain(..., per_layer=True).")
+    kinds = ex.parts.kinds[:-1]
+    values = torch.stack([ex.parts.by_token(kind)[row] for kind in kinds])
+    return heat(f"{question(ex, row)} Part by part", values, [kind_name(kind) for kind in kinds], words)
 
 
 def heat(title: str, relevance: torch.Tensor, rows: list[str], words: Sequence[Word]) -> Heat:

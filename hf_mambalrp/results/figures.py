@@ -4,10 +4,13 @@ from typing import TYPE_CHECKING
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.attention_document import attention_heat, origin
-from hf_mambalrp.results.explanation_document import layer_heat
+from hf_mambalrp.results.explanation_document import layer_heat, part_heat
 from hf_mambalrp.results.generation_document import generation_heat, largest_gap
-from hf_mambalrp.results.sentences import about, question
+from hf_mambalrp.results.parts_document import QUESTION, kind_name
+from hf_mambalrp.results.sentences import about, question, with_options
 from hf_mambalrp.viz.plot import bars, heat_map
+from hf_mambalrp.viz.stacks import Stack, stacked_bars
+from hf_mambalrp.viz.wording import signed
 from hf_mambalrp.viz.words import Level, Word, in_order, strongest
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from hf_mambalrp.results.explanation import Explanation
     from hf_mambalrp.results.generation_explanation import GenerationExplanation
     from hf_mambalrp.results.hidden_attention import HiddenAttention
+    from hf_mambalrp.results.parts import PartRelevance
 
 MAX_BARS, MAX_COLUMNS, MAX_LINES = 40, 60, 40
 
@@ -43,6 +47,35 @@ def map_of_layers(ex: "Explanation", row: int, level: Level, top: int | None, ax
     )
 
 
+def map_of_parts(ex: "Explanation", row: int, level: Level, top: int | None, ax: "Axes | None") -> "Figure":
+    """Draw what each kind of part reads, one column per word."""
+    words, note = _chosen(ex, row, level, MAX_COLUMNS if top is None else top)
+    return heat_map(
+        part_heat(ex, row, words),
+        title=question(ex, row),
+        lines=[*about(ex, row), "read by each kind of part, summed over its layers", *note],
+        down="",
+        inches=0.36,
+        ax=ax,
+    )
+
+
+def bars_of_parts(parts: "PartRelevance", row: int, ax: "Axes | None") -> "Figure":
+    """Draw a stacked bar for each branch of each layer."""
+    sums = parts.relevance[:, row].double().sum(-1).tolist()
+    first = {parts.names[branch[0]][0]: branch[0] for branch in reversed(parts.branches)}
+    stacks = [
+        Stack(
+            str(parts.names[branch[0]][0]) if branch[0] in first.values() else "",
+            {kind_name(parts.names[number][2]): sums[number] for number in branch},
+        )
+        for branch in parts.branches
+    ]
+    note = "" if parts.conserving else f"round the layers, to the embeddings: {signed(parts.around[row].item())}"
+    kinds = [kind_name(kind) for kind in parts.kinds]
+    return stacked_bars(stacks, kinds, down="layer", title=QUESTION, lines=[note] if note else [], ax=ax)
+
+
 def map_of_generation(ex: "GenerationExplanation", row: int, level: Level, ax: "Axes | None") -> "Figure":
     """Draw one line per generated token over the words before it."""
     steps = ex.generated(row)
@@ -53,7 +86,7 @@ def map_of_generation(ex: "GenerationExplanation", row: int, level: Level, ax: "
     peaks = generation_heat(ex, row, shown, words).values.abs().amax(0)
     kept = sorted(peaks.topk(min(MAX_COLUMNS, len(words))).indices.tolist())
     heat = generation_heat(ex, row, shown, [words[i] for i in kept])
-    lines = [f"{ex.method}, largest gap {largest_gap(ex, row)}"]
+    lines = [f"{with_options(ex)}, largest gap {largest_gap(ex, row)}"]
     lines += [f"shown: the first {len(shown)} of {len(steps)} generated tokens"] if len(shown) < len(steps) else []
     lines += _note(len(kept), len(words), level)
     return heat_map(heat, title=heat.title, lines=lines, down="generated token", inches=0.24, ax=ax)

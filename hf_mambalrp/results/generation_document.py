@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from hf_mambalrp.results.explanation_document import balance, coloured, heat, left_out, origin, source
-from hf_mambalrp.results.sentences import text_of
+from hf_mambalrp.results.sentences import absorbed_by, text_of
 from hf_mambalrp.viz.document import Document, GeneratedToken, Heading, Heat, Legend, Section, Steps
 from hf_mambalrp.viz.wording import axis_label, shorten, summary, unsigned, visible
 from hf_mambalrp.viz.words import Level, Word
@@ -40,7 +40,8 @@ def _summary_lines(ex: "GenerationExplanation") -> Iterator[list[str]]:
 def _section(ex: "GenerationExplanation", row: int, level: Level) -> Section:
     one = ex[row]
     steps = [_step(one, t, level) for t in ex.generated(row)]
-    return Section([Heading(QUESTION), source(ex, row), LEGEND, Steps(steps, level)], row, len(ex))
+    added = f"the relevance of a line and {absorbed_by(ex.conservation)} add up to its score, up to the gap."
+    return Section([Heading(QUESTION), source(ex, row), LEGEND, Steps(steps, level, added)], row, len(ex))
 
 
 def _step(one: "GenerationExplanation", t: int, level: Level) -> GeneratedToken:

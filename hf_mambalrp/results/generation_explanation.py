@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.results.explanation import Conservation, Explanation, decode_spans
+from hf_mambalrp.results.explanation import Conservation, Explanation, decode_spans, given_or_none_given
 from hf_mambalrp.results.figures import map_of_generation
 from hf_mambalrp.results.generation_document import generation_document, generation_summary
 from hf_mambalrp.results.serialization import Column, Rows, row_indices
@@ -42,6 +42,7 @@ class GenerationExplanation(ShownWords, Rows):
         texts: per row the prompt and what was generated.
         model_id: repository or folder of the model.
         versions: package name to version.
+        method_options: as in :class:`Explanation`.
 
     Raises:
         InputError: fields disagree in shape, or there is relevance on padding or on a token's own future.
@@ -69,6 +70,7 @@ class GenerationExplanation(ShownWords, Rows):
     texts: list[str] | None = None
     model_id: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    method_options: dict[str, Any] = field(default_factory=dict)
 
     _columns: ClassVar[dict[str, Column]] = {
         "relevance": Column("BTL", torch.float32),
@@ -82,7 +84,10 @@ class GenerationExplanation(ShownWords, Rows):
         "texts": Column("B", optional=True),
     }
     _parts: ClassVar[dict[str, type[Rows]]] = {"conservation": Conservation}
-    _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {"offsets": decode_spans}
+    _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        "offsets": decode_spans,
+        "method_options": given_or_none_given,
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -147,12 +152,18 @@ class GenerationExplanation(ShownWords, Rows):
             score=self.score[:, t],
             probability=self.probability[:, t],
             method=self.method,
-            conservation=Conservation(whole.score[:, t], whole.relevance[:, t], whole.biases[:, t]),
+            conservation=Conservation(
+                whole.score[:, t],
+                whole.relevance[:, t],
+                whole.biases[:, t],
+                None if whole.softmax is None else whole.softmax[:, t],
+            ),
             position=torch.full((len(self),), end - 1),
             offsets=offsets,
             texts=[self._text_before(row, end) for row in range(len(self))] if offsets and self.texts else self.texts,
             model_id=self.model_id,
             versions=self.versions,
+            method_options=self.method_options,
         )
 
     def _text_before(self, row: int, end: int) -> str:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from hf_mambalrp.results.explanation_document import left_out
-from hf_mambalrp.results.sentences import delta, question, reading, score_facts, speaks
+from hf_mambalrp.results.sentences import delta, question, reading, score_facts, speaks, with_options
 from hf_mambalrp.viz.document import Balance, Block, Document, Facts, Heading, Origin, Picture, Section
 from hf_mambalrp.viz.wording import label, shorten, signed, unsigned, visible
 
@@ -21,12 +21,12 @@ NAME = 60
 def image_document(ex: "ImageExplanation", rows: int | None) -> Document:
     """Return a section for each of the first ``rows``."""
     sections = [_section(ex, row) for row in range(len(ex))[:rows]]
-    return Document(sections, Origin(ex.method, ex.model_id, ex.versions), left_out(len(ex) - len(sections)))
+    return Document(sections, Origin(with_options(ex), ex.model_id, ex.versions), left_out(len(ex) - len(sections)))
 
 
 def image_summary(ex: "ImageExplanation") -> str:
     """Return what was explained in one line: the first rows, each with its score, and the grid of patches."""
-    made = Origin(ex.method, ex.model_id, ex.versions).line()
+    made = Origin(with_options(ex), ex.model_id, ex.versions).line()
     explained = [
         f"{speaks(ex, row)[0].removeprefix('speaks for ')} (score {unsigned(ex.score[row].item())})"
         for row in range(min(len(ex), SUMMARY_ROWS))

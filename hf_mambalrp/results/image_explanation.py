@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.results.explanation import Conservation
+from hf_mambalrp.results.explanation import Conservation, given_or_none_given
 from hf_mambalrp.results.image_document import grid, image_document, image_summary
 from hf_mambalrp.results.image_figures import maps_of_layers, panels_of_rows, png_of_rows
 from hf_mambalrp.results.serialization import Column, Rows, row_indices
@@ -59,6 +59,7 @@ class ImageExplanation(Shown, Rows):
         sources: per row the name of the file that was explained, or None.
         model_id: repository or folder of the model.
         versions: package name to version.
+        method_options: as in :class:`Explanation`, without ``gamma`` and ``gamma_on``, which are fields here.
         convergence_delta: (B,) float32, the sum of relevance less the score's difference from the baseline; None for
             methods without one.
         index: per row its number in the dataset that it comes from; None for a call of ``explain``.
@@ -98,6 +99,7 @@ class ImageExplanation(Shown, Rows):
     sources: list[str | None] | None = None
     model_id: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    method_options: dict[str, Any] = field(default_factory=dict)
     convergence_delta: Tensor | None = None
     index: list[int] | None = None
     ids: list[str] | None = None
@@ -130,6 +132,7 @@ class ImageExplanation(Shown, Rows):
     _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {
         "images": from_texts,
         "gamma_on": tuple,
+        "method_options": given_or_none_given,
     }
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from hf_mambalrp.results.records import (
     Record,
     conservation_from,
     conservation_of,
+    made_by,
     origin_of,
 )
 from hf_mambalrp.runs.parquet import parquet
@@ -45,6 +46,7 @@ def image_schema() -> Any:
             ("gamma", pa.float64()),
             ("gamma_on", pa.list_(pa.string())),
             ("method", pa.string()),
+            ("method_options", pa.string()),
             ("model", pa.string()),
             ("versions", pa.string()),
             ("columns", pa.string()),
@@ -74,9 +76,7 @@ def to_image_records(explanation: ImageExplanation) -> list[Record]:
             "convergence_delta": None if e.convergence_delta is None else e.convergence_delta[row].item(),
             "gamma": e.gamma,
             "gamma_on": list(e.gamma_on),
-            "method": e.method,
-            "model": e.model_id,
-            "versions": json.dumps(e.versions, sort_keys=True),
+            **made_by(e),
         }
         for row in range(len(e))
     ]
@@ -99,7 +99,6 @@ def to_image_explanation(record: Record) -> ImageExplanation:
         contrast_text=[record["contrast_text"]] if has_contrast else None,
         score=number(record["score"]),
         probability=number(record["probability"]),
-        method=record["method"],
         conservation=conservation_from(record),
         patch_size=record["patch_size"],
         stride=record["stride"],

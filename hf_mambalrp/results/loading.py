@@ -7,14 +7,16 @@ from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
 from hf_mambalrp.results.hidden_attention import HiddenAttention
 from hf_mambalrp.results.image_explanation import ImageExplanation
+from hf_mambalrp.results.parts import PartRelevance
 from hf_mambalrp.results.serialization import read
 
-Result = Explanation | GenerationExplanation | HiddenAttention | ImageExplanation
+Result = Explanation | GenerationExplanation | HiddenAttention | ImageExplanation | PartRelevance
 KINDS: dict[str, type[Result]] = {
     "Explanation": Explanation,
     "GenerationExplanation": GenerationExplanation,
     "HiddenAttention": HiddenAttention,
     "ImageExplanation": ImageExplanation,
+    "PartRelevance": PartRelevance,
 }
 
 

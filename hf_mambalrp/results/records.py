@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,8 +11,13 @@ from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.explanation import Conservation, Explanation
 from hf_mambalrp.runs.parquet import parquet, parquet_file
 
+if TYPE_CHECKING:
+    from hf_mambalrp.results.image_explanation import ImageExplanation
+
 Record = dict[str, Any]
-CONSERVATION = ("relevance", "biases", "gap")
+CONSERVATION = ("relevance", "biases", "softmax", "gap")
+LATER = {"method_options"}
+"""Columns that earlier files lack."""
 
 
 def schema() -> Any:
@@ -40,6 +45,7 @@ def schema() -> Any:
             ("position", pa.int64()),
             ("conservation", numbers),
             ("method", pa.string()),
+            ("method_options", pa.string()),
             ("model", pa.string()),
             ("versions", pa.string()),
             ("columns", pa.string()),
@@ -67,7 +73,8 @@ def records_file(path: Path, name: str, columns: Any = None) -> Any:
     InputError: it is no Parquet file, or lacks some of the columns.
     """
     file = parquet_file(path)
-    lacking = [column for column in (columns or schema()).names if column not in file.schema_arrow.names]
+    needed = (column for column in (columns or schema()).names if column not in LATER)
+    lacking = [column for column in needed if column not in file.schema_arrow.names]
     if lacking:
         file.close()
         raise InputError(f"{name} does not hold explanations: it lacks the columns {', '.join(lacking)}.")
@@ -106,9 +113,7 @@ def to_records(explanation: Explanation, texts: Sequence[str] | None = None) -> 
                 "probability": None if e.probability is None else e.probability[row].item(),
                 "position": None if e.position is None else int((kept < e.position[row]).sum()),
                 "conservation": conservation_of(e.conservation, row),
-                "method": e.method,
-                "model": e.model_id,
-                "versions": json.dumps(e.versions, sort_keys=True),
+                **made_by(e),
             }
         )
     return records
@@ -138,7 +143,6 @@ def to_explanation(record: Record) -> Explanation:
         contrast_text=None if contrast is None else [record["contrast_text"]],
         score=tensor(record["score"], torch.float32),
         probability=tensor(record["probability"], torch.float32),
-        method=record["method"],
         conservation=conservation_from(record),
         position=tensor(record["position"], torch.int64),
         offsets=None if offsets is None else [[(start, end) for start, end in offsets]],
@@ -150,18 +154,34 @@ def to_explanation(record: Record) -> Explanation:
 
 def conservation_of(conservation: Conservation, row: int) -> Record:
     """Where the score of a row went, beside the score itself."""
-    return {name: getattr(conservation, name)[row].item() for name in CONSERVATION}
+    parts = {name: getattr(conservation, name) for name in CONSERVATION}
+    return {name: None if part is None else part[row].item() for name, part in parts.items()}
 
 
 def conservation_from(record: Record) -> Conservation:
     """What :func:`conservation_of` was given."""
-    parts = (record["score"], record["conservation"]["relevance"], record["conservation"]["biases"])
-    return Conservation(*(torch.tensor([part], dtype=torch.float32) for part in parts))
+    held = {"score": record["score"], **record["conservation"]}
+    names = (name for name in Conservation._names() if held.get(name) is not None)
+    return Conservation(**{name: torch.tensor([held[name]], dtype=torch.float32) for name in names})
+
+
+def made_by(explanation: "Explanation | ImageExplanation") -> Record:
+    """What made a result, the same in each of its rows."""
+    options = explanation.method_options
+    return {
+        "method": explanation.method,
+        "method_options": json.dumps(options, sort_keys=True) if options else None,
+        "model": explanation.model_id,
+        "versions": json.dumps(explanation.versions, sort_keys=True),
+    }
 
 
 def origin_of(record: Record) -> Record:
     """Fields of a result that say what made a row and where it comes from."""
+    options = record.get("method_options")
     return {
+        "method": record["method"],
+        "method_options": {} if options is None else json.loads(options),
         "model_id": record["model"],
         "versions": json.loads(record["versions"]),
         "index": [record["index"]],

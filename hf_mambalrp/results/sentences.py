@@ -8,7 +8,7 @@ from hf_mambalrp.viz.wording import label, signed, unsigned
 from hf_mambalrp.viz.words import Word
 
 if TYPE_CHECKING:
-    from hf_mambalrp.results.explanation import Explanation
+    from hf_mambalrp.results.explanation import Conservation, Explanation
     from hf_mambalrp.results.generation_explanation import GenerationExplanation
     from hf_mambalrp.results.image_explanation import ImageExplanation
 
@@ -111,10 +111,25 @@ def reading(ex: "Explanation | ImageExplanation", row: int) -> str:
         )
     score, gap = ex.score[row].item(), ex.conservation.gap[row].item()
     if abs(gap) <= CONSERVED * abs(score):
-        return "Each number is a part of the score: all of them and the share of the biases add up to it."
+        return f"Each number is a part of the score: all of them and {absorbed_by(ex.conservation)} add up to it."
     return (
         "The numbers have the unit of the score but do not add up to it: the gap is what the method leaves unexplained."
     )
+
+
+def absorbed_by(conservation: "Conservation") -> str:
+    """Return what absorbs relevance under the rules that were used, inside a sentence."""
+    return "the share of the biases" if conservation.softmax is None else "the shares of the biases and of the softmax"
+
+
+def with_options(ex: "Explanation | GenerationExplanation | ImageExplanation") -> str:
+    """Return the name of the method, with the options that it had."""
+    given = ", ".join(f"{name}={_value(value)}" for name, value in ex.method_options.items())
+    return f"{ex.method} ({given})" if given else ex.method
+
+
+def _value(value: object) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def share_of_the_end(words: Sequence[Word], part: float) -> float:

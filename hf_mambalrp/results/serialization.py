@@ -17,8 +17,11 @@ from hf_mambalrp.errors import InputError, NonFiniteRelevanceError
 FORMAT = 2
 """Version of the dictionary and of the saved directory; a larger one is refused."""
 TENSORS, FIELDS = "explanation.safetensors", "explanation.json"
-LEFT_OUT = ("layer_relevance", "convergence_delta", "chunk_size", "index", "ids", "columns")
-"""Fields that are written only where they are given."""
+LEFT_OUT = {
+    *("layer_relevance", "parts", "softmax", "method_options"),
+    *("convergence_delta", "chunk_size", "index", "ids", "columns"),
+}
+"""Fields that may be missing: those that are None, and those that earlier versions did not have."""
 
 
 class Column(NamedTuple):
@@ -72,7 +75,9 @@ class Rows:
             )
 
     def __len__(self) -> int:
-        return len(getattr(self, self._names()[0]))
+        first = self._names()[0]
+        size: int = _shape(getattr(self, first))[self._columns[first].dims.index("B")]
+        return size
 
     def __getitem__(self, index: int | slice | list[int]) -> Self:
         rows = row_indices(index, len(self))
@@ -237,7 +242,8 @@ class Rows:
         for name in cls._names():
             dtype = cls._columns[name].dtype if name in cls._columns else None
             if name in cls._parts:
-                values[name] = cls._parts[name]._build(data[name], tensors, f"{prefix}{name}.")
+                part = data.get(name) if name in LEFT_OUT else data[name]
+                values[name] = None if part is None else cls._parts[name]._build(part, tensors, f"{prefix}{name}.")
             elif dtype is not None and tensors is not None:
                 values[name] = tensors.get(prefix + name)
             elif dtype is not None and name not in cls._decoders:

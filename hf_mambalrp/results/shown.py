@@ -22,6 +22,10 @@ class Shown:
 
     method: str
 
+    @property
+    def _title(self) -> str:
+        return f"Explanation by {self.method}"
+
     def document(self, *, rows: int | None = None) -> Document:
         """Return what is shown, of the first ``rows`` or of all."""
         raise NotImplementedError
@@ -42,7 +46,7 @@ class Shown:
         return self._page(self.document(), title, path)
 
     def _page(self, document: Document, title: str | None, path: str | Path | None) -> str:
-        return written(html.page(document, title or f"Explanation by {self.method}"), path)
+        return written(html.page(document, title or self._title), path)
 
     def _repr_html_(self) -> str:
         return html.fragment(self.document(rows=NOTEBOOK_ROWS))

@@ -35,6 +35,15 @@ class Palette:
         )
 
 
+PARTS = {
+    "attention": "#e69f00",
+    "SSM": "#009e73",
+    "MLP": "#7a5195",
+    "experts": "#cc79a7",
+    "shared block": "#8c6d31",
+    "skip": "#d9dee3",
+}
+"""Kinds of parts. They stay apart for every common colour blindness, and none is the blue or the red of a sign."""
 LIGHT = Palette("#ffffff", "#1b1f24", "#59636e", "#d9dee3", "#2166ac", "#b2182b", "#1f5f9f", "#a81729")
 DARK = Palette("#15181d", "#e6e9ee", "#9aa5b1", "#343b44", "#4393c3", "#d6604d", "#86bde6", "#f4a58a")
 

@@ -1,7 +1,7 @@
 """A result as a document: sections of blocks, which every writer puts into a format of its own.
 
 Texts stand in it as they are; the writer of a format escapes them. A writer may leave out a block for which its format
-has no use: a terminal writes no table beside its text.
+has no use: a terminal writes no table of the words beside its text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -88,6 +88,17 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """A table whose first column is text and whose others are numbers, as they are shown."""
+
+    caption: str
+    head: tuple[str, ...]
+    lines: Sequence[tuple[str, ...]]
+    reading: str = ""
+    """How to read it, in sentences."""
+
+
+@dataclass(frozen=True)
 class Picture:
     """An image with the relevance of its patches and of its pixels."""
 
@@ -161,6 +172,8 @@ class Steps:
 
     steps: Sequence[GeneratedToken]
     level: Level
+    reading: str
+    """What the numbers of each add up to."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +193,7 @@ class Heat:
     """Whether it shows at once where heat maps unfold."""
 
 
-Block = Heading | Source | Facts | Words | Picture | Table | Legend | Balance | Steps | Heat
+Block = Heading | Source | Facts | Words | Picture | Table | Grid | Legend | Balance | Steps | Heat
 B = TypeVar("B", bound=Block)
 
 

@@ -16,6 +16,7 @@ from hf_mambalrp.viz.document import (
     Document,
     Facts,
     GeneratedToken,
+    Grid,
     Heading,
     Heat,
     Legend,
@@ -174,6 +175,24 @@ def _table(table: Table) -> str:
     )
 
 
+def _grid(grid: Grid) -> str:
+    first, *others = grid.head
+    head = f'<th scope="col">{escaped(first)}</th>' + "".join(
+        f'<th scope="col" class="num">{escaped(name)}</th>' for name in others
+    )
+    lines = "".join(
+        f'<tr><th scope="row">{escaped(name)}</th>'
+        + "".join(f'<td class="num">{escaped(number)}</td>' for number in numbers)
+        + "</tr>"
+        for name, *numbers in grid.lines
+    )
+    reading = f'<p class="note">{escaped(grid.reading)}</p>' if grid.reading else ""
+    return (
+        f'<table class="grid"><caption>{escaped(grid.caption)}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{lines}</tbody></table>{reading}"
+    )
+
+
 def _bar(relevance: float, peak: float) -> str:
     if not relevance:
         return ""
@@ -227,6 +246,7 @@ WRITERS: dict[type[Block], Callable[[Any], str]] = {
     Legend: _legend,
     Balance: _balance,
     Table: _table,
+    Grid: _grid,
     Steps: _steps,
     Heat: _heat,
 }

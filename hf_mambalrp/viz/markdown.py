@@ -7,6 +7,7 @@ from hf_mambalrp.viz.document import (
     Balance,
     Document,
     Facts,
+    Grid,
     Heading,
     Origin,
     Picture,
@@ -26,7 +27,6 @@ READABLE = {c: c for c in "\"%'()+,-./:;=?^"} | {"&": "&amp;", "<": "&lt;", ">":
 """How punctuation stands in a file that people also read as it is; the rest has a backslash before it."""
 NUMBER = re.compile(r"-?[\d.]+(e-?\d+)?%?")
 """A number is shown as it is, for whoever reads the source."""
-STEPS_READING = "the relevance of a line and the share of the biases add up to its score, up to the gap."
 TABLE_ROWS = 10
 STEP_WORDS = 4
 TEXT = 600
@@ -88,7 +88,13 @@ def _section(section: Section, drawn: str) -> Iterator[str]:
                 yield from (drawn, escaped(block.where), _signs("patches", block), _strongest(block.table(TABLE_ROWS)))
             case Steps():
                 yield from (drawn, _steps(block))
-                yield f"Conservation: {STEPS_READING}"
+                yield f"Conservation: {block.reading}"
+            case Grid():
+                yield table(
+                    [escaped(name) for name in block.head], [[escaped(line[0]), *line[1:]] for line in block.lines]
+                )
+                if block.reading:
+                    yield escaped(block.reading)
             case Balance():
                 ending = f" {escaped(block.ending)}" if block.ending else ""
                 yield f"Conservation: {block.sum}. {block.reading}{ending}"

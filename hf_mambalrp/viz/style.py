@@ -46,6 +46,10 @@ STYLE = f"""
 .hfm .num {{ text-align: right; white-space: nowrap }}
 .hfm td.pos-text {{ color: var(--pos-text) }}
 .hfm td.neg-text {{ color: var(--neg-text) }}
+.hfm .grid {{ margin-top: 1.5rem }}
+.hfm .grid tbody th {{ color: var(--fg); white-space: nowrap }}
+.hfm .grid thead th {{ overflow-wrap: normal; white-space: normal }}
+.hfm .grid + .note {{ margin-top: .375rem }}
 .hfm .bars {{ width: 30%; padding-right: 0 }}
 .hfm .bars div {{ display: flex; height: .625rem; border-left: 0 }}
 .hfm .bars i {{ display: block; border-radius: 2px }}

@@ -15,6 +15,7 @@ from hf_mambalrp.viz.document import (
     Document,
     Facts,
     GeneratedToken,
+    Grid,
     Heading,
     Legend,
     Picture,
@@ -93,9 +94,22 @@ def _blocks(section: Section) -> Iterator[RenderableType]:
                     ("- red, italic", _style(-0.5)),
                     f": {visible(block.negative)}",
                 )
+            case Grid():
+                yield from ("", _grid(block))
+                if block.reading:
+                    yield escaped(block.reading)
             case Balance():
                 said = filter(None, (block.sum, block.reading, block.ending))
                 yield Text("\n").join(escaped(sentence) for sentence in said)
+
+
+def _grid(grid: Grid) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), title=grid.caption, title_justify="left")
+    for number, name in enumerate(grid.head):
+        table.add_column(escaped(name), justify="right" if number else "left")
+    for line in grid.lines:
+        table.add_row(*map(escaped, line))
+    return table
 
 
 class _StepLines:
