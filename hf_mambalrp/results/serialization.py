@@ -17,7 +17,7 @@ from hf_mambalrp.errors import InputError, NonFiniteRelevanceError
 FORMAT = 2
 """Version of the dictionary and of the saved directory; a larger one is refused."""
 TENSORS, FIELDS = "explanation.safetensors", "explanation.json"
-LEFT_OUT = ("layer_relevance", "convergence_delta", "chunk_size", "index", "ids", "columns")
+LEFT_OUT = ("layer_relevance", "convergence_delta", "chunk_size", "index", "ids", "columns", "parts")
 """Fields that are written only where they are given."""
 
 

@@ -46,7 +46,7 @@ class SSD:
     that is the identity, or with ``norm_before_gate``.
     """
 
-    kind = "ssm"
+    kind = mixes = "ssm"
     backends = tuple(BACKENDS)
     causal, appends, recordable = True, False, True
 
