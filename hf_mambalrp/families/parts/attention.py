@@ -117,12 +117,10 @@ class Attention:
 
     def _normed(self, x: Tensor, norm: RMSNorm | None, step: Step) -> Tensor:
         """In heads, and normed before or behind that."""
-        heads = (-1, self.module.head_dim)
-        if norm is None:
-            return x.unflatten(-1, heads)
-        if norm.module.weight.shape[0] == self.module.head_dim:
-            return norm(x.unflatten(-1, heads), step)
-        return norm(x, step).unflatten(-1, heads)
+        width: int = self.module.head_dim
+        of_all = norm is not None and norm.module.weight.shape[0] != width
+        x = (norm(x, step) if norm is not None and of_all else x).unflatten(-1, (-1, width))
+        return x if norm is None or of_all else norm(x, step)
 
     def _scores(self, step: Step) -> Scores:
         m = self.module

@@ -1,4 +1,4 @@
-"""A mixture of experts: sum_k [w_k] E_k(x), the router's choice and its weights constant."""
+"""A mixture of experts: sum_k [w_k] E_k(x), the weights of the router constant where what selects is."""
 
 from dataclasses import replace
 from typing import Any
@@ -54,7 +54,8 @@ class Experts(Positionwise):
     def __call__(self, x: Tensor, state: State, step: Step) -> tuple[Tensor, State]:
         """(B, L, D) -> (B, L, D)."""
         before, behind = self.latent
-        weights, numbers = routed(self.module, x.flatten(0, 1))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not step.rules.ssm):  # constants
+            weights, numbers = routed(self.module, x.flatten(0, 1))
         read = x if before is None else linear(before, x, step.ledger)
         tokens, outputs = [], []
         for number in numbers.unique().tolist():

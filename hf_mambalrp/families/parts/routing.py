@@ -8,9 +8,8 @@ from torch import Tensor
 from hf_mambalrp.rules.twin import in_evaluation
 
 
-@torch.no_grad()
 def routed(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (T, k) and numbers (T, k) of the experts of T tokens (T, D), constant.
+    """Weights (T, k) and numbers (T, k) of the experts of T tokens (T, D).
 
     - a router that returns logits, weights and numbers, in this order or the other one (transformers 5);
     - a linear ``router`` beside ``route_tokens_to_experts`` (Jamba in the first releases of 5), or alone: softmax over

@@ -1,0 +1,277 @@
+"""Tiny hybrid language models of transformers, every parameter random and large enough to matter.
+
+`TABLE` names them, `build(name)` makes one. All have at least four layers, so that every kind of layer of the family
+occurs, and all but one SSD chunks of 4 tokens, so that ten tokens are no whole number of chunks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import transformers
+from packaging.version import Version
+from torch import Tensor
+
+VOCABULARY = 50
+
+ATTENTION = {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 16, "vocab_size": VOCABULARY}
+BAMBA_SSM = {
+    "mamba_n_heads": 4,
+    "mamba_n_groups": 2,
+    "mamba_d_state": 3,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+    "mamba_chunk_size": 4,
+}
+TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+BAMBA = {**ATTENTION, **BAMBA_SSM, "intermediate_size": 20, "num_hidden_layers": 4, "attn_layer_indices": [1, 3]}
+GRANITE = {
+    **ATTENTION,
+    **BAMBA_SSM,
+    "mamba_n_groups": 1,
+    "intermediate_size": 10,
+    "shared_intermediate_size": 14,
+    "num_hidden_layers": 4,
+    "layer_types": ["mamba", "attention", "mamba", "attention"],
+    "embedding_multiplier": 1.7,
+    "residual_multiplier": 0.6,
+    "attention_multiplier": 0.8,
+    "logits_scaling": 1.3,
+    "num_local_experts": 0,
+}
+FALCON = {
+    **ATTENTION,
+    **BAMBA_SSM,
+    "mamba_d_ssm": 24,
+    "intermediate_size": 20,
+    "num_hidden_layers": 4,
+    "embedding_multiplier": 1.3,
+    "lm_head_multiplier": 0.8,
+    "key_multiplier": 1.4,
+    "attention_in_multiplier": 0.7,
+    "attention_out_multiplier": 0.9,
+    "ssm_in_multiplier": 1.2,
+    "ssm_out_multiplier": 0.6,
+    "ssm_multipliers": [1.25, 0.75, 1.5, 0.875, 1.125],  # exact in float32, which transformers rounds them to
+    "mlp_multipliers": [1.3, 0.7],
+    "mamba_rms_norm": False,
+}
+NEMOTRON = {
+    **ATTENTION,
+    "head_dim": 6,
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 5,
+    "n_groups": 2,
+    "ssm_state_size": 3,
+    "conv_kernel": 4,
+    "chunk_size": 4,
+    "time_step_min": 0.05,
+    "intermediate_size": 24,
+    "hybrid_override_pattern": "M-*M-",
+}
+NEMOTRON_MOE = {
+    **NEMOTRON,
+    "hybrid_override_pattern": "ME*EM",
+    "n_routed_experts": 6,
+    "num_experts_per_tok": 2,
+    "n_group": 3,
+    "topk_group": 2,
+    "moe_intermediate_size": 12,
+    "moe_shared_expert_intermediate_size": 14,
+    "routed_scaling_factor": 1.5,
+}
+JAMBA = {
+    **ATTENTION,
+    "mamba_d_state": 3,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+    "mamba_dt_rank": 3,
+    "intermediate_size": 18,
+    "num_hidden_layers": 4,
+    "attn_layer_period": 2,
+    "attn_layer_offset": 1,
+    "num_experts": 1,
+    "num_experts_per_tok": 1,
+    "use_mamba_kernels": False,
+}
+ZAMBA2 = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "num_attention_heads": 4,
+    "mamba_d_state": 3,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+    "mamba_ngroups": 2,
+    "n_mamba_heads": 4,
+    "chunk_size": 4,
+    "time_step_min": 0.05,
+    "adapter_rank": 3,
+    "intermediate_size": 18,
+    "tie_word_embeddings": False,
+}
+ZAMBA2_ADAPTED = {
+    **ZAMBA2,
+    "layers_block_type": ["mamba", "mamba", "hybrid", "hybrid", "hybrid", "mamba"],
+    "num_hidden_layers": 6,
+    "num_mem_blocks": 2,
+    "use_shared_attention_adapter": True,
+    "use_mem_rope": True,
+    "add_bias_linear": True,
+}
+"""Two shared transformers, the first called twice, with its own adapters in each call."""
+ZAMBA = {
+    **ATTENTION,
+    "mamba_d_state": 3,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+    "mamba_dt_rank": 3,
+    "n_mamba_heads": 2,
+    "intermediate_size": 18,
+    "num_hidden_layers": 5,
+    "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid", "mamba"],
+    "tie_word_embeddings": False,
+    "use_mamba_kernels": False,
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tiny model: a family of transformers and the settings of its configuration."""
+
+    family: str
+    """Before ``Config`` and ``ForCausalLM`` in the names of transformers' classes."""
+    since: str
+    """The oldest of the releases tried (4.57.6, 5.16.1, 5.24.0) whose own forward of this model is right."""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+TABLE: dict[str, Entry] = {
+    "bamba": Entry("Bamba", "4.57.6", BAMBA),
+    "bamba-biases": Entry(
+        "Bamba",
+        "4.57.6",
+        {**BAMBA, "attention_bias": True, "mlp_bias": True, "mamba_proj_bias": True, "tie_word_embeddings": True},
+    ),
+    "granite-dense": Entry("GraniteMoeHybrid", "4.57.6", GRANITE),
+    "granite-moe": Entry("GraniteMoeHybrid", "4.57.6", {**GRANITE, "num_local_experts": 5, "num_experts_per_tok": 2}),
+    "granite-rope": Entry(
+        "GraniteMoeHybrid",
+        "4.57.6",
+        {**GRANITE, "position_embedding_type": "rope", "attention_bias": True, "mamba_proj_bias": True},
+    ),
+    "falcon_h1": Entry("FalconH1", "4.57.6", FALCON),
+    "falcon_h1-norm-after": Entry(
+        "FalconH1",
+        "4.57.6",
+        {**FALCON, "mamba_rms_norm": True, "mamba_norm_before_gate": False, "mamba_proj_bias": True},
+    ),
+    "falcon_h1-norm-before": Entry(
+        "FalconH1",
+        "4.57.6",
+        {
+            **FALCON,
+            "mamba_rms_norm": True,
+            "mamba_norm_before_gate": True,
+            "projectors_bias": True,
+            "attention_bias": True,
+            "mlp_bias": True,
+        },
+    ),
+    "nemotron_h": Entry("NemotronH", "5.16.1", NEMOTRON),
+    "nemotron_h-moe": Entry("NemotronH", "5.16.1", NEMOTRON_MOE),
+    "nemotron_h-latent": Entry(
+        "NemotronH",
+        "5.16.1",
+        {**NEMOTRON_MOE, "moe_latent_size": 7, "norm_topk_prob": False, "mlp_bias": True, "use_bias": True},
+    ),
+    "jamba-dense": Entry("Jamba", "4.57.6", JAMBA),
+    "jamba-moe": Entry(
+        "Jamba",
+        "4.57.6",
+        {
+            **JAMBA,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "expert_layer_period": 3,
+            "expert_layer_offset": 1,
+            "num_hidden_layers": 5,
+            "mamba_proj_bias": True,
+        },
+    ),
+    "zamba2": Entry("Zamba2", "5.16.1", ZAMBA2_ADAPTED),  # 4.57.6's scan is wrong from the second chunk on
+    "zamba2-one-chunk": Entry("Zamba2", "4.57.6", {**ZAMBA2_ADAPTED, "chunk_size": 16}),
+    "zamba2-uneven": Entry(
+        "Zamba2",
+        "5.24.0",  # 5.16.1 hangs adapters on the number of the layer: it builds, and fails when it computes
+        {**ZAMBA2_ADAPTED, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid", "hybrid", "mamba"]},
+    ),
+    "zamba2-plain": Entry(
+        "Zamba2",
+        "5.16.1",
+        {
+            **ZAMBA2,
+            "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
+            "num_hidden_layers": 4,
+            "num_key_value_heads": 2,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "zamba": Entry("Zamba", "4.57.6", ZAMBA),
+}
+
+
+def available() -> list[str]:
+    """The names whose model the installed transformers has."""
+    return [name for name, entry in TABLE.items() if Version(transformers.__version__) >= Version(entry.since)]
+
+
+def build(name: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Any:
+    """The model called `name`, in eval mode, with eager attention and eager experts.
+
+    Matrices N(0, 1 / fan_in), embeddings N(0, 1) (0.3 where they are the head too), norms 1 + N(0, 0.3), biases
+    N(0, 0.3), the router's correction N(0, 0.3), D 1 + N(0, 0.5), A_log the log of uniform 1..8, biases of dt the
+    inverse softplus of log-uniform 0.01 .. 1. Values depend on the seed, not on the dtype.
+    """
+    entry = TABLE[name]
+    config = getattr(transformers, f"{entry.family}Config")(**TOKENS, **entry.settings)
+    config._attn_implementation = "eager"
+    config._experts_implementation = "eager"
+    with torch.random.fork_rng(devices=[]):
+        model = getattr(transformers, f"{entry.family}ForCausalLM")(config)
+    model.to(dtype)
+    generator = torch.Generator().manual_seed(seed)
+    corrections = [pair for pair in model.named_buffers() if pair[0].endswith("e_score_correction_bias")]
+    with torch.no_grad():
+        for parameter_name, value in [*model.named_parameters(), *corrections]:
+            tied = config.tie_word_embeddings
+            value.copy_(_random(parameter_name, value.shape, generator, embedding_std=0.3 if tied else 1.0))
+    return model.eval()
+
+
+def _random(name: str, shape: torch.Size, generator: torch.Generator, embedding_std: float) -> Tensor:
+    def normal(std: float) -> Tensor:
+        return std * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def uniform() -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+    if name.endswith(("embed_tokens.weight", "embeddings.weight")):
+        value = normal(embedding_std)
+    elif name.endswith(("norm.weight", "norm_f.weight")):
+        value = 1 + normal(0.3)
+    elif name.endswith("A_log"):
+        value = torch.log(1 + 7 * uniform())
+    elif name.endswith(".D"):
+        value = 1 + normal(0.5)
+    elif name.endswith(("dt_proj.bias", "dt_proj_bias", "dt_bias")):
+        dt = torch.exp(-math.log(100.0) * uniform())
+        value = dt + torch.log(-torch.expm1(-dt))
+    elif name.endswith("bias"):
+        value = normal(0.3)
+    else:
+        value = normal(shape[-1] ** -0.5)
+    return value

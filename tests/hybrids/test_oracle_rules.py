@@ -1,0 +1,179 @@
+"""The hybrid oracle's relevance is that of autograd through transformers' own model, rewritten from outside.
+
+`Rewritten` replaces single functions of torch while transformers computes (softmax, silu, rsqrt, products, ...) by ones
+with the same value whose backward is the rule. It shares no code and no formula with the oracle, whose backward is
+written out by hand over the architecture.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from oracle_hybrids import explain
+from small_hybrids import available, build
+from test_oracle_forward import Float64, ids, own_logits, same
+from torch import Tensor
+
+PRODUCTS = (torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__)
+PARTS = ("mamba", "self_attn", "feed_forward", "shared_mlp", "block_sparse_moe", "mixer")
+
+
+def half(product: Tensor) -> Tensor:
+    return product / 2 + (product / 2).detach()
+
+
+class Rewritten(Float64):
+    """Context in which the backward of transformers' functions follows MambaLRP and a rule for attention."""
+
+    def __init__(self, attention: str):
+        super().__init__()
+        self.attention = attention
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = super().__torch_function__(func, types, args, kwargs)
+        router_or_constant = func is F.softmax and (self.attention == "cp" or output.dim() != 4)  # attention: 4
+        if router_or_constant or func in (torch.rsqrt, F.softplus, torch.softmax, Tensor.sigmoid):  # norms, dt, routers
+            output = output.detach()
+        elif func is torch.matmul and self.attention == "attnlrp" and args[0].dim() == 4:
+            if args[1].shape[-1] > 1:  # q k^T and A v; Zamba's scan multiplies by vectors
+                output = half(output)
+        elif func in (F.silu, F.gelu):
+            x = args[0]
+            slope = torch.sigmoid(x) if func is F.silu else torch.special.ndtr(x)
+            output = x * slope.detach()
+            output.activated = True
+        elif func is torch.square:  # of a relu
+            output = args[0] * args[0].detach()
+        elif func in PRODUCTS and any(getattr(factor, "activated", False) for factor in args):
+            if args[0].shape == args[1].shape:  # two signals; D is smaller
+                output = half(output)
+        elif func is torch.split:  # x, B, C of Mamba-2, or dt, B, C of Mamba-1
+            first, B, C = output
+            output = (first, B.detach(), C.detach())
+        return output
+
+
+@dataclass(frozen=True)
+class Relevance:
+    tokens: Tensor  # (L,)
+    layers: Tensor  # (layers, L) residual stream after every layer
+    around: Tensor  # (layers, L)
+    parts: dict[tuple[int, str], Tensor]  # (layer, part) -> (L,)
+    biases: dict[str, Tensor]  # the name that transformers has for the parameter -> ()
+
+
+def by_autograd(model: Any, row: Tensor, position: int, token: int, attention: str) -> Relevance:
+    embeddings: list[Tensor] = []
+    streams: list[Tensor] = []
+    inputs: dict[tuple[int, str], Tensor] = {}
+    callers: dict[Any, list[tuple[int, str]]] = defaultdict(list)  # in some releases layers share a module
+    layers = model.model.layers
+
+    def keep(tensor: Tensor) -> Tensor:
+        copy = tensor.clone()
+        copy.retain_grad()
+        return copy
+
+    def keep_input(module: Any, args: Any, kwargs: Any) -> Any:
+        key = callers[module].pop(0)
+        inputs[key] = keep(args[0] if args else kwargs["hidden_states"])
+        return ((inputs[key], *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": inputs[key]})
+
+    def keep_output(kept: list[Tensor]) -> Any:
+        def hook(_module: Any, _args: Any, output: Any) -> Any:
+            kept.append(keep(output[0] if isinstance(output, tuple) else output))
+            return (kept[-1], *output[1:]) if isinstance(output, tuple) else kept[-1]
+
+        return hook
+
+    hooks = [model.get_input_embeddings().register_forward_hook(keep_output(embeddings))]
+    for i, layer in enumerate(layers):
+        hooks.append(layer.register_forward_hook(keep_output(streams)))
+        modules = {name: module for name, module in layer.named_children() if name in PARTS}
+        shared = getattr(layer, "shared_transformer", getattr(layer, "shared_transf", None))
+        if shared is not None:
+            modules = {"mamba_decoder": layer.mamba_decoder.input_layernorm, "shared": shared.input_layernorm}
+        for name, module in modules.items():
+            callers[module].append((i, name))
+    hooks += [module.register_forward_pre_hook(keep_input, with_kwargs=True) for module in callers]
+    model.zero_grad()
+    try:
+        with Rewritten(attention):
+            logits = model(input_ids=row[None], use_cache=False).logits
+        logits[0, position, token].backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+    around = torch.zeros(len(layers), len(row), dtype=torch.float64)
+    parts = {}
+    for (i, name), value in inputs.items():
+        R = value * value.grad
+        if name == "shared":
+            from_stream, from_embeddings = R.chunk(2, -1)
+            parts[i, "shared_transformer"], around[i] = from_stream[0].sum(-1), from_embeddings[0].sum(-1)
+        elif name == "mamba_decoder":  # at the sum of stream and transformer: the stream's own share of it
+            parts[i, name] = (streams[i - 1] * value.grad)[0].sum(-1)
+        else:
+            parts[i, name] = R[0].sum(-1)
+    biases = {n: (p * p.grad).sum() for n, p in model.named_parameters() if n.endswith("bias") and p.grad is not None}
+    return Relevance(
+        tokens=(embeddings[0] * embeddings[0].grad)[0].sum(-1).detach(),
+        layers=torch.stack([(stream * stream.grad)[0].sum(-1) for stream in streams]).detach(),
+        around=around,
+        parts={key: value.detach() for key, value in parts.items()},
+        biases={key: value.detach() for key, value in biases.items()},
+    )
+
+
+@pytest.mark.parametrize("attention", ["cp", "attnlrp"])
+@pytest.mark.parametrize("name", available())
+def test_relevance_is_that_of_transformers_rewritten_model(name, attention):
+    model, row, position = build(name, seed=3), ids(4), 8
+    oracle = explain(model, row, position=position, attention=attention)
+    found = by_autograd(model, row, position, int(oracle.logits.argmax()), attention)
+    same(oracle.relevance, found.tokens)
+    same(oracle.layer_relevance[1:], found.layers)
+    same(oracle.around, found.around)
+    assert oracle.relevance[position + 1 :].abs().max() == 0
+    assert oracle.relevance[: position + 1].abs().min() > 1e-5
+
+    parts = {(i, part): R for (i, _, part), R in oracle.branch_relevance.items() if part != "skip"}
+    assert parts.keys() == found.parts.keys()
+    for key, R in parts.items():
+        same(R, found.parts[key])
+        assert R.abs().sum() > 1e-4 * oracle.score.abs()  # every part matters
+    for i in range(len(model.model.layers)):
+        paths = torch.stack(
+            [R for (layer, branch, _), R in oracle.branch_relevance.items() if (layer, branch) == (i, 0)]
+        )
+        same(paths.sum(0), oracle.layer_relevance[i])
+
+    names = {id(parameter): n for n, parameter in model.named_parameters()}  # shared ones once
+    biases: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+    for n, value in oracle.biases_by_name.items():
+        biases[names[id(model.get_parameter(n))]] += value
+    for n in biases.keys() | found.biases.keys():
+        same(biases[n], found.biases.get(n, torch.zeros((), dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("name", available())
+def test_the_rewritten_model_has_transformers_own_logits(name):
+    model, row = build(name), ids()
+    with torch.no_grad(), Rewritten("attnlrp"):
+        logits = model(input_ids=row[None], use_cache=False).logits[0]
+    same(logits, own_logits(model, row)[0])
+
+
+@pytest.mark.parametrize("name", ["bamba", "jamba-moe", "zamba"])
+def test_the_rules_for_attention_differ(name):
+    model, row = build(name), ids()
+    cp, attnlrp = (explain(model, row, attention=rule).relevance for rule in ("cp", "attnlrp"))
+    assert (cp - attnlrp).norm() > 0.01 * cp.norm()
+    with pytest.raises(ValueError, match="gradient"):
+        explain(model, row, attention="gradient")
