@@ -18,11 +18,6 @@ class HeadsMixing(CausalMixing):
     heads: tuple[ScanMixing, ...]
 
     @property
-    def D(self) -> Tensor:  # noqa: N802 - the paper's name, as of other mixers
-        """(E,) the skip."""
-        return torch.cat([head.D for head in self.heads])
-
-    @property
     def matrices(self) -> int:
         """E: every channel has its own."""
         return sum(head.matrices for head in self.heads)

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hf_mambalrp.attention import HeadsMixing, ScanMixing, unified_channels
+from hf_mambalrp.attention import ScanMixing, unified_channels
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.families.base import Branch, Term
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.rolled_out import roll_out, scored, unconserving, whole_forward
 
 Aggregation = Literal["alti", "norm"]
-Scan = ScanMixing | HeadsMixing
 
 PART_ELEMENTS = 2**22
 """How many numbers (B, R, L, E) the parts of a block of outputs have."""
@@ -57,8 +56,8 @@ def latim(problem: Problem, *, aggregation: Aggregation = "alti") -> Relevance:
             "method='latim' is written for mixers that read in one direction, and this model reads in both. Choose "
             "another method."
         )
-    if any(layer != (Branch((Term(layer[0].terms[0].part),), layer[0].pre),) for layer in problem.network.layers):
-        kinds = sorted({part.kind for part in problem.network.parts} - {"ssm"})
+    layers, kinds = problem.network.layers, sorted({part.kind for part in problem.network.parts} - {"ssm"})
+    if kinds or any(layer != (Branch((Term(layer[0].terms[0].part),), layer[0].pre),) for layer in layers):
         raise OptionError(
             "method='latim' takes apart layers h + mixer(norm(h)) with one state-space mixer, and this model has "
             f"{f'{kinds} too' if kinds else 'others'}. Choose another method, such as 'attention_rollout'."
@@ -91,7 +90,7 @@ def token_parts(problem: Problem, layer: int, hidden: Tensor, row: Tensor) -> It
     """
     mask = problem.padding()
     ((_, s),) = problem.network.mixings(layer, hidden, problem.plain_step())
-    assert isinstance(s, Scan)
+    assert isinstance(s, ScanMixing)
     hidden = hidden.to(s.x)
     mask = None if mask is None else mask.to(s.x)
     tokens = hidden if mask is None else hidden * mask
@@ -106,14 +105,14 @@ def token_parts(problem: Problem, layer: int, hidden: Tensor, row: Tensor) -> It
         yield at, parts
 
 
-def mixed(s: Scan, mask: Tensor | None, rows: range) -> Tensor:
+def mixed(s: ScanMixing, mask: Tensor | None, rows: range) -> Tensor:
     """H with the skip in it, from the convolution's input to that of out_proj. Shape: (B, E, R, L)."""
     alpha = s.every_channel(rows)
     alpha.diagonal(rows.start, 2, 3).add_(s.D[:, None])
     return pad(unified_channels(alpha, s.gains(mask), rows), (0, s.x.shape[1] - rows.stop))
 
 
-def blocks_of(s: Scan, row: Tensor) -> list[range]:
+def blocks_of(s: ScanMixing, row: Tensor) -> list[range]:
     """Blocks of rows whose parts fit the memory, without those that count for nothing."""
     batch, length, inner = s.x.shape
     size = max(1, PART_ELEMENTS // (batch * length * inner))

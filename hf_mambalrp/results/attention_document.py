@@ -28,7 +28,7 @@ def attention_document(
     attention: "HiddenAttention", layers: Sequence[int], rows: int | None, cells: int | None
 ) -> Document:
     """Return a section for each of the first ``rows``, with the heat maps of ``layers``, those of the last open."""
-    sections = []
+    sections, layers = [], list(dict.fromkeys(layers))
     shown = [(k, layer) for layer in layers for k, number in enumerate(attention.layers) if number == layer]
     for row in range(len(attention))[:rows]:
         blocks = _maps_of_class_tokens(attention, layers, row)
