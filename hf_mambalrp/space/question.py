@@ -129,7 +129,7 @@ class Question:
         if self.kind == "image":
             return "print(result.to_text())"
         if self.kind == "attention":
-            return "print(result.parts, result.matrix[:, 0])"
+            return "for part in result.parts:\n    print(part, result.map(part=part))"
         if self.kind == "generation":
             return f"for step in result.generated(0):\n    print(result.step(step).to_text({level}))"
         if self.kind in SENTENCES and self.view == "layers":
