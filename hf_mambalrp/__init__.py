@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_mambalrp import errors
 from hf_mambalrp.models.auto_model import fill_when_loaded
+from hf_mambalrp.models.releases import check_release, family_of, has_family
 
 if TYPE_CHECKING:
     from hf_mambalrp.datasets import explain_dataset, load_explanations, push_explanations
@@ -26,17 +27,35 @@ if TYPE_CHECKING:
         make_explainable,
     )
     from hf_mambalrp.models.classification import (
+        BambaForSequenceClassification,
+        FalconH1ForSequenceClassification,
         FalconMambaForSequenceClassification,
+        GraniteMoeHybridForSequenceClassification,
         Mamba2ForSequenceClassification,
         MambaForSequenceClassification,
+        NemotronHForSequenceClassification,
     )
     from hf_mambalrp.models.explainable import (
+        BambaLRPForCausalLM,
+        BambaLRPForSequenceClassification,
+        FalconH1LRPForCausalLM,
+        FalconH1LRPForSequenceClassification,
         FalconMambaLRPForCausalLM,
         FalconMambaLRPForSequenceClassification,
+        GraniteMoeHybridLRPForCausalLM,
+        GraniteMoeHybridLRPForSequenceClassification,
+        JambaLRPForCausalLM,
+        JambaLRPForSequenceClassification,
         Mamba2LRPForCausalLM,
         Mamba2LRPForSequenceClassification,
         MambaLRPForCausalLM,
         MambaLRPForSequenceClassification,
+        NemotronHLRPForCausalLM,
+        NemotronHLRPForSequenceClassification,
+        Zamba2LRPForCausalLM,
+        Zamba2LRPForSequenceClassification,
+        ZambaLRPForCausalLM,
+        ZambaLRPForSequenceClassification,
     )
     from hf_mambalrp.models.mixin import MambaLRPMixin
     from hf_mambalrp.models.vim.configuration import VimConfig
@@ -63,15 +82,26 @@ _MODULES = {
     "AutoMambaLRPForCausalLM": "models.auto",
     "AutoMambaLRPForImageClassification": "models.auto",
     "AutoMambaLRPForSequenceClassification": "models.auto",
+    "BambaForSequenceClassification": "models.classification",
+    "BambaLRPForCausalLM": "models.explainable",
+    "BambaLRPForSequenceClassification": "models.explainable",
     "Conservation": "results.explanation",
     "Evaluation": "evaluation",
     "Explanation": "results.explanation",
+    "FalconH1ForSequenceClassification": "models.classification",
+    "FalconH1LRPForCausalLM": "models.explainable",
+    "FalconH1LRPForSequenceClassification": "models.explainable",
     "FalconMambaForSequenceClassification": "models.classification",
     "FalconMambaLRPForCausalLM": "models.explainable",
     "FalconMambaLRPForSequenceClassification": "models.explainable",
     "GenerationExplanation": "results.generation_explanation",
+    "GraniteMoeHybridForSequenceClassification": "models.classification",
+    "GraniteMoeHybridLRPForCausalLM": "models.explainable",
+    "GraniteMoeHybridLRPForSequenceClassification": "models.explainable",
     "HiddenAttention": "results.hidden_attention",
     "ImageExplanation": "results.image_explanation",
+    "JambaLRPForCausalLM": "models.explainable",
+    "JambaLRPForSequenceClassification": "models.explainable",
     "Mamba2ForSequenceClassification": "models.classification",
     "Mamba2LRPForCausalLM": "models.explainable",
     "Mamba2LRPForSequenceClassification": "models.explainable",
@@ -80,11 +110,18 @@ _MODULES = {
     "MambaLRPForCausalLM": "models.explainable",
     "MambaLRPForSequenceClassification": "models.explainable",
     "MambaLRPMixin": "models.mixin",
+    "NemotronHForSequenceClassification": "models.classification",
+    "NemotronHLRPForCausalLM": "models.explainable",
+    "NemotronHLRPForSequenceClassification": "models.explainable",
     "VimConfig": "models.vim.configuration",
     "VimForImageClassification": "models.vim.modeling",
     "VimLRPForImageClassification": "models.vision",
     "VimModel": "models.vim.modeling",
     "VisionLRPMixin": "models.vision",
+    "Zamba2LRPForCausalLM": "models.explainable",
+    "Zamba2LRPForSequenceClassification": "models.explainable",
+    "ZambaLRPForCausalLM": "models.explainable",
+    "ZambaLRPForSequenceClassification": "models.explainable",
     "evaluate_faithfulness": "evaluation",
     "evaluate_image_explanations": "evaluation",
     "create_space": "space.create",
@@ -101,15 +138,26 @@ __all__ = [
     "AutoMambaLRPForCausalLM",
     "AutoMambaLRPForImageClassification",
     "AutoMambaLRPForSequenceClassification",
+    "BambaForSequenceClassification",
+    "BambaLRPForCausalLM",
+    "BambaLRPForSequenceClassification",
     "Conservation",
     "Evaluation",
     "Explanation",
+    "FalconH1ForSequenceClassification",
+    "FalconH1LRPForCausalLM",
+    "FalconH1LRPForSequenceClassification",
     "FalconMambaForSequenceClassification",
     "FalconMambaLRPForCausalLM",
     "FalconMambaLRPForSequenceClassification",
     "GenerationExplanation",
+    "GraniteMoeHybridForSequenceClassification",
+    "GraniteMoeHybridLRPForCausalLM",
+    "GraniteMoeHybridLRPForSequenceClassification",
     "HiddenAttention",
     "ImageExplanation",
+    "JambaLRPForCausalLM",
+    "JambaLRPForSequenceClassification",
     "Mamba2ForSequenceClassification",
     "Mamba2LRPForCausalLM",
     "Mamba2LRPForSequenceClassification",
@@ -118,11 +166,18 @@ __all__ = [
     "MambaLRPForCausalLM",
     "MambaLRPForSequenceClassification",
     "MambaLRPMixin",
+    "NemotronHForSequenceClassification",
+    "NemotronHLRPForCausalLM",
+    "NemotronHLRPForSequenceClassification",
     "VimConfig",
     "VimForImageClassification",
     "VimLRPForImageClassification",
     "VimModel",
     "VisionLRPMixin",
+    "Zamba2LRPForCausalLM",
+    "Zamba2LRPForSequenceClassification",
+    "ZambaLRPForCausalLM",
+    "ZambaLRPForSequenceClassification",
     "__version__",
     "create_space",
     "errors",
@@ -135,9 +190,12 @@ __all__ = [
     "push_explanations",
 ]
 
+__all__ = [name for name in __all__ if has_family(family_of(name))]  # what ``import *`` can give
+
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
+        check_release(family_of(name), name)
         return getattr(import_module(f"hf_mambalrp.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'hf_mambalrp' has no attribute {name!r}")
 

@@ -54,6 +54,10 @@ class MissingExtraError(MambaLRPError, ImportError):
     """An optional package is needed; the message carries the install command."""
 
 
+class MissingReleaseError(MambaLRPError, ImportError):
+    """The installed transformers lacks the family; the message names the first release that has it."""
+
+
 class MissingTokenizerError(MambaLRPError, ValueError):
     """Text was given, or token names are needed, and no tokenizer was passed or found beside the model."""
 

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from hf_mambalrp.calls.forcing import Forced, force, merge_sides, stack
 from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, Batch, brief, integers
+from hf_mambalrp.calls.pooling import pooled_positions
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs, Target, resolve_target
 from hf_mambalrp.calls.tokens import describe
-from hf_mambalrp.errors import InputError, OptionError, TargetError, UnknownArchitectureError
+from hf_mambalrp.errors import InputError, OptionError, TargetError
 from hf_mambalrp.families import Network
 from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.methods import METHODS, Problem, Relevance, method_named, predict
@@ -171,18 +172,7 @@ def explained_positions(network: Network, batch: Batch, position: Any) -> Tensor
         raise InputError(
             f"position={brief(position)} was given, but a classifier has one prediction a row; leave it out."
         )
-    pooled_position = getattr(network.model, "pooled_position", None)
-    if pooled_position is None:
-        raise UnknownArchitectureError(
-            f"{type(network.model).__name__} is not a classifier of this package, so the position that it pools is not "
-            "known. Load its checkpoint with AutoMambaLRPForSequenceClassification.from_pretrained."
-        )
-    mask = batch.attention_mask if batch.masked else None
-    try:
-        pooled = pooled_position(batch.input_ids, mask, len(batch))
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    return pooled if isinstance(pooled, Tensor) else torch.full((len(batch),), batch.attention_mask.shape[1] - 1)
+    return pooled_positions(network, batch)
 
 
 def _language_model_positions(batch: Batch, position: Any) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_mambalrp.calls.forward_check import without_cache
 from hf_mambalrp.families import Network
 from hf_mambalrp.families.network import execution_device
 from hf_mambalrp.rules.twin import evaluation_twin
@@ -19,7 +20,7 @@ class OwnForward:
         self._model = evaluation_twin(model)
         self._reads_the_end = network.is_language_model
         last_only = "logits_to_keep" in signature(network.model.forward).parameters
-        self._options: dict[str, Any] = {"logits_to_keep": 1} if last_only else {}
+        self._options: dict[str, Any] = {**({"logits_to_keep": 1} if last_only else {}), **without_cache(network)}
 
     @torch.no_grad()
     def __call__(self, **inputs: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.errors import UnknownArchitectureError
 from hf_mambalrp.evaluation.perturbation import ZERO, Ids
 from hf_mambalrp.families.network import execution_device
-from hf_mambalrp.rules.twin import in_evaluation
+from hf_mambalrp.families.parts import Tokens
 from hf_mambalrp.runs.plan import batches
 
 CPU_TOKENS, GPU_TOKENS = 512, 16_384
@@ -56,5 +56,7 @@ class ModelOutput:
         ids = torch.tensor(batch, device=forward.device)
         if not (ids == ZERO).any():
             return forward(input_ids=ids)
-        embedded = in_evaluation(self.subject.network().embeddings)(ids.clamp(min=0))
+        stem = self.subject.network().stem
+        assert isinstance(stem, Tokens), "a model of images has no token ids"
+        embedded = stem.given(ids.clamp(min=0))
         return forward(inputs_embeds=embedded.masked_fill((ids == ZERO)[..., None], 0.0))

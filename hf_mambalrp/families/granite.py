@@ -25,5 +25,7 @@ GRANITE = Family(
     "granitemoehybrid",
     stem=lambda model: Tokens(model.model.embed_tokens, model.model.embedding_multiplier, scales_given=True),
     layers=lambda model: [layer(b, model.model.rotary_emb) for b in model.model.layers],
-    head=lambda model, linear: Head(RMSNorm(model.model.norm), linear, 1 / getattr(model, "logits_scaling", 1.0)),
+    head=lambda model, linear: Head(
+        RMSNorm(model.model.norm), linear, 1 / model.config.logits_scaling if hasattr(model, "lm_head") else 1.0
+    ),
 )

@@ -5,12 +5,17 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import hardshrink
 
 from hf_mambalrp.families.base import State, Step, Tap
 from hf_mambalrp.methods.memory import LARGE, release_free_memory
 from hf_mambalrp.methods.problem import Parts, Problem
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.biases import BiasLedger
+
+
+SMALLEST = 1e-30
+"""Of gradients; the score's own is about 1."""
 
 
 class Chunk(NamedTuple):
@@ -85,6 +90,8 @@ class Blocks:
         network = self.network
         self.states = network.initial_states(hidden) if chunk.states is None else chunk.states
         for layer, states in enumerate(network.states_of(self.states)):
+            if hidden.requires_grad and hidden.device.type == "cpu":
+                hidden.register_hook(_flushed)
             hidden, states_out = network.layer(layer, hidden, states, step)
             self.states_out += states_out
             self.ledger.end_block()
@@ -152,6 +159,11 @@ class Blocks:
     def _release(self) -> None:
         if self.releases:
             release_free_memory()
+
+
+def _flushed(gradient: Tensor) -> Tensor:
+    """0 for what is nothing beside the rest: it would become subnormal numbers, with which a CPU is many times slower."""
+    return hardshrink(gradient, SMALLEST)
 
 
 def _filled(gradient: Tensor | None, like: Tensor, may_be_none: bool = False) -> Any:

@@ -5,21 +5,15 @@ from functools import partial, update_wrapper
 from inspect import signature
 from typing import Any, ClassVar
 
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.families.parts import Patches
-from hf_mambalrp.models.explainable import (
-    FalconMambaLRPForCausalLM,
-    FalconMambaLRPForSequenceClassification,
-    Mamba2LRPForCausalLM,
-    Mamba2LRPForSequenceClassification,
-    MambaLRPForCausalLM,
-    MambaLRPForSequenceClassification,
-)
+from hf_mambalrp.models.explainable import CLASSIFIERS, LANGUAGE_MODELS
 from hf_mambalrp.models.mixin import MambaLRPMixin
+from hf_mambalrp.models.releases import check_release
 from hf_mambalrp.models.state_spaces import find_config, is_live, through_twin, twin
 from hf_mambalrp.models.stock import StockMixin
 from hf_mambalrp.models.vision import VimLRPForImageClassification, VisionLRPMixin
@@ -28,9 +22,21 @@ from hf_mambalrp.rules.twin import uncompiled
 
 
 def configuration(source: Any, **options: Any) -> Any:
-    """Configuration of a folder or Hub id, in transformers' format or mamba_ssm's; options as ``from_pretrained``'s."""
+    """Configuration of a folder or Hub id, in transformers' format or mamba_ssm's; options as ``from_pretrained``'s.
+
+    Raises:
+        MissingReleaseError: of a family that the installed transformers lacks.
+    """
     where = {name: options[name] for name in HUB_OPTIONS if name in options}
-    return find_config(source, where) or AutoConfig.from_pretrained(source, **where)
+    found = find_config(source, where)
+    if found is not None:
+        return found
+    try:
+        return AutoConfig.from_pretrained(source, **where)
+    except ValueError:  # a model type that it does not know, among others
+        config, _ = PretrainedConfig.get_config_dict(source, **where)
+        check_release(config.get("model_type", ""), f"{source}, a {config.get('model_type')!r} checkpoint,")
+        raise
 
 
 class _AutoClass:
@@ -47,6 +53,7 @@ class _AutoClass:
 
         Raises:
             UnknownArchitectureError: no rules for this ``model_type``.
+            MissingReleaseError: a family that the installed transformers lacks.
             MissingHeadError: the checkpoint lacks weights of the head.
 
         Example:
@@ -75,6 +82,7 @@ class _AutoClass:
     def _class_for(cls, config: Any) -> Any:
         found = cls.classes.get(config.model_type)
         if found is None:
+            check_release(config.model_type, f"{cls.__name__} of a {config.model_type!r} model")
             raise UnknownArchitectureError(
                 f"{cls.__name__} has no class for model_type {config.model_type!r}. Known: {sorted(cls.classes)}."
             )
@@ -97,7 +105,7 @@ class AutoMambaLRPForCausalLM(_AutoClass):
         torch.Size([1, 3])
     """
 
-    classes: ClassVar = _by_model_type(MambaLRPForCausalLM, FalconMambaLRPForCausalLM, Mamba2LRPForCausalLM)
+    classes: ClassVar = _by_model_type(*LANGUAGE_MODELS)
 
 
 class AutoMambaLRPForSequenceClassification(_AutoClass):
@@ -110,9 +118,7 @@ class AutoMambaLRPForSequenceClassification(_AutoClass):
         ['negative', 'positive']
     """
 
-    classes: ClassVar = _by_model_type(
-        MambaLRPForSequenceClassification, FalconMambaLRPForSequenceClassification, Mamba2LRPForSequenceClassification
-    )
+    classes: ClassVar = _by_model_type(*CLASSIFIERS)
 
 
 class AutoMambaLRPForImageClassification(_AutoClass):

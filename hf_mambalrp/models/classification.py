@@ -1,4 +1,4 @@
-"""The sequence classifiers that transformers lacks for Mamba: backbone, last attended token, linear head.
+"""The sequence classifiers that transformers lacks: a backbone, the last attended token, a linear head.
 
 Deviation from ``GenericForSequenceClassification`` of transformers: the pooled position follows ``attention_mask``,
 not ``config.pad_token_id``. Mamba configurations say pad id 0 while tokenizers pad with another id, so a rule on ids
@@ -9,13 +9,20 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from contextvars import ContextVar
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers import (
+    BambaModel,
+    BambaPreTrainedModel,
+    FalconH1Model,
+    FalconH1PreTrainedModel,
     FalconMambaModel,
     FalconMambaPreTrainedModel,
+    GraniteMoeHybridModel,
+    GraniteMoeHybridPreTrainedModel,
     Mamba2Model,
     Mamba2PreTrainedModel,
     MambaModel,
@@ -28,13 +35,14 @@ from transformers.utils import logging
 
 from hf_mambalrp.errors import UnexpectedWeightsError
 from hf_mambalrp.families.padding import last_attended
+from hf_mambalrp.models.releases import has_family
 
 logger = logging.get_logger(__name__)
 
 OLD_HEAD_KEYS = {r"^classifier\.(weight|bias)$": r"score.\1"}
 """Older Hub checkpoints name the head ``classifier``; the layout is the same."""
 
-STATE_OF_BEFORE = ("cache", "cache_params", "cache_position")
+STATE_OF_BEFORE = ("cache", "cache_params", "past_key_values", "cache_position")
 """What backbones call the states behind the tokens that came before these, in one release or another."""
 
 _loading: ContextVar[Mapping[str, Any] | None] = ContextVar("loading", default=None)
@@ -64,16 +72,37 @@ class SequenceClassification(_Base):
     A family's class lists this mixin before its ``PreTrainedModel`` base and sets ``backbone_class``.
     """
 
-    backbone_class: type[nn.Module]
+    backbone_class: Any
     # Trainer then scales the loss for gradient accumulation itself, which is right for all three problem types.
     accepts_loss_kwargs = False
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.backbone: Any = self.backbone_class(config)
+        setattr(self, self.base_model_prefix, self.backbone_class(config))
         self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
         self.post_init()
+
+    # What transformers does with the weights of its own classes and not with those of others' goes by the backbone's.
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """As the backbone's class.
+
+        Example:
+            >>> from hf_mambalrp import MambaForSequenceClassification
+            >>> MambaForSequenceClassification.is_custom_code()
+            False
+        """
+        return bool(cls.backbone_class.is_custom_code())
+
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        return bool(cls.backbone_class._can_set_attn_implementation())
+
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return bool(cls.backbone_class._can_set_experts_implementation())
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -146,7 +175,7 @@ class SequenceClassification(_Base):
             >>> model.get_input_embeddings() is model.backbone.embeddings
             True
         """
-        embeddings: nn.Module = self.backbone.get_input_embeddings()
+        embeddings: nn.Module = self.base_model.get_input_embeddings()
         return embeddings
 
     def set_input_embeddings(self, new_embeddings: nn.Module) -> None:
@@ -160,7 +189,7 @@ class SequenceClassification(_Base):
             >>> model.get_input_embeddings().num_embeddings
             99
         """
-        self.backbone.set_input_embeddings(new_embeddings)
+        self.base_model.set_input_embeddings(new_embeddings)
 
     def pooled_position(self, input_ids: Tensor | None, attention_mask: Tensor | None, batch_size: int) -> Tensor | int:
         """Position that is classified: the rightmost attended token. Shape (B,), or -1 for the last of every row.
@@ -218,9 +247,9 @@ class SequenceClassification(_Base):
             output_hidden_states: also return the residual stream after every block.
             return_dict: False returns a tuple.
             use_cache: not read: a row is classified once, and without a cache ``Trainer`` can gather every output.
-            **kwargs: a cache of what came before (``cache``, before transformers 5.20 ``cache_params``) goes to the
-                backbone; others (``position_ids``, ``token_type_ids``, ``output_attentions``) are not read, as in
-                transformers' own classifiers.
+            **kwargs: a cache of what came before (``cache``, in older releases ``cache_params`` or
+                ``past_key_values``) goes to the backbone, and ``position_ids`` to one with attention; others
+                (``token_type_ids``, ``output_attentions``) are not read.
 
         Returns:
             ``SequenceClassifierOutput`` with ``logits`` (B, num_labels), and ``loss`` where labels were given.
@@ -234,7 +263,9 @@ class SequenceClassification(_Base):
         """
         return_dict = return_dict if return_dict is not None else getattr(self.config, "return_dict", True)
         before = {name: kwargs[name] for name in STATE_OF_BEFORE if kwargs.get(name) is not None}
-        outputs = self.backbone(
+        reads_positions = "position_ids" in signature(self.base_model.forward).parameters
+        positions = {"position_ids": kwargs.get("position_ids")} if reads_positions else {}
+        outputs = self.base_model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
@@ -242,8 +273,11 @@ class SequenceClassification(_Base):
             output_hidden_states=output_hidden_states,
             return_dict=True,
             **before,
+            **positions,
         )
         hidden = outputs.last_hidden_state
+        if attention_mask is not None:  # beside a cache of attention it is of the tokens in that as well
+            attention_mask = attention_mask[:, -hidden.shape[1] :]
         rows = torch.arange(hidden.shape[0], device=hidden.device)
         position = self.pooled_position(input_ids, attention_mask, hidden.shape[0])
         if isinstance(position, Tensor):
@@ -310,5 +344,89 @@ class Mamba2ForSequenceClassification(SequenceClassification, Mamba2PreTrainedMo
     backbone_class = Mamba2Model
 
 
-CLASSIFIERS = (MambaForSequenceClassification, FalconMambaForSequenceClassification, Mamba2ForSequenceClassification)
+class BambaForSequenceClassification(SequenceClassification, BambaPreTrainedModel):
+    """Bamba, likewise; its backbone is called ``model``, as in ``BambaForCausalLM``.
+
+    Example:
+        >>> import torch
+        >>> from transformers import BambaConfig
+        >>> from hf_mambalrp import BambaForSequenceClassification
+        >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
+        >>> heads = dict(num_attention_heads=2, num_key_value_heads=2)
+        >>> parts = dict(mamba_n_heads=4, mamba_d_head=8, attn_layer_indices=[1])
+        >>> model = BambaForSequenceClassification(BambaConfig(**sizes, **heads, **parts))
+        >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+        torch.Size([1, 2])
+    """
+
+    backbone_class = BambaModel
+
+
+class GraniteMoeHybridForSequenceClassification(SequenceClassification, GraniteMoeHybridPreTrainedModel):
+    """Granite 4, likewise; its backbone is called ``model``, as in ``GraniteMoeHybridForCausalLM``.
+
+    Example:
+        >>> import torch
+        >>> from transformers import GraniteMoeHybridConfig
+        >>> from hf_mambalrp import GraniteMoeHybridForSequenceClassification
+        >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
+        >>> heads = dict(num_attention_heads=2, num_key_value_heads=2)
+        >>> parts = dict(mamba_n_heads=4, layer_types=["mamba", "attention"])
+        >>> model = GraniteMoeHybridForSequenceClassification(GraniteMoeHybridConfig(**sizes, **heads, **parts))
+        >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+        torch.Size([1, 2])
+    """
+
+    backbone_class = GraniteMoeHybridModel
+
+
+class FalconH1ForSequenceClassification(SequenceClassification, FalconH1PreTrainedModel):
+    """Falcon-H1, likewise; its backbone is called ``model``, as in ``FalconH1ForCausalLM``.
+
+    Example:
+        >>> import torch
+        >>> from transformers import FalconH1Config
+        >>> from hf_mambalrp import FalconH1ForSequenceClassification
+        >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
+        >>> heads = dict(num_attention_heads=2, num_key_value_heads=2)
+        >>> parts = dict(mamba_n_heads=4, mamba_d_head=8, mamba_d_ssm=32)
+        >>> model = FalconH1ForSequenceClassification(FalconH1Config(**sizes, **heads, **parts))
+        >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+        torch.Size([1, 2])
+    """
+
+    backbone_class = FalconH1Model
+
+
+CLASSIFIERS: tuple[Any, ...] = (
+    MambaForSequenceClassification,
+    FalconMambaForSequenceClassification,
+    Mamba2ForSequenceClassification,
+    BambaForSequenceClassification,
+    GraniteMoeHybridForSequenceClassification,
+    FalconH1ForSequenceClassification,
+)
 """What ``AutoModelForSequenceClassification`` finds where transformers has no class of its own."""
+
+if has_family("nemotron_h"):
+    from transformers import NemotronHModel, NemotronHPreTrainedModel
+
+    class NemotronHForSequenceClassification(SequenceClassification, NemotronHPreTrainedModel):
+        """Nemotron-H, likewise; its backbone is called ``model``, as in ``NemotronHForCausalLM``.
+
+        Example:
+            >>> import torch
+            >>> from transformers import NemotronHConfig
+            >>> from hf_mambalrp import NemotronHForSequenceClassification
+            >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32)
+            >>> layers = ["linear_attention", "full_attention"]
+            >>> heads = dict(num_attention_heads=2, num_key_value_heads=2)
+            >>> parts = dict(mamba_num_heads=4, mamba_head_dim=8, n_groups=2, layers_block_type=layers)
+            >>> model = NemotronHForSequenceClassification(NemotronHConfig(**sizes, **heads, **parts))
+            >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+            torch.Size([1, 2])
+        """
+
+        backbone_class = NemotronHModel
+
+    CLASSIFIERS += (NemotronHForSequenceClassification,)

@@ -19,6 +19,7 @@ from hf_mambalrp.hub.model import push_model, write_card
 from hf_mambalrp.hub.model_card import Contents
 from hf_mambalrp.models.beside import reader_beside
 from hf_mambalrp.models.checkpoints import check_loaded
+from hf_mambalrp.models.releases import check_release
 from hf_mambalrp.models.sharing import card_contents
 from hf_mambalrp.models.state_spaces import load
 from hf_mambalrp.models.weight_files import HUB_OPTIONS
@@ -46,6 +47,28 @@ class StockMixin:
         names: Any = NAMES_BY_TASK.get(stock_class(cls).__name__.partition("For")[2])
         if names is not None:
             names[cls.__name__] = cls.__name__
+
+    # Of a class that is not its own transformers takes no converted weights, leaves buffers as they were in memory, and
+    # reads the file to see which attention and experts it can have. All of this is as in the class behind.
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """As the class behind.
+
+        Example:
+            >>> from hf_mambalrp import MambaLRPForCausalLM
+            >>> MambaLRPForCausalLM.is_custom_code()
+            False
+        """
+        return bool(stock_class(cls).is_custom_code())
+
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        return bool(stock_class(cls)._can_set_attn_implementation())
+
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return bool(stock_class(cls)._can_set_experts_implementation())
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -196,7 +219,7 @@ class StockMixin:
         return type(stock).save_pretrained(stock, save_directory, *args, **kwargs)
 
 
-def stock_class(cls: type) -> type:
+def stock_class(cls: type) -> Any:
     """The class of transformers behind an explainable one."""
     return next(base for base in cls.__mro__ if not issubclass(base, StockMixin))
 
@@ -206,6 +229,7 @@ def _check_family(cls: type, source: Any, options: "Mapping[str, Any]") -> str:
 
     Raises:
         UnknownArchitectureError: a checkpoint of another family than the class's.
+        MissingReleaseError: and of one that the installed transformers lacks.
     """
     try:
         config, _ = PretrainedConfig.get_config_dict(source, **{k: options[k] for k in HUB_OPTIONS if k in options})
@@ -214,6 +238,7 @@ def _check_family(cls: type, source: Any, options: "Mapping[str, Any]") -> str:
     stock: Any = stock_class(cls)
     family, own = config.get("model_type"), stock.config_class.model_type
     if family in FAMILIES and family != own:
+        check_release(family, f"{source}, a {family!r} checkpoint,")
         task = stock.__name__.partition("For")[2]
         right = CONFIG_MAPPING[family].__name__.replace("Config", f"LRPFor{task}")
         raise UnknownArchitectureError(

@@ -2,14 +2,18 @@
 
 import pytest
 import torch
+import transformers
 from oracle_hybrids import explain as oracle
 from small_hybrids import VOCABULARY, available, build
 
 from hf_mambalrp import make_explainable
+from hf_mambalrp.errors import ForwardMismatchError
 
 RULES = ["cp", "attnlrp"]
 LENGTHS = [13, 9, 5]
-every_model = pytest.mark.parametrize("name", available())
+WRONG = [name for name in available() if name.startswith("zamba2") and transformers.__version__.startswith("4.")]
+"""In these releases the model's own scan adds up chunks of positions over the wrong axis."""
+every_model = pytest.mark.parametrize("name", [name for name in available() if name not in WRONG])
 both_rules = pytest.mark.parametrize("rule", RULES)
 
 
@@ -117,13 +121,16 @@ def test_training_mode_and_gradients_change_nothing(name):
 @every_model
 def test_padding_between_tokens_is_not_read(name):
     """What attention does not read and a scan reads as nothing: the score is the model's own of the same mask."""
+    if name == "jamba-moe" and transformers.__version__.startswith("4."):
+        pytest.skip("its in_proj has a bias, which transformers 4 masks and later releases do not")
     model = make_explainable(build(name))
-    ids = rows()[0][None]
+    ids = torch.stack([rows()[0], rows()[0].flip(0)])  # of one row some releases do not read the mask
     mask = torch.ones_like(ids)
     mask[0, 3:6] = 0
     found = model.explain(ids, attention_mask=mask, target=3)
-    own = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0, -1, 3]
-    assert found.score.item() == pytest.approx(own.item(), rel=2e-6, abs=2e-6)
+    with torch.no_grad():
+        own = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, -1, 3]
+    torch.testing.assert_close(found.score.double(), own.double(), rtol=2e-6, atol=2e-6)
     assert found.relevance[mask == 0].count_nonzero() == 0
     for chunk_size in (1, 4):
         again = model.explain(ids, attention_mask=mask, target=3, chunk_size=chunk_size)
@@ -149,3 +156,9 @@ def test_methods_without_rules_are_transformers_gradients(name, method):
         (gradient,) = torch.autograd.grad(own, seen[0])
         expected = (seen[0].detach() * gradient).sum(-1)
         torch.testing.assert_close(found.relevance.double(), expected.double(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_model_whose_own_forward_is_wrong_is_refused(name):
+    with pytest.raises(ForwardMismatchError, match="Zamba2ForCausalLM"):
+        make_explainable(build(name)).explain(rows()[2][None], target=3)

@@ -4,6 +4,7 @@ Glossary: B batch, L length, D hidden, H heads, P width of a head, E = H P inner
 convolution.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -42,8 +43,8 @@ class SSD:
     x, B and C, ``dt_bias`` and ``A_log`` (H,) with A = -exp(A_log), the skip ``D`` (H,), gated ``norm`` (E,),
     ``out_proj`` E -> D; ``head_dim`` P, ``n_groups`` G and ``time_step_limit``, the bounds of dt.
 
-    Of Falcon-H1, where the module has them: ``ssm_in_multiplier`` before in_proj and ``mup_vector`` behind it, a norm
-    that is the identity, or with ``norm_before_gate``.
+    Of Falcon-H1, where the module has them: ``ssm_in_multiplier`` before in_proj and ``mup_vector`` behind it, no norm
+    or the identity, or one with ``norm_before_gate``.
     """
 
     kind = mixes = "ssm"
@@ -51,7 +52,7 @@ class SSD:
     causal, appends, recordable = True, False, True
 
     def __init__(self, module: Any) -> None:
-        names = ("in_proj", "conv1d", "dt_bias", "A_log", "D", "norm", "out_proj", "head_dim", "n_groups")
+        names = ("in_proj", "conv1d", "dt_bias", "A_log", "D", "out_proj", "head_dim", "n_groups")
         self.module = with_silu(reads(module, *names, "time_step_limit"))
 
     def _sizes(self) -> tuple[int, int, int]:
@@ -134,11 +135,12 @@ class SSD:
             return -torch.exp(constant(m.A_log, dtype)), constant(m.D, dtype), constant(m.dt_bias, dtype)
 
     def _bounded(self, dt: Tensor) -> Tensor:
-        return F.softplus(dt).clamp(*self.module.time_step_limit)  # (B, L, H)
+        low, high = self.module.time_step_limit or (self.module.time_step_min, math.inf)
+        return F.softplus(dt).clamp(low, high)  # (B, L, H)
 
     def _gated(self, y: Tensor, z: Tensor, skip: tuple[Tensor, Tensor] | None, rules: Rules, backend: str) -> Tensor:
         """The gated norm, in the module's own groups; releases of transformers without them norm the whole width."""
-        norm = effective(self.module.norm)
+        norm = effective(getattr(self.module, "norm", None) or nn.Identity())
         if isinstance(norm, nn.Identity) or getattr(norm, "norm_before_gate", False):
             return _gated_behind(norm, y, z, skip, rules)
         with align_module_device(norm):

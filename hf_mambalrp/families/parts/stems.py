@@ -28,13 +28,21 @@ class Tokens:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """(B, L) -> (B, L, D)."""
-        with align_module_device(self.module):
-            embedded: Tensor = in_evaluation(self.module)(inputs)
-        return self._scaled(embedded)
+        return self._scaled(self._looked_up(inputs))
 
     def entered(self, embeddings: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
         return self._scaled(embeddings) if self.scales_given else embeddings
+
+    def given(self, inputs: Tensor) -> Tensor:
+        """What a caller gives the model as embeddings in the place of these ids, in its dtype. (B, L) -> (B, L, D)."""
+        embedded = self._looked_up(inputs)
+        return embedded if self.scales_given else self._scaled(embedded).to(embedded.dtype)
+
+    def _looked_up(self, inputs: Tensor) -> Tensor:
+        with align_module_device(self.module):
+            embedded: Tensor = in_evaluation(self.module)(inputs)
+        return embedded
 
     def _scaled(self, embedded: Tensor) -> Tensor:
         return embedded if self.scale == 1 else embedded.to(wide(embedded.dtype)) * self.scale
