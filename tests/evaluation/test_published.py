@@ -10,6 +10,7 @@ from hf_mambalrp import Evaluation
 
 FOLDER = Path(__file__).parents[2] / "examples" / "evaluation"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
+PLAIN = README.replace("**", "")
 TEXT = " ".join(README.split())
 SENTIMENT, ZERO = (
     json.loads((FOLDER / "results" / name / "results.json").read_text()) for name in ("sentiment", "zero_embedding")
@@ -31,7 +32,7 @@ HEADINGS = {
 }
 
 
-def table(column, text=README.replace("**", "")):
+def table(column, text=PLAIN):
     """Cells by method and column of the table that has this column, without their emphasis but for that of ``text``."""
     lines = text.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("| method |") and column in line)
