@@ -11,10 +11,9 @@ from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.norm import weightless_rms_norm
 
 
-def parameter_norms(mixer: Any, dt: Tensor, B: Tensor, C: Tensor, rules: Rules) -> tuple[Tensor, Tensor, Tensor]:
+def parameter_norms(mixer: Any, dt: Tensor, B: Tensor, C: Tensor, rules: Rules) -> tuple[Tensor, ...]:
     """Under the SSM rule inside what is constant."""
-    dt, B, C = (weightless_rms_norm(parameter, mixer.rms_eps, rules) for parameter in (dt, B, C))
-    return dt, B, C
+    return tuple(weightless_rms_norm(parameter, mixer.rms_eps, rules) for parameter in (dt, B, C))
 
 
 FALCON_MAMBA = MAMBA._replace(

@@ -9,15 +9,10 @@ from hf_mambalrp.families.parts import SSD, Attention, Experts, GatedMLP, RMSNor
 def layer(b: Any, rotary: Any) -> tuple[Branch | None, ...]:
     """Both branches of a layer."""
     mixers = part_of(b, "mamba", SSD), part_of(b, "self_attn", Attention, rotary)
-    shared = GatedMLP(b.shared_mlp, ("input_linear",), "output_linear")
+    experts, mlp = part_of(b, "block_sparse_moe", Experts), GatedMLP(b.shared_mlp, ("input_linear",), "output_linear")
     return (
         branch(RMSNorm(b.input_layernorm), *mixers, scale=b.residual_multiplier),
-        branch(
-            RMSNorm(b.post_attention_layernorm),
-            part_of(b, "block_sparse_moe", Experts),
-            shared,
-            scale=b.residual_multiplier,
-        ),
+        branch(RMSNorm(b.post_attention_layernorm), experts, mlp, scale=b.residual_multiplier),
     )
 
 

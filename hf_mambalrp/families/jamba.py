@@ -1,27 +1,9 @@
 """Jamba (``JambaForCausalLM``): Mamba-1 with norms on dt, B and C, or attention; then a gated MLP or experts."""
 
-from typing import Any
+from hf_mambalrp.families.base import Family, Head, branch, part_of
+from hf_mambalrp.families.parts import Attention, Experts, GatedMLP, RMSNorm, Selective, Tokens, normed_by
 
-from torch import Tensor
-
-from hf_mambalrp.families.base import Family, Head, Part, branch, part_of
-from hf_mambalrp.families.parts import Attention, Experts, GatedMLP, RMSNorm, Selective, Tokens, rms_normed
-from hf_mambalrp.rules import Rules
-
-
-def parameter_norms(mixer: Any, dt: Tensor, B: Tensor, C: Tensor, rules: Rules) -> tuple[Tensor, Tensor, Tensor]:
-    """Norms with weights."""
-    return (
-        rms_normed(mixer.dt_layernorm, dt, rules),
-        rms_normed(mixer.b_layernorm, B, rules),
-        rms_normed(mixer.c_layernorm, C, rules),
-    )
-
-
-def feed_forward(module: Any) -> Part:
-    """Experts or an MLP."""
-    return Experts(module) if hasattr(module, "experts") else GatedMLP(module)
-
+PARAMETER_NORMS = normed_by("dt_layernorm", "b_layernorm", "c_layernorm")
 
 JAMBA = Family(
     "jamba",
@@ -30,10 +12,13 @@ JAMBA = Family(
         (
             branch(
                 RMSNorm(b.input_layernorm),
-                part_of(b, "mamba", Selective, parameter_norms),
+                part_of(b, "mamba", Selective, PARAMETER_NORMS),
                 part_of(b, "self_attn", Attention),
             ),
-            branch(RMSNorm(b.pre_ff_layernorm), feed_forward(b.feed_forward)),
+            branch(
+                RMSNorm(b.pre_ff_layernorm),
+                Experts(b.feed_forward) if hasattr(b.feed_forward, "experts") else GatedMLP(b.feed_forward),
+            ),
         )
         for b in model.model.layers
     ],

@@ -4,10 +4,10 @@ from hf_mambalrp.families.parts.attention import Attention
 from hf_mambalrp.families.parts.both_ways import BothWays
 from hf_mambalrp.families.parts.experts import Experts
 from hf_mambalrp.families.parts.mlp import MLP, GatedMLP
-from hf_mambalrp.families.parts.norm import RMSNorm, rms_normed
+from hf_mambalrp.families.parts.norm import RMSNorm, normed_by
 from hf_mambalrp.families.parts.selective import Selective
 from hf_mambalrp.families.parts.selective_heads import SelectiveHeads
-from hf_mambalrp.families.parts.shared import SharedBlock
+from hf_mambalrp.families.parts.shared import SharedBlock, adapter_of
 from hf_mambalrp.families.parts.ssd import SSD
 from hf_mambalrp.families.parts.stems import Patches, Tokens
 
@@ -24,5 +24,6 @@ __all__ = [
     "SelectiveHeads",
     "SharedBlock",
     "Tokens",
-    "rms_normed",
+    "adapter_of",
+    "normed_by",
 ]

@@ -1,5 +1,6 @@
 """RMSNorm as a part of a network."""
 
+from collections.abc import Callable
 from typing import Any
 
 from accelerate.utils import align_module_device
@@ -27,8 +28,17 @@ class RMSNorm:
         return norm(x, weight, eps, step.dtype, rules=step.rules, backend=step.backend)
 
 
-def rms_normed(module: Any, x: Tensor, rules: Rules) -> Tensor:
-    """The norm of a tensor that is no stream, in its dtype. Shape: (..., F) -> (..., F)."""
+def normed_by(*names: str) -> Callable[..., tuple[Tensor, ...]]:
+    """dt, B and C each by the mixer's RMSNorm of one of these names, as :data:`ParameterNorms`."""
+
+    def normed(mixer: Any, *parameters: Any) -> tuple[Tensor, ...]:
+        *tensors, rules = parameters
+        return tuple(_normed(getattr(mixer, name), x, rules) for name, x in zip(names, tensors, strict=True))
+
+    return normed
+
+
+def _normed(module: Any, x: Tensor, rules: Rules) -> Tensor:
     module = reads(module, "weight", "variance_epsilon")
     with align_module_device(module):
         weight = constant(module.weight, x.dtype)

@@ -21,7 +21,7 @@ from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.linear import linear, linear_parts, linear_without_bias
 
-ParameterNorms = Callable[[Any, Tensor, Tensor, Tensor, Rules], tuple[Tensor, Tensor, Tensor]]
+ParameterNorms = Callable[[Any, Tensor, Tensor, Tensor, Rules], tuple[Tensor, ...]]
 """Norms dt (before its projection), B and C; its first argument is the mixer."""
 
 

@@ -52,3 +52,9 @@ class SharedBlock:
     def _beside(self, x: Tensor, step: Step) -> Tensor:
         assert step.embeddings is not None
         return self.norms[0](torch.cat([x, step.embeddings.to(x)], -1), step)
+
+
+def adapter_of(module: Any, name: str, number: int) -> tuple[nn.Module, ...]:
+    """The linear layers, one behind the other, of one of a list of adapters; none where there is none."""
+    adapters = getattr(module, name, None)
+    return () if adapters is None or isinstance(adapters[number], nn.Identity) else tuple(adapters[number])

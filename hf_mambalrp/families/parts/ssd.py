@@ -9,22 +9,19 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import align_module_device
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from hf_mambalrp.attention import SSDMixing
 from hf_mambalrp.families.base import Step
+from hf_mambalrp.families.parts.gated import gated
 from hf_mambalrp.families.parts.reading import convolved, masked, reads, taps_of, wide, with_silu
 from hf_mambalrp.ops.conv_silu.chunked import causal_convolution
-from hf_mambalrp.ops.gated_norm import gated_norm
 from hf_mambalrp.ops.ssd_scan import ssd_scan
 from hf_mambalrp.ops.ssd_scan.dispatch import BACKENDS
 from hf_mambalrp.rules import LRP_LN, Rules
-from hf_mambalrp.rules.adapters import effective
 from hf_mambalrp.rules.constant import constant
-from hf_mambalrp.rules.gate import gate
 from hf_mambalrp.rules.linear import linear, linear_parts, linear_without_bias
-from hf_mambalrp.rules.norm import rms_norm
 
 
 class SSDState(NamedTuple):
@@ -91,7 +88,7 @@ class SSD:
             B, C = BC.unflatten(-1, (2, m.n_groups, -1)).unbind(2)  # (B, L, G, N) each
             dt = self._bounded(dt + dt_bias)
         y, ssm = ssd_scan(u.unflatten(-1, (heads, -1)), dt, A, B, C, state.ssm, backend=step.backend)  # constants
-        p = self._gated(y.flatten(-2), z, (u, D), rules, step.backend)  # LRP-0 for the skip, half rule, norm rule
+        p = gated(m, y.flatten(-2), z, (u, D), rules, step.backend)  # LRP-0 for the skip, half rule, norm rule
         return linear(m.out_proj, p, step.ledger, gamma), SSDState(conv_x, conv_bc, ssm)
 
     def mixing(self, x: Tensor, step: Step) -> SSDMixing:
@@ -112,7 +109,7 @@ class SSD:
             y = torch.addcmul(y.flatten(-2), u, D)
         y.requires_grad_()
         with torch.enable_grad():
-            normed = self._gated(y, z, None, LRP_LN, "auto")  # with the normaliser constant, y times a factor
+            normed = gated(m, y, z, None, LRP_LN, "auto")  # with the normaliser constant, y times a factor
             (scale,) = torch.autograd.grad(normed.sum(), y)
         out = linear_without_bias(m.out_proj)
         return SSDMixing(x, c, u, D, taps[:inner], bias[:inner], scale, out, dt, A, B, C)
@@ -137,33 +134,3 @@ class SSD:
     def _bounded(self, dt: Tensor) -> Tensor:
         low, high = self.module.time_step_limit or (self.module.time_step_min, math.inf)
         return F.softplus(dt).clamp(low, high)  # (B, L, H)
-
-    def _gated(self, y: Tensor, z: Tensor, skip: tuple[Tensor, Tensor] | None, rules: Rules, backend: str) -> Tensor:
-        """The gated norm, in the module's own groups; releases of transformers without them norm the whole width."""
-        norm = effective(getattr(self.module, "norm", None) or nn.Identity())
-        if isinstance(norm, nn.Identity) or getattr(norm, "norm_before_gate", False):
-            return _gated_behind(norm, y, z, skip, rules)
-        with align_module_device(norm):
-            weight = constant(norm.weight, wide(y.dtype))
-        group_size = _group_size(norm)
-        return gated_norm(y, z, weight, norm.variance_epsilon, group_size, skip, rules=rules, backend=backend)
-
-
-def _group_size(norm: Any) -> int:
-    width: int = norm.weight.shape[0]
-    if hasattr(norm, "group_size"):
-        return int(norm.group_size)
-    return width // int(getattr(norm, "n_groups", 1))
-
-
-def _gated_behind(norm: Any, y: Tensor, z: Tensor, skip: tuple[Tensor, Tensor] | None, rules: Rules) -> Tensor:
-    """norm(y + D x) silu(z): the norm comes before the gate, or there is none."""
-    if skip is not None:
-        x, D = skip
-        y = torch.addcmul(y, x, D.repeat_interleave(y.shape[-1] // len(D)).to(y.dtype))  # LRP-0
-    if not isinstance(norm, nn.Identity):
-        with align_module_device(norm):
-            weight = constant(norm.weight, wide(y.dtype))
-        groups = (-1, _group_size(norm))
-        y = rms_norm(y.unflatten(-1, groups), weight.unflatten(0, groups), norm.variance_epsilon, rules).flatten(-2)
-    return gate(y, z, rules)

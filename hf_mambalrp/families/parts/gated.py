@@ -1,0 +1,37 @@
+"""The gate of Mamba-2's mixer and its norm: behind it, before it, or none."""
+
+from typing import Any
+
+import torch
+from accelerate.utils import align_module_device
+from torch import Tensor, nn
+
+from hf_mambalrp.families.parts.reading import wide
+from hf_mambalrp.ops.gated_norm import gated_norm
+from hf_mambalrp.rules import Rules
+from hf_mambalrp.rules.adapters import effective
+from hf_mambalrp.rules.constant import constant
+from hf_mambalrp.rules.gate import gate
+from hf_mambalrp.rules.norm import rms_norm
+
+
+def gated(mixer: Any, y: Tensor, z: Tensor, skip: tuple[Tensor, Tensor] | None, rules: Rules, backend: str) -> Tensor:
+    """norm((y + D x) silu(z)) by the mixer's ``norm``, as in :func:`hf_mambalrp.ops.gated_norm.gated_norm`.
+
+    Without a norm, or with one that has ``norm_before_gate``, it is norm(y + D x) silu(z).
+    """
+    norm: Any = effective(getattr(mixer, "norm", None) or nn.Identity())
+    if not isinstance(norm, nn.Identity):
+        with align_module_device(norm):
+            weight = constant(norm.weight, wide(y.dtype))
+        # Some say how many groups they have, some how large these are; those of releases without groups norm all.
+        size = int(getattr(norm, "group_size", len(weight) // int(getattr(norm, "n_groups", 1))))
+        if not getattr(norm, "norm_before_gate", False):
+            return gated_norm(y, z, weight, norm.variance_epsilon, size, skip, rules=rules, backend=backend)
+    if skip is not None:
+        x, D = skip
+        y = torch.addcmul(y, x, D.repeat_interleave(y.shape[-1] // len(D)).to(y.dtype))  # LRP-0
+    if not isinstance(norm, nn.Identity):
+        groups = (-1, size)
+        y = rms_norm(y.unflatten(-1, groups), weight.unflatten(0, groups), norm.variance_epsilon, rules).flatten(-2)
+    return gate(y, z, rules)
