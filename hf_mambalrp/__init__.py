@@ -1,8 +1,8 @@
 """Explain Mamba language models: Layer-wise Relevance Propagation (MambaLRP) on Hugging Face transformers.
 
-Importing the package lets ``AutoModelForSequenceClassification`` find Mamba classifiers, and ``AutoConfig``,
-``AutoModel`` and ``AutoModelForImageClassification`` Vision Mamba, which transformers has no classes for. It loads
-neither torch nor transformers: every name loads what it needs when it is first used.
+Importing the package lets ``AutoModelForSequenceClassification`` find the classifiers that transformers lacks, and
+``AutoConfig``, ``AutoModel`` and ``AutoModelForImageClassification`` Vision Mamba, which it has no classes for. It
+loads neither torch nor transformers: every name loads what it needs when it is first used.
 
 Beside what is here there are :mod:`hf_mambalrp.errors`; more checks, in :mod:`hf_mambalrp.evaluation`; what a run over
 a dataset returns, in :mod:`hf_mambalrp.datasets`; and the methods with their options, in :mod:`hf_mambalrp.methods`.

@@ -166,7 +166,8 @@ def main() -> None:
         for length in arguments.lengths:
             rows.append(row := measure(family, length, arguments))
             print(
-                f"| {family} | {length} | {1e3 * row['forward']:.0f} | {1e3 * row['explain']:.0f} | {row['ratio']:.2f} |",
+                f"| {family} | {length} | {1e3 * row['forward']:.0f} | {1e3 * row['explain']:.0f} "
+                f"| {row['ratio']:.2f} |",
                 flush=True,
             )
     if arguments.json:

@@ -32,8 +32,10 @@ TOLERANCE, HALF_TOLERANCE = 5e-3, 5e-2
 """Largest relative difference (a GPU may round float32 products to TF32), and that of weights of less than 32 bits."""
 
 CHUNK = 6
-"""Positions that a scan of transformers takes at a time in the check on a CPU, so that it has to join several chunks: in
-some releases that is where it is wrong."""
+"""Positions that a scan of transformers takes at a time in the check on a CPU.
+
+So it has to join several chunks, and in some releases that is where it is wrong.
+"""
 
 SETTINGS = frozenset((bool, int, float, str, tuple, type(None)))
 """Types of a module's attributes that its forward may read as settings."""
@@ -72,6 +74,7 @@ def compare_forwards(model: nn.Module, network: Network) -> None:
     device = execution_device(network.embeddings)
     sample = {name: value.to(device) for name, value in network.stem.sample().items()}
     own_model = evaluation_twin(model)
+    module: Any
     for module in own_model.modules() if device.type == "cpu" else ():
         if hasattr(module, "chunk_size"):
             module.chunk_size = CHUNK

@@ -13,7 +13,6 @@ from hf_mambalrp.methods.problem import Parts, Problem
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.biases import BiasLedger
 
-
 SMALLEST = 1e-30
 """Of gradients; the score's own is about 1."""
 
@@ -162,7 +161,7 @@ class Blocks:
 
 
 def _flushed(gradient: Tensor) -> Tensor:
-    """0 for what is nothing beside the rest: it would become subnormal numbers, with which a CPU is many times slower."""
+    """0 for what is nothing beside the rest: it would become subnormal numbers, many times slower on a CPU."""
     return hardshrink(gradient, SMALLEST)
 
 

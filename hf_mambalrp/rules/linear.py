@@ -58,7 +58,9 @@ def linear(module: nn.Module, x: Tensor, ledger: BiasLedger | None = None, gamma
         OptionError: gamma for a layer that is called, whose weights are not known.
     """
     if is_plain(module):
-        return _applied(x, _weight(module), bias_of(module), module, ledger, gamma)
+        with align_module_device(module):
+            bias = _entered(bias_of(module), x.dtype, ledger)
+        return linear_map(x, _weight(module), bias, gamma)
     if gamma:
         raise OptionError(
             f"gamma={gamma} acts on linear layers (gamma_on) and needs their weights, and this model has a "
@@ -68,19 +70,11 @@ def linear(module: nn.Module, x: Tensor, ledger: BiasLedger | None = None, gamma
     return _called(module, x, ledger)
 
 
-def _applied(
-    x: Tensor,
-    weight: Weight,
-    bias: Tensor | None,
-    module: nn.Module,
-    ledger: BiasLedger | None,
-    gamma: float,
-) -> Tensor:
-    """x W^T + b by the rule; ``module`` is what the bias is of."""
-    if bias is not None:
-        with align_module_device(module):
-            bias = constant(bias, x.dtype) if ledger is None else ledger.enter(bias, x.dtype)
-    return linear_map(x, weight, bias, gamma)
+def _entered(bias: Tensor | None, dtype: torch.dtype, ledger: BiasLedger | None) -> Tensor | None:
+    """The bias, recorded where there is a ledger; of an offloaded layer, while its weights are there."""
+    if bias is None:
+        return None
+    return constant(bias, dtype) if ledger is None else ledger.enter(bias, dtype)
 
 
 def linear_map(x: Tensor, weight: Weight, bias: Tensor | None = None, gamma: float = 0.0) -> Tensor:
@@ -130,11 +124,9 @@ def linear_parts(module: Any, x: Tensor, sizes: Sequence[int], ledger: BiasLedge
     ends = list(accumulate(sizes))
     rows = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     with align_module_device(module):
-        biases = [None] * len(rows) if module.bias is None else module.bias.split(sizes)
-        return [
-            _applied(x, _weight(module, part), bias, module, ledger, gamma)
-            for part, bias in zip(rows, biases, strict=True)
-        ]
+        parts = [None] * len(rows) if module.bias is None else module.bias.split(sizes)
+        biases = [_entered(bias, x.dtype, ledger) for bias in parts]
+    return [linear_map(x, _weight(module, part), bias, gamma) for part, bias in zip(rows, biases, strict=True)]
 
 
 def linear_without_bias(module: nn.Module) -> Callable[[Tensor], Tensor]:
