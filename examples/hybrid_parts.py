@@ -3,7 +3,7 @@
 python examples/hybrid_parts.py --png parts.png
 python examples/hybrid_parts.py --model ibm-ai-platform/Bamba-9B-v1 --text "The capital of France is" --target " Paris"
 
-Without a model, a Bamba of four layers, the second and the last of them with attention, is trained for a few minutes:
+Without a model, a Bamba of four layers, the second and the last of them with attention, is trained for two minutes:
 it reads who lives where and then a name, and is to say the city.
 """
 
@@ -55,7 +55,7 @@ parser.add_argument("--model", help="a hybrid from the Hub or a folder; by defau
 parser.add_argument("--text", default="Ada Rome Dan Paris Cleo Oslo Gina Lima Dan")
 parser.add_argument("--target", default=" Paris", help="what the text goes on with")
 parser.add_argument("--attention-rule", default="cp", choices=["cp", "attnlrp"])
-parser.add_argument("--steps", type=int, default=1500, help="of the training")
+parser.add_argument("--steps", type=int, default=600, help="of the training")
 parser.add_argument("--png", default="parts.png")
 arguments = parser.parse_args()
 

@@ -79,7 +79,8 @@ class MambaLRPMixin(StockMixin):
             method: "mambalrp", "lrp_ln", "gradient_x_input", "integrated_gradients", "smoothgrad", "occlusion",
                 "attention_rollout", "mamba_attribution", "latim" or "random"; :data:`hf_mambalrp.methods.METHODS` has
                 all, with their sources.
-            per_layer: also return relevance at the embedding and after every block, (num_layers + 1, B, L).
+            per_layer: also return relevance at the embedding and after every block, (num_layers + 1, B, L), and what
+                each part of a block reads of it, ``parts``.
             chunk_size: positions to go by at a time, exact at any value; "auto" keeps short inputs in one piece and the
                 memory for long ones bounded, by the size of the device and not by what is free just now. The result's
                 ``chunk_size`` says what it was; where memory runs out it is halved, with a ``RuntimeWarning``.
