@@ -21,6 +21,11 @@ def pytest_collection_finish():
     gc.enable()
 
 
+def pytest_unconfigure():
+    """What is frozen when Python ends looks leaked to libraries that count, as nanobind does, and they say so."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """Tiny tensors are many times slower on two threads of a shared machine."""

@@ -81,6 +81,16 @@ def serve(connection):
         connection.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
 
 
+class TheEnd:
+    """Closes standard error when Python has written all that it has to say: the names in sys are forgotten last.
+
+    What is frozen is never freed, and nanobind, which triton is built with, would then write that all of triton leaked.
+    """
+
+    def __del__(self, close=os.close):
+        close(2)
+
+
 def become(arguments, cwd, env):
     """Do what ``python ARGUMENTS`` does once it has started."""
     os.chdir(cwd)
@@ -89,6 +99,7 @@ def become(arguments, cwd, env):
     importlib.reload(sys.modules["huggingface_hub.constants"])  # which are variables of the environment
     forks = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method: forks
+    sys.the_end = TheEnd()
     first, *rest = arguments
     if first == "-c":
         sys.argv, sys.path[0] = [first, *rest[1:]], ""

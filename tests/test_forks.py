@@ -16,6 +16,7 @@ PROGRAMS = {
     "an exit with a sentence": "import sys; sys.exit('what is wrong')",
     "an exit with a number": "raise SystemExit(3)",
     "what is done at the end": "import atexit; atexit.register(print, 'after'); print('before')",
+    "what is wrong at the end": "class Wrong:\n    def __del__(self): 1 / 0\nkept = Wrong()",
     "a signal": "import os; os.kill(os.getpid(), 15)",
     "a folder of its own": "import small",
 }

@@ -3,10 +3,9 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 import tomllib
 import versions
@@ -27,7 +26,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_six_lines_run_as_they_stand(tmp_path):
     code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     assert len([line for line in code.splitlines() if line.strip()]) == 5
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    result = forks.run(["-c", code], cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "wonderful" in result.stdout
     assert "sum of relevance" in result.stdout.splitlines()[-1]

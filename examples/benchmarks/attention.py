@@ -43,7 +43,8 @@ def check(model: PreTrainedModel, ids: torch.Tensor) -> None:
     """Stop unless entries of the first layer's raw attention are what the formula gives from the same signals."""
     found = model.hidden_attention(ids, layers=0).matrix[0, 0].double()
     network = Network(model, FAMILIES)
-    (s,) = network.mixings(0, network.embed(ids), None)
+    embeddings = network.embed(ids)
+    ((_, s),) = network.mixings(0, embeddings, network.plain_step(torch.ones_like(ids), embeddings))
     dt, A, B, C = (value.double().cpu() for value in (s.dt[0], s.A, s.B[0], s.C[0]))
     if A.dim() == 1:  # Mamba-2: channels are heads, which share B and C in a group
         A = A[:, None]

@@ -4,10 +4,12 @@ from hf_mambalrp.attention.heads import HeadsMixing
 from hf_mambalrp.attention.matrix import (
     Direction,
     Kind,
+    Part,
     Reduce,
     attention_matrix,
     checked_direction,
     checked_kind,
+    checked_part,
     checked_reduce,
     weighted_rows,
 )
@@ -25,6 +27,7 @@ __all__ = [
     "HeadsMixing",
     "Kind",
     "Mixing",
+    "Part",
     "Reduce",
     "SSDMixing",
     "ScanMixing",
@@ -33,6 +36,7 @@ __all__ = [
     "attention_matrix",
     "checked_direction",
     "checked_kind",
+    "checked_part",
     "checked_reduce",
     "unified_channels",
     "weighted_rows",

@@ -13,6 +13,7 @@ from hf_mambalrp.errors import OptionError
 
 Kind = Literal["raw", "unified"]
 Direction = Literal["both", "forward", "backward"]
+Part = Literal["ssm", "attention"]
 Reduce = Literal["mean", "none"] | Callable[[Tensor], Tensor]
 
 BLOCK_ELEMENTS = 2**24
@@ -34,8 +35,9 @@ def attention_matrix(
         mask: (B, L, 1), zero on padding, or None.
         rows: queries, consecutive.
         reduce: "mean" over channels, "none", or a function of a block of rows of one direction (B, E, R, L) ->
-            (B, R, L). The channels of raw attention of Mamba-2 are its heads, H of them.
-        kind: "raw" is alpha, "unified" H (see :mod:`hf_mambalrp.attention.unified`).
+            (B, R, L). The channels of raw attention of Mamba-2 and of softmax attention are heads, H of them.
+        kind: "raw" is alpha, "unified" H (see :mod:`hf_mambalrp.attention.unified`), of softmax attention A times the
+            output gate.
         direction: "forward" is what is read of positions before, "backward" of those behind; each with the position.
 
     Returns:
@@ -98,6 +100,16 @@ def checked_direction(direction: Direction) -> Direction:
         return direction
     raise OptionError(
         f"direction={direction!r} is not allowed; use one of {', '.join(map(repr, get_args(Direction)))}."
+    )
+
+
+def checked_part(part: Part | None) -> Part | None:
+    """Raise :class:`OptionError` for an unknown part; None is all."""
+    if part is None or part in get_args(Part):
+        return part
+    raise OptionError(
+        f"part={part!r} is not allowed; use one of {', '.join(map(repr, get_args(Part)))}, or None for all that mix "
+        "positions."
     )
 
 

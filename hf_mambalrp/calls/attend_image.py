@@ -7,7 +7,7 @@ import torch
 
 from hf_mambalrp.attention import Direction, Kind, Reduce, checked_direction, checked_kind, checked_reduce
 from hf_mambalrp.calls.explain import model_id, own_gradient_mode, versions
-from hf_mambalrp.calls.hidden_attention import Positions, checked_layers, matrices, query_positions
+from hf_mambalrp.calls.hidden_attention import Positions, matrices, query_positions, wanted_matrices
 from hf_mambalrp.calls.image_inputs import read_images
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.errors import OptionError
@@ -39,7 +39,7 @@ def attend_images(
     call = subject.begin("hidden_attention", None)
     network = call.network
     reduce, kind, direction = checked_reduce(reduce), checked_kind(kind), checked_direction(direction)
-    wanted = checked_layers(layers, len(network.layers))
+    wanted = wanted_matrices(network, layers, None, reduce)
     batch = read_images(call.name, network, images, pixel_values, processor, subject.place(), default_processor)
     if check_forward:
         call.check_forward()
@@ -49,7 +49,8 @@ def attend_images(
     size, read = network.config.grid_size, network.head.positions or ()
     return HiddenAttention(
         matrix=matrices(network, embeddings, mask, queries, wanted, reduce, kind, direction),
-        layers=wanted,
+        layers=[place.layer for place in wanted],
+        parts=[place.mixes for place in wanted],
         positions=queries,
         kind=kind,
         tokens=[names(size, read)] * len(batch),

@@ -1,23 +1,42 @@
 """From a call of ``hidden_attention`` to its result: read the input, run layer by layer, join the matrices."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hf_mambalrp.attention import Direction, Kind, Reduce, attention_matrix, checked_kind, checked_reduce
+from hf_mambalrp.attention import (
+    Direction,
+    Kind,
+    Part,
+    Reduce,
+    attention_matrix,
+    checked_kind,
+    checked_part,
+    checked_reduce,
+)
 from hf_mambalrp.calls.explain import model_id, own_gradient_mode, versions
 from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, brief, integers
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.tokens import describe
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.families import Network
-from hf_mambalrp.families.base import Step
+from hf_mambalrp.families.base import Mixer, Step
 from hf_mambalrp.families.padding import last_attended, leading, padding_of, rolled
 from hf_mambalrp.results.hidden_attention import HiddenAttention
 
 Positions = int | list[int] | slice | None
+
+
+class Place(NamedTuple):
+    """Where a matrix is read off."""
+
+    layer: int
+    number: int
+    """Of what mixes positions in the layer, from 0."""
+    mixes: str
+    """"ssm" or "attention"."""
 
 
 @own_gradient_mode()
@@ -29,6 +48,7 @@ def attend(
     attention_mask: Any,
     tokenizer: Any,
     layers: int | list[int] | None,
+    part: Part | None,
     reduce: Reduce,
     kind: Kind,
     positions: Positions,
@@ -41,7 +61,7 @@ def attend(
     call = subject.begin("hidden_attention", tokenizer)
     network, tokenizers = call.network, call.tokenizers
     reduce, kind = checked_reduce(reduce), checked_kind(kind)
-    wanted = checked_layers(layers, len(network.layers))
+    wanted = wanted_matrices(network, layers, checked_part(part), reduce)
     batch = call.read(inputs, input_ids, attention_mask)
     assert batch.input_ids is not None
     mask = batch.attention_mask
@@ -51,7 +71,8 @@ def attend(
 
     return HiddenAttention(
         matrix=matrices(network, network.embed(batch.input_ids), mask, queries, wanted, reduce, kind),
-        layers=wanted,
+        layers=[place.layer for place in wanted],
+        parts=[place.mixes for place in wanted],
         positions=queries,
         kind=kind,
         tokens=describe(batch.input_ids, mask, batch, tokenizers.find()).tokens,
@@ -68,12 +89,12 @@ def matrices(
     embeddings: Tensor,
     mask: Tensor,
     queries: Tensor,
-    layers: list[int],
+    wanted: list[Place],
     reduce: Reduce,
     kind: Kind,
     direction: Direction = "both",
 ) -> Tensor:
-    """Attention of the queries (B, R) in these layers. Shape: (layers, B, R, L), or (layers, B, E, R, L)."""
+    """Attention of the queries (B, R) in these parts of layers. Shape: (M, B, R, L), or (M, B, E, R, L)."""
     shifts = leading(mask)  # without the padding that rows begin with, as they are explained
     embeddings, mask, queries = (
         rolled(embeddings, shifts),
@@ -83,20 +104,23 @@ def matrices(
     computed = queries.unique()  # sorted; a row of the batch may want others than its partners
     pick = torch.searchsorted(computed, queries)
     alike = len(computed) == queries.shape[1] and bool((computed == queries).all())  # in every row of the batch
-    by_layer: dict[int, Tensor] = {}
+    by_place: dict[Place, Tensor] = {}
     plain = network.plain_step(mask, embeddings)
-    for layer, hidden in residual_streams(network, embeddings, plain, max(layers)):
-        if layer not in layers:
+    for layer, hidden in residual_streams(network, embeddings, plain, max(wanted).layer):
+        if all(place.layer != layer for place in wanted):
             continue
-        ((_, mixing),) = network.mixings(layer, hidden, plain)
-        local = padding_of(mask, mixing.x)
-        parts = [attention_matrix(mixing, local, run, reduce, kind, direction) for run in runs(computed)]
-        found = torch.cat([part.float().cpu() for part in parts], -2)
-        if not alike:
-            index = pick.view(len(pick), *[1] * (found.dim() - 3), -1, 1)
-            found = found.gather(-2, index.expand(*found.shape[:-2], -1, found.shape[-1]))
-        by_layer[layer] = rolled(found, -shifts, found.dim() - 1)
-    return torch.stack([by_layer[layer] for layer in layers])
+        for number, ((_, _, mixes), mixing) in enumerate(network.mixings(layer, hidden, plain)):
+            place = Place(layer, number, mixes)
+            if place not in wanted:
+                continue
+            local = padding_of(mask, mixing.x)
+            parts = [attention_matrix(mixing, local, run, reduce, kind, direction) for run in runs(computed)]
+            found = torch.cat([part.float().cpu() for part in parts], -2)
+            if not alike:
+                index = pick.view(len(pick), *[1] * (found.dim() - 3), -1, 1)
+                found = found.gather(-2, index.expand(*found.shape[:-2], -1, found.shape[-1]))
+            by_place[place] = rolled(found, -shifts, found.dim() - 1)
+    return torch.stack([by_place[place] for place in wanted])
 
 
 def residual_streams(network: Network, hidden: Tensor, step: Step, last: int) -> Iterator[tuple[int, Tensor]]:
@@ -145,6 +169,41 @@ def query_positions(wanted: Positions, mask: Tensor) -> Tensor:
             f"{brief(mask.sum(1).tolist())} tokens). Give positions from 0, or negative ones from the last token."
         )
     return positions.contiguous()
+
+
+def wanted_matrices(network: Network, layers: int | list[int] | None, part: Part | None, reduce: Reduce) -> list[Place]:
+    """The places of the matrices that are asked for.
+
+    Raises:
+        OptionError: layers that are not there or have no such part; with reduce="none" parts of both kinds.
+    """
+    mixers = [
+        [term.part.mixes for branch in layer for term in branch.terms if isinstance(term.part, Mixer)]
+        for layer in network.layers
+    ]
+    by_layer = [
+        [Place(layer, number, mixes) for number, mixes in enumerate(found) if part in (None, mixes)]
+        for layer, found in enumerate(mixers)
+    ]
+    numbers = checked_layers(layers, len(by_layer))
+    what = "mixes positions" if part is None else f"is {part!r}"
+    if not any(by_layer):
+        there = sorted({mixes for found in mixers for mixes in found})
+        raise OptionError(f"part={part!r} is not allowed; what mixes positions in this model is {there}.")
+    missing = [] if layers is None else [number for number in numbers if not by_layer[number]]
+    if missing:
+        having = [number for number, found in enumerate(by_layer) if found]
+        raise OptionError(
+            f"layers={brief(layers)} is not allowed: nothing in layer {missing[0]} {what}. The layers with such a part "
+            f"are {brief(having)}; leave layers out for all of them."
+        )
+    wanted = [place for number in numbers for place in by_layer[number]]
+    if reduce == "none" and len({place.mixes for place in wanted}) > 1:
+        raise OptionError(
+            "reduce='none' keeps every channel or head, of which 'ssm' and 'attention' have their own. Ask for one of "
+            "them: part='ssm' or part='attention'."
+        )
+    return wanted
 
 
 def checked_layers(layers: int | list[int] | None, number: int) -> list[int]:

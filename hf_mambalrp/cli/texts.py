@@ -82,17 +82,20 @@ def attention(
     model: ModelOption = None,
     tokenizer: TokenizerOption = None,
     layer: Annotated[int | None, typer.Option(help="From 0, or from the last with -1; default: all.")] = None,
+    part: Annotated[str | None, typer.Option(help="ssm or attention, of a hybrid; default: both.")] = None,
     kind: Annotated[str, typer.Option(help="raw (the scan) or unified (gate, scan, SiLU and convolution).")] = "raw",
     html: HtmlOption = None,
     json_file: JsonOption = None,
-    png: Annotated[Path | None, typer.Option(help="Write a heat map of the layer, else of the last one, here.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Write the last heat map (of the layer) here.")] = None,
 ) -> None:
-    """Show which position of a text reads which: hidden attention, the mean over channels."""
+    """Show which position of a text reads which: hidden attention, the mean over channels or heads."""
     one_of("--kind", kind, ("raw", "unified"))
+    if part is not None:
+        one_of("--part", part, ("ssm", "attention"))
     texts = read_texts(text, None, False, None)
     check_outputs(html, json_file, png)
     reads = tokenizer_named(tokenizer)
-    found = load_model(model).hidden_attention(texts, tokenizer=reads, layers=layer, kind=kind)
+    found = load_model(model).hidden_attention(texts, tokenizer=reads, layers=layer, part=part, kind=kind)
     write_output(html, found.to_html)
     write_output(json_file, lambda path: path.write_text(found.to_json() + "\n", encoding="utf-8"))
     write_output(png, lambda path: draw(found.plot(), path))

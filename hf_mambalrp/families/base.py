@@ -23,7 +23,8 @@ class Tap(NamedTuple):
     branch: int
     """Number of the branch in the layer, from 0."""
     what: str
-    """The kind of the part that reads or writes it, "skip" for what goes past the branch, or "embeddings"."""
+    """The kind of the part that reads or writes it, "skip" for what goes past the branch, or "embeddings"; for what is
+    written inside a part of kind "shared block" the kind of what mixes there."""
     stream: Tensor
     """(B, L, D): the stream before the branch, as this reads it; or what the part writes."""
     output: bool
@@ -55,6 +56,8 @@ class Step:
     read; None where there is none. (Padding behind a row is read by nothing that counts.)"""
     taps: list[Tap] | None = None
     """Where the relevance of parts is asked for, what every branch reads is put."""
+    place: tuple[int, int] = (0, 0)
+    """Number of the layer and of the branch in it that computes."""
 
 
 class Part(Protocol):
@@ -86,8 +89,20 @@ class Part(Protocol):
 class Mixer(Part, Protocol):
     """A part that mixes positions."""
 
+    mixes: str
+    """What mixes them: "ssm" or "attention"."""
+
     def mixing(self, x: Tensor, step: Step) -> Mixing:
         """The part as a linear map over positions, from the first one on."""
+
+
+def tapped(step: Step, what: str, stream: Tensor, *, output: bool = False) -> Tensor:
+    """The stream; where its relevance is asked for, under a name of its own in the graph."""
+    if step.taps is None:
+        return stream
+    alias = stream.view_as(stream)
+    step.taps.append(Tap(*step.place, what, alias, output))
+    return alias
 
 
 class Norm(Protocol):

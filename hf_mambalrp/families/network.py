@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import BackendError, CheckpointError, DetachedLayerError, UnknownArchitectureError
-from hf_mambalrp.families.base import HEADS, Branch, Family, Head, Mixer, Part, State, Stem, Step, Tap
+from hf_mambalrp.families.base import HEADS, Branch, Family, Head, Mixer, Part, State, Stem, Step, tapped
 from hf_mambalrp.families.padding import keys_of, padding_of
 from hf_mambalrp.families.parts.reading import UnknownActivation, UnreadableModule
 from hf_mambalrp.families.parts.stems import Tokens
@@ -197,22 +197,22 @@ class Network:
     ) -> tuple[Tensor, Tensor | None, list[State]]:
         """A branch: the stream behind it, what it puts aside for the next, its parts' states."""
         branch = self.layers[place[0]][place[1]]
-        hidden, local = self._placed(branch, hidden, step)
+        hidden, local = self._placed(branch, hidden, replace(step, place=place))
         if local.embeddings is not None:
-            local = replace(local, embeddings=_tapped(local, place, "embeddings", local.embeddings))
+            local = replace(local, embeddings=tapped(local, "embeddings", local.embeddings))
         outputs, behind, x = [], [], None
         for term, state in zip(branch.terms, states, strict=True):
             if x is None or local.taps is not None:  # which each part then reads by a name of its own
-                x = _read(branch, _tapped(local, place, term.part.kind, hidden), aside, local)
+                x = _read(branch, tapped(local, term.part.kind, hidden), aside, local)
             y, after = term.part(_scaled(x, term.before).to(execution_device(term.part.module)), state, local)
-            y = _tapped(local, place, term.part.kind, y, output=True)
+            y = tapped(local, term.part.kind, y, output=True)
             outputs.append(_scaled(y, term.after).to(hidden.device))
             behind.append(after)
         out = sum(outputs[1:], outputs[0])
         out = _scaled(out if branch.post is None else branch.post(out, local), branch.scale)
         if branch.aside:
             return hidden, out, behind
-        return _tapped(local, place, "skip", hidden) + out, None, behind
+        return tapped(local, "skip", hidden) + out, None, behind
 
     def states_of(self, states: list[State]) -> Iterator[list[State]]:
         """The states of every layer's parts, layer by layer, from those of all parts."""
@@ -231,7 +231,7 @@ class Network:
     def mixings(self, index: int, hidden: Tensor, step: Step) -> list[tuple[tuple[int, int, str], Mixing]]:
         """The parts of a layer that mix positions as linear maps, from the residual stream (B, L, D) before it.
 
-        Each with its place: layer, branch, kind.
+        Each with its place: layer, branch, and what mixes, "ssm" or "attention".
         """
         found: list[tuple[tuple[int, int, str], Mixing]] = []
         hidden, aside, step = hidden.detach(), None, replace(step, backend="chunked")
@@ -243,7 +243,7 @@ class Network:
                 for term in branch.terms:
                     if isinstance(term.part, Mixer):
                         read = _scaled(x, term.before).to(execution_device(term.part.module))
-                        found.append(((index, number, term.part.kind), term.part.mixing(read, local)))
+                        found.append(((index, number, term.part.mixes), term.part.mixing(read, local)))
                 if not any(mixed[number + 1 :]):
                     break
                 states = [term.part.state(len(hidden), hidden) for term in branch.terms]
@@ -366,15 +366,6 @@ def _read(branch: Branch, hidden: Tensor, aside: Tensor | None, step: Step) -> T
     """What the parts of a branch read, but for their own factors."""
     x = hidden if aside is None else hidden + aside.to(hidden.device)
     return x if branch.pre is None else branch.pre(x, step)
-
-
-def _tapped(step: Step, place: tuple[int, int], what: str, stream: Tensor, *, output: bool = False) -> Tensor:
-    """The stream; where its relevance is asked for, under a name of its own in the graph."""
-    if step.taps is None:
-        return stream
-    alias = stream.view_as(stream)
-    step.taps.append(Tap(*place, what, alias, output))
-    return alias
 
 
 def _family_of(model: Any, families: dict[str, Family]) -> Family:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from hf_mambalrp.attention import weighted_rows
 from hf_mambalrp.methods.problem import Problem, Relevance
-from hf_mambalrp.methods.rolled_out import roll_out, scored, unconserving, whole_forward
+from hf_mambalrp.methods.rolled_out import roll_out, scored, through_layer, unconserving, whole_forward
 
 
 def attention_rollout(problem: Problem) -> Relevance:
@@ -16,6 +16,12 @@ def attention_rollout(problem: Problem) -> Relevance:
     to the score. Several explained positions (a target of several tokens) add up their rows. Time and memory are linear
     in the length; ``chunk_size`` is not used.
 
+    Of a hybrid, which no paper writes down: softmax attention has its mean over heads E_h A in the place of E_d alpha;
+    a layer in which both stand side by side is I + E_d alpha + E_h A, one without either is I; of Zamba, whose mixer
+    alone reads what its shared block writes, I + E_d alpha (I + E_h A). Time is the square of the length in layers
+    with softmax attention, memory still linear. MLPs, experts, projections, norms and factors between parts are left
+    out, as in the formula.
+
     Raises:
         NonFiniteRelevanceError: NaN or infinity; names the layer.
     """
@@ -24,7 +30,6 @@ def attention_rollout(problem: Problem) -> Relevance:
         logits, score = scored(problem, streams[-1])
 
         def step(layer: int, row: Tensor) -> Tensor:
-            mixings = problem.network.mixings(layer, streams[layer], plain)
-            return row + sum(weighted_rows(mixing, row).to(row) for _, mixing in mixings)
+            return through_layer(problem, layer, streams[layer], plain, row, lambda _, m, r: weighted_rows(m, r))
 
         return unconserving(roll_out(problem, step), logits, score)

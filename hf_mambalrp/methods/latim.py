@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 
 from hf_mambalrp.attention import ScanMixing, unified_channels
 from hf_mambalrp.errors import OptionError
+from hf_mambalrp.families.base import Branch, Term
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.rolled_out import roll_out, scored, unconserving, whole_forward
 
@@ -42,7 +43,8 @@ def latim(problem: Problem, *, aggregation: Aggregation = "alti") -> Relevance:
         aggregation: "alti" or "norm".
 
     Raises:
-        OptionError: an unknown aggregation, or a model that reads in both directions.
+        OptionError: an unknown aggregation, a model that reads in both directions, or one whose layers are more than
+            h + mixer(norm(h)), as a hybrid's are.
         NonFiniteRelevanceError: NaN or infinity; names the layer.
     """
     if aggregation not in get_args(Aggregation):
@@ -54,10 +56,11 @@ def latim(problem: Problem, *, aggregation: Aggregation = "alti") -> Relevance:
             "method='latim' is written for mixers that read in one direction, and this model reads in both. Choose "
             "another method."
         )
-    if any(part.kind != "ssm" for part in problem.network.parts):
+    layers, kinds = problem.network.layers, sorted({part.kind for part in problem.network.parts} - {"ssm"})
+    if kinds or any(layer != (Branch((Term(layer[0].terms[0].part),), layer[0].pre),) for layer in layers):
         raise OptionError(
-            "method='latim' is written for layers that are one state-space mixer, and this model has "
-            f"{sorted({part.kind for part in problem.network.parts} - {'ssm'})} beside them. Choose another method."
+            "method='latim' takes apart layers h + mixer(norm(h)) with one state-space mixer, and this model has "
+            f"{f'{kinds} too' if kinds else 'others'}. Choose another method, such as 'attention_rollout'."
         )
     with torch.no_grad():
         streams = whole_forward(problem).streams

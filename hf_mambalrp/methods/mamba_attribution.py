@@ -5,7 +5,7 @@ from torch import Tensor
 
 from hf_mambalrp.attention import Mixing, attention_matrix
 from hf_mambalrp.methods.problem import Problem, Relevance
-from hf_mambalrp.methods.rolled_out import roll_out, scored, unconserving, whole_forward
+from hf_mambalrp.methods.rolled_out import roll_out, scored, through_layer, unconserving, whole_forward
 
 MATRIX_ELEMENTS = 2**24
 """How many numbers a block of query rows (B, R, L) has."""
@@ -19,6 +19,11 @@ def mamba_attribution(problem: Problem) -> Relevance:
     It multiplies the row of alpha at its position, and the negative part of the product is left out. R is not negative,
     has no unit and does not sum to the score. Several explained positions add up their rows. A contrast counts through
     the gradient; where it has several tokens, which takes rows of its own, both parts are added up.
+
+    Of a hybrid, which no paper writes down: softmax attention has its mean over heads E_h A in the place of E_d alpha,
+    and g is the gradient at the input of o_proj, with the output gate where there is one; a layer of both side by side
+    is I + (..)^+ + (..)^+, one without either I; of Zamba, whose mixer alone reads what its shared block writes,
+    I + (..)^+ (I + (..)^+), the inner one the block's. Factors and norms behind a part are in g.
 
     Time grows with the square of the length, memory with the length: the forward keeps its graph, and ``chunk_size`` is
     not used.
@@ -35,16 +40,13 @@ def mamba_attribution(problem: Problem) -> Relevance:
     del forward, written
 
     def step(layer: int, row: Tensor) -> Tensor:
-        found = row.clone()
-        for place, mixing in problem.network.mixings(layer, streams[layer], plain):
-            found += _through(mixing, gradients[place], row).to(found)
-        return found
+        return through_layer(problem, layer, streams[layer], plain, row, through)
 
-    def _through(mixing: Mixing, gradient: Tensor, row: Tensor) -> Tensor:
-        """Row times (E_d g . E_d alpha)^+ of one mixer, from the gradient (B, L, D) at what it writes."""
+    def through(place: tuple[int, int, str], mixing: Mixing, row: Tensor) -> Tensor:
+        """Row times (E_d g . E_d alpha)^+ of one mixer, by the gradient (B, L, D) at what it writes."""
         gated = torch.zeros_like(mixing.x).requires_grad_()  # the projection is linear: anywhere will do
         projected = mixing.out(gated)
-        (gradient,) = torch.autograd.grad(projected, gated, gradient.to(projected))
+        (gradient,) = torch.autograd.grad(projected, gated, gradients[place].to(projected))
         weights = gradient.mean(-1)  # (B, L)
         row, mask = row.to(weights), problem.padding()
         found, mask = torch.zeros_like(row), None if mask is None else mask.to(weights)

@@ -1,18 +1,24 @@
 """What the methods that multiply one matrix a layer have in common: streams, the row vector, the result."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import NonFiniteRelevanceError
+from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.padding import keys_of
 from hf_mambalrp.methods.blocks import Blocks, Chunk
 from hf_mambalrp.methods.engine import progress
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.rules.biases import BiasLedger
+
+Mixed = Callable[[tuple[int, int, str], Mixing, Tensor], Tensor]
+"""Row vectors r (B, L) times the matrix of a mixer, which comes with its place: layer, branch, what mixes."""
 
 
 def whole_forward(problem: Problem) -> Blocks:
@@ -48,6 +54,25 @@ def roll_out(problem: Problem, step: Callable[[int, Tensor], Tensor]) -> Tensor:
                 f"The relevance is not finite from layer {layer} (counted from 0) downwards. Check the weights and the "
                 "input for inf or nan, and load the model in float32 (dtype=torch.float32)."
             )
+    return row
+
+
+def through_layer(problem: Problem, layer: int, hidden: Tensor, plain: Step, row: Tensor, mixed: Mixed) -> Tensor:
+    """r^T M of a layer for row vectors r (B, L), by r^T M_p = ``mixed(place, mixing, r)`` of every mixer p in it.
+
+    Of a branch h + sum_p p(h) it is r^T (I + sum_p M_p), of branches the product, the last first; of one that a branch
+    puts aside and the next one q reads, r^T (I + M_q (I + sum_p M_p)).
+    """
+    by_branch: defaultdict[int, list[tuple[tuple[int, int, str], Mixing]]] = defaultdict(list)
+    for place, mixing in problem.network.mixings(layer, hidden, plain):
+        by_branch[place[1]].append((place, mixing))
+    read = torch.zeros_like(row)  # what the branch behind reads of what this one adds to h
+    for number, branch in reversed(list(enumerate(problem.network.layers[layer]))):
+        entering = read if branch.aside else row
+        read = torch.zeros_like(row)
+        for place, mixing in by_branch[number]:
+            read = read + mixed(place, mixing, entering).to(row)
+        row = row + read
     return row
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from hf_mambalrp.attention import Kind, Reduce
+from hf_mambalrp.attention import Kind, Part, Reduce
 from hf_mambalrp.calls.explain import Options, explain_batch
 from hf_mambalrp.calls.explain_generation import explain_generated
 from hf_mambalrp.calls.hidden_attention import attend
@@ -201,6 +201,7 @@ class MambaLRPMixin(StockMixin):
         attention_mask: Tensor | None = None,
         tokenizer: Any = None,
         layers: int | list[int] | None = None,
+        part: Part | None = None,
         reduce: Reduce = "mean",
         kind: Kind = "raw",
         positions: int | list[int] | slice | None = None,
@@ -218,6 +219,11 @@ class MambaLRPMixin(StockMixin):
         the mixer's output before out_proj is H x + scale (alpha (sigmoid(c) bias) + D u): the skip D and the
         convolution's bias are terms beside H. ``scale`` is silu(z), for Mamba-2 times the norm's normaliser and weight.
 
+        A hybrid's softmax attention is o_i = sum_j A_ij v_j for every head, A = softmax(s q k^T) with q and k as the
+        model makes them (RoPE, norms, groups): not signed, rows sum to 1. Before the values and o_proj nothing but an
+        output gate multiplies it, so unified attention is sigmoid(gate_i) A_ij, and where there is no gate A. Of
+        Zamba's shared block it is the attention in it, over [stream, embeddings].
+
         Nothing of size (E, L, L) is held but for ``reduce="none"``; of a few positions not even (L, L).
 
         Args:
@@ -225,9 +231,11 @@ class MambaLRPMixin(StockMixin):
             input_ids: (B, L).
             attention_mask: (B, L), 1 for tokens, 0 for padding on either side; rows and columns of padding are 0.
             tokenizer: as for :meth:`explain`.
-            layers: their numbers from 0, negative from the last; None is all.
-            reduce: "mean" over the E channels; "none" for every channel (for raw Mamba-2 every head, whose channels
-                share alpha); or a function of a block of query rows (B, E, R, L) -> (B, R, L).
+            layers: their numbers from 0, negative from the last; None is all in which something mixes positions.
+            part: of a hybrid "ssm", the state-space mixers, or "attention"; None is both, one matrix each.
+            reduce: "mean" over the E channels; "none" for every channel (for raw Mamba-2 and attention every head,
+                whose channels share their matrix), of one part; or a function of a block of query rows (B, E, R, L)
+                -> (B, R, L).
             kind: "raw" or "unified".
             positions: of the queries, negative from the last real token; None is all.
             check_forward: as for :meth:`explain`.
@@ -235,11 +243,12 @@ class MambaLRPMixin(StockMixin):
                 not read.
 
         Returns:
-            A :class:`HiddenAttention`: ``matrix`` (layers, B, R, L), or (layers, B, E, R, L), float32 on the CPU.
+            A :class:`HiddenAttention`: ``matrix`` (layers, B, R, L), or (layers, B, E, R, L), float32 on the CPU;
+            ``matrix[k]`` is of ``layers[k]`` and ``parts[k]``, in a layer "ssm" and "attention" in the model's order.
 
         Raises:
-            OptionError: layers or positions that are not there, an unknown kind or reduction, a function that returns
-                another shape.
+            OptionError: layers, a part or positions that are not there, a layer without the part, an unknown kind or
+                reduction, ``reduce="none"`` of both parts, a function that returns another shape.
             Errors of :meth:`explain` for the input and the model.
 
         Example:
@@ -256,6 +265,7 @@ class MambaLRPMixin(StockMixin):
             attention_mask=attention_mask,
             tokenizer=tokenizer,
             layers=layers,
+            part=part,
             reduce=reduce,
             kind=kind,
             positions=positions,

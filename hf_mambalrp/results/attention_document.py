@@ -1,4 +1,4 @@
-"""The document of hidden attention: for every row a heat map of each layer, queries down and keys across."""
+"""The document of hidden attention: for every row a heat map of each matrix, queries down and keys across."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hf_mambalrp.results.serialization import row_indices
 from hf_mambalrp.viz.document import Block, Document, Heading, Heat, Origin, Picture, Section
 from hf_mambalrp.viz.picture import spread
 from hf_mambalrp.viz.wording import axis_label, label, signed, summary
@@ -26,12 +27,13 @@ READING = (
 def attention_document(
     attention: "HiddenAttention", layers: Sequence[int], rows: int | None, cells: int | None
 ) -> Document:
-    """Return a section for each of the first ``rows``, with a heat map for every one of ``layers``, the last open."""
-    sections = []
+    """Return a section for each of the first ``rows``, with the heat maps of ``layers``, those of the last open."""
+    sections, layers = [], list(dict.fromkeys(layers))
+    shown = [(k, layer) for layer in layers for k, number in enumerate(attention.layers) if number == layer]
     for row in range(len(attention))[:rows]:
         blocks = _maps_of_class_tokens(attention, layers, row)
         if not blocks:
-            heats = [attention_heat(attention, layer, row, cells, is_open=layer == layers[-1]) for layer in layers]
+            heats = [attention_heat(attention, k, row, cells, is_open=layer == layers[-1]) for k, layer in shown]
             blocks = [Heading("Which position reads which?"), *heats]
         sections.append(Section(blocks, row, len(attention)))
     return Document(sections, origin(attention))
@@ -52,10 +54,10 @@ def _maps_of_class_tokens(attention: "HiddenAttention", layers: Sequence[int], r
 
 
 def attention_heat(
-    attention: "HiddenAttention", layer: int, row: int, cells: int | None = CELLS, *, is_open: bool = True
+    attention: "HiddenAttention", k: int, row: int, cells: int | None = CELLS, *, is_open: bool = True
 ) -> Heat:
-    """Take padding out of a matrix and group what does not fit: a cell is its group's strongest value."""
-    values, tokens = attention.map(layer, row), attention.tokens[row]
+    """Take padding out of the matrix k and group what does not fit: a cell is its group's strongest value."""
+    values, tokens = matrix_of(attention, k, row), attention.tokens[row]
     keys = attention.attention_mask[row].nonzero().flatten()
     is_token = attention.attention_mask[row, attention.positions[row]] != 0
     queries = attention.positions[row, is_token]
@@ -65,7 +67,7 @@ def attention_heat(
         values = _strongest(values, axis, size)
     note = f"Each cell: the strongest of up to {by[0]} x {by[1]} entries; a label is its first token."
     return Heat(
-        f"Layer {layer}",
+        place_of(attention, k).capitalize(),
         values,
         [_name(tokens[i], size=by[0]) for i in queries[:: by[0]].tolist()],
         [_name(tokens[j], size=by[1]) for j in keys[:: by[1]].tolist()],
@@ -73,6 +75,22 @@ def attention_heat(
         note if max(by) > 1 else "",
         is_open,
     )
+
+
+def matrix_of(attention: "HiddenAttention", k: int, row: int) -> Tensor:
+    """Return ``matrix[k]`` of a row (R, L), the mean over channels where there are any. IndexError: no such row."""
+    found = attention.matrix[k, row_indices(row, len(attention))[0]]
+    return found.mean(0) if found.dim() == 3 else found
+
+
+def has_attention(attention: "HiddenAttention") -> bool:
+    """Return whether softmax attention is in it, so that parts have to be told apart."""
+    return "attention" in attention.parts
+
+
+def place_of(attention: "HiddenAttention", k: int) -> str:
+    """Return the layer that the matrix k is of, and the part where it has to be told apart."""
+    return f"layer {attention.layers[k]}" + (f", {attention.parts[k]}" if has_attention(attention) else "")
 
 
 def attention_summary(attention: "HiddenAttention") -> str:
@@ -86,23 +104,23 @@ def attention_summary(attention: "HiddenAttention") -> str:
 
 
 def _summary_lines(attention: "HiddenAttention") -> Iterator[list[str]]:
-    count = len(attention.layers)
-    rest = f" (of {count} layers the last {SUMMARY_LAYERS}; map(layer) has each)" * (count > SUMMARY_LAYERS)
+    count, what = len(attention.layers), "matrices" if has_attention(attention) else "layers"
+    rest = f" (of {count} {what} the last {SUMMARY_LAYERS}; map(layer) has each)" * (count > SUMMARY_LAYERS)
     for row in range(len(attention)):
         lines = [f"what a position reads most strongly{rest}"]
-        for layer in attention.layers[-SUMMARY_LAYERS:]:
-            lines += [f"layer {layer}, {read}" for read in _reads(attention, layer, row)]
+        for k in range(count)[-SUMMARY_LAYERS:]:
+            lines += [f"{place_of(attention, k)}, {read}" for read in _reads(attention, k, row)]
         yield lines
 
 
-def _reads(attention: "HiddenAttention", layer: int, row: int) -> Iterator[str]:
+def _reads(attention: "HiddenAttention", k: int, row: int) -> Iterator[str]:
     """Yield each listed query with its strongest keys and their signed weights."""
     names = [label(token) for token in attention.tokens[row]]
     keys = attention.attention_mask[row].nonzero().flatten()
     queries = [(r, i) for r, i in enumerate(attention.positions[row].tolist()) if attention.attention_mask[row, i]]
     asked = len(attention.positions[row]) < len(names)
     for r, i in queries[-SUMMARY_QUERIES if asked else -1 :]:
-        weights = attention.map(layer, row)[r, keys]
+        weights = matrix_of(attention, k, row)[r, keys]
         top = weights.abs().topk(min(SUMMARY_KEYS, len(keys))).indices
         found = [
             f"“{names[j]}” {signed(w)}" for j, w in zip(keys[top].tolist(), weights[top].tolist(), strict=True) if w

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.results.attention_document import attention_heat, origin
+from hf_mambalrp.results.attention_document import attention_heat, origin, place_of
 from hf_mambalrp.results.explanation_document import layer_heat, part_heat
 from hf_mambalrp.results.generation_document import generation_heat, largest_gap
 from hf_mambalrp.results.parts_document import QUESTION, kind_name
@@ -92,14 +92,13 @@ def map_of_generation(ex: "GenerationExplanation", row: int, level: Level, ax: "
     return heat_map(heat, title=heat.title, lines=lines, down="generated token", inches=0.24, ax=ax)
 
 
-def map_of_attention(attention: "HiddenAttention", layer: int | None, row: int, ax: "Axes | None") -> "Figure":
-    """Draw one layer of one row of the batch."""
-    layer = attention.layers[-1] if layer is None else layer
-    heat = attention_heat(attention, layer, row)
+def map_of_attention(attention: "HiddenAttention", k: int, row: int, ax: "Axes | None") -> "Figure":
+    """Draw the matrix k of one row of the batch."""
+    heat = attention_heat(attention, k, row)
     made = origin(attention)
     return heat_map(
         heat,
-        title=f"Hidden attention of layer {layer}",
+        title=f"Hidden attention of {place_of(attention, k)}",
         lines=[made.name, *([f"model {made.model}"] if made.model else []), *([heat.note] if heat.note else [])],
         down="query: the position that reads",
         across="key: the position that is read",

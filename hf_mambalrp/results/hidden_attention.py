@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.errors import InputError, OptionError
-from hf_mambalrp.results.attention_document import CELLS, attention_document, attention_summary
+from hf_mambalrp.results.attention_document import (
+    CELLS,
+    attention_document,
+    attention_summary,
+    has_attention,
+    matrix_of,
+)
 from hf_mambalrp.results.figures import map_of_attention
 from hf_mambalrp.results.serialization import Column, Rows, row_indices
 from hf_mambalrp.results.shown import notebook, written
@@ -26,14 +32,16 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)
 class HiddenAttention(Rows):
-    """Attention of mixers: ``matrix[k, b, r, j]`` is what ``positions[b, r]`` reads of position j in ``layers[k]``.
+    """Attention of mixers: ``matrix[k, b, r, j]`` is what ``positions[b, r]`` reads of position j in ``layers[k]``, by
+    its ``parts[k]``.
 
     Signed, 0 where either is padding, and for j > i of a model that reads in one direction. Indexing picks rows of the
     batch, as for an Explanation.
 
     Args:
-        matrix: (layers, B, R, L) float32; (layers, B, E, R, L) with every channel, of Mamba-2 every head where raw.
-        layers: numbers of the layers, counted from 0.
+        matrix: (layers, B, R, L) float32; (layers, B, E, R, L) with every channel, of Mamba-2 and of softmax attention
+            every head where raw.
+        layers: number of the layer of each matrix, counted from 0; twice where two parts of a layer mix positions.
         positions: (B, R) int64, those of the queries.
         kind: "raw" or "unified".
         tokens: per row of the batch L display strings.
@@ -47,6 +55,7 @@ class HiddenAttention(Rows):
         stride: pixels from a patch to the next; 0 of a text.
         class_positions: positions of the class tokens.
         direction: "both" directions of a mixer added up, or one of them: "forward" or "backward".
+        parts: what each matrix is of, "ssm" (a state-space mixer) or "attention" (softmax attention); not given, "ssm".
 
     Raises:
         InputError: fields disagree in shape.
@@ -75,6 +84,7 @@ class HiddenAttention(Rows):
     stride: int = 0
     class_positions: tuple[int, ...] = ()
     direction: str = "both"
+    parts: list[str] = field(default_factory=list)
 
     _columns: ClassVar[dict[str, Column]] = {
         "matrix": Column("NBRL", torch.float32),
@@ -89,15 +99,21 @@ class HiddenAttention(Rows):
         "images": from_texts,
         "grid": lambda grid: grid and tuple(grid),
         "class_positions": tuple,
+        "parts": lambda parts: parts or [],
     }
 
     def __post_init__(self) -> None:
         if self.matrix.dim() == 5:
             vars(self)["_columns"] = {**self._columns, "matrix": Column("NBERL", torch.float32)}
         super().__post_init__()
+        self.parts = self.parts or ["ssm"] * len(self.layers)
         if len(self.layers) != len(self.matrix):
             raise InputError(
                 f"matrix holds {len(self.matrix)} layers and layers names {len(self.layers)}: {self.layers}."
+            )
+        if len(self.parts) != len(self.layers) or {*self.parts} - {"ssm", "attention"}:
+            raise InputError(
+                f"parts={self.parts!r} does not name 'ssm' or 'attention' for each of the {len(self.layers)} matrices."
             )
 
     def __len__(self) -> int:
@@ -105,7 +121,8 @@ class HiddenAttention(Rows):
 
     def __repr__(self) -> str:
         shape = ", ".join(map(str, self.matrix.shape))
-        return f"HiddenAttention({self.kind}, layers {self.layers}, matrix ({shape}), model {self.model_id})"
+        parts = f", parts {self.parts}" if has_attention(self) else ""
+        return f"HiddenAttention({self.kind}, layers {self.layers}{parts}, matrix ({shape}), model {self.model_id})"
 
     def __str__(self) -> str:
         """Return a few plain lines: what the last position, or each that was asked for, reads most strongly."""
@@ -128,11 +145,11 @@ class HiddenAttention(Rows):
         """
         return attention_document(self, self.layers if layers is None else layers, rows, cells)
 
-    def map(self, layer: int | None = None, row: int = 0) -> Tensor:
+    def map(self, layer: int | None = None, row: int = 0, part: str | None = None) -> Tensor:
         """Return one layer's matrix (R, L) of one row of the batch; channels, where there are any, are averaged.
 
-        ``layer`` is a number in ``layers``, by default the last of them. OptionError: another layer. IndexError: no
-        such row.
+        ``layer`` is a number in ``layers`` and ``part`` a name in ``parts``; without a layer it is the last matrix (of
+        that part). OptionError: no such matrix, or several in the layer and no part given. IndexError: no such row.
 
         Example:
             >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
@@ -142,11 +159,22 @@ class HiddenAttention(Rows):
             >>> attention.tokens[0][strongest]
             ' film'
         """
-        layer = self.layers[-1] if layer is None else layer
-        if layer not in self.layers:
-            raise OptionError(f"layer={layer!r} is not in this result, which holds layers {self.layers}.")
-        found = self.matrix[self.layers.index(layer), row_indices(row, len(self))[0]]
-        return found.mean(0) if found.dim() == 3 else found
+        return matrix_of(self, self._number(layer, part), row)
+
+    def _number(self, layer: int | None, part: str | None) -> int:
+        """Which k ``matrix[k]`` is of a layer and part, given as for :meth:`map`, with its errors."""
+        places = list(zip(self.layers, self.parts, strict=True))
+        found = [k for k, (number, name) in enumerate(places) if layer in (None, number) and part in (None, name)]
+        if not found:
+            given = [f"layer={layer!r}"] * (layer is not None) + [f"part={part!r}"] * (part is not None)
+            parts = f" and their parts {self.parts}" if has_attention(self) else ""
+            raise OptionError(f"{' with '.join(given)} is not in this result, which holds layers {self.layers}{parts}.")
+        if layer is not None and len(found) > 1:
+            raise OptionError(
+                f"layer={layer!r} has several matrices in this result, of {[self.parts[k] for k in found]}. Say which "
+                "with part=, or read matrix and layers."
+            )
+        return found[-1]
 
     def class_map(self, layer: int | None = None, row: int = 0) -> Tensor:
         """Return what the class token reads of every patch, (rows, columns): the mean over several class tokens.
@@ -173,7 +201,9 @@ class HiddenAttention(Rows):
         patches = [j for j in range(self.matrix.shape[-1]) if j not in self.class_positions]
         return self.map(layer, row)[queries].mean(0)[patches].view(self.grid)
 
-    def plot(self, *, layer: int | None = None, row: int = 0, ax: "Axes | None" = None) -> "Figure":
+    def plot(
+        self, *, layer: int | None = None, row: int = 0, part: str | None = None, ax: "Axes | None" = None
+    ) -> "Figure":
         """Draw a heat map, queries down and keys across, of the attended tokens; a long input shows groups of tokens.
 
         The figure belongs to the caller and is not registered with pyplot. MissingExtraError: matplotlib is not
@@ -185,7 +215,7 @@ class HiddenAttention(Rows):
             >>> attention = model.hidden_attention("A dull film.")
             >>> attention.plot(layer=0).savefig("attention.png")
         """
-        return map_of_attention(self, layer, row, ax)
+        return map_of_attention(self, self._number(layer, part), row, ax)
 
     def to_html(self, path: str | Path | None = None, *, title: str | None = None) -> str:
         """Return a complete HTML document with a heat map for every row and layer, and write it to ``path`` if given.

@@ -38,7 +38,8 @@ class _AttnLRP(torch.autograd.Function):
         arguments = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
         with torch.enable_grad():
             o = ctx.mixed(*arguments)
-        plain = torch.autograd.grad(o, arguments, grad)
+        # Of positions before, a window may leave none to read.
+        plain = torch.autograd.grad(o, arguments, grad, allow_unused=True, materialize_grads=True)
         found = [share * gradient for share, gradient in zip(SHARES, plain, strict=False)]
         absorbed = _per_row(o, grad) / 2
         for x, gradient, share in zip(arguments, found, SHARES, strict=False):
@@ -58,5 +59,6 @@ def attend(mixed: Mixed, arguments: tuple[Tensor, ...], rules: Rules, ledger: Bi
 
 
 def _per_row(x: Tensor, gradient: Tensor) -> Tensor:
-    """x . gradient of every row. Shape: (B, ...) -> (B, 1, 1)."""
-    return (x.detach() * gradient).flatten(1).sum(1)[:, None, None]
+    """x . gradient of every row, in float32 at least. Shape: (B, ...) -> (B, 1, 1)."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return (x.detach().to(wide) * gradient).flatten(1).sum(1)[:, None, None]

@@ -35,7 +35,8 @@ class BiasLedger:
 
     def enter_softmax(self, like: Tensor) -> Tensor:
         """Return ones (B, 1, 1), recorded; their gradient is to be what a softmax absorbed of every row."""
-        ones = like.new_ones(self.batch_size, 1, 1).requires_grad_()
+        wide = torch.promote_types(like.dtype, torch.float32)
+        ones = like.new_ones(self.batch_size, 1, 1, dtype=wide).requires_grad_()
         self.of_softmax.append(len(self.entries))
         self.entries.append(ones)
         return ones

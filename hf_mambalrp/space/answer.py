@@ -41,8 +41,16 @@ def answer(question: Question) -> Answer:
         _check_text(question)
     found = _answered(replace(question, level="word", view="words", compared=(), layer=0))
     if question.kind == "attention" and question.layer not in found.result.layers:
-        raise RefusedError(f"“layer” can be a whole number from 0 to {len(found.result.layers) - 1} for this model.")
+        raise RefusedError(_layers(found.result.layers))
     return found
+
+
+def _layers(layers: list[int]) -> str:
+    """Which layers have an attention, of which a hybrid's may not be all."""
+    numbers = sorted({*layers})
+    if numbers == list(range(len(numbers))):
+        return f"“layer” can be a whole number from 0 to {numbers[-1]} for this model."
+    return f"In that layer no position reads another. “layer” can be one of {', '.join(map(str, numbers))}."
 
 
 def _check_text(question: Question) -> None:

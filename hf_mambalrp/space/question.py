@@ -129,7 +129,7 @@ class Question:
         if self.kind == "image":
             return "print(result.to_text())"
         if self.kind == "attention":
-            return f"print(result.map({self.layer}))"
+            return "for part in result.parts:\n    print(part, result.map(part=part))"
         if self.kind == "generation":
             return f"for step in result.generated(0):\n    print(result.step(step).to_text({level}))"
         if self.kind in SENTENCES and self.view == "layers":
@@ -144,7 +144,7 @@ class Question:
 
     def _arguments(self) -> dict[str, Any]:
         if self.kind == "attention":
-            return {"kind": self.attention}
+            return {"kind": self.attention, "layers": self.layer}
         if self.kind == "generation":
             return {"max_new_tokens": self.tokens, "method": self.method}
         sides = {"target": self.target or None, "contrast": self.contrast or None}

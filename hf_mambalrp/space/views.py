@@ -130,13 +130,16 @@ def _attention(asked: Question) -> str:
     ex = answer(asked).result
     document = ex.document(layers=[asked.layer], cells=None)
     (section,) = document.sections
-    heat = section.one(Heat)
-    return (
-        f"<h3>{_heading(section)} {heat.title}, of 0 to {len(ex.layers) - 1}</h3>"
+    maps = "".join(
+        f"<h3>{_heading(section)} {heat.title}, of 0 to {max(ex.layers)}</h3>"
         f"{heat_table(heat, 'reads', 'is read', triangle=True)}"
-        "<p class='how'>Each row is a token that reads, each column a token that is read: blue is taken up with "
-        "its sign, red with the sign turned. These weights of the mixer are averaged over its "
-        f"channels. They are no relevance and sum to nothing in particular.</p>{_origin(document)}"
+        for heat in section.blocks
+        if isinstance(heat, Heat)
+    )
+    return (
+        f"{maps}<p class='how'>Each row is a token that reads, each column a token that is read: blue is taken up with "
+        "its sign, red with the sign turned. These weights of the mixer are averaged over its channels or "
+        "heads. They are no relevance and sum to nothing in particular.</p>{_origin(document)}"
     )
 
 

@@ -139,6 +139,7 @@ class RefusedError(Exception):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # with it every answer waits until its headers are acknowledged, 40 ms
 
     def log_message(self, *args):
         pass

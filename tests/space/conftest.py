@@ -94,29 +94,42 @@ def visit(server, request):
     """Open the page; afterwards nothing may have been loaded from elsewhere, and no script of a text have run.
 
     Visitors know nothing of each other: what a browser keeps beside scripts as they are served is cleared after them.
+    A tab that shows nothing is used again, in which the page opens with a third less work than in a new one.
     """
-    pages, foreign, broken = [], [], []
+    opened, foreign, broken = {}, [], []
 
-    def opened(query="", size="desktop", kind="sentence", touch=False, color_scheme="light"):
-        page = request.getfixturevalue("phone" if touch else "browser").new_page()
+    def request_made(made):
+        if not made.url.startswith((server.url, "data:", "blob:")):
+            foreign.append(made.url)
+
+    def page_error(error):
+        broken.append(str(error))
+
+    def visited(query="", size="desktop", kind="sentence", touch=False, color_scheme="light"):
+        browser = request.getfixturevalue("phone" if touch else "browser")
+        idle = (page for page in browser.pages if page.url == "about:blank")
+        page = next(idle, None) or browser.new_page()
+        page.bring_to_front()
+        opened[page] = {"request": request_made, "pageerror": page_error}
+        for event, handler in opened[page].items():
+            page.on(event, handler)
         width, height = SIZES[size]
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=color_scheme)
         page.set_default_timeout(WAIT)
-        page.on(
-            "request", lambda r: None if r.url.startswith((server.url, "data:", "blob:")) else foreign.append(r.url)
-        )
-        page.on("pageerror", lambda error: broken.append(str(error)))
+        page.mouse.move(0, 0)
         page.goto(server.url + query)
         page.wait_for_selector(f"#{kind}-answer .answer")
-        pages.append(page)
         return page
 
-    yield opened
-    for page in pages:
+    yield visited
+    for page, handlers in opened.items():
         assert page.evaluate("typeof hacked") == "undefined"
+        page.evaluate("sessionStorage.clear()")
         kept = {"origin": server.url, "storageTypes": "all"}
         page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", kept)
-        page.close()
+        page.goto("about:blank")
+        for event, handler in handlers.items():
+            page.remove_listener(event, handler)
     assert foreign == []
     assert broken == []

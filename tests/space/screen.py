@@ -1,5 +1,6 @@
 """What the tests of the page share: how it is asked, and how its answer is read."""
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 from space_server import SHOTS
 
@@ -48,6 +49,19 @@ def marks(page, kind="sentence"):
 
 def words(ex, level="word"):
     return [(word.text.strip(), signed(word.relevance)) for word in ex.words(level=level)]
+
+
+def barriers(page):
+    """What axe finds that keeps people out, with everything open that can be opened."""
+    page.get_by_text("Take it with you").locator("visible=true").click()
+    page.locator(".code textarea:visible").first.wait_for()
+    for details in page.locator(".answer details").all():
+        details.evaluate("d => d.open = true")
+    return [
+        (v["id"], [node["html"][:160] + " // " + node["failureSummary"][:200] for node in v["nodes"][:3]])
+        for v in Axe().run(page).response["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
 
 
 def shot(page, name):

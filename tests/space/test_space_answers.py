@@ -150,7 +150,7 @@ def test_the_python_gives_what_is_on_the_screen(space, demo, allow_list, capsys)
     assert [line[::-1] for line in numbers] == [pytest.approx(column, abs=0.00051) for column in columns]
 
     html, result, out = printed(kind="attention", text="Not bad", layer=1)
-    assert out.strip() == str(demo.hidden_attention("Not bad").map(1))
+    assert out.strip() == f"ssm {demo.hidden_attention('Not bad').map(1)}"
 
     html, result, out = printed(kind="generation", text="The capital of", tokens=3)
     model = AutoMambaLRPForCausalLM.from_pretrained(json.loads(allow_list.read_text())[0]["id"])

@@ -1,7 +1,8 @@
 """Phones, keyboards, links and the way back: the page as different people use it."""
 
 import pytest
-from screen import PRAISE, SIZES, changed, choose, marks, panel, shot
+from playwright.sync_api import expect
+from screen import PRAISE, SIZES, WAIT, changed, choose, marks, panel, shot
 from space_server import LANGUAGE_MODEL
 
 from hf_mambalrp.viz.wording import signed
@@ -82,7 +83,7 @@ def test_links_of_long_documents_survive_a_reload(visit):
     page.on("request", lambda request: asked.append(len(request.url)))
     page.reload()
     page.wait_for_selector("#document-answer .passages")
-    assert panel(page).locator("textarea").first.input_value() == text
+    expect(panel(page).locator("textarea").first).to_have_value(text, timeout=WAIT)
     assert max(asked) < 500
 
 

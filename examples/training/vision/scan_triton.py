@@ -116,7 +116,8 @@ def _backward(
         grad_t = tl.load(grad_y + at, mask=real, other=0.0).to(tl.float32)
         B_t = tl.load(B + at_n).to(tl.float32)
         C_t = tl.load(C + at_n).to(tl.float32)
-        before = tl.load(states + (at - channels)[:, None] * N + n[None, :], mask=both & (t > 0), other=0.0)
+        there = e[:, None] < tl.where(t > 0, channels, 0)  # both & (t > 0) is no mask in Triton's interpreter
+        before = tl.load(states + (at - channels)[:, None] * N + n[None, :], mask=there, other=0.0)
         decay = tl.exp(dt_t[:, None] * a)
         g = carry + grad_t[:, None] * C_t[None, :]
         grad_x = tl.sum(g * B_t[None, :], 1)

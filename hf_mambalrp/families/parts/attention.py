@@ -43,7 +43,7 @@ class Attention:
         adapters: of q, k and v the linear layers, one behind the other, whose output is added to the projection's.
     """
 
-    kind = "attention"
+    kind = mixes = "attention"
     backends = tuple(BACKENDS)
     causal = appends = recordable = True
 

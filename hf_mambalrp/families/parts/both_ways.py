@@ -20,7 +20,7 @@ class BothWays:
     A :class:`Scan` in each direction; the names of the second one's modules end in ``_b``. The sum is LRP-0.
     """
 
-    kind = "ssm"
+    kind = mixes = "ssm"
     backends = tuple(BACKENDS)
     causal, appends, recordable = False, False, True
 

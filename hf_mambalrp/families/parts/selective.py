@@ -115,7 +115,7 @@ class Scan:
 class Selective:
     """Mamba-1's mixer: ``in_proj`` D -> 2 E (content x, gate z), the :class:`Scan`, ``out_proj`` E -> D."""
 
-    kind = "ssm"
+    kind = mixes = "ssm"
     backends = tuple(BACKENDS)
     causal, appends, recordable = True, False, True
 

@@ -29,7 +29,7 @@ class SelectiveHeads:
     skip ``D`` (H, P), and the gate; ``out_proj`` E -> D.
     """
 
-    kind = "ssm"
+    kind = mixes = "ssm"
     backends = tuple(BACKENDS)
     causal, appends, recordable = True, False, True
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mambalrp.attention import SoftmaxMixing
-from hf_mambalrp.families.base import Step
+from hf_mambalrp.families.base import Step, tapped
 from hf_mambalrp.families.parts.attention import Attention, Past
 from hf_mambalrp.families.parts.mlp import GatedMLP
 from hf_mambalrp.families.parts.norm import RMSNorm
@@ -25,7 +25,7 @@ class SharedBlock:
         out: the linear layer behind it, a layer's own.
     """
 
-    kind = "shared block"
+    kind, mixes = "shared block", "attention"
     backends = tuple(BACKENDS)
     causal = appends = recordable = True
 
@@ -41,6 +41,7 @@ class SharedBlock:
     def __call__(self, x: Tensor, state: Past, step: Step) -> tuple[Tensor, Past]:
         """(B, L, D) -> (B, L, D)."""
         mixed, state = self.attention(self._beside(x, step), state, step)
+        mixed = tapped(step, self.mixes, mixed, output=True)  # here, and not behind the MLP, it is what is mixed
         y, _ = self.mlp(self.norms[1](mixed, step), (), step)
         return linear(self.out, y, step.ledger, step.rules.gamma_of("linear")), state
 

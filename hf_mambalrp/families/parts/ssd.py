@@ -47,7 +47,7 @@ class SSD:
     or the identity, or one with ``norm_before_gate``.
     """
 
-    kind = "ssm"
+    kind = mixes = "ssm"
     backends = tuple(BACKENDS)
     causal, appends, recordable = True, False, True
 

@@ -46,7 +46,8 @@ def attention(
     """o_i = sum_j A_ij v_j, A_i the softmax over j <= i of the scores s q_i . k_j, under the rules of
     :mod:`hf_mambalrp.rules.attention`.
 
-    Memory is linear in the length; with a softcap or a mask a backend may hold its matrix of bits or of numbers.
+    Memory is linear in the length but for "reference": what is L x L is computed a block of queries at a time, in the
+    backward again.
 
     Args:
         q: (B, L, H, P) queries.

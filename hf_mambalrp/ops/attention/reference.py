@@ -18,9 +18,9 @@ def attention_reference(
     rules: Rules,
 ) -> Tensor:
     """o = A v; arguments and result as of :func:`hf_mambalrp.ops.attention.attention`."""
-    k, v = joined(k_past, k), joined(v_past, v)
-    A = weights(q, k, range(k.shape[1]), scores, rules)
-    return torch.einsum("bhij,bjhp->bihp", A, _for_every_head(v, q.shape[2]).to(A)).to(v.dtype)
+    if k_past is not None and v_past is not None:
+        k, v = torch.cat([k_past, k], 1), torch.cat([v_past, v], 1)
+    return product(weights(q, k, range(k.shape[1]), scores, rules), v)
 
 
 def weights(q: Tensor, k: Tensor, keys: range, scores: Scores, rules: Rules) -> Tensor:
@@ -46,9 +46,9 @@ def read(queries: range, keys: range, scores: Scores, device: torch.device) -> T
     return (found & unmasked) | (i == j)  # a query that reads nothing else reads itself: its softmax stays finite
 
 
-def joined(past: Tensor | None, x: Tensor) -> Tensor:
-    """Both one behind the other."""
-    return x if past is None else torch.cat([past, x], 1)
+def product(A: Tensor, v: Tensor) -> Tensor:
+    """A v in the dtype of v. Shape: (B, H, R, keys), (B, keys, K, P) -> (B, R, H, P)."""
+    return torch.einsum("bhij,bjhp->bihp", A, _for_every_head(v, A.shape[1]).to(A)).to(v.dtype)
 
 
 def _capped(x: Tensor, c: float, rules: Rules) -> Tensor:

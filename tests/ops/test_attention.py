@@ -1,0 +1,208 @@
+"""Softmax attention of every backend against loops over positions, heads and rows, with all gradients of every rule."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from hf_mambalrp.errors import BackendError
+from hf_mambalrp.ops.attention import Scores, attention, sdpa
+from hf_mambalrp.rules import MAMBALRP, NO_RULES
+from hf_mambalrp.rules.biases import BiasLedger
+
+BACKENDS = ["reference", "auto"]
+RULES = {"cp": MAMBALRP, "attnlrp": replace(MAMBALRP, attention="attnlrp"), "gradient": NO_RULES}
+NAMES = ("q", "k", "v", "k_past", "v_past")
+HOLES = torch.tensor([[1, 0, 1, 1, 0, 0, 1, 1], [0, 0, 1, 1, 1, 0, 1, 0]])
+"""Of 8 keys; also where padding is before the tokens, between them and behind."""
+SCORES = {
+    "plain": Scores(0.4),
+    "window": Scores(0.4, window=3),
+    "window of one": Scores(0.4, window=1),
+    "wide window": Scores(0.4, window=100),
+    "softcap": Scores(0.4, softcap=0.7),
+    "holes": Scores(0.4, mask=HOLES),
+    "all": Scores(0.4, window=4, softcap=0.7, mask=HOLES),
+}
+
+
+def inputs(before, keys_heads, dtype=torch.float64, batch=2, length=8, heads=4, width=3):
+    """q, k, v of the last positions of 8, and k and v of those before."""
+    generator = torch.Generator().manual_seed(before)
+    new = length - before
+    shapes = [(new, heads), *[(new, keys_heads)] * 2, *[(before, keys_heads)] * 2]
+    return [
+        torch.randn(batch, rows, count, width, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+        for rows, count in shapes[: 5 if before else 3]
+    ]
+
+
+def loop(arguments, scores, capped):
+    """o_i = sum_j exp(s_ij) v_j / sum_j exp(s_ij), s = c capped(scale q_i . k_j / c), j of those that are read."""
+    q, k, v = arguments[:3]
+    if len(arguments) > 3:
+        k, v = torch.cat([arguments[3], k], 1), torch.cat([arguments[4], v], 1)
+    before, found = k.shape[1] - q.shape[1], []
+    for b in range(len(q)):
+        for i in range(before, k.shape[1]):
+            for h in range(q.shape[2]):
+                g = h * k.shape[2] // q.shape[2]
+                terms = []
+                for j in range(i + 1):
+                    hidden = scores.mask is not None and scores.mask[b, j] == 0
+                    if i != j and (hidden or (scores.window is not None and i - j >= scores.window)):
+                        continue
+                    s = scores.scale * (q[b, i - before, h] @ k[b, j, g])
+                    terms.append((s if scores.softcap is None else capped(s, scores.softcap), v[b, j, g]))
+                A = torch.stack([s for s, _ in terms]).exp()
+                found.append((A / A.sum()) @ torch.stack([value for _, value in terms]))
+    return torch.stack(found).view(q.shape)
+
+
+def plainly(s, c):
+    return c * torch.tanh(s / c)
+
+
+def by_identity(s, c):
+    return s * (c * torch.tanh(s / c) / s).detach()
+
+
+def computed(arguments, scores, rule, backend):
+    """o, and gradients of o . g by the arguments, 0 where there is none, and of what the softmax absorbed."""
+    ledger = BiasLedger(len(arguments[0]))
+    past = tuple(arguments[3:]) or None
+    o = attention(*arguments[:3], past, scores, rules=RULES[rule], ledger=ledger, backend=backend)
+    g = torch.linspace(-1, 1, o.numel(), dtype=torch.float64).view(o.shape).to(o.dtype)
+    leaves = [*arguments, *ledger.entries]
+    return o, g, torch.autograd.grad(o, leaves, g, allow_unused=True, materialize_grads=True), ledger
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("kind", SCORES)
+@pytest.mark.parametrize(("before", "keys_heads"), [(0, 4), (0, 2), (5, 1), (1, 2), (7, 4)])
+def test_values_and_gradients_equal_the_loop(backend, rule, kind, before, keys_heads, monkeypatch):
+    monkeypatch.setattr(sdpa, "BLOCK_ELEMENTS", 100)  # blocks of a few queries, uneven
+    scores, arguments = SCORES[kind], inputs(before, keys_heads)
+    o, g, gradients, ledger = computed(arguments, scores, rule, backend)
+    expected = loop(arguments, scores, plainly if rule == "gradient" else by_identity)
+    torch.testing.assert_close(o, expected, rtol=1e-10, atol=1e-10)
+    plain = torch.autograd.grad(expected, arguments, g)
+    shares = {"cp": (0, 0, 1, 0, 1), "attnlrp": (0.25, 0.25, 0.5, 0.25, 0.5), "gradient": (1,) * 5}[rule]
+    for name, found, share, gradient in zip(NAMES, gradients, shares, plain, strict=False):
+        torch.testing.assert_close(found, share * gradient, rtol=1e-9, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
+    assert len(ledger.of_softmax) == len(ledger.entries) == (rule == "attnlrp")
+    if rule == "attnlrp":  # whatever is not passed on was absorbed
+        passed = sum((x * gradient).sum((1, 2, 3)) for x, gradient in zip(arguments, gradients, strict=False))
+        torch.testing.assert_close(gradients[-1][:, 0, 0], (o * g).sum((1, 2, 3)) - passed, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("kind", SCORES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)], ids=str)
+def test_fewer_bits(rule, kind, dtype, tolerance):
+    arguments = inputs(3, 2, dtype)
+    wide = [x.detach().double().requires_grad_() for x in arguments]
+    for backend in BACKENDS:
+        o, _, gradients, _ = computed(arguments, SCORES[kind], rule, backend)
+        assert o.dtype == dtype
+        expected, _, of_wide, _ = computed(wide, SCORES[kind], rule, "reference")
+        for found, other in zip([o, *gradients], [expected, *of_wide], strict=True):
+            assert (found.double() - other).norm() <= tolerance * max(1.0, float(other.norm()))
+
+
+def test_a_text_in_chunks_is_the_text():
+    """What is appended to the past, at every cut: outputs, and by it the adjoints of keys and values."""
+    arguments = inputs(0, 2)
+    for rule, rules in RULES.items():
+        for kind in ("plain", "window", "all"):
+            o, g, gradients, _ = computed(arguments, SCORES[kind], rule, "auto")
+            for cut in range(1, 8):
+                _, k, v = arguments
+                found = []
+                for start, stop in ((0, cut), (cut, 8)):
+                    past = (k[:, :start], v[:, :start]) if start else None
+                    scores = SCORES[kind]
+                    scores = scores if scores.mask is None else scores._replace(mask=scores.mask[:, :stop])
+                    new = [x[:, start:stop] for x in arguments]
+                    found.append(attention(*new, past, scores, rules=rules, ledger=BiasLedger(2)))
+                together = torch.cat(found, 1)
+                torch.testing.assert_close(together, o, rtol=1e-10, atol=1e-10)
+                again = torch.autograd.grad(together, arguments, g, allow_unused=True, materialize_grads=True)
+                for one, other in zip(again, gradients, strict=False):
+                    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that a tensor has."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self.elements = max(self.elements, leaf.untyped_storage().nbytes() // leaf.element_size())
+        return result
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", ["plain", "past", "window", "holes", "softcap"])
+def test_nothing_of_the_length_squared(rule, dtype, kind, monkeypatch):
+    """In forward and backward, kept or not; and what is kept for the backward is linear in the length."""
+    length, block = 1024, 2**14
+    monkeypatch.setattr(sdpa, "BLOCK_ELEMENTS", block)
+    arguments = inputs(512 if kind == "past" else 0, 2, dtype, batch=1, length=length, heads=4, width=8)
+    mask = torch.ones(1, length)
+    mask[:, 100:120] = 0
+    settings = {"window": {"window": 20}, "holes": {"mask": mask}, "softcap": {"softcap": 0.7}}
+    scores, kept = Scores(0.4, **settings.get(kind, {})), {}
+
+    def keep(x):
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes() // x.element_size()
+        return x
+
+    with Largest() as largest, torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        computed(arguments, scores, rule, "auto")
+    one = max(x.numel() for x in arguments)  # q, with as many numbers as o
+    assert largest.elements <= max(2 * one, 2 * block) < length**2 / 8
+    assert sum(kept.values()) <= 10 * one
+
+
+def test_a_query_that_reads_nothing_else_reads_itself():
+    q, k, v = inputs(0, 4)
+    nothing = Scores(0.4, mask=torch.zeros(2, 8))
+    for backend in BACKENDS:
+        o = attention(q, k, v, None, nothing, rules=MAMBALRP, ledger=BiasLedger(2), backend=backend)
+        torch.testing.assert_close(o, v)
+
+
+def test_scores_that_are_far_from_0_overflow_nothing():
+    """exp(1e4) is no number; a softmax is one all the same, and a softcap of 0 is 0."""
+    for dtype in (torch.float32, torch.float64):
+        q, k, v = (x.detach() for x in inputs(0, 4, dtype))
+        for scores in (Scores(1e4), Scores(1e4, softcap=3.0)):
+            o = attention(q, k, v, None, scores, rules=MAMBALRP, ledger=BiasLedger(2))
+            assert o.isfinite().all()
+        o = attention(0 * q, k, v, None, Scores(1.0, softcap=3.0), rules=MAMBALRP, ledger=BiasLedger(2))
+        mean = v.cumsum(1) / torch.arange(1, 9)[:, None, None]
+        torch.testing.assert_close(o, mean.to(dtype))
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(BackendError, match="'flash'"):
+        attention(*inputs(0, 4), None, Scores(1.0), rules=MAMBALRP, ledger=BiasLedger(2), backend="flash")
+
+
+def test_the_scale_is_the_callers():
+    q, k, v = inputs(0, 4)
+    for backend in BACKENDS:
+        one = attention(q, k, v, None, Scores(2.0), rules=MAMBALRP, ledger=BiasLedger(2), backend=backend)
+        other = attention(
+            q * math.sqrt(2), k * math.sqrt(2), v, None, Scores(1.0), rules=MAMBALRP, ledger=BiasLedger(2)
+        )
+        torch.testing.assert_close(one, other)
