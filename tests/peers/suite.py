@@ -105,10 +105,11 @@ MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.update({found.__name__: found.__
 class Tester:
     """What transformers' tests ask of a model's own tests: a small configuration, and inputs."""
 
-    batch_size, seq_length, hidden_size, num_hidden_layers, is_training = 3, 7, 32, 2, True
+    batch_size, seq_length, hidden_size, is_training = 3, 7, 32, True
 
     def __init__(self, family):
         self.config = CONFIGS[family]
+        self.num_hidden_layers = self.config.num_hidden_layers
 
     def get_config(self):
         return type(self.config)(**self.config.to_dict())
