@@ -94,7 +94,8 @@ class SequenceClassification(_Base):
             >>> MambaForSequenceClassification.is_custom_code()
             False
         """
-        return bool(cls.backbone_class.is_custom_code())
+        asked = getattr(cls.backbone_class, "is_custom_code", None)  # None before transformers 5
+        return asked is not None and bool(asked())
 
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:
@@ -264,16 +265,17 @@ class SequenceClassification(_Base):
         return_dict = return_dict if return_dict is not None else getattr(self.config, "return_dict", True)
         before = {name: kwargs[name] for name in STATE_OF_BEFORE if kwargs.get(name) is not None}
         reads_positions = "position_ids" in signature(self.base_model.forward).parameters
-        positions = {"position_ids": kwargs.get("position_ids")} if reads_positions else {}
+        given = {"position_ids": kwargs.get("position_ids")} if reads_positions else {}
+        if output_hidden_states is not None:  # where it is not given the configuration decides
+            given["output_hidden_states"] = output_hidden_states
         outputs = self.base_model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             use_cache=bool(before),  # transformers 4 drops the states otherwise
-            output_hidden_states=output_hidden_states,
             return_dict=True,
             **before,
-            **positions,
+            **given,
         )
         hidden = outputs.last_hidden_state
         if attention_mask is not None:  # beside a cache of attention it is of the tokens in that as well
@@ -419,9 +421,8 @@ if has_family("nemotron_h"):
             >>> from transformers import NemotronHConfig
             >>> from hf_mambalrp import NemotronHForSequenceClassification
             >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32)
-            >>> layers = ["linear_attention", "full_attention"]
             >>> heads = dict(num_attention_heads=2, num_key_value_heads=2)
-            >>> parts = dict(mamba_num_heads=4, mamba_head_dim=8, n_groups=2, layers_block_type=layers)
+            >>> parts = dict(mamba_num_heads=4, mamba_head_dim=8, n_groups=2, hybrid_override_pattern="M*")
             >>> model = NemotronHForSequenceClassification(NemotronHConfig(**sizes, **heads, **parts))
             >>> model(torch.tensor([[1, 2, 3]])).logits.shape
             torch.Size([1, 2])

@@ -328,9 +328,8 @@ if has_family("nemotron_h"):
             >>> from transformers import NemotronHConfig
             >>> from hf_mambalrp import NemotronHLRPForCausalLM
             >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32)
-            >>> layers = ["linear_attention", "full_attention"]
             >>> heads = dict(num_attention_heads=2, num_key_value_heads=2)
-            >>> parts = dict(mamba_num_heads=4, mamba_head_dim=8, n_groups=2, layers_block_type=layers)
+            >>> parts = dict(mamba_num_heads=4, mamba_head_dim=8, n_groups=2, hybrid_override_pattern="M*")
             >>> model = NemotronHLRPForCausalLM(NemotronHConfig(**sizes, **heads, **parts))
             >>> model.explain([[1, 2, 3]]).relevance.shape
             torch.Size([1, 3])
@@ -343,9 +342,8 @@ if has_family("nemotron_h"):
             >>> from transformers import NemotronHConfig
             >>> from hf_mambalrp import NemotronHLRPForSequenceClassification
             >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32)
-            >>> layers = ["linear_attention", "full_attention"]
             >>> heads = dict(num_attention_heads=2, num_key_value_heads=2)
-            >>> parts = dict(mamba_num_heads=4, mamba_head_dim=8, n_groups=2, layers_block_type=layers)
+            >>> parts = dict(mamba_num_heads=4, mamba_head_dim=8, n_groups=2, hybrid_override_pattern="M*")
             >>> model = NemotronHLRPForSequenceClassification(NemotronHConfig(**sizes, **heads, **parts))
             >>> model.explain([[1, 2, 3]]).relevance.shape
             torch.Size([1, 3])

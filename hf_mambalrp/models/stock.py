@@ -60,7 +60,8 @@ class StockMixin:
             >>> MambaLRPForCausalLM.is_custom_code()
             False
         """
-        return bool(stock_class(cls).is_custom_code())
+        asked = getattr(stock_class(cls), "is_custom_code", None)  # None before transformers 5
+        return asked is not None and bool(asked())
 
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:

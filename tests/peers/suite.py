@@ -18,16 +18,33 @@ for name, mixin in LEFT_OUT.items():
 
 from tests.test_modeling_common import ModelTesterMixin, ids_tensor  # noqa: E402
 from transformers import (  # noqa: E402
+    BambaConfig,
+    BambaForCausalLM,
+    FalconH1Config,
+    FalconH1ForCausalLM,
     FalconMambaConfig,
     FalconMambaForCausalLM,
     GPT2Config,
     GPT2ForSequenceClassification,
+    GraniteMoeHybridConfig,
+    GraniteMoeHybridForCausalLM,
+    JambaConfig,
+    JambaForCausalLM,
+    JambaForSequenceClassification,
     LlamaConfig,
     LlamaForSequenceClassification,
     Mamba2Config,
     Mamba2ForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    NemotronHConfig,
+    NemotronHForCausalLM,
+    Zamba2Config,
+    Zamba2ForCausalLM,
+    Zamba2ForSequenceClassification,
+    ZambaConfig,
+    ZambaForCausalLM,
+    ZambaForSequenceClassification,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES  # noqa: E402
 
@@ -35,7 +52,42 @@ import hf_mambalrp  # noqa: E402
 from hf_mambalrp.models.classification import CLASSIFIERS  # noqa: E402
 
 SMALL = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_labels": 3, "pad_token_id": 0}
+HEADS = {"intermediate_size": 40, "num_attention_heads": 4, "num_key_value_heads": 4}
+MAMBA_2 = {"mamba_n_heads": 8, "mamba_d_state": 16, "mamba_chunk_size": 8}
+MAMBA_1 = {"mamba_d_state": 4, "mamba_dt_rank": 4}
+LAYERS = {**SMALL, "num_hidden_layers": 3, "layers_block_type": ["mamba", "hybrid", "hybrid"]}
 CONFIGS = {
+    "bamba": BambaConfig(**SMALL, **HEADS, **MAMBA_2, attn_layer_indices=[1]),
+    "granitemoehybrid": GraniteMoeHybridConfig(
+        **SMALL,
+        **HEADS,
+        **MAMBA_2,
+        layer_types=["mamba", "attention"],
+        shared_intermediate_size=40,
+        num_local_experts=4,
+    ),
+    "falcon_h1": FalconH1Config(**SMALL, **HEADS, **MAMBA_2, mamba_d_ssm=64, mamba_d_head=8),
+    "nemotron_h": NemotronHConfig(
+        **{**SMALL, "num_hidden_layers": None},
+        **HEADS,
+        hybrid_override_pattern="M*E",
+        head_dim=8,
+        mamba_num_heads=8,
+        mamba_head_dim=8,
+        n_groups=1,
+        ssm_state_size=16,
+        chunk_size=8,
+        n_routed_experts=4,
+        moe_intermediate_size=40,
+        moe_shared_expert_intermediate_size=40,
+    ),
+    "jamba": JambaConfig(
+        **SMALL, **HEADS, **MAMBA_1, attn_layer_period=2, attn_layer_offset=1, num_experts=4, expert_layer_offset=1
+    ),
+    "zamba": ZambaConfig(**LAYERS, **HEADS, **MAMBA_1),
+    "zamba2": Zamba2Config(
+        **LAYERS, intermediate_size=40, num_attention_heads=4, mamba_d_state=16, n_mamba_heads=8, chunk_size=8
+    ),
     "mamba": MambaConfig(**SMALL),
     "falcon_mamba": FalconMambaConfig(**SMALL),
     "mamba2": Mamba2Config(**SMALL, num_heads=8, head_dim=8, state_size=16, n_groups=1, chunk_size=8),
@@ -43,6 +95,8 @@ CONFIGS = {
     "llama": LlamaConfig(**SMALL, intermediate_size=37, num_attention_heads=4, num_key_value_heads=4),
 }
 FAMILIES = {"mamba": "Mamba", "falcon_mamba": "FalconMamba", "mamba2": "Mamba2"}
+HYBRIDS = {"bamba": "Bamba", "granitemoehybrid": "GraniteMoeHybrid", "falcon_h1": "FalconH1", "nemotron_h": "NemotronH"}
+WITH_CLASSIFIER = {"jamba": "Jamba", "zamba": "Zamba", "zamba2": "Zamba2"}
 
 # By their names transformers' tests tell which labels a class takes; ours are looked up by the class itself elsewhere.
 MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.update({found.__name__: found.__name__ for found in CLASSIFIERS})
@@ -51,10 +105,11 @@ MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.update({found.__name__: found.__
 class Tester:
     """What transformers' tests ask of a model's own tests: a small configuration, and inputs."""
 
-    batch_size, seq_length, hidden_size, num_hidden_layers, is_training = 3, 7, 32, 2, True
+    batch_size, seq_length, hidden_size, is_training = 3, 7, 32, True
 
     def __init__(self, family):
         self.config = CONFIGS[family]
+        self.num_hidden_layers = self.config.num_hidden_layers
 
     def get_config(self):
         return type(self.config)(**self.config.to_dict())
@@ -80,12 +135,26 @@ def tests_of(model_class, family):
     return type(f"Test{model_class.__name__}", (Common, unittest.TestCase), attributes)
 
 
-LANGUAGE_MODELS = {"mamba": MambaForCausalLM, "falcon_mamba": FalconMambaForCausalLM, "mamba2": Mamba2ForCausalLM}
+LANGUAGE_MODELS = {
+    "mamba": MambaForCausalLM,
+    "falcon_mamba": FalconMambaForCausalLM,
+    "mamba2": Mamba2ForCausalLM,
+    "bamba": BambaForCausalLM,
+    "granitemoehybrid": GraniteMoeHybridForCausalLM,
+    "falcon_h1": FalconH1ForCausalLM,
+    "nemotron_h": NemotronHForCausalLM,
+    "jamba": JambaForCausalLM,
+    "zamba": ZambaForCausalLM,
+    "zamba2": Zamba2ForCausalLM,
+}
 THEIRS = [(model_class, family) for family, model_class in LANGUAGE_MODELS.items()]
 THEIRS += [(GPT2ForSequenceClassification, "gpt2"), (LlamaForSequenceClassification, "llama")]
+THEIRS += [(JambaForSequenceClassification, "jamba"), (ZambaForSequenceClassification, "zamba")]
+THEIRS += [(Zamba2ForSequenceClassification, "zamba2")]
 OURS = [
     (getattr(hf_mambalrp, f"{name}{kind}"), family)
-    for family, name in FAMILIES.items()
+    for family, name in {**FAMILIES, **HYBRIDS, **WITH_CLASSIFIER}.items()
     for kind in ("LRPForCausalLM", "ForSequenceClassification", "LRPForSequenceClassification")
+    if hasattr(hf_mambalrp, f"{name}{kind}")
 ]
 globals().update({f"Test{found.__name__}": tests_of(found, family) for found, family in THEIRS + OURS})
