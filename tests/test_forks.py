@@ -34,7 +34,8 @@ def test_a_fork_is_as_a_process_of_its_own(program, tmp_path):
 
 
 def test_what_is_printed_to_nobody_is_an_error_at_the_end():
-    found = forks.run(["-c", "import time; time.sleep(0.3); print('lost')"], read=lambda pipe: "")
+    nobody_reads = "import select; output = select.poll(); output.register(1, 0); output.poll()\n"
+    found = forks.run(["-c", nobody_reads + "print('lost')"], read=lambda pipe: "")
     assert "BrokenPipeError" in found.stderr
     assert found.returncode != 0
 

