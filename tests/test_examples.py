@@ -36,6 +36,9 @@ COMMANDS = {
         "--device cpu --slow-hf --models tiny tiny2 --dtypes float32 --lengths 8 16 --batches 2 --batch-lengths 8 "
         "--vocabulary 100 --turns 1 --repeats 1 --seconds-per-row 0 --chunk-sizes 4 --json run.json"
     ),
+    "benchmarks/hybrids.py": shlex.split(
+        "--families bamba jamba --lengths 12 --hidden-size 64 --repeats 1 --json run.json"
+    ),
     "benchmarks/kernels_fused.py": ["--shapes", "1x4", "--widths", "8", "--no-tilings"],
     "benchmarks/kernels_gated_scan.py": [],
     "benchmarks/kernels_ssd_scan.py": shlex.split(
@@ -78,6 +81,7 @@ PROMISED = {
         "| tiny | float32 | 2 x 8 | explain() |",
         "| tiny2 | float32 | 1 x 16 | HF forward, last logit |",
     ],
+    "benchmarks/hybrids.py": ["| bamba | 12 |", "| jamba | 12 |"],
     "benchmarks/kernels_fused.py": ["ALL CORRECT"],
     "benchmarks/kernels_gated_scan.py": ["a check of one configuration"],
     "benchmarks/kernels_ssd_scan.py": ["over the bound: nothing"],
