@@ -84,6 +84,24 @@ def test_layers_are_drawn_as_a_heat_map(here, tmp_path):
     assert numbers["layer_relevance"][0] == numbers["relevance"]
 
 
+def test_parts_are_drawn_and_options_reach_the_method(here, tmp_path):
+    for name, more in (("layers.png", "--per-layer"), ("parts.png", "--per-part")):
+        assert here("explain", TEXT, "--png", name, more)[0] == 0
+    layers, parts = ((tmp_path / name).read_bytes() for name in ("layers.png", "parts.png"))
+    assert parts != layers
+    assert parts.startswith(b"\x89PNG")
+    code, _, errors = here("explain", TEXT, "--per-part")
+    assert code == 1
+    assert "--png" in errors
+    assert "every part" in errors
+    plain, damped = (
+        json.loads(here("explain", TEXT, "--json", "-", "--method-options", options)[1])
+        for options in ("{}", '{"gamma": 0.5}')
+    )
+    assert damped["method_options"] == {"gamma": 0.5}
+    assert damped["relevance"] != plain["relevance"]
+
+
 def test_a_checkpoint_of_mamba_ssm_is_explained(tmp_path):
     tokenizer = byte_level_tokenizer("The capital of France is Paris.")
     model = MambaLMHeadModel(MambaConfig(d_model=16, n_layer=1, vocab_size=len(tokenizer)))

@@ -14,6 +14,7 @@ from hf_mambalrp.cli.options import (
     IdColumnOption,
     ModelOption,
     OnErrorOption,
+    OptionsOfMethod,
     OutputOption,
     RestartOption,
     TargetColumnOption,
@@ -22,6 +23,7 @@ from hf_mambalrp.cli.options import (
     TokenizerOption,
     int_or_float,
     json_object,
+    method_options_of,
     names,
     read_target,
 )
@@ -45,6 +47,7 @@ def explain_dataset_command(
         str | None, typer.Option(help="Columns to keep beside a row's explanation, names with commas.")
     ] = None,
     method: Annotated[str, typer.Option(help="Attribution method.")] = "mambalrp",
+    method_options: OptionsOfMethod = "{}",
     batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch, padding included.")] = 8192,
     max_tokens: Annotated[int | None, typer.Option(help="Longer rows are not explained.")] = None,
     window: Annotated[int, typer.Option(help="Rows a process takes at a time.")] = 1024,
@@ -58,6 +61,7 @@ def explain_dataset_command(
     one_of("--method", method, METHODS)
     check_on_error(on_error)
     check_sizes(batch_tokens=batch_tokens, window=window, max_tokens=max_tokens)
+    options = method_options_of(method_options)
     kept = tuple(names(columns))
     dataset = read_dataset(data, Columns(text_column, id_column, target_column, contrast_column, kept))
     if (target and target_column) or (contrast and contrast_column):
@@ -90,6 +94,7 @@ def explain_dataset_command(
         window=window,
         on_error=on_error,  # type: ignore[arg-type]
         restart=restart,
+        **options,
     )
     if state.is_main_process:
         print(run)

@@ -42,6 +42,9 @@ OnErrorOption = Annotated[
 RestartOption = Annotated[
     bool, typer.Option("--restart", help="Begin again in the folder of another run, whose files are removed.")
 ]
+OptionsOfMethod = Annotated[
+    str, typer.Option("--method-options", help="""JSON, for example '{"attention_rule": "attnlrp"}'.""")
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the numbers here; - is standard output.")]
 
 METHODS_WITH_LAYERS = ("mambalrp", "lrp_ln", "gradient_x_input")
@@ -71,6 +74,14 @@ def json_value(option: str, text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise OptionError(f"{option} is no JSON: {error}.") from error
+
+
+def method_options_of(text: str) -> dict[str, Any]:
+    """Options of one method by name. OptionError: something else."""
+    found = json_value("--method-options", text)
+    if not isinstance(found, dict):
+        raise OptionError(f'--method-options is {text}; give an object: {{"gamma": 0.25}}')
+    return found
 
 
 def json_object(option: str, text: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The commands that show a few texts: ``explain``, ``attention`` and ``demo``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,10 @@ from hf_mambalrp.cli.options import (
     HtmlOption,
     JsonOption,
     ModelOption,
+    OptionsOfMethod,
     TargetOption,
     TokenizerOption,
+    method_options_of,
     read_target,
 )
 from hf_mambalrp.errors import InputError, OptionError
@@ -39,6 +41,7 @@ def explain(
     target: TargetOption = None,
     contrast: ContrastOption = None,
     method: Annotated[str, typer.Option(help="mambalrp or another one; a wrong name lists them.")] = "mambalrp",
+    method_options: OptionsOfMethod = "{}",
     backend: Annotated[str, typer.Option(help="auto, reference, chunked, compiled, triton or mamba_ssm.")] = "auto",
     level: Annotated[str, typer.Option(help="word or token.")] = "word",
     html: HtmlOption = None,
@@ -47,18 +50,26 @@ def explain(
     per_layer: Annotated[
         bool, typer.Option("--per-layer", help="Every layer too: in --json, and in --png as a heat map.")
     ] = False,
+    per_part: Annotated[
+        bool, typer.Option("--per-part", help="What SSM, attention, MLP and experts read: likewise.")
+    ] = False,
 ) -> None:
     """Explain a text: coloured in a terminal, readable without colour, optionally as HTML, JSON or PNG."""
     one_of("--level", level, ("word", "token"))
     one_of("--method", method, METHODS)
     one_of("--backend", backend, BACKENDS)
-    if per_layer:
-        one_of("--per-layer with --method", method, METHODS_WITH_LAYERS)
+    for option, asked in (("--per-layer", per_layer), ("--per-part", per_part)):
+        if asked:
+            one_of(f"{option} with --method", method, METHODS_WITH_LAYERS)
+    options = method_options_of(method_options)
     texts = read_texts(text, file, lines, text_column)
     if png is not None and len(texts) != 1:
         raise InputError(f"--png draws one text, and there are {len(texts)}. Leave out --png or --lines.")
-    if per_layer and png is None and json_file is None:
-        raise OptionError("--per-layer adds every layer to --json and --png. Give one of them.")
+    if per_layer and per_part and png is not None:
+        raise OptionError("--png draws layers or parts. Leave out --per-layer or --per-part.")
+    if (per_layer or per_part) and png is None and json_file is None:
+        given, what = ("--per-layer", "every layer") if per_layer else ("--per-part", "what every part read")
+        raise OptionError(f"{given} adds {what} to --json and --png. Give one of them.")
     check_outputs(html, json_file, png)
     reads = tokenizer_named(tokenizer)
     loaded = load_model(model)
@@ -69,11 +80,13 @@ def explain(
         contrast=read_target(contrast, loaded),
         method=method,
         backend=backend,
-        per_layer=per_layer,
+        per_layer=per_layer or per_part,
+        **options,
     )
     write_output(html, lambda path: explanation.to_html(path, level=level))  # type: ignore[arg-type]
     write_output(json_file, lambda path: path.write_text(explanation.to_json(indent=1) + "\n", encoding="utf-8"))
-    write_output(png, lambda path: draw(explanation.plot(level=level, per_layer=per_layer), path))  # type: ignore[arg-type]
+    shown: dict[str, Any] = {"level": level, "per_layer": per_layer, "per_part": per_part}
+    write_output(png, lambda path: draw(explanation.plot(**shown), path))
     show(json_file, lambda: explanation.to_json(indent=1), lambda: for_terminal(explanation, level=level))
 
 
