@@ -1,7 +1,7 @@
 """Which position of a row a classifier reads, and that this is the one that is explained; releases without a family."""
 
 import json
-from importlib.util import find_spec
+from importlib.machinery import ModuleSpec
 
 import pytest
 import torch
@@ -194,7 +194,7 @@ NEMOTRON = ("NemotronHForSequenceClassification", "NemotronHLRPForCausalLM", "Ne
 
 def test_a_family_that_the_installed_transformers_lacks_is_named_with_its_release(tmp_path, monkeypatch):
     """Of a release with it the files are hidden; see the next test for one without it."""
-    spec = find_spec("transformers")
+    spec = ModuleSpec("transformers", None, is_package=True)
     spec.submodule_search_locations = [str(tmp_path)]
     monkeypatch.setattr(releases, "find_spec", lambda _: spec)
     for name in NEMOTRON:
