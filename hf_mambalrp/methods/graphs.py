@@ -135,13 +135,13 @@ def _blocks(problem: Problem, rules: Rules, chunk: Chunk, *, weights: Hashable) 
     recordings, (batch, length, _) = problem.network.recordings, chunk.embeddings.shape
     size, shapes = problem.kept(rules) * length, recordings.by_shape
     largest = int(SHARE * torch.cuda.get_device_properties(chunk.embeddings.device).total_memory)
-    alone = chunk.keys is not None or (chunk.start > 0 and _grows(problem))  # of a shape that no other chunk has
+    # What reads all that chunks before it have appended is of a shape that no other chunk has.
+    alone = chunk.keys is not None or (chunk.states is not None and any(p.appends for p in problem.network.parts))
     if size > largest or not recordings.possible or alone:
         return Blocks(problem, rules, chunk)
     present = chunk.mask is None, chunk.factor is None, chunk.states is None
     asked = problem.per_layer, problem.gradient, rules, problem.backend
-    text = problem.embeddings.shape[1] if _grows(problem) else None  # which RoPE may depend on
-    key = (batch, length, text, chunk.positions.shape[1], *present, *asked, weights)
+    key = (batch, length, chunk.positions.shape[1], *present, *asked, weights)
     if key in shapes and shapes[key] is None:
         try:
             shapes[key] = Recording(problem, rules, chunk, size)
@@ -160,11 +160,6 @@ def _blocks(problem: Problem, rules: Rules, chunk: Chunk, *, weights: Hashable) 
     while len(shapes) > SHAPES:
         shapes.popitem(last=False)
     return Blocks(problem, rules, chunk) if recording is None else recording.replayed(chunk)
-
-
-def _grows(problem: Problem) -> bool:
-    """Whether chunks read all that those before have appended."""
-    return any(part.appends for part in problem.network.parts)
 
 
 def _flat(states: Iterable[State]) -> list[Tensor]:
