@@ -32,9 +32,12 @@ def stock(kind="mamba", **options):
 
 
 def own_logits(model, ids=IDS, mask=MASK):
-    """The model's own at the last position; padding is on the left."""
+    """The model's own at the last position of every row, alone: a convolution reads biases from padding before it."""
+    rows = [row[kept == 1][None] for row, kept in zip(ids, mask, strict=True)]
     with torch.no_grad():
-        return model(input_ids=ids, attention_mask=mask).logits[:, -1].float()
+        return torch.cat(
+            [model(input_ids=row, attention_mask=torch.ones_like(row)).logits[:, -1] for row in rows]
+        ).float()
 
 
 def agree(found, model):

@@ -163,7 +163,7 @@ BAD_CALLS = {
     "unknown method option": (
         {"input_ids": IDS, "steps": 3},
         OptionError,
-        ["steps", "mambalrp", "['gamma', 'gamma_on']"],
+        ["steps", "mambalrp", "['gamma', 'gamma_on', 'attention_rule']"],
     ),
     "option of no method": ({"input_ids": IDS, "method": "lrp_ln", "gamma": 1}, OptionError, ["gamma", "no options"]),
     "chunk size 0": ({"input_ids": IDS, "chunk_size": 0}, OptionError, ["chunk_size=0", "auto"]),

@@ -143,7 +143,11 @@ class HiddenAttention(Rows):
             >>> len(attention.document(layers=[0]).sections)
             1
         """
-        return attention_document(self, self.layers if layers is None else layers, rows, cells)
+        wanted = self.layers if layers is None else layers
+        for layer in wanted:
+            if layer not in self.layers:
+                self._number(layer, None)
+        return attention_document(self, wanted, rows, cells)
 
     def map(self, layer: int | None = None, row: int = 0, part: str | None = None) -> Tensor:
         """Return one layer's matrix (R, L) of one row of the batch; channels, where there are any, are averaged.

@@ -15,7 +15,7 @@ if sys.platform != "linux":  # where it has to be installed
 
 from torch.nn import functional as F
 
-from hf_mambalrp.methods.mambalrp import with_gamma
+from hf_mambalrp.methods.mambalrp import mambalrp_rules
 from hf_mambalrp.ops.conv_silu import conv_silu
 from hf_mambalrp.ops.conv_silu import triton as conv_kernels
 from hf_mambalrp.ops.gated_norm import gated_norm
@@ -271,7 +271,7 @@ def test_no_rows(rows, poisoned):
 def test_the_compiled_convolution(length, channels, width, gamma, poisoned):
     signals, weight = conv_silu_case(2, length, channels, width, torch.float32)
     mask = (random(2, length, seed=7) > -0.5).float()
-    rules = with_gamma(MAMBALRP, gamma, "conv1d")
+    rules = mambalrp_rules(gamma=gamma, gamma_on="conv1d")
 
     def compiled(x, bias, earlier):
         return conv_silu(x, weight.float(), bias, earlier, mask, rules=rules, backend="compiled")

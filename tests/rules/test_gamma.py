@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from hf_mambalrp.errors import OptionError
-from hf_mambalrp.methods.mambalrp import with_gamma
+from hf_mambalrp.methods.mambalrp import mambalrp_rules
 from hf_mambalrp.ops.conv_silu import conv_silu
-from hf_mambalrp.rules import MAMBALRP
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.linear import linear, linear_parts
 
@@ -84,7 +83,7 @@ def test_convolution(backend, width, length, with_bias):
         weight.to(dtype),
         signals[2],
         signals[1],
-        rules=with_gamma(MAMBALRP, gamma, "conv1d"),
+        rules=mambalrp_rules(gamma=gamma, gamma_on="conv1d"),
         backend=backend,
     )
     R = random(2, length, channels, seed=4)
@@ -114,7 +113,7 @@ def test_what_is_zero_has_no_relevance_and_makes_no_nan(backend):
     x = random(1, 6, 2).to(torch.float32)
     x[:, :4] = 0
     x.requires_grad_()
-    rules = with_gamma(MAMBALRP, 0.25, "conv1d")
+    rules = mambalrp_rules(gamma=0.25, gamma_on="conv1d")
     u = conv_silu(x, random(2, 3, seed=1).float(), None, torch.zeros(1, 2, 2), rules=rules, backend=backend)
     (found,) = torch.autograd.grad(u.sum(), x)
     assert found.isfinite().all()
@@ -131,10 +130,10 @@ def test_a_layer_whose_weights_are_not_known_is_refused():
 @pytest.mark.parametrize("gamma", [-1, float("nan"), float("inf"), True, "0.25", None])
 def test_other_gammas_are_refused(gamma):
     with pytest.raises(OptionError, match=r"gamma=.* is not allowed\. Give a number from 0 up"):
-        with_gamma(MAMBALRP, gamma, "conv1d")
+        mambalrp_rules(gamma=gamma, gamma_on="conv1d")
 
 
 @pytest.mark.parametrize("gamma_on", ["conv", ["conv1d", "head"], 3, None])
 def test_other_operations_are_refused(gamma_on):
     with pytest.raises(OptionError, match=r"gamma_on=.* is not allowed\. Give some of \['conv1d', 'linear'\]"):
-        with_gamma(MAMBALRP, 0.25, gamma_on)
+        mambalrp_rules(gamma=0.25, gamma_on=gamma_on)

@@ -40,7 +40,7 @@ def test_linear_is_lrp_0():
     absorbed = ledger.shares(
         list(torch.autograd.grad(linear(layer, x, ledger := BiasLedger(2)), ledger.entries, R / y))
     )
-    torch.testing.assert_close(absorbed[0].double(), (layer.bias / total * R).sum((1, 2)), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(absorbed[0, 0].double(), (layer.bias / total * R).sum((1, 2)), rtol=1e-6, atol=1e-6)
 
 
 def test_a_layer_with_a_hook_is_called_and_its_bias_recorded():
@@ -57,7 +57,7 @@ def test_a_layer_with_a_hook_is_called_and_its_bias_recorded():
     torch.testing.assert_close(grad_x, g @ layer.weight)
     torch.testing.assert_close(grad_bias, g)
     torch.testing.assert_close(
-        ledger.shares([grad_bias])[0].double(), (layer.bias * g).sum((1, 2)), rtol=1e-6, atol=1e-6
+        ledger.shares([grad_bias])[0, 0].double(), (layer.bias * g).sum((1, 2)), rtol=1e-6, atol=1e-6
     )
 
 

@@ -47,13 +47,14 @@ class Attention:
     backends = tuple(BACKENDS)
     causal = appends = recordable = True
 
-    def __init__(self, module: Any, rotary: Any = None, adapters: Sequence[Iterable[nn.Module]] = ((), (), ())) -> None:
+    def __init__(self, module: Any, rotary: Any = None, adapters: Sequence[Iterable[nn.Module]] = ()) -> None:
         self.module = m = reads(module, "q_proj", "k_proj", "v_proj", "o_proj", "head_dim")
         self.rotary, self.width = None if rotary is None else Rotary(rotary), int(innermost(m.o_proj).in_features)
+        of_q, of_k, of_v = adapters or ((), (), ())
         gated = innermost(m.q_proj).out_features == 2 * self.width
-        self.q = Heads(m.q_proj, m.head_dim, getattr(m, "q_norm", None), adapters[0], gated=gated)
-        self.k = Heads(m.k_proj, m.head_dim, getattr(m, "k_norm", None), adapters[1])
-        self.v = Heads(m.v_proj, m.head_dim, None, adapters[2])
+        self.q = Heads(m.q_proj, m.head_dim, getattr(m, "q_norm", None), of_q, gated=gated)
+        self.k = Heads(m.k_proj, m.head_dim, getattr(m, "k_norm", None), of_k)
+        self.v = Heads(m.v_proj, m.head_dim, None, of_v)
 
     def state(self, batch: int, like: Tensor) -> Past:
         """No positions."""
