@@ -144,8 +144,12 @@ def method(tokens):
     [
         (lambda mask: torch.rand(mask.shape), {"repeated", "alone", "padded_left", "padded_right"}),
         (lambda mask: torch.full(mask.shape, len(mask)), {"alone"}),
-        (lambda mask: torch.arange(mask.shape[1]).expand(mask.shape) + 1, {"alone", "padded_left"}),
-        (lambda mask: torch.arange(mask.shape[1]).flip(0).expand(mask.shape) + 1, {"padded_right"}),
+        # Rows are explained from their first token on: who counts from it does not see how a batch is padded.
+        (lambda mask: torch.arange(mask.shape[1]).expand(mask.shape) + 1, set()),
+        (
+            lambda mask: torch.arange(mask.shape[1]).flip(0).expand(mask.shape) + 1,
+            {"alone", "padded_left", "padded_right"},
+        ),
         (lambda mask: torch.ones(mask.shape), set()),
         (lambda mask: torch.zeros(mask.shape), set()),
     ],
