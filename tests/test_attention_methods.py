@@ -1,4 +1,4 @@
-"""attention_rollout, mamba_attribution and latim against dense float64 versions from their formulas."""
+"""raw_attention, attention_rollout, mamba_attribution and latim against dense float64 versions from their formulas."""
 
 import math
 
@@ -16,6 +16,7 @@ from hf_mambalrp.methods import latim as latim_module
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 METHOD_OPTIONS = {
+    "raw_attention": [{}],
     "attention_rollout": [{}],
     "mamba_attribution": [{}],
     "latim": [{}, {"aggregation": "alti"}, {"aggregation": "norm"}],
@@ -34,6 +35,10 @@ def rolled_out(matrices, positions):
 def masked_alpha(model, layer, ids, mask):
     s = signals_of_mixer(model, layer, ids, mask)
     return alpha_by_loops(s).mean(1) * (mask[:, :, None] * mask[:, None, :]).double()
+
+
+def raw(model, ids, mask, positions, target):
+    return rolled_out([sum(masked_alpha(model, layer, ids, mask) for layer in range(2)) / 2], positions)
 
 
 def rollout(model, ids, mask, positions, target):
@@ -81,7 +86,7 @@ def latim(model, ids, mask, positions, target, aggregation="alti"):
     return rolled_out(matrices, positions)
 
 
-DENSE = {"attention_rollout": rollout, "mamba_attribution": attribution, "latim": latim}
+DENSE = {"raw_attention": raw, "attention_rollout": rollout, "mamba_attribution": attribution, "latim": latim}
 every_method = pytest.mark.parametrize(
     ("method", "options"), [(name, options) for name, several in METHOD_OPTIONS.items() for options in several]
 )
@@ -167,7 +172,7 @@ def test_the_parts_of_all_tokens_and_the_biases_are_the_mixers_output(kind, use_
     torch.testing.assert_close(parts.sum(2) + biases, streams[2], rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("method", ["attention_rollout", "latim"])
+@pytest.mark.parametrize("method", ["raw_attention", "attention_rollout", "latim"])
 def test_methods_that_do_not_read_the_score_refuse_a_contrast(method):
     model = make_explainable(random_model())
     with pytest.raises(OptionError, match=r"contrast=2.*" + method) as raised:

@@ -27,6 +27,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 20},
     "smoothgrad": {"samples": 10},
     "occlusion": {"internal_batch_size": 64},
+    "raw_attention": {},
     "attention_rollout": {},
     "mamba_attribution": {},
     "random": {},

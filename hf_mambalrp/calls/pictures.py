@@ -12,7 +12,8 @@ from torch import Tensor
 
 from hf_mambalrp.calls.inputs import brief
 from hf_mambalrp.calls.pixels import from_array, rgb
-from hf_mambalrp.errors import InputError, MissingExtraError
+from hf_mambalrp.errors import InputError
+from hf_mambalrp.runs.pillow import pillow
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,16 +67,12 @@ def read_pictures(call: str, images: Any) -> Pictures:
             differ more than :data:`MAX_ASPECT`-fold, of another dtype, shape or range; no such file.
         MissingExtraError: Pillow is not installed.
     """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError('Pictures need Pillow: pip install "hf_mambalrp[vision]"') from error
-    single = isinstance(images, str | bytes | bytearray | os.PathLike | Image.Image | np.ndarray | Tensor)
+    single = isinstance(images, str | bytes | bytearray | os.PathLike | pillow().Image | np.ndarray | Tensor)
     if not single and not isinstance(images, Sequence):
         raise _no_picture(f"{call}() got", images)
     if not single and not len(images):
         raise InputError(f"{call}() got an empty list of images; give at least one.")
-    found: list[Image.Image] = []
+    found: list[Image] = []
     sources: list[str | None] = []
     for index, given in enumerate([images] if single else images):
         read = _read(given, index)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_mambalrp.errors import MissingExtraError, OptionError
+from hf_mambalrp.errors import OptionError
+from hf_mambalrp.runs.pillow import pillow
 
 FOLDER = Path(__file__).parents[1] / "vision_demo" / "scenes"
 NAMES = {1: "one", 2: "two"}
@@ -43,7 +44,7 @@ def load_scenes(garments: int = 1) -> Scenes:
 
     Raises:
         OptionError: another number of garments.
-        MissingExtraError: pillow is not installed.
+        MissingExtraError: Pillow is not installed.
 
     Example:
         >>> from hf_mambalrp.evaluation.scenes import load_scenes
@@ -68,11 +69,7 @@ def load_scenes(garments: int = 1) -> Scenes:
 
 def _tiles(path: Path, size: int) -> NDArray[Any]:
     """Cut a sheet into its squares, row by row. (n, size, size, ...)."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError(f"{path.name} is a picture, and pillow reads pictures: pip install pillow") from error
-    with Image.open(path) as sheet:
+    with pillow().open(path) as sheet:
         pixels = np.asarray(sheet)
     rows, columns = pixels.shape[0] // size, pixels.shape[1] // size
     parts = pixels.reshape(rows, size, columns, size, *pixels.shape[2:])

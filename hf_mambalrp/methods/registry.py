@@ -15,6 +15,7 @@ from hf_mambalrp.methods.mambalrp import mambalrp, mambalrp_rules
 from hf_mambalrp.methods.occlusion import occlusion
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.random_relevance import random_relevance
+from hf_mambalrp.methods.raw_attention import raw_attention
 from hf_mambalrp.methods.smoothgrad import smoothgrad
 from hf_mambalrp.rules import LRP_LN, NO_RULES, Rules
 
@@ -73,6 +74,7 @@ METHODS: dict[str, Method] = {
         ),
         Method("smoothgrad", "Smilkov et al. 2017", smoothgrad, rules=None, changes_input=True),
         Method("occlusion", "Zeiler and Fergus 2014", occlusion, rules=None, changes_input=True),
+        Method("raw_attention", "Ali et al. 2025", raw_attention, rules=None, reads_score=False),
         Method("attention_rollout", "Ali et al. 2025", attention_rollout, rules=None, reads_score=False),
         Method("mamba_attribution", "Ali et al. 2025", mamba_attribution, rules=None),
         Method("latim", "Pitorro and Treviso 2025", latim, rules=None, reads_score=False),

@@ -44,16 +44,28 @@ def roll_out(problem: Problem, step: Callable[[int, Tensor], Tensor]) -> Tensor:
     Raises:
         NonFiniteRelevanceError: NaN or infinity; names the layer.
     """
-    mask = problem.mask.to(problem.embeddings)
-    # Positions that are named twice, where a row has fewer target tokens than another, count once.
-    row = torch.zeros_like(mask).scatter_(1, problem.positions.to(mask.device), 1.0)
+    mask, row = problem.mask.to(problem.embeddings), explained(problem)
     for layer in progress(range(len(problem.network.layers) - 1, -1, -1), "layers", "layer"):
-        row = step(layer, row).to(mask) * mask
-        if not torch.isfinite(row).all():
-            raise NonFiniteRelevanceError(
-                f"The relevance is not finite from layer {layer} (counted from 0) downwards. Check the weights and the "
-                "input for inf or nan, and load the model in float32 (dtype=torch.float32)."
-            )
+        row = finite(step(layer, row).to(mask) * mask, layer)
+    return row
+
+
+def explained(problem: Problem) -> Tensor:
+    """1 at the explained positions of a row, 0 elsewhere. Shape: (B, L).
+
+    Positions that are named twice, where a row has fewer target tokens than another, count once.
+    """
+    mask = problem.mask.to(problem.embeddings)
+    return torch.zeros_like(mask).scatter_(1, problem.positions.to(mask.device), 1.0)
+
+
+def finite(row: Tensor, layer: int) -> Tensor:
+    """Return the row vectors of a layer, or raise :class:`NonFiniteRelevanceError`."""
+    if not torch.isfinite(row).all():
+        raise NonFiniteRelevanceError(
+            f"The relevance is not finite at layer {layer} (counted from 0). Check the weights and the input for inf "
+            "or nan, and load the model in float32 (dtype=torch.float32)."
+        )
     return row
 
 

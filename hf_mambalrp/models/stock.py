@@ -17,7 +17,7 @@ from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES
 from hf_mambalrp.hub.model import push_model, write_card
 from hf_mambalrp.hub.model_card import Contents
-from hf_mambalrp.models.beside import reader_beside
+from hf_mambalrp.models.beside import reader_beside, reader_given
 from hf_mambalrp.models.checkpoints import check_loaded
 from hf_mambalrp.models.releases import check_release
 from hf_mambalrp.models.sharing import card_contents
@@ -111,6 +111,7 @@ class StockMixin:
         explanations: Any = None,
         evaluation: Any = None,
         tokenizer: Any = None,
+        image_processor: Any = None,
         commit_message: str | None = None,
         commit_description: str | None = None,
         private: bool | None = None,
@@ -132,8 +133,8 @@ class StockMixin:
                 rows, of images the first 3, become pictures and tables.
             evaluation: what ``evaluate_faithfulness`` returned, or its ``results``: a table, and as ``model-index``
                 the figures of the first method. Of this model, as its fingerprint in them says.
-            tokenizer: saved with the model, of an image classifier the image processor; by default, where the
-                repository has none, the one beside the model.
+            tokenizer: saved with the model; by default, where the repository has none, the one beside the model.
+            image_processor: the same of an image classifier, which has no tokenizer.
             commit_message: title of the commit.
             commit_description: its text.
             private: visibility of a repository that is created.
@@ -149,6 +150,7 @@ class StockMixin:
         Raises:
             InputError: explanations or an evaluation of another kind or of another model, a name that no repository
                 can have.
+            OptionError: a tokenizer for an image classifier, or an image processor for another model.
             MissingExtraError: explanations without matplotlib.
             NotLoggedInError: no token, or a wrong one.
             RepositoryAccessError: a token that may not write there.
@@ -165,7 +167,7 @@ class StockMixin:
             self,
             _contents(self, explanations, evaluation, tags or ()),
             repo_id,
-            reader=tokenizer,
+            reader=reader_given(module_of(self), tokenizer=tokenizer, image_processor=image_processor),
             beside=reader_beside(module_of(self)),
             private=private,
             token=token,

@@ -9,6 +9,7 @@ METHOD_NAMES = {
     "integrated_gradients": "Integrated Gradients",
     "smoothgrad": "SmoothGrad",
     "occlusion": "Occlusion",
+    "raw_attention": "Raw Attention",
     "attention_rollout": "Attention Rollout",
     "mamba_attribution": "Mamba-Attribution",
     "latim": "LaTIM",

@@ -8,12 +8,11 @@ light images alike; stripes on the negative tell the signs apart without colour.
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from hf_mambalrp.errors import MissingExtraError
+from hf_mambalrp.runs.pillow import pillow
 from hf_mambalrp.viz.colors import LIGHT, channels
 
 OPAQUE = 0.9
@@ -87,7 +86,7 @@ def sheet(lines: Sequence[Sequence[Tensor]]) -> Tensor:
 def png(pixels: Tensor) -> bytes:
     """(H, W, 3) or (H, W, 4) as PNG. MissingExtraError: Pillow is not installed."""
     content = BytesIO()
-    _pillow().fromarray(pixels.contiguous().numpy()).save(content, "PNG", optimize=True)
+    pillow().fromarray(pixels.contiguous().numpy()).save(content, "PNG", optimize=True)
     return content.getvalue()
 
 
@@ -95,7 +94,7 @@ def from_png(content: bytes) -> Tensor:
     """What :func:`png` made of (H, W, 3). MissingExtraError: Pillow is not installed. ValueError: it is no image."""
     import numpy as np
 
-    module = _pillow()
+    module = pillow()
     try:
         return torch.from_numpy(np.array(module.open(BytesIO(content), formats=["PNG"]).convert("RGB")))
     except (OSError, SyntaxError, module.DecompressionBombError) as error:
@@ -131,11 +130,3 @@ def spread(patches: Tensor, side: int, stride: int, size: Sequence[int]) -> Tens
     found = torch.nn.functional.conv_transpose2d(patches.double()[None, None], kernel, stride=stride)[0, 0]
     missing = (0, size[1] - found.shape[1], 0, size[0] - found.shape[0])
     return torch.nn.functional.pad(found, missing).float()
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError('Pictures need Pillow: pip install "hf_mambalrp[vision]"') from error
-    return Image

@@ -16,7 +16,7 @@ from results import HOSTILE, explanation, image_explanation
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from hf_mambalrp import ImageExplanation, VimConfig, VimLRPForImageClassification, load_explanations
-from hf_mambalrp.errors import InputError
+from hf_mambalrp.errors import InputError, OptionError
 from hf_mambalrp.models.card_checks import check_explanations
 from hf_mambalrp.models.vim.processor import image_processor
 from hf_mambalrp.results.card import explanations_section, rows
@@ -95,11 +95,17 @@ def test_the_program_of_the_card_runs(hub, image_model, found, images, tmp_path,
 
 def test_an_image_processor_that_is_there_or_is_given_stays(hub, image_model, found, tmp_path):
     own = image_processor(image_model.config, image_mean=[0.5] * 3)
-    image_model.push_to_hub("me/vim", tokenizer=own)
+    image_model.push_to_hub("me/vim", image_processor=own)
     image_model.push_to_hub("me/vim")
     assert list(AutoImageProcessor.from_pretrained("me/vim").image_mean) == [0.5] * 3
     image_model.save_pretrained(tmp_path, explanations=found)
     assert {"README.md", "explanations", "preprocessor_config.json"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_an_image_classifier_takes_no_tokenizer(hub, image_model):
+    with pytest.raises(OptionError, match=r"tokenizer=BitImageProcessor.* reads pictures\. Give image_processor="):
+        image_model.push_to_hub("me/vim", tokenizer=image_processor(image_model.config))
+    assert not hub.repositories
 
 
 def test_a_card_shows_explanations_of_its_own_model_only(image_model, found, images):

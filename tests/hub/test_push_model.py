@@ -84,6 +84,12 @@ def test_a_second_push_changes_nothing(hub, model, explanation):
     assert hub.count("PUT", "/lfs/") == sent == 1
 
 
+def test_a_model_of_texts_takes_no_image_processor(hub, model):
+    with pytest.raises(OptionError, match=r"image_processor=str, and .* reads texts\. Give tokenizer="):
+        model.push_to_hub("me/explained", image_processor="me/processor")
+    assert not hub.repositories
+
+
 def test_a_card_that_was_there_is_extended(hub, model, explanation):
     repository = hub.add("me/theirs", {"README.md": THEIRS, "notes.txt": b"n", "tokenizer_config.json": b"{}"})
     model.push_to_hub("me/theirs", explanations=explanation)

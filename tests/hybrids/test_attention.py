@@ -284,7 +284,7 @@ class Largest(TorchDispatchMode):
         return found
 
 
-@pytest.mark.parametrize("method", ["attention_rollout", "mamba_attribution"])
+@pytest.mark.parametrize("method", ["raw_attention", "attention_rollout", "mamba_attribution"])
 @pytest.mark.parametrize("name", ["bamba", "falcon_h1", "zamba"])
 def test_no_matrix_of_the_length_squared_is_held(name, method, monkeypatch):
     monkeypatch.setattr("hf_mambalrp.attention.matrix.BLOCK_ELEMENTS", 2**12)
@@ -325,6 +325,20 @@ def rolled_out(name, matrices, length):
         zamba = name.startswith("zamba") and (layer, "attention") in matrices
         product = (eye + ssm @ (eye + attention) if zamba else eye + ssm + attention) @ product
     return product[-1]
+
+
+@every_model
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_raw_attention_is_the_mean_over_the_layers_of_the_mean_over_a_layers_mixers(name, side):
+    model, (ids, mask) = make_explainable(build(name)), padded(side)
+    found = model.explain(ids, attention_mask=mask, target=5, method="raw_attention")
+    for number, row in enumerate(rows()):
+        by_layer = {}
+        for (layer, _), part in oracle_parts(model, row).items():
+            by_layer.setdefault(layer, []).append(channels_of(part).mean(0)[-1])
+        expected = sum(sum(read) / len(read) for read in by_layer.values()) / len(by_layer)
+        close(found.relevance[number, mask[number] != 0], expected)
+        assert (found.relevance[number, mask[number] == 0] == 0).all()
 
 
 @every_model

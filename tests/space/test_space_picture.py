@@ -389,7 +389,7 @@ def test_what_the_page_sends_at_most_fits_into_a_request(space):
 
 
 @pytest.mark.parametrize(
-    "method", ["mambalrp", "lrp_ln", "occlusion", "attention_rollout", "mamba_attribution", "random"]
+    "method", ["mambalrp", "lrp_ln", "occlusion", "raw_attention", "attention_rollout", "mamba_attribution", "random"]
 )
 def test_methods(space, demo_vision, method):
     html, _, code = space.serve.shown(None, kind="image", picture="trouser", method=method)

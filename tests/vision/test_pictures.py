@@ -19,6 +19,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 from hf_mambalrp.calls import pictures
 from hf_mambalrp.calls.pictures import MAX_ASPECT, MAX_PIXELS, read_pictures
 from hf_mambalrp.errors import InputError, MissingExtraError
+from hf_mambalrp.evaluation.scenes import load_scenes
 
 HEIGHT, WIDTH = 5, 7
 
@@ -623,5 +624,6 @@ def test_threads_read_at_the_same_time(tmp_path):
 
 def test_without_pillow_the_error_is_its_install_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "hf_mambalrp\[vision\]"'):
-        read_pictures("explain", "a.png")
+    for read in (lambda: read_pictures("explain", "a.png"), lambda: load_scenes(1)):
+        with pytest.raises(MissingExtraError, match=r'pip install "hf_mambalrp\[vision\]"'):
+            read()

@@ -117,9 +117,9 @@ def test_unified_attention_is_the_formula(kind):
 
 
 @every_kind
-def test_rollout_and_mamba_attribution_are_the_formulas(kind):
-    """Rollout: e^T prod (I + E_d alpha), the last layer first; attribution: alpha weighted by E_d of the gradient at
-    out_proj's input, row by row, its positive part.
+def test_raw_attention_rollout_and_mamba_attribution_are_the_formulas(kind):
+    """Raw: e^T mean of E_d alpha over layers; rollout: e^T prod (I + E_d alpha), the last layer first; attribution:
+    alpha weighted by E_d of the gradient at out_proj's input, row by row, its positive part.
     """
     model = make_explainable(small_vim(kind).double())
     pixels, config = pixels_for(model), model.config
@@ -129,6 +129,8 @@ def test_rollout_and_mamba_attribution_are_the_formulas(kind):
     alphas = [share * sum(part[0] for part in parts).mean(1) for parts, _, _ in mixers]
     start = torch.zeros(2, streams[0].shape[1], dtype=torch.float64)
     start[:, list(config.class_token_positions)] = 1
+    raw = model.explain(pixel_values=pixels, method="raw_attention")
+    assert largest(raw.relevance.flatten(1), torch.einsum("bi,bij->bj", start, sum(alphas) / 2)[:, rest]) < 1e-5
     row = start
     for alpha in reversed(alphas):
         row = row + torch.einsum("bi,bij->bj", row, alpha)
