@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hf_mambalrp.evaluation import plots, report_html, report_markdown
 from hf_mambalrp.evaluation.report_comparison import Results, differences, overview
 from hf_mambalrp.evaluation.report_parts import (
-    Cell,
     Chapter,
-    Grid,
     Plot,
     Plots,
     decimals_for,
@@ -21,7 +19,7 @@ from hf_mambalrp.evaluation.report_parts import (
     with_interval,
 )
 from hf_mambalrp.runs.bad_rows import reasons
-from hf_mambalrp.viz.document import Facts
+from hf_mambalrp.viz.document import Cell, Facts, Grid
 from hf_mambalrp.viz.method_names import method_name
 from hf_mambalrp.viz.wording import shorten, visible
 
@@ -196,7 +194,7 @@ def _conservation(results: Results) -> Chapter:
         gap = number(float(median(gaps)))
         ratio = "–" if kept["median_ratio"] is None else number(float(kept["median_ratio"]))
         taken = number(float(median(map(abs, absorbed))))
-        rows.append((Cell(method_name(name)), *map(Cell, (gap, number(float(max(gaps))), ratio, taken))))
+        rows.append((method_name(name), gap, number(float(max(gaps))), ratio, taken))
         panels.append(
             Plot(method_name(name), f"median gap {gap}", "score", "sum", plots.scatter(kept["score"], sums, limits))
         )
@@ -218,9 +216,8 @@ def _conservation(results: Results) -> Chapter:
 
 def _agreement(results: Results) -> Chapter:
     names, values = results["agreement"]["methods"], results["agreement"]["spearman"]
-    rows = [
-        (Cell(f"{i + 1} {method_name(name)}"), *(_correlation(value) for value in values[i]))
-        for i, name in enumerate(names)
+    rows: list[tuple[str | Cell, ...]] = [
+        (f"{i + 1} {method_name(name)}", *(_correlation(value) for value in values[i])) for i, name in enumerate(names)
     ]
     reading = (
         "Spearman correlation of two methods' relevance over the tokens of an example, mean over the examples: 1 means "
