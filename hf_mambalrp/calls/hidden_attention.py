@@ -1,6 +1,6 @@
 """From a call of ``hidden_attention`` to its result: read the input, run layer by layer, join the matrices."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +22,7 @@ from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.tokens import describe
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.families import Network
-from hf_mambalrp.families.base import Mixer, Step
+from hf_mambalrp.families.base import Mixer
 from hf_mambalrp.families.padding import last_attended, leading, padding_of, rolled
 from hf_mambalrp.results.hidden_attention import HiddenAttention
 
@@ -106,7 +106,7 @@ def matrices(
     alike = len(computed) == queries.shape[1] and bool((computed == queries).all())  # in every row of the batch
     by_place: dict[Place, Tensor] = {}
     plain = network.plain_step(mask, embeddings)
-    for layer, hidden in residual_streams(network, embeddings, plain, max(wanted).layer):
+    for layer, hidden in zip(range(max(wanted).layer + 1), network.streams(embeddings, plain), strict=False):
         if all(place.layer != layer for place in wanted):
             continue
         for number, ((_, _, mixes), mixing) in enumerate(network.mixings(layer, hidden, plain)):
@@ -121,15 +121,6 @@ def matrices(
                 found = found.gather(-2, index.expand(*found.shape[:-2], -1, found.shape[-1]))
             by_place[place] = rolled(found, -shifts, found.dim() - 1)
     return torch.stack([by_place[place] for place in wanted])
-
-
-def residual_streams(network: Network, hidden: Tensor, step: Step, last: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield each layer up to ``last`` with the residual stream before it, (B, L, D), from the embeddings on."""
-    for layer, states in enumerate(network.states_of(network.initial_states(hidden))):
-        yield layer, hidden
-        if layer == last:
-            break
-        hidden, _ = network.layer(layer, hidden, states, step)
 
 
 def runs(positions: Tensor) -> list[range]:

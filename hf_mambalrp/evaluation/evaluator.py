@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from hf_mambalrp.calls.explain import Options, explain_batch, model_id, versions
+from hf_mambalrp.calls.explain import Options, explain_batch
 from hf_mambalrp.calls.inputs import TokenizerSource
-from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.errors import InputError, RowMemoryError, TargetError
 from hf_mambalrp.evaluation.dataset import drawn, read_examples
+from hf_mambalrp.evaluation.examiner import Examiner
 from hf_mambalrp.evaluation.outputs import ModelOutput
 from hf_mambalrp.evaluation.perturbation import Ids, Perturbation, counts_of, order_of
 from hf_mambalrp.evaluation.settings import Settings, resolve_replacement
@@ -23,8 +23,10 @@ from hf_mambalrp.runs.bad_rows import ROW_ERRORS, bad_row
 from hf_mambalrp.runs.rows import Columns, Row, digest
 
 
-class Evaluator:
-    """One model, its examples and settings: what is needed to examine one example after another."""
+class Evaluator(Examiner):
+    """One model, its examples and settings."""
+
+    unit = "text"
 
     def __init__(
         self,
@@ -35,8 +37,8 @@ class Evaluator:
         tokenizer: Any,
         batch_tokens: int | None,
     ) -> None:
-        self.model, self.tokenizer, self.batch_tokens = model, tokenizer, batch_tokens
-        self._look()
+        self.tokenizer, self.batch_tokens = tokenizer, batch_tokens
+        super().__init__(model)
         network = self.subject.network()
         tokenizers = TokenizerSource(tokenizer, self.subject.place())
         self.replacement, called = resolve_replacement(settings.replacement, tokenizers, network.vocabulary_size)
@@ -51,26 +53,10 @@ class Evaluator:
         self.weights = fingerprint(model)
         self.on_error: str | None = "raise"
 
-    def _look(self) -> None:
-        self.subject = Subject(self.model)
+    def look(self) -> None:
+        """Look at the model and its output."""
+        super().look()
         self.output = ModelOutput(self.subject, self.batch_tokens)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A process that takes over a part of the work looks at the model itself."""
-        return {name: value for name, value in vars(self).items() if name not in ("subject", "output")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._look()
-
-    def about(self) -> dict[str, Any]:
-        """What was evaluated, as it stands in the results."""
-        return {
-            "model": model_id(self.subject.network()),
-            "weights": self.weights,
-            "versions": versions(),
-            "settings": self.settings.to_dict(),
-        }
 
     def depends_on(self) -> dict[str, Any]:
         """What finished examples depend on: a run may go on with them only if this is the same."""

@@ -12,10 +12,8 @@ from hf_mambalrp.evaluation.journal import Journal
 from hf_mambalrp.evaluation.result import Evaluation
 from hf_mambalrp.evaluation.settings import DEFAULT_METHODS, Settings
 from hf_mambalrp.evaluation.summary import summarise
-from hf_mambalrp.evaluation.workers import examined
 from hf_mambalrp.runs.bad_rows import OnError, bad_row, reasons
 from hf_mambalrp.runs.checks import check_on_error, check_sizes
-from hf_mambalrp.runs.progress import progress_bar
 from hf_mambalrp.runs.rows import Columns
 
 
@@ -148,13 +146,7 @@ def evaluate_faithfulness(
 def _evaluated(evaluator: Evaluator, processes: int, progress: bool, journal: Journal | None = None) -> Evaluation:
     """Examine what is not finished, and put all of it together."""
     skipped = [bad_row(row, error, evaluator.on_error) for row, error in evaluator.unreadable]
-    records = [] if journal is None else journal.records()
-    done, total = len(records), len(evaluator.examples)
-    with examined(evaluator, evaluator.examples[done:], processes) as found:
-        for record in progress_bar(found, shown=progress, desc="evaluate", unit="text", initial=done, total=total):
-            records.append(record)
-            if journal is not None:
-                journal.append(record)
+    records = evaluator.records(evaluator.examples, processes, journal, progress=progress)
     skipped += [record for record in records if "error" in record]
     measured = [record for record in records if "error" not in record]
     if not measured:

@@ -1,16 +1,14 @@
 """The report of an evaluation: one list of chapters, written as HTML or as Markdown, and its curves as a figure."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hf_mambalrp.evaluation import plots, report_html, report_markdown
 from hf_mambalrp.evaluation.report_comparison import Results, differences, overview
 from hf_mambalrp.evaluation.report_parts import (
-    Cell,
     Chapter,
-    Grid,
     Plot,
     Plots,
     decimals_for,
@@ -21,7 +19,7 @@ from hf_mambalrp.evaluation.report_parts import (
     with_interval,
 )
 from hf_mambalrp.runs.bad_rows import reasons
-from hf_mambalrp.viz.document import Facts
+from hf_mambalrp.viz.document import Cell, Facts, Grid
 from hf_mambalrp.viz.method_names import method_name
 from hf_mambalrp.viz.wording import shorten, visible
 
@@ -95,16 +93,12 @@ def _model(results: Results) -> str:
 def _evaluated(results: Results) -> Chapter:
     examples, settings = results["examples"], results["settings"]
     tokens = [example["tokens"] for example in examples]
-    targets = Counter(shorten(visible(str(example["target"])), 24) for example in examples)
-    counted = ", ".join(
-        f"{name} ({count})" for name, count in sorted(targets.items(), key=lambda item: (-item[1], item[0]))
-    )
     pairs = [
         ("Model", _model(results)),
         ("Examples", str(len(examples))),
         *(("Skipped", str(reason)) for reason in reasons(results.get("skipped", ()))),
         ("Tokens per example", f"{min(tokens)} to {max(tokens)}, median {median(tokens):g}"),
-        ("Explained classes", counted if len(targets) <= 6 else f"{len(targets)} different ones"),
+        ("Explained classes", counted([str(example["target"]) for example in examples], 6)),
         ("Median score", number(float(median(example["score"] for example in examples)))),
         ("Median probability", f"{median(example['probability'] for example in examples):.1%}"),
         *((readable(name), setting(name, value)) for name, value in settings.items()),
@@ -115,6 +109,15 @@ def _evaluated(results: Results) -> Chapter:
         "another replacement, step or measure gives other numbers."
     )
     return Chapter("What was evaluated", reading, [Facts(tuple(pairs))])
+
+
+def counted(names: Iterable[str], most: int) -> str:
+    """Return the names with how often each stands there, the most frequent first; more than ``most`` are a number."""
+    counts = Counter(shorten(visible(name), 24) for name in names)
+    listed = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    if len(counts) > most:
+        return f"{len(counts)} different ones"
+    return ", ".join(f"{name} ({count})" for name, count in listed)
 
 
 def setting(name: str, value: Any) -> str:
@@ -142,44 +145,48 @@ def _perturbation(results: Results) -> Chapter:
 
 
 def _curves(results: Results) -> list[Plots]:
+    flipping = "Flipping: tokens are replaced one after the other"
+    insertion = "Insertion: tokens are added one after the other"
+    return [
+        curves(results, "flip", "ΔA^F", flipping, "tokens replaced", "token"),
+        curves(results, "insert", "ΔA^I", insertion, "tokens present", "token"),
+    ]
+
+
+def curves(results: Results, kind: Literal["flip", "insert"], symbol: str, title: str, x: str, unit: str) -> Plots:
+    """Return the curves of every method, as ``unit`` after unit is replaced or added."""
     methods, measure = results["methods"], visible(str(results["settings"]["measure"]))
-    found = []
-    for kind, symbol, title, x, good in (
-        ("flip", "ΔA^F", "Flipping: tokens are replaced one after the other", "tokens replaced", "lerf"),
-        ("insert", "ΔA^I", "Insertion: tokens are added one after the other", "tokens present", "morf"),
-    ):
-        bad = "morf" if good == "lerf" else "lerf"
-        curves = [values["curves"] for values in methods.values()]
-        both = [[curve[f"{kind}_{order}"] for order in (good, bad)] for curve in curves]
-        limits = plots.padded([y for pair in both for curve in pair for y in curve])
-        stats = [values[f"delta_{kind}"] for values in methods.values()]
-        decimals = decimals_for(stats)
-        panels = [
-            Plot(
-                method_name(name),
-                f"{symbol} {with_interval(stats[i], decimals)}",
-                x,
-                measure,
-                plots.perturbation(
-                    curves[i]["fractions"],
-                    upper=both[i][0],
-                    lower=both[i][1],
-                    upper_is_morf=good == "morf",
-                    others=[curve for j, pair in enumerate(both) if j != i for curve in pair],
-                    limits=limits,
-                ),
-            )
-            for i, name in enumerate(methods)
-        ]
-        key = [
-            ("solid", "most relevant token first (MoRF)"),
-            ("dashed", "least relevant token first (LeRF)"),
-            ("blue", f"counts for the method: {'LeRF above MoRF' if good == 'lerf' else 'MoRF above LeRF'}"),
-            ("red hatched", "counts against it"),
-            *([("thin", "the other methods")] if len(methods) > 1 else []),
-        ]
-        found.append(Plots(title, panels, key))
-    return found
+    good, bad = ("lerf", "morf") if kind == "flip" else ("morf", "lerf")
+    found = [values["curves"] for values in methods.values()]
+    both = [[curve[f"{kind}_{order}"] for order in (good, bad)] for curve in found]
+    limits = plots.padded([y for pair in both for curve in pair for y in curve])
+    stats = [values[f"delta_{kind}"] for values in methods.values()]
+    decimals = decimals_for(stats)
+    panels = [
+        Plot(
+            method_name(name),
+            f"{symbol} {with_interval(stats[i], decimals)}",
+            x,
+            measure,
+            plots.perturbation(
+                found[i]["fractions"],
+                upper=both[i][0],
+                lower=both[i][1],
+                upper_is_morf=good == "morf",
+                others=[curve for j, pair in enumerate(both) if j != i for curve in pair],
+                limits=limits,
+            ),
+        )
+        for i, name in enumerate(methods)
+    ]
+    key = [
+        ("solid", f"most relevant {unit} first (MoRF)"),
+        ("dashed", f"least relevant {unit} first (LeRF)"),
+        ("blue", f"counts for the method: {'LeRF above MoRF' if good == 'lerf' else 'MoRF above LeRF'}"),
+        ("red hatched", "counts against it"),
+        *([("thin", "the other methods")] if len(methods) > 1 else []),
+    ]
+    return Plots(title, panels, key)
 
 
 def _conservation(results: Results) -> Chapter:
@@ -196,7 +203,7 @@ def _conservation(results: Results) -> Chapter:
         gap = number(float(median(gaps)))
         ratio = "–" if kept["median_ratio"] is None else number(float(kept["median_ratio"]))
         taken = number(float(median(map(abs, absorbed))))
-        rows.append((Cell(method_name(name)), *map(Cell, (gap, number(float(max(gaps))), ratio, taken))))
+        rows.append((method_name(name), gap, number(float(max(gaps))), ratio, taken))
         panels.append(
             Plot(method_name(name), f"median gap {gap}", "score", "sum", plots.scatter(kept["score"], sums, limits))
         )
@@ -218,9 +225,8 @@ def _conservation(results: Results) -> Chapter:
 
 def _agreement(results: Results) -> Chapter:
     names, values = results["agreement"]["methods"], results["agreement"]["spearman"]
-    rows = [
-        (Cell(f"{i + 1} {method_name(name)}"), *(_correlation(value) for value in values[i]))
-        for i, name in enumerate(names)
+    rows: list[tuple[str | Cell, ...]] = [
+        (f"{i + 1} {method_name(name)}", *(_correlation(value) for value in values[i])) for i, name in enumerate(names)
     ]
     reading = (
         "Spearman correlation of two methods' relevance over the tokens of an example, mean over the examples: 1 means "

@@ -7,10 +7,8 @@ import torch
 
 from hf_mambalrp.evaluation import plots
 from hf_mambalrp.evaluation.report_parts import (
-    Cell,
     Chapter,
     Findings,
-    Grid,
     Metric,
     Plot,
     Plots,
@@ -18,6 +16,7 @@ from hf_mambalrp.evaluation.report_parts import (
     with_interval,
 )
 from hf_mambalrp.evaluation.statistics import bootstrap, interval
+from hf_mambalrp.viz.document import Cell, Grid
 from hf_mambalrp.viz.method_names import method_name
 from hf_mambalrp.viz.wording import shorten
 
@@ -46,7 +45,7 @@ def overview(
     names, count, confidence = list(results["methods"]), len(results["examples"]), _confidence(results)
     standings = {key: _standing(results, key, metric) for key, metric in metrics.items()}
     columns = [_column(results, key, *standings[key]) for key in metrics]
-    rows = [(Cell(method_name(name)), *cells) for name, *cells in zip(names, *columns, strict=True)]
+    rows = [(method_name(name), *cells) for name, *cells in zip(names, *columns, strict=True)]
     spread = f"In brackets: {confidence} bootstrap interval of the mean over {count} {unit}s."
     apart = f"the paired {confidence} interval of the difference includes 0. One comparison at a time, uncorrected"
     if count == 1:
@@ -72,7 +71,7 @@ def differences(results: Results, metrics: Metrics = METRICS, about: str = "", u
     for key, metric in metrics.items():
         decimals = decimals_for(list(found[key].values()))
         columns.append([_difference(found[key].get(other), decimals, metric.higher, claim) for other in others])
-    rows = [(Cell(method_name(other)), *cells) for other, *cells in zip(others, *columns, strict=True)]
+    rows = [(method_name(other), *cells) for other, *cells in zip(others, *columns, strict=True)]
     reading = (
         f"{name} minus the other method, {unit} by {unit}, so that what makes {_a(unit)} hard for both cancels out. "
         f"With each difference stand its {_confidence(results)} interval and what it says about {name}; "

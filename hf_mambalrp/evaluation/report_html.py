@@ -4,16 +4,14 @@ from collections.abc import Sequence
 
 from hf_mambalrp.errors import MissingExtraError
 from hf_mambalrp.evaluation import plots
-from hf_mambalrp.evaluation.report_parts import Cell, Chapter, Findings, Grid, Plots, with_superscripts
-from hf_mambalrp.viz.colors import MAX_ALPHA
-from hf_mambalrp.viz.document import Facts
-from hf_mambalrp.viz.html import escaped
-from hf_mambalrp.viz.style import PAGE, STYLE
+from hf_mambalrp.evaluation.report_parts import Chapter, Findings, Plots, with_superscripts
+from hf_mambalrp.viz.document import Facts, Grid
+from hf_mambalrp.viz.html import escaped, grid
+from hf_mambalrp.viz.style import GRID_STYLE, PAGE, STYLE
 
 REPORT_STYLE = """
 .hfm { max-width: 72rem }
 .hfm h2 + p, .hfm ul { max-width: 46rem; margin: .5rem 0 1.25rem }
-.hfm h3 { font-size: 1rem; margin: 1.75rem 0 .25rem }
 .hfm ul { padding-left: 1.25rem }
 .hfm li + li { margin-top: .25rem }
 .hfm sup { line-height: 0; font-size: .7em }
@@ -23,18 +21,6 @@ REPORT_STYLE = """
   grid-auto-flow: dense }
 .hfm .wide { grid-column: 1 / -1 }
 .hfm dd { font-weight: 500 }
-.hfm .scroll { overflow-x: auto; width: fit-content; max-width: 100%; margin-bottom: .5rem; background:
-  linear-gradient(90deg, transparent, var(--bg) 40%) right / 3rem 100% no-repeat local,
-  linear-gradient(90deg, transparent, var(--line)) right / 1.25rem 100% no-repeat }
-.hfm .report td { white-space: nowrap }
-.hfm .report { width: auto; min-width: min(100%, 34rem) }
-.hfm .report th, .hfm .report td { text-align: right; vertical-align: top; padding: .375rem 1rem }
-.hfm .report thead th { vertical-align: bottom; white-space: nowrap }
-.hfm .report tr > :first-child { text-align: left; position: sticky; left: 0; background: var(--bg); padding-left: 0 }
-.hfm .report tbody th { min-width: 6.5rem; font-size: .875rem; color: var(--fg) }
-.hfm td small, .hfm th small { display: block; font-size: .8125rem; font-weight: 400; color: var(--muted);
-  white-space: nowrap }
-.hfm td em { display: block; font-style: normal; font-size: .8125rem }
 .hfm .key { display: flex; flex-wrap: wrap; gap: .125rem 1.25rem; font-size: .8125rem; margin-bottom: .75rem }
 .hfm .key i { display: inline-block; width: 1.75rem; height: .625rem; margin-right: .375rem }
 .hfm .key .solid, .hfm .key .dashed, .hfm .key .thin { height: 0; vertical-align: middle;
@@ -54,12 +40,8 @@ REPORT_STYLE = """
   white-space: nowrap }
 .hfm svg { display: block; width: 100%; height: auto; stroke-linejoin: round }
 .hfm svg text { font-family: inherit }
-@media (min-width: 60rem) { .hfm td small { display: inline; margin-left: .25rem } }
-@media (max-width: 30rem) { .hfm .report { min-width: 0 } .hfm .report th, .hfm .report td { padding: .375rem .5rem } }
 @media print { .hfm { max-width: none; padding: 0; font-size: 10pt }
-  .hfm .scroll { overflow: visible; background: none }
   .hfm nav { display: none } .hfm tr, .hfm li { break-inside: avoid } .hfm h2, .hfm h3, .hfm .key { break-after: avoid }
-  .hfm .report th, .hfm .report td { padding: .25rem .5rem }
   .hfm .panels { grid-template-columns: repeat(3, 1fr); max-width: none }
   .hfm .few { grid-template-columns: repeat(2, 1fr) } }
 """
@@ -72,7 +54,9 @@ def page(title: str, chapters: Sequence[Chapter]) -> str:
     """Return the document."""
     links = "".join(f'<a href="#{_anchor(chapter)}">{_text(chapter.title)}</a>' for chapter in chapters)
     body = "\n".join(_chapter(chapter) for chapter in chapters)
-    return PAGE.format(title=escaped(title), style=STYLE + REPORT_STYLE, body=f"<nav>{links}</nav>\n{body}")
+    return PAGE.format(
+        title=escaped(title), style=STYLE + GRID_STYLE + REPORT_STYLE, body=f"<nav>{links}</nav>\n{body}"
+    )
 
 
 def _chapter(chapter: Chapter) -> str:
@@ -85,7 +69,7 @@ def _chapter(chapter: Chapter) -> str:
                 parts.append(f'<p class="note">{_text(NO_PLOTS)}</p>')
                 drawable = False
         elif isinstance(part, Grid):
-            parts.append(_grid(part))
+            parts.append(grid(part, _text))
         elif isinstance(part, Findings):
             parts.append(f"<ul>{''.join(f'<li>{_text(sentence)}</li>' for sentence in part.sentences)}</ul>")
         elif isinstance(part, Facts):
@@ -102,28 +86,6 @@ def _fact(name: str, value: str) -> str:
     return f"<div{wide}><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>"
 
 
-def _grid(grid: Grid) -> str:
-    head = "".join(f'<th scope="col">{_lines(cell)}</th>' for cell in grid.head)
-    rows = "".join(
-        f'<tr><th scope="row">{_lines(first.text)}</th>{"".join(map(_cell, rest))}</tr>' for first, *rest in grid.rows
-    )
-    note = f'<p class="note">{_text(grid.note)}</p>' if grid.note else ""
-    return (
-        f'<h3>{_text(grid.caption)}</h3><div class="scroll" role="region" aria-label="{escaped(grid.caption)}" '
-        f'tabindex="0"><table class="report"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}'
-    )
-
-
-def _cell(cell: Cell) -> str:
-    look = ""
-    if cell.shade is not None:
-        side = "pos" if cell.shade >= 0 else "neg"
-        look = f' style="background:rgba(var(--{side}),{MAX_ALPHA * min(abs(cell.shade), 1):.3f})"'
-    mark = f"<em>{_text(cell.mark)}</em>" if cell.mark else ""
-    mark = f"<b>{mark}</b>" if mark and cell.strong else mark
-    return f"<td{look}>{_lines(cell.text, strong=cell.strong)}{mark}</td>"
-
-
 def _plots(group: Plots, salt: str) -> str:
     key = "".join(f'<span><i class="{look}"></i>{_text(meaning)}</span>' for look, meaning in group.key)
     shown = []
@@ -138,11 +100,6 @@ def _plots(group: Plots, salt: str) -> str:
 
 def _anchor(chapter: Chapter) -> str:
     return "".join(c for c in chapter.title.lower() if c.isascii() and c.isalnum())
-
-
-def _lines(text: str, *, strong: bool = False) -> str:
-    first, *rest = (_text(line) if line else "" for line in text.split("\n"))
-    return (f"<b>{first}</b>" if strong else first) + "".join(f"<small>{line}</small>" for line in rest)
 
 
 def _text(text: str) -> str:

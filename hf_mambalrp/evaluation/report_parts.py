@@ -6,7 +6,7 @@ from math import floor, isfinite, log10
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
-from hf_mambalrp.viz.document import Facts
+from hf_mambalrp.viz.document import Facts, Grid
 from hf_mambalrp.viz.method_names import METHOD_NAMES, NAME
 from hf_mambalrp.viz.wording import shorten, visible
 
@@ -28,26 +28,6 @@ class Metric(NamedTuple):
     def direction(self) -> str:
         """Which end is good, in words."""
         return f"{'higher' if self.higher else 'lower'} is better"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A table cell; ``mark`` is a word under the number, ``shade`` in [-1, 1] colours the cell."""
-
-    text: str
-    mark: str = ""
-    strong: bool = False
-    shade: float | None = None
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Rows begin with their heading; lines of a text are separated by newlines."""
-
-    caption: str
-    head: tuple[str, ...]
-    rows: Sequence[tuple[Cell, ...]]
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,7 +158,7 @@ def _table(caption: str, rows: Mapping[str, Mapping[str, Any]]) -> Grid:
     cells = [[_show(rows[name][column]) if column in rows[name] else "" for column in columns] for name in names]
     if len(columns) > max(WIDEST, len(names)):
         names, columns, cells = columns, names, [list(line) for line in zip(*cells, strict=True)]
-    lines = [(Cell(readable(name)), *map(Cell, line)) for name, line in zip(names, cells, strict=True)]
+    lines = [(readable(name), *line) for name, line in zip(names, cells, strict=True)]
     return Grid(caption or "Overall", ("", *map(readable, columns)), lines)
 
 

@@ -1,6 +1,7 @@
 """Uncertainty over examples by the bootstrap, and agreement of rankings."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,3 +60,15 @@ def rank_agreement(relevances: Sequence[Tensor]) -> Tensor:
         each.append(unit @ unit.T)
     agreement: Tensor = torch.stack(each).nanmean(0)
     return agreement.fill_diagonal_(1.0)
+
+
+def with_ends(means: Tensor, ends: Tensor) -> list[dict[str, Any]]:
+    """Every mean (K,) with the ends (2, K) of its interval, as plain numbers."""
+    low, high = ends.tolist()
+    return [{"mean": m, "low": a, "high": b} for m, a, b in zip(means.tolist(), low, high, strict=True)]
+
+
+def mean_of(rows: list[list[float]]) -> list[float]:
+    """The mean of rows of numbers, column by column, in double precision."""
+    mean: list[float] = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
+    return mean

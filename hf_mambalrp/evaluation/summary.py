@@ -6,11 +6,10 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from hf_mambalrp.evaluation.perturbation import CURVES, GRID, METRICS
 from hf_mambalrp.evaluation.settings import Settings
-from hf_mambalrp.evaluation.statistics import bootstrap, interval, rank_agreement
+from hf_mambalrp.evaluation.statistics import bootstrap, interval, mean_of, rank_agreement, with_ends
 
 Record = dict[str, Any]
 
@@ -25,16 +24,16 @@ def summarise(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
             [[record["methods"][name][metric] for name in methods] for record in records], dtype=torch.float64
         )
         means, ends = bootstrap(values, settings.confidence, settings.resamples, settings.seed)
-        for name, stat, column in zip(methods, _stats(values.mean(0), ends), values.T, strict=True):
+        for name, stat, column in zip(methods, with_ends(values.mean(0), ends), values.T, strict=True):
             found[name][metric] = {**stat, "values": column.tolist()}
         gaps = interval(means[:, :1] - means, settings.confidence)
-        stats = _stats((values[:, :1] - values).mean(0), gaps)
+        stats = with_ends((values[:, :1] - values).mean(0), gaps)
         differences[metric] = dict(list(zip(methods, stats, strict=True))[1:])
     for name in methods:
         rows = [record["methods"][name] for record in records]
         found[name]["curves"] = {
             "fractions": list(GRID),
-            **{curve: _mean([row["curves"][curve] for row in rows]) for curve in CURVES},
+            **{curve: mean_of([row["curves"][curve] for row in rows]) for curve in CURVES},
         }
         found[name]["conservation"] = _conservation(records, name)
     relevances = [torch.tensor([record["methods"][name]["relevance"] for name in methods]) for record in records]
@@ -47,16 +46,6 @@ def summarise(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
         "differences": differences,
         "agreement": {"methods": methods, "spearman": spearman},
     }
-
-
-def _stats(mean: Tensor, ends: Tensor) -> list[dict[str, float]]:
-    low, high = ends.tolist()
-    return [{"mean": m, "low": a, "high": b} for m, a, b in zip(mean.tolist(), low, high, strict=True)]
-
-
-def _mean(rows: list[list[float]]) -> list[float]:
-    mean: list[float] = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
-    return mean
 
 
 def _conservation(records: Sequence[Record], name: str) -> dict[str, Any]:

@@ -3,19 +3,21 @@
 import pickle
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from traceback import format_exc
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from hf_mambalrp.errors import WorkerError
 
 Workers = dict[Connection, SpawnProcess]
+Examine = Callable[[Any], dict[str, Any]]
+"""Makes the record of one example; it is copied to every process by pickle, and so are the examples."""
 Reply = tuple[dict[str, Any], Exception | None, str]
 """A record; or an example's error, and where it was raised."""
 
@@ -23,16 +25,9 @@ PATIENCE = 10
 """Seconds in which a process that is told to end does, unless it is stuck."""
 
 
-class Examiner(Protocol):
-    """What works on one example after another; it is copied to every process by pickle, and so are the examples."""
-
-    def examine(self, example: Any) -> dict[str, Any]:
-        """The record of one example."""
-
-
 @contextmanager
-def examined(evaluator: Examiner, examples: Sequence[Any], processes: int) -> Iterator[Iterator[dict[str, Any]]]:
-    """The records of the examples, in order. Each process has a copy of the evaluator and one thread.
+def examined(examine: Examine, examples: Sequence[Any], processes: int) -> Iterator[Iterator[dict[str, Any]]]:
+    """The records of the examples, in order. Each process has a copy of ``examine`` and one thread.
 
     No process outlives the block or this process, and none that dies is waited for: each has a pipe of its own, which
     ends with it.
@@ -41,7 +36,7 @@ def examined(evaluator: Examiner, examples: Sequence[Any], processes: int) -> It
         WorkerError: a process ended; from the iterator, as every error of an example.
     """
     if processes == 1:
-        yield map(evaluator.examine, examples)
+        yield map(examine, examples)
         return
     workers: Workers = {}
     try:
@@ -53,7 +48,7 @@ def examined(evaluator: Examiner, examples: Sequence[Any], processes: int) -> It
             workers[here] = worker
             worker.start()
             there.close()  # the worker's alone, so that the pipe ends with it
-        yield _in_order(workers, evaluator, examples)
+        yield _in_order(workers, examine, examples)
     finally:
         for worker in workers.values():
             if worker.pid is not None:
@@ -63,10 +58,10 @@ def examined(evaluator: Examiner, examples: Sequence[Any], processes: int) -> It
                 worker.join()
 
 
-def _in_order(workers: Workers, evaluator: Examiner, examples: Sequence[Any]) -> Iterator[dict[str, Any]]:
+def _in_order(workers: Workers, examine: Examine, examples: Sequence[Any]) -> Iterator[dict[str, Any]]:
     # Not an argument of the process: start() would wait for ever for one that dies before it has read all of it. And
     # bytes of our own: multiprocessing moves tensors, the caller's own weights, into shared memory, which can be small.
-    copy = pickle.dumps(evaluator)
+    copy = pickle.dumps(examine)
     for connection in workers:
         with _watched(workers, connection):
             connection.send_bytes(copy)
@@ -115,12 +110,12 @@ def _work(connection: Connection) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that semaphores are given back
     torch.set_num_threads(1)
     with suppress(EOFError, ConnectionError):
-        evaluator: Examiner = pickle.loads(connection.recv_bytes())
+        examine: Examine = pickle.loads(connection.recv_bytes())
         while True:
             example = connection.recv()
             reply: Reply
             try:
-                reply = evaluator.examine(example), None, ""
+                reply = examine(example), None, ""
             except Exception as error:
                 reply = {}, error, format_exc()
             connection.send(reply)

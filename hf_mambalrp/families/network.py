@@ -222,6 +222,16 @@ class Network:
             yield states[start : start + count]
             start += count
 
+    def streams(self, hidden: Tensor, step: Step) -> Iterator[Tensor]:
+        """The residual stream of a whole text before each layer, from the embeddings on, and behind the last.
+
+        Each is computed when it is asked for. Shape: (B, L, D) each.
+        """
+        yield hidden
+        for layer, states in enumerate(self.states_of(self.initial_states(hidden))):
+            hidden, _ = self.layer(layer, hidden, states, step)
+            yield hidden
+
     def plain_step(self, mask: Tensor, embeddings: Tensor) -> Step:
         """The step of a forward of a whole text without rules, by its mask (B, L)."""
         padding, keys = padding_of(mask, embeddings), keys_of(mask, embeddings)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from hf_mambalrp.attention import weighted_rows
 from hf_mambalrp.methods.problem import Problem, Relevance
-from hf_mambalrp.methods.rolled_out import roll_out, scored, through_layer, unconserving, whole_forward
+from hf_mambalrp.methods.rolled_out import roll_out, scored, through_layer, unconserving
 
 
 def attention_rollout(problem: Problem) -> Relevance:
@@ -26,7 +26,8 @@ def attention_rollout(problem: Problem) -> Relevance:
         NonFiniteRelevanceError: NaN or infinity; names the layer.
     """
     with torch.no_grad():
-        streams, plain = whole_forward(problem).streams, problem.plain_step()
+        plain = problem.plain_step()
+        streams = list(problem.network.streams(problem.embeddings, plain))
         logits, score = scored(problem, streams[-1])
 
         def step(layer: int, row: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class Blocks:
         self.states = network.initial_states(hidden) if chunk.states is None else chunk.states
         for layer, states in enumerate(network.states_of(self.states)):
             if hidden.requires_grad and hidden.device.type == "cpu":
-                hidden.register_hook(_flushed)
+                hidden.register_hook(flushed)
             hidden, states_out = network.layer(layer, hidden, states, step)
             self.states_out += states_out
             self.ledger.end_block()
@@ -160,7 +160,7 @@ class Blocks:
             release_free_memory()
 
 
-def _flushed(gradient: Tensor) -> Tensor:
+def flushed(gradient: Tensor) -> Tensor:
     """0 for what is nothing beside the rest: it would become subnormal numbers, many times slower on a CPU."""
     return hardshrink(gradient, SMALLEST)
 

@@ -11,7 +11,7 @@ from hf_mambalrp.attention import ScanMixing, unified_channels
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.families.base import Branch, Term
 from hf_mambalrp.methods.problem import Problem, Relevance
-from hf_mambalrp.methods.rolled_out import roll_out, scored, unconserving, whole_forward
+from hf_mambalrp.methods.rolled_out import roll_out, scored, unconserving
 
 Aggregation = Literal["alti", "norm"]
 
@@ -63,7 +63,7 @@ def latim(problem: Problem, *, aggregation: Aggregation = "alti") -> Relevance:
             f"{f'{kinds} too' if kinds else 'others'}. Choose another method, such as 'attention_rollout'."
         )
     with torch.no_grad():
-        streams = whole_forward(problem).streams
+        streams = list(problem.network.streams(problem.embeddings, problem.plain_step()))
         logits, score = scored(problem, streams[-1])
 
         def step(layer: int, row: Tensor) -> Tensor:

@@ -1,11 +1,15 @@
 """Mamba-Attribution: rollout over hidden attention that is weighted by gradients."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from hf_mambalrp.attention import Mixing, attention_matrix
+from hf_mambalrp.families.base import Tap
+from hf_mambalrp.methods.blocks import flushed
 from hf_mambalrp.methods.problem import Problem, Relevance
-from hf_mambalrp.methods.rolled_out import roll_out, scored, through_layer, unconserving, whole_forward
+from hf_mambalrp.methods.rolled_out import roll_out, scored, through_layer, unconserving
 
 MATRIX_ELEMENTS = 2**24
 """How many numbers a block of query rows (B, R, L) has."""
@@ -31,13 +35,18 @@ def mamba_attribution(problem: Problem) -> Relevance:
     Raises:
         NonFiniteRelevanceError: NaN or infinity; names the layer.
     """
-    forward, plain = whole_forward(problem), problem.plain_step()
-    logits, score = scored(problem, forward.streams[-1])
-    written = [tap for tap in forward.taps or [] if tap.output]
+    plain, taps = problem.plain_step(), list[Tap]()
+    embeddings = problem.embeddings.detach().requires_grad_()
+    streams = list(problem.network.streams(embeddings, replace(plain, embeddings=embeddings, taps=taps)))
+    for stream in streams:
+        if stream.device.type == "cpu":
+            stream.register_hook(flushed)
+    logits, score = scored(problem, streams[-1])
+    written = [tap for tap in taps if tap.output]
     of_outputs = torch.autograd.grad(score.sum(), [tap.stream for tap in written], materialize_grads=True)
     gradients = {tap[:3]: gradient for tap, gradient in zip(written, of_outputs, strict=True)}
-    streams = [stream.detach() for stream in forward.streams]
-    del forward, written
+    streams = [stream.detach() for stream in streams]
+    del taps, written, embeddings, stream
 
     def step(layer: int, row: Tensor) -> Tensor:
         return through_layer(problem, layer, streams[layer], plain, row, through)

@@ -1,8 +1,7 @@
-"""What the methods that multiply one matrix a layer have in common: streams, the row vector, the result."""
+"""What the methods that multiply one matrix a layer have in common: the score, the row vector, the result."""
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,8 +9,6 @@ from torch import Tensor
 from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import NonFiniteRelevanceError
 from hf_mambalrp.families.base import Step
-from hf_mambalrp.families.padding import keys_of
-from hf_mambalrp.methods.blocks import Blocks, Chunk
 from hf_mambalrp.methods.engine import progress
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.rules import NO_RULES
@@ -19,13 +16,6 @@ from hf_mambalrp.rules.biases import BiasLedger
 
 Mixed = Callable[[tuple[int, int, str], Mixing, Tensor], Tensor]
 """Row vectors r (B, L) times the matrix of a mixer, which comes with its place: layer, branch, what mixes."""
-
-
-def whole_forward(problem: Problem) -> Blocks:
-    """The forward of all positions without rules: streams and taps of every layer, with a graph if asked for."""
-    positions, keys = problem.positions.to(problem.embeddings.device), keys_of(problem.mask, problem.embeddings)
-    whole = Chunk(problem.embeddings, problem.padding(), positions, states=None, keys=keys)
-    return Blocks(replace(problem, per_layer=True), NO_RULES, whole)
 
 
 def scored(problem: Problem, last_stream: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,15 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hf_mambalrp import MambaLRPError
-from hf_mambalrp.space.catalog import LOADED
-from hf_mambalrp.space.limits import LIMITS, Deadline, RefusedError
+from hf_mambalrp.space.catalog import Catalog
+from hf_mambalrp.space.limits import Deadline, Limits, RefusedError
 from hf_mambalrp.space.pictures import PICTURES, picture
 from hf_mambalrp.space.question import WHOLE_GRADIENT, WITH_GAMMA, Question
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 try:
     import spaces
@@ -32,17 +35,74 @@ class Answer:
     chances: list[tuple[str, float]]
 
 
-def answer(question: Question) -> Answer:
-    """Answer a question. RefusedError: it is not allowed, not possible, or takes too long."""
-    if question.kind == "image":
-        if not question.picture:
-            raise RefusedError("There is no picture yet. Choose one, or press an example.")
-    else:
-        _check_text(question)
-    found = _answered(replace(question, level="word", view="words", compared=(), layer=0))
-    if question.kind == "attention" and question.layer not in found.result.layers:
-        raise RefusedError(_layers(found.result.layers))
-    return found
+class Answers:
+    """What answers the questions of one app, within its limits, and keeps answers for the next view of them."""
+
+    def __init__(self, catalog: Catalog, limits: Limits) -> None:
+        self.catalog, self.limits = catalog, limits
+        self.computed = self._compute if spaces is None else spaces.GPU(duration=limits.seconds)(self._compute)
+        self.kept = lru_cache(maxsize=KEPT)(self._answered)
+
+    def answer(self, question: Question) -> Answer:
+        """Answer a question. RefusedError: it is not allowed, not possible, or takes too long."""
+        if question.kind == "image":
+            if not question.picture:
+                raise RefusedError("There is no picture yet. Choose one, or press an example.")
+        else:
+            self._check_text(question)
+        found = self.kept(replace(question, level="word", view="words", compared=(), layer=0))
+        if question.kind == "attention" and question.layer not in found.result.layers:
+            raise RefusedError(_layers(found.result.layers))
+        return found
+
+    def warm_up(self) -> None:
+        """Load the packaged models, and let kernels of short and long texts compile, before the first visitor comes."""
+        for kind, text in (("sentence", "A warm film."), ("document", "A warm film. " * 400)):
+            self._compute_without_limit(Question.asked(self.catalog, self.limits, kind=kind, text=text))
+        example = next(iter(PICTURES))
+        self._compute_without_limit(Question.asked(self.catalog, self.limits, kind="image", picture=example))
+
+    def _check_text(self, question: Question) -> None:
+        if not question.text.strip():
+            raise RefusedError("There is no text yet. Type a sentence, or pick an example.")
+        most = self.limits.document_characters if question.kind == "document" else self.limits.characters
+        if len(question.text) > most:
+            raise RefusedError(f"The text has {len(question.text):,} characters, and at most {most:,} are read here.")
+
+    def _answered(self, question: Question) -> Answer:
+        if question.kind != "image":
+            self._check_tokens(question)
+        found = self.computed(question)
+        if isinstance(found, RefusedError):
+            raise found
+        return found
+
+    def _check_tokens(self, question: Question) -> None:
+        limits, (_, tokenizer) = self.limits, self.catalog.get(question.model)
+        length = len(tokenizer(question.text, verbose=False)["input_ids"])
+        most = {"document": limits.document_tokens, "attention": limits.attention_tokens}.get(
+            question.kind, limits.tokens
+        )
+        if length > most:
+            raise RefusedError(
+                f"The text has {length:,} tokens, and at most {most:,} are read here. Shorten it a little."
+            )
+
+    def _compute(self, question: Question) -> Answer | RefusedError:
+        """Return the answer, or why there is none: of an exception, ZeroGPU passes on the name of its class only."""
+        model, _ = self.catalog.get(question.model)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            with Deadline(self.limits.seconds):
+                return self._compute_without_limit(question)
+        except (MambaLRPError, RefusedError) as error:
+            return RefusedError(str(error))
+
+    def _compute_without_limit(self, question: Question) -> Answer:
+        model, reader = self.catalog.get(question.model)
+        if question.kind == "image":
+            return _explain_picture(question, picture(question.picture, self.limits.picture_pixels), model, reader)
+        return OF_TEXTS[question.kind](question, model, reader)
 
 
 def _layers(layers: list[int]) -> str:
@@ -51,43 +111,6 @@ def _layers(layers: list[int]) -> str:
     if numbers == list(range(len(numbers))):
         return f"“layer” can be a whole number from 0 to {numbers[-1]} for this model."
     return f"In that layer no position reads another. “layer” can be one of {', '.join(map(str, numbers))}."
-
-
-def _check_text(question: Question) -> None:
-    if not question.text.strip():
-        raise RefusedError("There is no text yet. Type a sentence, or pick an example.")
-    most = LIMITS.document_characters if question.kind == "document" else LIMITS.characters
-    if len(question.text) > most:
-        raise RefusedError(f"The text has {len(question.text):,} characters, and at most {most:,} are read here.")
-
-
-@lru_cache(maxsize=KEPT)
-def _answered(question: Question) -> Answer:
-    if question.kind != "image":
-        _check_tokens(question)
-    found = _computed(question)
-    if isinstance(found, RefusedError):
-        raise found
-    return found
-
-
-def _check_tokens(question: Question) -> None:
-    _, tokenizer = LOADED.get(question.entry)
-    length = len(tokenizer(question.text, verbose=False)["input_ids"])
-    most = {"document": LIMITS.document_tokens, "attention": LIMITS.attention_tokens}.get(question.kind, LIMITS.tokens)
-    if length > most:
-        raise RefusedError(f"The text has {length:,} tokens, and at most {most:,} are read here. Shorten it a little.")
-
-
-def _compute(question: Question) -> Answer | RefusedError:
-    """Return the answer, or why there is none: of an exception, ZeroGPU passes on the name of its class only."""
-    model, tokenizer = LOADED.get(question.entry)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        with Deadline(LIMITS.seconds):
-            return COMPUTE[question.kind](question, model, tokenizer)
-    except (MambaLRPError, RefusedError) as error:
-        return RefusedError(str(error))
 
 
 def _explain(question: Question, model: Any, tokenizer: Any) -> Answer:
@@ -113,8 +136,7 @@ def _attend(question: Question, model: Any, tokenizer: Any) -> Answer:
     return Answer(model.hidden_attention(question.text, tokenizer=tokenizer, kind=question.attention), [])
 
 
-def _explain_picture(question: Question, model: Any, processor: Any) -> Answer:
-    asked = picture(question.picture)
+def _explain_picture(question: Question, asked: "Image", model: Any, processor: Any) -> Answer:
     result = model.explain(
         asked,
         processor=processor,
@@ -150,25 +172,10 @@ def _classes(model: Any, logits: torch.Tensor) -> list[tuple[str, float]]:
     return sorted(named, key=lambda pair: -pair[1])[:LIKELY]
 
 
-COMPUTE: dict[str, Callable[[Question, Any, Any], Answer]] = {
+OF_TEXTS: dict[str, Callable[[Question, Any, Any], Answer]] = {
     "sentence": _explain,
     "next": _explain,
     "document": _explain,
     "generation": _generate,
     "attention": _attend,
-    "image": _explain_picture,
 }
-
-_computed = _compute if spaces is None else spaces.GPU(duration=LIMITS.seconds)(_compute)
-
-
-def warm_up() -> None:
-    """Load the packaged models and let the kernels of short and long texts compile, before the first visitor comes."""
-    for kind, text in (("sentence", "A warm film."), ("document", "A warm film. " * 400)):
-        _compute_without_limit(Question.asked(kind=kind, text=text))
-    _compute_without_limit(Question.asked(kind="image", picture=next(iter(PICTURES))))
-
-
-def _compute_without_limit(question: Question) -> None:
-    model, tokenizer = LOADED.get(question.entry)
-    COMPUTE[question.kind](question, model, tokenizer)

@@ -32,22 +32,24 @@ def launch(models: Path | None = None, *, host: str | None = None, port: int | N
     import torch
     from starlette.middleware import Middleware
 
-    from hf_mambalrp.space.answer import warm_up
-    from hf_mambalrp.space.catalog import offer
-    from hf_mambalrp.space.limits import LIMITS, BodyLimit
+    from hf_mambalrp.space.catalog import read_allow_list
+    from hf_mambalrp.space.limits import BodyLimit, Limits
     from hf_mambalrp.space.page import HEAD, THEME, build
+    from hf_mambalrp.space.serve import App
 
-    if models is not None:
-        offer(models)
-    page = build()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // LIMITS.at_once))
-    Thread(target=warm_up).start()  # no daemon: torn down in the middle of torch, the process would abort at its end
+    limits = Limits.from_environment()
+    app = App(limits=limits) if models is None else App(read_allow_list(models), limits)
+    page = build(app)
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // limits.at_once))
+    Thread(
+        target=app.answers.warm_up
+    ).start()  # no daemon: torn down in the middle of torch, the process would abort at its end
     page.launch(
         server_name=host,
         server_port=port,
         theme=THEME,
         head=HEAD,
-        app_kwargs={"middleware": [Middleware(BodyLimit, most=LIMITS.body_bytes)]},
+        app_kwargs={"middleware": [Middleware(BodyLimit, most=limits.body_bytes)]},
         footer_links=["api"],
         state_session_capacity=1000,
         max_file_size=1,

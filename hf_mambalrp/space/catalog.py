@@ -2,6 +2,7 @@
 
 import json
 from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -39,11 +40,7 @@ class Entry:
 
 
 PACKAGED = Entry(DEMO_MODEL, "Film reviews: positive or negative", "text-classification")
-
-
 PACKAGED_VISION = Entry(DEMO_VISION_MODEL, "Scenes of clothes: ten garments", "image-classification")
-ENTRIES = [PACKAGED, PACKAGED_VISION]
-"""What can be chosen in this process."""
 
 
 def read_allow_list(path: Path) -> list[Entry]:
@@ -62,36 +59,32 @@ def read_allow_list(path: Path) -> list[Entry]:
     return sorted([*entries, PACKAGED, PACKAGED_VISION], key=lambda listed: list(CLASSES).index(listed.task))
 
 
-def offer(path: Path) -> None:
-    """Let visitors of this process choose from an allow-list. InputError: it is none."""
-    ENTRIES[:] = read_allow_list(path)
+class Catalog:
+    """What an app lets its visitors choose from, and what of it is in memory, with tokenizers or image processors.
 
-
-def titles(*tasks: str) -> list[str]:
-    """Titles of the models of these tasks."""
-    return [entry.title for entry in ENTRIES if entry.task in tasks]
-
-
-def entry(title: str) -> Entry:
-    """The model of this title. RefusedError: it is not on the list."""
-    for found in ENTRIES:
-        if found.title == title:
-            return found
-    raise RefusedError("That model is not one of this Space. Choose one from the list.")
-
-
-class Loaded:
-    """Models and tokenizers, or image processors, in memory; the one that was not used for longest makes room.
-
-    A model is loaded once however many ask for it, and those who ask for another one do not wait for it.
+    A model is loaded once however many ask for it, and those who ask for another one do not wait for it. The one that
+    was not used for longest makes room.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, entries: Sequence[Entry] = (PACKAGED, PACKAGED_VISION)) -> None:
+        self.entries = entries
         self.lock, self.kept = Lock(), OrderedDict[str, tuple[Any, Any]]()
         self.loading: defaultdict[str, Lock] = defaultdict(Lock)
 
-    def get(self, wanted: Entry) -> tuple[Any, Any]:
-        """Model and tokenizer, or image processor. RefusedError: the model cannot be loaded."""
+    def titles(self, *tasks: str) -> list[str]:
+        """Titles of the models of these tasks."""
+        return [entry.title for entry in self.entries if entry.task in tasks]
+
+    def entry(self, title: str) -> Entry:
+        """The model of this title. RefusedError: it is not on the list."""
+        for found in self.entries:
+            if found.title == title:
+                return found
+        raise RefusedError("That model is not one of this Space. Choose one from the list.")
+
+    def get(self, title: str) -> tuple[Any, Any]:
+        """Model and tokenizer, or image processor. RefusedError: not on the list, or it cannot be loaded."""
+        wanted = self.entry(title)
         with self.lock:
             loading = self.loading[wanted.id]
         with loading:
@@ -118,6 +111,3 @@ class Loaded:
                 f"The model “{wanted.title}” could not be loaded just now. "
                 "Please choose another one, or try again later."
             ) from error
-
-
-LOADED = Loaded()

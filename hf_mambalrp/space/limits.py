@@ -37,6 +37,11 @@ class Limits:
     at_once: int = 2
     waiting: int = 96
 
+    @property
+    def picture_bytes(self) -> int:
+        """Of the file of a picture, which is base64 in the body of a request, among what else is asked."""
+        return max(0, self.body_bytes - 2**13) * 3 // 4
+
     @classmethod
     def from_environment(cls) -> "Limits":
         """Read ``SPACE_<NAME>`` for every field. OptionError: not a whole number of at least 1."""
@@ -46,11 +51,6 @@ class Limits:
             if not value.isdecimal() or int(value) < 1:
                 raise OptionError(f"{variables[name]}={value} is not allowed; give a whole number of at least 1.")
         return cls(**{name: int(value) for name, value in given.items()})
-
-
-LIMITS = Limits.from_environment()
-PICTURE_BYTES = max(0, LIMITS.body_bytes - 2**13) * 3 // 4
-"""Of the file of a picture, which is base64 in the body of a request, among what else is asked."""
 
 
 class Deadline(TorchFunctionMode):

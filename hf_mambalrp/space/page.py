@@ -6,12 +6,13 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from hf_mambalrp.space import api, serve
+from hf_mambalrp.space.api import Endpoints
 from hf_mambalrp.space.examples import EXAMPLES
 from hf_mambalrp.space.inputs import filled
-from hf_mambalrp.space.limits import LIMITS, RefusedError
-from hf_mambalrp.space.panel import MODEL, Panel
+from hf_mambalrp.space.limits import RefusedError
+from hf_mambalrp.space.panel import Panel
 from hf_mambalrp.space.question import TASKS, Question
+from hf_mambalrp.space.serve import App
 from hf_mambalrp.space.tabs import panels
 from hf_mambalrp.space.views import notice
 from hf_mambalrp.viz.colors import DARK, LIGHT
@@ -35,7 +36,7 @@ THEME = gr.themes.Default(primary_hue="slate", neutral_hue="slate", font=["syste
 )
 
 
-def build() -> gr.Blocks:
+def build(app: App) -> gr.Blocks:
     """Build the page and the API."""
     page: gr.Blocks
     with gr.Blocks(title="Why did the model say that?", analytics_enabled=False) as page:
@@ -46,15 +47,15 @@ def build() -> gr.Blocks:
             apply_default_css=False,
         )
         with gr.Tabs(elem_id="tabs") as tabs:
-            placed = panels()
-        _open_link(page, tabs, placed)
-        api.endpoints()
+            placed = panels(app)
+        _open_link(app, page, tabs, placed)
+        Endpoints(app).offer()
     # Without api_open=False, gradio has routes that pass by the queue.
-    page.queue(max_size=LIMITS.waiting, default_concurrency_limit=LIMITS.at_once, api_open=False)
+    page.queue(max_size=app.limits.waiting, default_concurrency_limit=app.limits.at_once, api_open=False)
     return page
 
 
-def _open_link(page: gr.Blocks, tabs: gr.Tabs, placed: list[Panel]) -> None:
+def _open_link(app: App, page: gr.Blocks, tabs: gr.Tabs, placed: list[Panel]) -> None:
     """Fill the page from its link when it opens, and answer what it asks."""
     outputs: list[Any] = [tabs]
     for panel in placed:
@@ -66,7 +67,7 @@ def _open_link(page: gr.Blocks, tabs: gr.Tabs, placed: list[Panel]) -> None:
         text = EXAMPLES["Praise"] if "kind" not in given else ""
         refused = ""
         try:
-            question = serve.asked(request, **{"text": text, **given})
+            question = app.asked(request, **{"text": text, **given})
         except RefusedError as error:
             kind = given.get("kind", "")
             question, refused = Question(kind=kind if kind in TASKS else "sentence"), notice(str(error))
@@ -75,10 +76,10 @@ def _open_link(page: gr.Blocks, tabs: gr.Tabs, placed: list[Panel]) -> None:
             if panel.kind != question.kind:
                 updates += [gr.skip()] * (len(panel.fields) + 3)
                 continue
-            html, query, code = (refused, "", "") if refused else serve.answered(question)
-            updates += [gr.skip() if refused else filled(name, question) for name in panel.fields]
+            html, query, code = (refused, "", "") if refused else app.answered(question)
+            updates += [gr.skip() if refused else filled(app.catalog, name, question) for name in panel.fields]
             updates += [html, query, code]
         return updates
 
     link = gr.Textbox(visible="hidden", label="Link")
-    page.load(opened, link, outputs, js="() => explorer.asked()", api_visibility="private", **MODEL)
+    page.load(opened, link, outputs, js="() => explorer.asked()", api_visibility="private", **app.queued)

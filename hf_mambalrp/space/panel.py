@@ -5,10 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from hf_mambalrp.space import serve
-from hf_mambalrp.space.limits import LIMITS
+from hf_mambalrp.space.serve import FILES, App
 
-MODEL: Any = {"concurrency_id": "model", "concurrency_limit": LIMITS.at_once}
 SHOWS = {
     "sentence": "what the model says, and which words speak for and against it",
     "next": "how the model goes on, and which words made it do so",
@@ -23,8 +21,8 @@ SHOWS = {
 class Panel:
     """One tab: named inputs, the answer beside them, and below it the Python, the link and the files."""
 
-    def __init__(self, kind: str, fields: Mapping[str, Any], button: gr.Button) -> None:
-        self.kind, self.fields, self.button = kind, fields, button
+    def __init__(self, app: App, kind: str, fields: Mapping[str, Any], button: gr.Button) -> None:
+        self.app, self.kind, self.fields, self.button = app, kind, fields, button
 
     def answer_here(self) -> None:
         """Place the components of the answer."""
@@ -34,7 +32,7 @@ class Panel:
             self.code = self._copied("The Python that reproduces this", "python", lines=9)
             self.link = self._copied("Link to what is on the screen", "link", lines=1)
             with gr.Row(elem_classes="chips"):
-                forms = {form: form.upper() for form in serve.FILES}
+                forms = {form: form.upper() for form in FILES}
                 if self.kind == "image":
                     forms["picture"] = "the picture"
                 self.files = {
@@ -54,22 +52,27 @@ class Panel:
         names, inputs = list(self.fields), list(self.fields.values())
 
         def show(request: gr.Request, *values: Any) -> tuple[str, str, str]:
-            return serve.shown(request, kind=self.kind, **dict(zip(names, values, strict=True)))
+            return self.app.shown(request, kind=self.kind, **dict(zip(names, values, strict=True)))
 
         def save(form: str) -> Callable[..., str]:
             def saved(request: gr.Request, *values: Any) -> str:
-                return serve.downloaded(request, form, kind=self.kind, **dict(zip(names, values, strict=True)))
+                return self.app.downloaded(request, form, kind=self.kind, **dict(zip(names, values, strict=True)))
 
             return saved
 
-        self.show: Any = {"fn": show, "inputs": inputs, "outputs": [self.html, self.query, self.code], **MODEL}
+        self.show: Any = {
+            "fn": show,
+            "inputs": inputs,
+            "outputs": [self.html, self.query, self.code],
+            **self.app.queued,
+        }
         self.show |= {"api_visibility": "private", "show_progress_on": self.html}
         entered = [field.submit for field in inputs if isinstance(field, gr.Textbox)]
         triggers = [self.button.click, *entered, *(self.fields[name].input for name in live)]
         gr.on(triggers, trigger_mode="always_last", **self.show)
         self.query.change(None, self.query, self.link, js="(query) => query ? explorer.link(query) : ''")
         for form, button in self.files.items():
-            button.click(save(form), inputs, self.file, api_visibility="private", **MODEL).then(
+            button.click(save(form), inputs, self.file, api_visibility="private", **self.app.queued).then(
                 None, self.file, None, js="explorer.download"
             )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hf_mambalrp.calls.pictures import read_file
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.evaluation.scenes import FOLDER
-from hf_mambalrp.space.limits import LIMITS, RefusedError
+from hf_mambalrp.space.limits import RefusedError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,10 +34,10 @@ def title(name: str) -> str:
     return name.replace("_", " and ").replace("-", " ").capitalize()
 
 
-def picture(text: str) -> "Image":
-    """The picture that is asked about. RefusedError: it cannot be read, or has more pixels than are allowed here."""
+def picture(text: str, most_pixels: int) -> "Image":
+    """The picture that is asked about. RefusedError: it cannot be read, or has more pixels than are allowed."""
     try:
-        read = read_file(BytesIO(content(text)), "The picture", LIMITS.picture_pixels)
+        read = read_file(BytesIO(content(text)), "The picture", most_pixels)
     except InputError as error:
         raise RefusedError(f"{str(error).partition('. ')[0].rstrip('.')}. {OTHERWISE}") from error
     read.filename = file_name(text)  # type: ignore[attr-defined]

@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 from hf_mambalrp import DEMO_MODEL, DEMO_VISION_MODEL
 from hf_mambalrp.methods import METHODS
-from hf_mambalrp.space.catalog import CLASSES, Entry, entry, titles
-from hf_mambalrp.space.limits import LIMITS, RefusedError
+from hf_mambalrp.space.catalog import CLASSES, Catalog
+from hf_mambalrp.space.limits import Limits, RefusedError
 from hf_mambalrp.space.pictures import PICTURES, file_name
 from hf_mambalrp.viz.words import Level
 
@@ -62,9 +62,9 @@ class Question:
     gamma: float = 0.25
 
     @classmethod
-    def asked(cls, **values: Any) -> "Question":
+    def asked(cls, catalog: Catalog, limits: Limits, **values: Any) -> "Question":
         """Build a question from what a page, a link or an API call sent. RefusedError: a value that is not allowed."""
-        given = {name: _plain(name, value) for name, value in values.items()}
+        given = {name: _plain(name, value, limits) for name, value in values.items()}
         for name, allowed in CHOICES.items():
             if given.get(name, allowed[0]) not in allowed:
                 raise RefusedError(f"“{name}” can be {', '.join(allowed)}.")
@@ -74,27 +74,22 @@ class Question:
         question = cls(**given)
         if max(len(question.target), len(question.contrast)) > TARGET:
             raise RefusedError(f"What to explain, and rather than what, can have up to {TARGET} characters each.")
-        choices = titles(*TASKS[question.kind])
+        choices = catalog.titles(*TASKS[question.kind])
         if not choices:
             missing = "image model" if question.kind == "image" else "language model"
             raise RefusedError(f"No {missing} is configured for this Space, so there is nothing to ask.")
         if not question.model:
             return cls(**{**given, "model": choices[0]})
         if question.model not in choices:
-            entry(question.model)  # says so if it is on no list at all
+            catalog.entry(question.model)  # says so if it is on no list at all
             raise RefusedError(f"That model cannot answer this. Choose one of: {', '.join(choices)}.")
         return question
 
-    @property
-    def entry(self) -> Entry:
-        """The model that is asked."""
-        return entry(self.model)
-
-    def query(self) -> str:
+    def query(self, catalog: Catalog) -> str:
         """Return the query string that asks this again; what is as usual is left out. None holds a visitor's file."""
         if self.picture and self.picture not in PICTURES:
             return ""
-        usual = Question(model=titles(*TASKS[self.kind])[0])
+        usual = Question(model=catalog.titles(*TASKS[self.kind])[0])
         values = {
             f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != getattr(usual, f.name)
         }
@@ -102,9 +97,9 @@ class Question:
             values["compared"] = ",".join(self.compared)
         return urlencode(values)
 
-    def python(self) -> str:
+    def python(self, catalog: Catalog) -> str:
         """Return Python that computes what is on the screen."""
-        found = self.entry
+        found = catalog.entry(self.model)
         cls = CLASSES[found.task].__name__
         source = CONSTANTS.get(found.id) or repr(found.id)
         names = {cls, *({source} & set(CONSTANTS.values()))}
@@ -154,7 +149,7 @@ class Question:
         return {**arguments, "per_layer": True} if self.kind in SENTENCES and self.view == "layers" else arguments
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain(name: str, value: Any, limits: Limits) -> Any:
     """Bring a value into the type of its field; text without lone surrogates, which no tokenizer and no JSON takes."""
     if name == "compared":
         parts = value if isinstance(value, (list, tuple)) else [part for part in _text(value).split(",") if part]
@@ -168,7 +163,7 @@ def _plain(name: str, value: Any) -> Any:
             raise RefusedError(f"“gamma” can be a number from 0 to {MOST_GAMMA}.")
         return gamma
     if name in ("tokens", "layer"):
-        least, most = {"tokens": (1, LIMITS.new_tokens), "layer": (0, 999)}[name]
+        least, most = {"tokens": (1, limits.new_tokens), "layer": (0, 999)}[name]
         try:
             number = int(value)
         except (TypeError, ValueError, OverflowError):

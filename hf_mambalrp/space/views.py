@@ -6,10 +6,9 @@ from hf_mambalrp import Explanation
 from hf_mambalrp.methods import METHODS
 from hf_mambalrp.results.explanation_document import layer_heat
 from hf_mambalrp.results.generation_document import generated_text, generation_heat, largest_gap
-from hf_mambalrp.space.answer import Answer, answer
-from hf_mambalrp.space.catalog import LOADED
+from hf_mambalrp.space.answer import Answer, Answers
 from hf_mambalrp.space.heat import heat_table
-from hf_mambalrp.space.limits import LIMITS, Deadline, RefusedError
+from hf_mambalrp.space.limits import Deadline, RefusedError
 from hf_mambalrp.space.passages import Passage, passages
 from hf_mambalrp.space.question import WHOLE_GRADIENT, Question
 from hf_mambalrp.viz.colors import strength
@@ -28,13 +27,13 @@ LINES = " \n"
 """What stays as it is in a text of several lines."""
 
 
-def view(asked: Question) -> str:
-    """Answer a question as HTML for the page. RefusedError: see :func:`hf_mambalrp.space.answer.answer`."""
+def view(answers: Answers, asked: Question) -> str:
+    """Answer a question as HTML for the page. RefusedError: see :meth:`hf_mambalrp.space.answer.Answers.answer`."""
     writers = {"generation": _generation, "attention": _attention, "document": _document, "image": _image}
     write = writers.get(asked.kind, _explained)
-    LOADED.get(asked.entry)  # what loads for the first time takes its time, and is not counted
-    with Deadline(LIMITS.seconds):
-        body = write(asked)
+    answers.catalog.get(asked.model)  # what loads for the first time takes its time, and is not counted
+    with Deadline(answers.limits.seconds):
+        body = write(answers, asked)
     return f'<div class="hfm answer">{body}</div>'
 
 
@@ -43,10 +42,13 @@ def notice(message: str) -> str:
     return f'<div class="hfm answer"><p class="notice" role="alert">{escaped(shorten(message, 400))}</p></div>'
 
 
-def _explained(asked: Question) -> str:
-    found = answer(asked)
+def _explained(answers: Answers, asked: Question) -> str:
+    found = answers.answer(asked)
     document = found.result.document(level=asked.level)
-    body = {"words": _words, "layers": _layers, "methods": _methods}[asked.view](asked, found.result, document)
+    if asked.view == "methods":
+        body = _methods(answers, asked, document)
+    else:
+        body = (_layers if asked.view == "layers" else _words)(asked, found.result, document)
     return _chances(found, asked) + body + _origin(document)
 
 
@@ -74,11 +76,11 @@ def _layers(asked: Question, ex: Explanation, document: Document) -> str:
     )
 
 
-def _methods(asked: Question, ex: Explanation, document: Document) -> str:
+def _methods(answers: Answers, asked: Question, document: Document) -> str:
     if not asked.compared:
         raise RefusedError("Choose at least one method to compare.")
     found = {
-        name: answer(replace(asked, method=name)).result.document(level=asked.level).sections[0]
+        name: answers.answer(replace(asked, method=name)).result.document(level=asked.level).sections[0]
         for name in asked.compared
     }
     panels = "".join(
@@ -105,8 +107,8 @@ def _methods(asked: Question, ex: Explanation, document: Document) -> str:
     )
 
 
-def _generation(asked: Question) -> str:
-    ex = answer(asked).result
+def _generation(answers: Answers, asked: Question) -> str:
+    ex = answers.answer(asked).result
     document = ex.document(level=asked.level)
     (section,) = document.sections
     last, steps = section.one(Steps).steps[-1].words, ex.generated(0)
@@ -126,8 +128,8 @@ def _generation(asked: Question) -> str:
     )
 
 
-def _attention(asked: Question) -> str:
-    ex = answer(asked).result
+def _attention(answers: Answers, asked: Question) -> str:
+    ex = answers.answer(asked).result
     document = ex.document(layers=[asked.layer], cells=None)
     (section,) = document.sections
     maps = "".join(
@@ -143,8 +145,8 @@ def _attention(asked: Question) -> str:
     )
 
 
-def _image(asked: Question) -> str:
-    found = answer(asked)
+def _image(answers: Answers, asked: Question) -> str:
+    found = answers.answer(asked)
     document = found.result.document()
     (section,) = document.sections
     picture, balance = section.one(Picture), section.one(Balance)
@@ -161,8 +163,8 @@ def _patches(picture: Picture) -> str:
     return heat_table(Heat("Patches", picture.patches, rows, columns), "row", "column")
 
 
-def _document(asked: Question) -> str:
-    ex = answer(asked).result
+def _document(answers: Answers, asked: Question) -> str:
+    ex = answers.answer(asked).result
     document = ex.document()
     (section,) = document.sections
     words, found = section.one(Words), passages(ex, asked.text)

@@ -88,14 +88,31 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A cell of a grid that is more than its text."""
+
+    text: str
+    mark: str = ""
+    """A word under the text, on what it says."""
+    strong: bool = False
+    shade: float | None = None
+    """From -1 to 1, colours the cell."""
+
+
+@dataclass(frozen=True)
 class Grid:
-    """A table whose first column is text and whose others are numbers, as they are shown."""
+    """A table whose first column is text and whose others are numbers, as they are shown; a newline parts lines."""
 
     caption: str
     head: tuple[str, ...]
-    lines: Sequence[tuple[str, ...]]
+    lines: Sequence[tuple[str | Cell, ...]]
     reading: str = ""
     """How to read it, in sentences."""
+
+    @property
+    def cells(self) -> list[list[Cell]]:
+        """The lines, with a cell for every text."""
+        return [[Cell(cell) if isinstance(cell, str) else cell for cell in line] for line in self.lines]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from hf_mambalrp.viz.colors import MAX_ALPHA, strength
 from hf_mambalrp.viz.document import (
     Balance,
     Block,
+    Cell,
     Document,
     Facts,
     GeneratedToken,
@@ -28,12 +29,14 @@ from hf_mambalrp.viz.document import (
 )
 from hf_mambalrp.viz.picture import as_text, colors, enlarged, enlargement
 from hf_mambalrp.viz.picture_places import strongest_place
-from hf_mambalrp.viz.style import ALONE, FIRST_VIEW, MAP_STYLE, PAGE, PICTURE_STYLE, SHADES, STYLE, VIEWS
+from hf_mambalrp.viz.style import ALONE, FIRST_VIEW, GRID_STYLE, MAP_STYLE, PAGE, PICTURE_STYLE, SHADES, STYLE, VIEWS
 from hf_mambalrp.viz.wording import label, signed, table_label, unsigned, visible
 from hf_mambalrp.viz.words import Word
 
 STEP_WORDS = 5
 """Words in the table of a generated token."""
+STYLES = {Grid: GRID_STYLE, Heat: MAP_STYLE, Picture: PICTURE_STYLE}
+"""What blocks need beside :data:`STYLE`."""
 COARSE = 2
 """From an enlargement beyond this on, an image is shown with its pixels as squares."""
 REM = 16
@@ -63,7 +66,7 @@ def fragment(document: Document) -> str:
 
 def _style(document: Document) -> str:
     kinds = {type(block) for section in document.sections for block in section.blocks}
-    return STYLE + (MAP_STYLE if Heat in kinds else "") + (PICTURE_STYLE if Picture in kinds else "")
+    return STYLE + "".join(style for kind, style in STYLES.items() if kind in kinds)
 
 
 def _body(document: Document) -> str:
@@ -175,22 +178,35 @@ def _table(table: Table) -> str:
     )
 
 
-def _grid(grid: Grid) -> str:
-    first, *others = grid.head
-    head = f'<th scope="col">{escaped(first)}</th>' + "".join(
-        f'<th scope="col" class="num">{escaped(name)}</th>' for name in others
-    )
+def grid(block: Grid, text: Callable[[str], str] = escaped) -> str:
+    """Write a grid; ``text`` makes HTML of a text."""
+    head = "".join(f'<th scope="col">{_lines(Cell(name), text)}</th>' for name in block.head)
     lines = "".join(
-        f'<tr><th scope="row">{escaped(name)}</th>'
-        + "".join(f'<td class="num">{escaped(number)}</td>' for number in numbers)
+        f'<tr><th scope="row">{_lines(first, text)}</th>'
+        + "".join(f"<td{_shade(cell)}>{_lines(cell, text)}</td>" for cell in others)
         + "</tr>"
-        for name, *numbers in grid.lines
+        for first, *others in block.cells
     )
-    reading = f'<p class="note">{escaped(grid.reading)}</p>' if grid.reading else ""
+    reading = f'<p class="note">{text(block.reading)}</p>' if block.reading else ""
     return (
-        f'<table class="grid"><caption>{escaped(grid.caption)}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{lines}</tbody></table>{reading}"
+        f'<h3>{text(block.caption)}</h3><div class="scroll" role="region" aria-label="{escaped(block.caption)}" '
+        f'tabindex="0"><table class="grid"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>{reading}'
     )
+
+
+def _lines(cell: Cell, text: Callable[[str], str]) -> str:
+    first, *rest = (text(line) if line else "" for line in cell.text.split("\n"))
+    mark = f"<em>{text(cell.mark)}</em>" if cell.mark else ""
+    if cell.strong:
+        first, mark = f"<b>{first}</b>", mark and f"<b>{mark}</b>"
+    return first + "".join(f"<small>{line}</small>" for line in rest) + mark
+
+
+def _shade(cell: Cell) -> str:
+    if cell.shade is None:
+        return ""
+    name = "pos" if cell.shade >= 0 else "neg"
+    return f' style="background:rgba(var(--{name}),{MAX_ALPHA * min(abs(cell.shade), 1):.3f})"'
 
 
 def _bar(relevance: float, peak: float) -> str:
@@ -246,7 +262,7 @@ WRITERS: dict[type[Block], Callable[[Any], str]] = {
     Legend: _legend,
     Balance: _balance,
     Table: _table,
-    Grid: _grid,
+    Grid: grid,
     Steps: _steps,
     Heat: _heat,
 }

@@ -1,10 +1,11 @@
 """A document as Markdown, of untrusted text: tokens, labels and names may hold anything."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from hf_mambalrp.viz.document import (
     Balance,
+    Cell,
     Document,
     Facts,
     Grid,
@@ -25,7 +26,7 @@ ACTIVE = re.compile(r"[!-/:-@\[-`{-~]")
 HARMLESS = set(",'?%();")
 READABLE = {c: c for c in "\"%'()+,-./:;=?^"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 """How punctuation stands in a file that people also read as it is; the rest has a backslash before it."""
-NUMBER = re.compile(r"-?[\d.]+(e-?\d+)?%?")
+NUMBER = re.compile(r"[+-]?[\d.]+(e-?\d+)?%?")
 """A number is shown as it is, for whoever reads the source."""
 TABLE_ROWS = 10
 STEP_WORDS = 4
@@ -56,6 +57,21 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]], *, numbers: bool 
     """A Markdown table: the first column is text; the others are on the right as ``numbers`` are, or text too."""
     rule = ["---", *("---:" if numbers else "---" for _ in head[1:])]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
+
+
+def grid(block: Grid, text: Callable[[str], str]) -> Iterator[str]:
+    """A grid: its caption, its table, and how to read it; ``text`` makes Markdown of a text."""
+    yield f"**{text(block.caption)}**"
+    lines = [[_cell(cell, text) for cell in line] for line in ([Cell(name) for name in block.head], *block.cells)]
+    yield table(lines[0], lines[1:])
+    if block.reading:
+        yield text(block.reading)
+
+
+def _cell(cell: Cell, text: Callable[[str], str]) -> str:
+    lines = [*cell.text.split("\n"), cell.mark]
+    strong = {0, len(lines) - 1} if cell.strong else ()
+    return "<br>".join(f"**{text(line)}**" if i in strong else text(line) for i, line in enumerate(lines) if line)
 
 
 def picture(says: str, path: str) -> str:
@@ -90,11 +106,7 @@ def _section(section: Section, drawn: str) -> Iterator[str]:
                 yield from (drawn, _steps(block))
                 yield f"Conservation: {block.reading}"
             case Grid():
-                yield table(
-                    [escaped(name) for name in block.head], [[escaped(line[0]), *line[1:]] for line in block.lines]
-                )
-                if block.reading:
-                    yield escaped(block.reading)
+                yield from grid(block, _value)
             case Balance():
                 ending = f" {escaped(block.ending)}" if block.ending else ""
                 yield f"Conservation: {block.sum}. {block.reading}{ending}"

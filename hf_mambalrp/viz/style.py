@@ -46,10 +46,6 @@ STYLE = f"""
 .hfm .num {{ text-align: right; white-space: nowrap }}
 .hfm td.pos-text {{ color: var(--pos-text) }}
 .hfm td.neg-text {{ color: var(--neg-text) }}
-.hfm .grid {{ margin-top: 1.5rem }}
-.hfm .grid tbody th {{ color: var(--fg); white-space: nowrap }}
-.hfm .grid thead th {{ overflow-wrap: normal; white-space: normal }}
-.hfm .grid + .note {{ margin-top: .375rem }}
 .hfm .bars {{ width: 30%; padding-right: 0 }}
 .hfm .bars div {{ display: flex; height: .625rem; border-left: 0 }}
 .hfm .bars i {{ display: block; border-radius: 2px }}
@@ -62,6 +58,26 @@ STYLE = f"""
 @media (max-width: 30rem) {{
   .hfm {{ padding: 1rem }} .hfm .text {{ font-size: 1.0625rem }} .hfm .bars {{ display: none }} }}
 """
+
+GRID_STYLE = """
+.hfm h3 { font-size: 1rem; margin: 1.75rem 0 .25rem }
+.hfm .scroll { overflow-x: auto; width: fit-content; max-width: 100%; margin-bottom: .5rem; background:
+  linear-gradient(90deg, transparent, var(--bg) 40%) right / 3rem 100% no-repeat local,
+  linear-gradient(90deg, transparent, var(--line)) right / 1.25rem 100% no-repeat }
+.hfm .grid { width: auto; min-width: min(100%, 34rem) }
+.hfm .grid th, .hfm .grid td { text-align: right; vertical-align: top; padding: .375rem 1rem }
+.hfm .grid td { white-space: nowrap }
+.hfm .grid thead th { vertical-align: bottom; overflow-wrap: normal }
+.hfm .grid tr > :first-child { text-align: left; position: sticky; left: 0; background: var(--bg); padding-left: 0 }
+.hfm .grid tbody th { min-width: 6.5rem; font-size: .875rem; color: var(--fg) }
+.hfm .grid small { display: block; font-size: .8125rem; font-weight: 400; color: var(--muted); white-space: nowrap }
+.hfm .grid em { display: block; font-style: normal; font-size: .8125rem }
+@media (min-width: 60rem) { .hfm .grid td small { display: inline; margin-left: .25rem } }
+@media (max-width: 30rem) { .hfm .grid { min-width: 0 } .hfm .grid th, .hfm .grid td { padding: .375rem .5rem } }
+@media print { .hfm .scroll { overflow: visible; background: none }
+  .hfm .grid th, .hfm .grid td { padding: .25rem .5rem } }
+"""
+"""What grids need beside :data:`STYLE`: a wide one scrolls under its first column."""
 
 SHADES = 20
 """Shades of a colour in a heat map, where a class is shorter than a style."""

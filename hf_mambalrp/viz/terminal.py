@@ -107,8 +107,8 @@ def _grid(grid: Grid) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), title=grid.caption, title_justify="left")
     for number, name in enumerate(grid.head):
         table.add_column(escaped(name), justify="right" if number else "left")
-    for line in grid.lines:
-        table.add_row(*map(escaped, line))
+    for line in grid.cells:
+        table.add_row(*(escaped(cell.text) for cell in line))
     return table
 
 

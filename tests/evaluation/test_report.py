@@ -351,7 +351,7 @@ def test_markdown_tables_are_rectangular(everything):
 
 
 def rows_of(table):
-    return [tuple(cell.text for cell in row) for row in table.rows]
+    return [tuple(cell.text for cell in line) for line in table.cells]
 
 
 def test_any_nested_numbers_become_tables():

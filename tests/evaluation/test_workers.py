@@ -94,7 +94,7 @@ def test_several_processes_write_the_same_bytes_as_one_and_leave_the_model_alone
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_no_more_processes_are_begun_than_there_are_examples(count):
     some = evaluator(TEXTS)
-    with examined(some, some.examples[:count], 4):
+    with examined(some.examine, some.examples[:count], 4):
         assert len(active_children()) == count
     assert active_children() == []
 
@@ -113,7 +113,7 @@ def test_a_worker_that_is_killed_before_it_begins_is_not_waited_for(texts):
     some = evaluator(texts)
 
     def call():
-        with examined(some, some.examples, 2) as records:
+        with examined(some.examine, some.examples, 2) as records:
             list(records)
 
     def kill():
@@ -140,8 +140,8 @@ def test_a_worker_that_is_killed_at_work_is_not_waited_for_and_the_run_goes_on_l
                         child.kill()
                 yield example
 
-    module = "hf_mambalrp.evaluation.faithfulness.examined"
-    monkeypatch.setattr(module, lambda some, examples, processes: examined(some, Deadly(examples), processes))
+    module = "hf_mambalrp.evaluation.examiner.examined"
+    monkeypatch.setattr(module, lambda examine, examples, processes: examined(examine, Deadly(examples), processes))
     assert isinstance(ended(lambda: evaluate(TEXTS, output_dir=tmp_path / "cut", processes=2)), WorkerError)
     monkeypatch.undo()
     assert len(Journal(tmp_path / "cut").records()) <= 3

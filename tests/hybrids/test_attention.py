@@ -255,21 +255,15 @@ def test_weighted_rows_and_blocks_of_rows_are_rows_of_the_mean(name, monkeypatch
     network = Network(model, FAMILIES)
     plain = network.plain_step(mask, network.embed(ids))
     weights = torch.randn(mask.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * mask
-    for layer, streams in enumerate(_streams(network, ids, plain)):
-        for _, mixing in network.mixings(layer, streams, plain):
+    streams = network.streams(network.embed(ids), plain)
+    for layer, stream in zip(range(len(network.layers)), streams, strict=False):
+        for _, mixing in network.mixings(layer, stream, plain):
             keep = mask.double()[..., None]
             whole = attention_matrix(mixing, keep, range(WIDEST), "mean", "raw")
             close(weighted_rows(mixing, weights) * mask, torch.einsum("bi,bij->bj", weights, whole), 1e-12)
             with monkeypatch.context() as patch:
                 patch.setattr("hf_mambalrp.attention.matrix.BLOCK_ELEMENTS", 100)
                 close(attention_matrix(mixing, keep, range(2, 8), "mean", "raw"), whole[:, 2:8], 1e-12)
-
-
-def _streams(network, ids, plain):
-    hidden = network.embed(ids)
-    for layer, states in enumerate(network.states_of(network.initial_states(hidden))):
-        yield hidden
-        hidden, _ = network.layer(layer, hidden, states, plain)
 
 
 class Largest(TorchDispatchMode):

@@ -54,13 +54,12 @@ def environment(allow_list):
 
 @pytest.fixture(scope="session")
 def space(allow_list):
-    """The app's modules in this process, with the limits as they are shipped."""
-    from hf_mambalrp import space
-    from hf_mambalrp.space import catalog, serve
+    """An app in this process, with the limits as they are shipped but for the rate, of which tests make their own."""
+    from hf_mambalrp.space.catalog import read_allow_list
+    from hf_mambalrp.space.limits import Limits
+    from hf_mambalrp.space.serve import App
 
-    catalog.offer(allow_list)
-    serve.RATE.a_minute = 10**9  # tests of the rate make their own
-    return space
+    return App(read_allow_list(allow_list), Limits(requests_a_minute=10**9))
 
 
 @pytest.fixture(scope="session")

@@ -42,22 +42,24 @@ def test_the_command_serves_the_packaged_model_until_it_is_interrupted(environme
     assert "Traceback" not in server.log.read_text()
 
 
-def test_its_options_are_the_models_the_host_and_the_port(space, allow_list, monkeypatch, capsys):
+def test_its_options_are_the_models_the_host_and_the_port(allow_list, monkeypatch, capsys):
     import gradio
+
+    from hf_mambalrp.space.catalog import PACKAGED, PACKAGED_VISION
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     launched = {}
-    monkeypatch.setattr(gradio.Blocks, "launch", lambda page, **options: launched.update(options))
-    monkeypatch.setattr(space.answer, "warm_up", lambda: None)
-    monkeypatch.setattr(space.catalog, "ENTRIES", [space.catalog.PACKAGED])
+    monkeypatch.setattr(gradio.Blocks, "launch", lambda page, **options: launched.update(options, page=page))
+    monkeypatch.setattr("hf_mambalrp.space.answer.Answers.warm_up", lambda answers: None)
     with pytest.raises(SystemExit) as stopped:
         main(["app", "--models", str(allow_list), "--host", "localhost", "--port", str(port)])
     assert stopped.value.code == 0, capsys.readouterr().err
     assert (launched["server_name"], launched["server_port"]) == ("localhost", port)
-    titles = [space.catalog.PACKAGED.title, LANGUAGE_MODEL, space.catalog.PACKAGED_VISION.title]
-    assert [entry.title for entry in space.catalog.ENTRIES] == titles
+    parts = [part["props"] for part in launched["page"].get_config_file()["components"]]
+    offered = {title for props in parts if props.get("label") == "Model" for title, _ in props["choices"]}
+    assert offered == {PACKAGED.title, LANGUAGE_MODEL, PACKAGED_VISION.title}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
+from dataclasses import replace
 
 import forks
 import pytest
@@ -17,7 +17,7 @@ def test_a_model_that_loads_holds_up_nobody_else(space, monkeypatch):
     """Visitors of one model do not wait for another; the model is loaded once for all who ask for it."""
     from threading import Event
 
-    from hf_mambalrp.space.catalog import Entry, Loaded
+    from hf_mambalrp.space.catalog import Catalog, Entry
 
     may_end, loaded = Event(), []
 
@@ -27,38 +27,57 @@ def test_a_model_that_loads_holds_up_nobody_else(space, monkeypatch):
             assert may_end.wait(30)
         return wanted.id, None
 
-    monkeypatch.setattr(Loaded, "_load", staticmethod(load))
-    models, slow, fast = Loaded(), *(Entry(name, name, "text-generation") for name in ("slow", "fast"))
+    monkeypatch.setattr(Catalog, "_load", staticmethod(load))
+    models = Catalog([Entry(name, name, "text-generation") for name in ("slow", "fast")])
     with ThreadPoolExecutor(4) as visitors:
-        waiting = [visitors.submit(models.get, slow) for _ in range(2)]
+        waiting = [visitors.submit(models.get, "slow") for _ in range(2)]
         try:
-            assert visitors.submit(models.get, fast).result(timeout=10) == ("fast", None)
+            assert visitors.submit(models.get, "fast").result(timeout=10) == ("fast", None)
         finally:
             may_end.set()
         assert [visit.result(timeout=10) for visit in waiting] == [("slow", None)] * 2
     assert sorted(loaded) == ["fast", "slow"]
 
 
-def test_the_space_starts_without_its_first_model(space, monkeypatch):
+def test_the_space_starts_without_its_first_model():
     """A model that cannot be loaded for now is missing for as long, and the rest of the page is there."""
     from hf_mambalrp.space.catalog import PACKAGED, Entry
     from hf_mambalrp.space.page import build
+    from hf_mambalrp.space.serve import App
 
     missing = Entry("/nowhere/at/all", "Missing", "text-classification")
-    monkeypatch.setattr(space.catalog, "ENTRIES", [missing, PACKAGED])
-    build()
-    html, _, _ = space.serve.shown(None, text=TEXT)
+    app = App([missing, PACKAGED])
+    build(app)
+    html, _, _ = app.shown(None, text=TEXT)
     assert "The model “Missing” could not be loaded just now" in html
-    html, _, _ = space.serve.shown(None, text=TEXT, model=PACKAGED.title)
+    html, _, _ = app.shown(None, text=TEXT, model=PACKAGED.title)
     assert 'class="text"' in html
+
+
+def test_two_apps_of_one_process_share_nothing():
+    """Neither models, nor limits, nor counts of requests, nor answers."""
+    from types import SimpleNamespace
+
+    from hf_mambalrp.space.catalog import PACKAGED, PACKAGED_VISION
+    from hf_mambalrp.space.limits import Limits
+    from hf_mambalrp.space.serve import App
+
+    one, other = App([PACKAGED], Limits(characters=10, requests_a_minute=2)), App([PACKAGED, PACKAGED_VISION])
+    visitor = SimpleNamespace(client=SimpleNamespace(host="192.0.2.1"), headers={})
+    assert "at most 10 are read here" in one.shown(visitor, text=TEXT)[0]
+    assert "No image model" in one.shown(visitor, kind="image", picture="bag")[0]
+    assert "more than 2 requests a minute" in one.shown(visitor, text="A film.")[0]
+    assert 'class="text"' in other.shown(visitor, text=TEXT)[0]
+    assert 'class="picture"' in other.shown(visitor, kind="image", picture="bag")[0]
+    assert one.catalog.get(PACKAGED.title)[0] is not other.catalog.get(PACKAGED.title)[0]
 
 
 def test_all_methods_together_have_the_time_of_one_request(space, monkeypatch):
     from hf_mambalrp.space.question import METHODS
 
-    monkeypatch.setattr(space.views, "LIMITS", SimpleNamespace(**{**vars(space.views.LIMITS), "seconds": 1}))
+    monkeypatch.setattr(space.answers, "limits", replace(space.limits, seconds=1))
     begin = time.process_time()
-    html, _, _ = space.serve.shown(None, text="one " * 400, view="methods", compared=list(METHODS))
+    html, _, _ = space.shown(None, text="one " * 400, view="methods", compared=list(METHODS))
     assert "longer than 1 seconds and was stopped" in html
     assert time.process_time() - begin < 15
 
@@ -77,7 +96,7 @@ def test_on_zerogpu_visitors_read_the_same_sentences(space, monkeypatch, values,
 
     import gradio as gr
 
-    compute = space.answer._compute
+    compute = space.answers._compute
 
     def on_gpu(question):
         try:
@@ -85,9 +104,9 @@ def test_on_zerogpu_visitors_read_the_same_sentences(space, monkeypatch, values,
         except Exception as error:
             raise gr.Error(type(error).__name__, title="ZeroGPU worker error") from None
 
-    monkeypatch.setattr(space.answer, "_computed", on_gpu)
-    space.answer._answered.cache_clear()
-    assert says in space.serve.shown(None, **{"text": "A film.", **values})[0]
+    monkeypatch.setattr(space.answers, "computed", on_gpu)
+    space.answers.kept.cache_clear()
+    assert says in space.shown(None, **{"text": "A film.", **values})[0]
 
 
 def test_on_zerogpu_a_used_up_quota_is_said_where_the_answer_would_be(space, monkeypatch):
@@ -96,9 +115,9 @@ def test_on_zerogpu_a_used_up_quota_is_said_where_the_answer_would_be(space, mon
     def on_gpu(question):
         raise gr.Error("You have exceeded your GPU quota. <b>Try again</b> in 1:00:00.", title="ZeroGPU quota exceeded")
 
-    monkeypatch.setattr(space.answer, "_computed", on_gpu)
-    space.answer._answered.cache_clear()
-    html, query, code = space.serve.shown(None, text=TEXT)
+    monkeypatch.setattr(space.answers, "computed", on_gpu)
+    space.answers.kept.cache_clear()
+    html, query, code = space.shown(None, text=TEXT)
     assert "exceeded your GPU quota. &lt;b&gt;Try again" in html
     assert (query, code) == ("", "")
 
@@ -114,7 +133,8 @@ def test_the_function_for_the_gpu_is_decorated_where_spaces_is_installed(environ
         "    return decorate\n"
     )
     code = (
-        "from hf_mambalrp.space.serve import shown\n"
+        "from hf_mambalrp.space.serve import App\n"
+        "shown = App().shown\n"
         "assert 'class=\"text\"' in shown(None, text='A warm film.')[0]\n"
         "assert 'is no class' in shown(None, text='A warm film.', target='x')[0]\n"
     )
@@ -129,7 +149,7 @@ def test_the_python_gives_what_is_on_the_screen(space, demo, allow_list, capsys)
     from hf_mambalrp import AutoMambaLRPForCausalLM
 
     def printed(**values):
-        html, _, code = space.serve.shown(None, **values)
+        html, _, code = space.shown(None, **values)
         capsys.readouterr()
         run = {}
         exec(code, run)
@@ -162,7 +182,7 @@ def test_files_hold_what_is_on_the_screen(space, demo):
     import base64
 
     def file(form, **values):
-        return base64.b64decode(json.loads(space.serve.downloaded(None, form, **values))[2]).decode()
+        return base64.b64decode(json.loads(space.downloaded(None, form, **values))[2]).decode()
 
     for level in ("word", "token"):
         assert file("html", text=TEXT, level=level) == demo.explain(TEXT, per_layer=True).to_html(level=level)

@@ -5,6 +5,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -89,7 +90,7 @@ def test_the_api_has_the_limits_of_the_page(client, space, name, arguments, says
     with pytest.raises(Exception, match=says):
         client.predict(api_name=name, **arguments)
     kind = {"/explain": "sentence", "/next_token": "next", "/generate": "generation"}.get(name, name[1:])
-    html, query, code = space.serve.shown(None, kind=kind, **arguments)
+    html, query, code = space.shown(None, kind=kind, **arguments)
     assert says in html
     assert (query, code) == ("", "")
     OwnMarkup().feed(html)
@@ -100,7 +101,7 @@ def test_200_hostile_inputs(space):
     assert len(given) == 200
     answers, refused = 0, 0
     for text in given:
-        html, _, _ = space.serve.shown(None, kind="sentence", text=text)
+        html, _, _ = space.shown(None, kind="sentence", text=text)
         OwnMarkup().feed(html)
         html.encode("utf-8")
         answers += 'class="text"' in html
@@ -112,7 +113,7 @@ def test_200_hostile_inputs(space):
 @pytest.mark.parametrize("kind", ["generation", "attention", "document", "next"])
 def test_hostile_inputs_in_the_other_tabs(space, kind):
     for text in hostile.inputs()[::12]:
-        html, _, _ = space.serve.shown(None, kind=kind, text=text, tokens=2)
+        html, _, _ = space.shown(None, kind=kind, text=text, tokens=2)
         OwnMarkup().feed(html)
         html.encode("utf-8")
 
@@ -130,7 +131,7 @@ def test_hostile_inputs_over_http(server):
 def test_every_other_argument_may_be_hostile_too(space):
     for value in hostile.inputs()[::5]:
         for name in ("target", "contrast", "method", "model", "level", "view", "compared", "kind", "tokens", "layer"):
-            html, _, _ = space.serve.shown(None, **{"text": TEXT, name: value})
+            html, _, _ = space.shown(None, **{"text": TEXT, name: value})
             OwnMarkup().feed(html)
 
 
@@ -200,7 +201,6 @@ def test_no_file_can_be_read(server, path):
 
 
 def test_a_request_that_runs_too_long_is_cancelled_and_leaves_the_model_as_it_was(space, demo, monkeypatch):
-    from hf_mambalrp.space.answer import answer
     from hf_mambalrp.space.limits import Deadline, RefusedError
     from hf_mambalrp.space.question import Question
 
@@ -212,13 +212,12 @@ def test_a_request_that_runs_too_long_is_cancelled_and_leaves_the_model_as_it_wa
     assert demo.explain(TEXT).relevance.equal(before)
     assert not any(module._forward_hooks or "forward" in vars(module) for module in demo.modules())
 
-    asked = Question.asked(text="A film that nobody asked about before.")
-    limits = SimpleNamespace(**{**vars(space.answer.LIMITS), "seconds": 0})
-    monkeypatch.setattr(space.answer, "LIMITS", limits)
+    asked = Question.asked(space.catalog, space.limits, text="A film that nobody asked about before.")
+    monkeypatch.setattr(space.answers, "limits", replace(space.limits, seconds=0))
     with pytest.raises(RefusedError, match="was stopped"):
-        answer(asked)
+        space.answers.answer(asked)
     monkeypatch.undo()
-    assert answer(asked).result.relevance.isfinite().all(), "a cancelled answer is not kept"
+    assert space.answers.answer(asked).result.relevance.isfinite().all(), "a cancelled answer is not kept"
 
 
 def test_the_rate_is_limited_per_client_and_refilled(space):
@@ -254,12 +253,12 @@ def test_page_and_api_share_the_rate(space, monkeypatch):
 
     from hf_mambalrp.space.limits import RateLimit
 
-    monkeypatch.setattr(space.serve, "RATE", RateLimit(2))
+    monkeypatch.setattr(space, "rate", RateLimit(2))
     request = SimpleNamespace(client=SimpleNamespace(host="192.0.2.1"), headers={})
-    space.serve.shown(request, text=TEXT)
-    space.serve.described(request, kind="sentence", text=TEXT)
-    assert "more than 2 requests a minute" in space.serve.shown(request, text=TEXT)[0]
-    for call in (space.serve.described, lambda r, **values: space.serve.downloaded(r, "json", **values)):
+    space.shown(request, text=TEXT)
+    space.described(request, kind="sentence", text=TEXT)
+    assert "more than 2 requests a minute" in space.shown(request, text=TEXT)[0]
+    for call in (space.described, lambda r, **values: space.downloaded(r, "json", **values)):
         with pytest.raises(gr.Error, match="more than 2 requests a minute"):
             call(request, kind="sentence", text=TEXT)
 
@@ -285,9 +284,15 @@ def test_a_link_asks_what_was_asked(space):
     from hf_mambalrp.space.question import Question
 
     asked = Question.asked(
-        text='a & b=c "é" 🙂\n+', target="positive", method="lrp_ln", view="methods", compared=["lrp_ln"]
+        space.catalog,
+        space.limits,
+        text='a & b=c "é" 🙂\n+',
+        target="positive",
+        method="lrp_ln",
+        view="methods",
+        compared=["lrp_ln"],
     )
-    assert Question.asked(**dict(parse_qsl(asked.query()))) == asked
+    assert Question.asked(space.catalog, space.limits, **dict(parse_qsl(asked.query(space.catalog)))) == asked
 
 
 def test_passages_sum_to_the_row(space, demo):
@@ -315,14 +320,15 @@ def test_a_packaged_model_stands_behind_those_of_its_task(tmp_path):
     assert found == ["a/classes", DEMO_MODEL, "a/language", "a/pictures", DEMO_VISION_MODEL]
 
 
-def test_without_a_language_model_the_tabs_say_so(space, monkeypatch):
+def test_without_a_language_model_the_tabs_say_so():
     from hf_mambalrp.space.catalog import PACKAGED
     from hf_mambalrp.space.page import build
+    from hf_mambalrp.space.serve import App
 
-    monkeypatch.setattr(space.catalog, "ENTRIES", [PACKAGED])
-    said = [part["props"].get("value") or "" for part in build().get_config_file()["components"]]
+    app = App([PACKAGED])
+    said = [part["props"].get("value") or "" for part in build(app).get_config_file()["components"]]
     assert sum("No language model is configured for this Space" in str(text) for text in said) == 2
-    html, _, _ = space.serve.shown(None, kind="next", text=TEXT)
+    html, _, _ = app.shown(None, kind="next", text=TEXT)
     assert "No language model is configured for this Space" in html
 
 

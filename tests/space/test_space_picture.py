@@ -323,7 +323,7 @@ REFUSED = {
 def test_the_page_and_the_api_refuse_alike(space, server, case):
     make, says = REFUSED[case]
     given = make()
-    html, query, code = space.serve.shown(None, kind="image", picture=given)
+    html, query, code = space.shown(None, kind="image", picture=given)
     assert says in html
     assert "Image.open" not in html, "a visitor has no Python"
     assert (query, code) == ("", "")
@@ -345,7 +345,7 @@ def test_the_page_and_the_api_refuse_alike(space, server, case):
     ],
 )
 def test_values_that_are_not_allowed(space, values, says):
-    html, _, _ = space.serve.shown(None, **{"kind": "image", "picture": "bag", **values})
+    html, _, _ = space.shown(None, **{"kind": "image", "picture": "bag", **values})
     assert says in html
     PictureMarkup().feed(html)
 
@@ -353,7 +353,7 @@ def test_values_that_are_not_allowed(space, values, says):
 def test_hostile_values(space):
     for value in hostile.inputs()[::4]:
         for name in ("picture", "gamma", "target", "contrast", "method", "model"):
-            html, _, _ = space.serve.shown(None, **{"kind": "image", "picture": "bag", name: value})
+            html, _, _ = space.shown(None, **{"kind": "image", "picture": "bag", name: value})
             PictureMarkup().feed(html)
             html.encode("utf-8")
 
@@ -380,19 +380,17 @@ def test_a_picture_that_is_larger_than_a_request_may_be_is_refused(server):
 
 
 def test_what_the_page_sends_at_most_fits_into_a_request(space):
-    from hf_mambalrp.space.limits import LIMITS, PICTURE_BYTES
-
     body = json.dumps(
-        {"data": ["m" * 100, "data:image/jpeg;base64," + "A" * (PICTURE_BYTES * 4 // 3), *["t" * 100] * 4]}
+        {"data": ["m" * 100, "data:image/jpeg;base64," + "A" * (space.limits.picture_bytes * 4 // 3), *["t" * 100] * 4]}
     )
-    assert 0.7 * LIMITS.body_bytes < len(body) + 1000 < LIMITS.body_bytes
+    assert 0.7 * space.limits.body_bytes < len(body) + 1000 < space.limits.body_bytes
 
 
 @pytest.mark.parametrize(
     "method", ["mambalrp", "lrp_ln", "occlusion", "raw_attention", "attention_rollout", "mamba_attribution", "random"]
 )
 def test_methods(space, demo_vision, method):
-    html, _, code = space.serve.shown(None, kind="image", picture="trouser", method=method)
+    html, _, code = space.shown(None, kind="image", picture="trouser", method=method)
     PictureMarkup().feed(html)
     assert 'class="picture"' in html
     assert f"method={method!r}" in code
@@ -407,24 +405,27 @@ def test_every_method_that_is_offered_can_answer(space, demo_vision):
 
 
 def test_names_of_classes_are_never_markup(space, monkeypatch):
-    model, _ = space.catalog.LOADED.get(space.catalog.PACKAGED_VISION)
+    from hf_mambalrp.space.catalog import PACKAGED_VISION
+
+    model, _ = space.catalog.get(PACKAGED_VISION.title)
     attack = "<img src=x onerror=hacked=1>"
     monkeypatch.setattr(model.config, "id2label", {i: f"{attack} {i}" for i in range(10)})
-    space.answer._answered.cache_clear()
-    html, _, _ = space.serve.shown(None, kind="image", picture="bag")
-    space.answer._answered.cache_clear()
+    space.answers.kept.cache_clear()
+    html, _, _ = space.shown(None, kind="image", picture="bag")
+    space.answers.kept.cache_clear()
     PictureMarkup().feed(html)
     assert attack not in html
     assert "&lt;img src=x" in html
 
 
-def test_a_model_of_pictures_on_the_list(space, monkeypatch, tmp_path):
+def test_a_model_of_pictures_on_the_list(tmp_path):
     """Beside the packaged one, with classes and a processor of its own."""
     import torch
 
     from hf_mambalrp import VimConfig, VimLRPForImageClassification
     from hf_mambalrp.models.vim.processor import image_processor
-    from hf_mambalrp.space.catalog import offer
+    from hf_mambalrp.space.catalog import read_allow_list
+    from hf_mambalrp.space.serve import App
 
     torch.manual_seed(0)
     config = VimConfig(image_size=32, patch_size=8, stride=4, hidden_size=16, num_hidden_layers=1, num_labels=3)
@@ -434,29 +435,28 @@ def test_a_model_of_pictures_on_the_list(space, monkeypatch, tmp_path):
     (tmp_path / "models.json").write_text(
         json.dumps([{"id": str(tmp_path), "title": "Mine", "task": "image-classification"}])
     )
-    monkeypatch.setattr(space.catalog, "ENTRIES", list(space.catalog.ENTRIES))
-    offer(tmp_path / "models.json")
-    html, _, code = space.serve.shown(None, kind="image", picture="bag", target="LABEL_2")
+    app = App(read_allow_list(tmp_path / "models.json"))
+    html, _, code = app.shown(None, kind="image", picture="bag", target="LABEL_2")
     run = {}
     exec(code, run)
     assert str(run["result"].conservation.score[0].item())[:5] in html
     assert run["result"].relevance.shape == (1, 7, 7)
     found = json.loads(
-        base64.b64decode(
-            json.loads(space.serve.downloaded(None, "json", kind="image", picture="bag", target="LABEL_2"))[2]
-        )
+        base64.b64decode(json.loads(app.downloaded(None, "json", kind="image", picture="bag", target="LABEL_2"))[2])
     )
     assert ImageExplanation.from_dict(found).relevance.equal(run["result"].relevance)
 
 
-def test_without_a_model_of_pictures_there_is_no_tab(space, monkeypatch):
+def test_without_a_model_of_pictures_there_is_no_tab():
+    from hf_mambalrp.space.catalog import PACKAGED
     from hf_mambalrp.space.page import build
+    from hf_mambalrp.space.serve import App
 
-    monkeypatch.setattr(space.catalog, "ENTRIES", [space.catalog.PACKAGED])
+    app = App([PACKAGED])
     labels = [
-        part["props"].get("label") for part in build().get_config_file()["components"] if part["type"] == "tabitem"
+        part["props"].get("label") for part in build(app).get_config_file()["components"] if part["type"] == "tabitem"
     ]
     assert "Picture" not in labels
     assert "Sentence" in labels
-    html, _, _ = space.serve.shown(None, kind="image", picture="bag")
+    html, _, _ = app.shown(None, kind="image", picture="bag")
     assert "No image model is configured for this Space" in html

@@ -11,9 +11,7 @@ from hf_mambalrp.evaluation.images.result import ImageEvaluation
 from hf_mambalrp.evaluation.images.settings import DEFAULT_METHODS, ImageSettings
 from hf_mambalrp.evaluation.images.summary import summarise
 from hf_mambalrp.evaluation.journal import Journal
-from hf_mambalrp.evaluation.workers import examined
 from hf_mambalrp.runs.checks import check_sizes
-from hf_mambalrp.runs.progress import progress_bar
 
 
 class ImageJournal(Journal):
@@ -164,11 +162,5 @@ def _evaluated(
     evaluator: ImageEvaluator, processes: int, progress: bool, journal: ImageJournal | None = None
 ) -> ImageEvaluation:
     """Examine what is not finished, and put all of it together."""
-    records = [] if journal is None else journal.records()
-    done, total = len(records), len(evaluator.cases)
-    with examined(evaluator, evaluator.cases[done:], processes) as found:
-        for record in progress_bar(found, shown=progress, desc="evaluate", unit="picture", initial=done, total=total):
-            records.append(record)
-            if journal is not None:
-                journal.append(record)
+    records = evaluator.records(evaluator.cases, processes, journal, progress=progress)
     return ImageEvaluation({**evaluator.about(), **summarise(records, evaluator.settings)})

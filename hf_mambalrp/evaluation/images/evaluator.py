@@ -6,15 +6,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hf_mambalrp.calls.explain import Options, model_id, versions
+from hf_mambalrp.calls.explain import Options
 from hf_mambalrp.calls.explain_image import GAMMA, GAMMA_ON, explain_images
 from hf_mambalrp.calls.image_inputs import ImageBatch, processor_beside, read_images
 from hf_mambalrp.calls.inputs import TokenizerSource
 from hf_mambalrp.calls.pictures import read_pictures
-from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.evaluation.dataset import drawn
+from hf_mambalrp.evaluation.examiner import Examiner
 from hf_mambalrp.evaluation.images.cases import Case, digest, read_cases, read_mask
 from hf_mambalrp.evaluation.images.maps import against_mask, confusion, covered, enlarged, named, positive_inside
 from hf_mambalrp.evaluation.images.perturbation import ImageOutput, Plan, plan
@@ -26,8 +26,10 @@ from hf_mambalrp.results.image_explanation import ImageExplanation
 CALL = "evaluate_image_explanations"
 
 
-class ImageEvaluator:
-    """One model, its pictures and settings: what is needed to examine one picture after another."""
+class ImageEvaluator(Examiner):
+    """One model, its pictures and settings."""
+
+    unit = "picture"
 
     def __init__(
         self,
@@ -41,8 +43,8 @@ class ImageEvaluator:
         processor: Any,
         batch_size: int,
     ) -> None:
-        self.model, self.batch_size = model, batch_size
-        self._look()
+        self.batch_size = batch_size
+        super().__init__(model)
         network, place = self.subject.network(), self.subject.place()
         self.process = (
             processor if processor is not None else processor_beside(place) or image_processor(network.config)
@@ -60,26 +62,10 @@ class ImageEvaluator:
         self.labels = outputs.labels()
         self.weights = fingerprint(model)
 
-    def _look(self) -> None:
-        self.subject = Subject(self.model)
+    def look(self) -> None:
+        """Look at the model and its output."""
+        super().look()
         self.output = ImageOutput(self.subject, self.batch_size)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A process that takes over a part of the work looks at the model itself."""
-        return {name: value for name, value in vars(self).items() if name not in ("subject", "output")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._look()
-
-    def about(self) -> dict[str, Any]:
-        """What was evaluated, as it stands in the results."""
-        return {
-            "model": model_id(self.subject.network()),
-            "weights": self.weights,
-            "versions": versions(),
-            "settings": self.settings.to_dict(),
-        }
 
     def depends_on(self) -> dict[str, Any]:
         """What finished pictures depend on: a run may go on with them only if this is the same."""

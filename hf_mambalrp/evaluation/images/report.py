@@ -1,18 +1,16 @@
 """The report of an evaluation on pictures: its chapters as HTML or Markdown, its curves as a figure."""
 
-from collections import Counter
 from collections.abc import Mapping
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.evaluation import plots, report_html, report_markdown
 from hf_mambalrp.evaluation.images.summary import OBJECTS, PERTURBATION, SEVERAL, ImageMetric
-from hf_mambalrp.evaluation.report import setting
+from hf_mambalrp.evaluation.report import counted, curves, setting
 from hf_mambalrp.evaluation.report_comparison import Results, differences, overview
-from hf_mambalrp.evaluation.report_parts import Chapter, Plot, Plots, decimals_for, number, readable, with_interval
+from hf_mambalrp.evaluation.report_parts import Chapter, Plots, number, readable
 from hf_mambalrp.viz.document import Facts
-from hf_mambalrp.viz.method_names import method_name
 from hf_mambalrp.viz.wording import shorten, visible
 
 if TYPE_CHECKING:
@@ -95,14 +93,12 @@ def _title(results: Results) -> str:
 
 def _evaluated(results: Results) -> Chapter:
     examples, settings = results["examples"], results["settings"]
-    targets = Counter(shorten(visible(name), 24) for example in examples for name in example["targets"])
-    counted = ", ".join(f"{name} ({n})" for name, n in sorted(targets.items(), key=lambda item: (-item[1], item[0])))
     covered = [share for example in examples for share in example["evidence"]]
     right = sum(example["predicted"] in example["targets"] for example in examples)
     pairs = [
         ("Model", visible(results["model"] or "a model without a name")),
         ("Pictures", str(len(examples))),
-        ("Explained classes", counted if len(targets) <= 12 else f"{len(targets)} different ones"),
+        ("Explained classes", counted((name for example in examples for name in example["targets"]), 12)),
         ("Predicted class is explained", f"{right} of {len(examples)}"),
         ("Median score", number(float(median(score for example in examples for score in example["scores"])))),
         ("Median probability", f"{median(p for example in examples for p in example['probabilities']):.1%}"),
@@ -118,35 +114,5 @@ def _evaluated(results: Results) -> Chapter:
 
 
 def _curves(results: Results) -> Plots:
-    methods, measure = results["methods"], visible(str(results["settings"]["measure"]))
-    pairs: list[list[list[float]]] = [
-        [found["curves"]["flip_lerf"], found["curves"]["flip_morf"]] for found in methods.values()
-    ]
-    limits = plots.padded([y for pair in pairs for curve in pair for y in curve])
-    stats: list[Any] = [found["delta_flip"] for found in methods.values()]
-    decimals = decimals_for(stats)
-    panels = [
-        Plot(
-            method_name(name),
-            f"ΔA^F {with_interval(stats[i], decimals)}",
-            "patches replaced",
-            measure,
-            plots.perturbation(
-                found["curves"]["fractions"],
-                upper=pairs[i][0],
-                lower=pairs[i][1],
-                upper_is_morf=False,
-                others=[curve for j, pair in enumerate(pairs) if j != i for curve in pair],
-                limits=limits,
-            ),
-        )
-        for i, (name, found) in enumerate(methods.items())
-    ]
-    key = [
-        ("solid", "most relevant patch first (MoRF)"),
-        ("dashed", "least relevant patch first (LeRF)"),
-        ("blue", "counts for the method: LeRF above MoRF"),
-        ("red hatched", "counts against it"),
-        *([("thin", "the other methods")] if len(methods) > 1 else []),
-    ]
-    return Plots("Flipping: patches are replaced one after the other", panels, key)
+    title = "Flipping: patches are replaced one after the other"
+    return curves(results, "flip", "ΔA^F", title, "patches replaced", "patch")

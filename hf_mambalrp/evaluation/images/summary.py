@@ -10,7 +10,7 @@ from hf_mambalrp.evaluation.images.maps import segmentation
 from hf_mambalrp.evaluation.images.settings import ImageSettings
 from hf_mambalrp.evaluation.perturbation import GRID
 from hf_mambalrp.evaluation.report_parts import Metric
-from hf_mambalrp.evaluation.statistics import bootstrap, interval
+from hf_mambalrp.evaluation.statistics import bootstrap, interval, mean_of, with_ends
 
 Record = dict[str, Any]
 
@@ -66,19 +66,19 @@ def summarise(records: Sequence[Record], settings: ImageSettings) -> dict[str, A
         values = torch.stack([_per_picture(records, name, metric.source) for name in have], 1)
         points, draws = _resampled(values, metric, settings.confidence, settings.resamples, settings.seed)
         ends = interval(draws, settings.confidence)
-        for name, stat in zip(have, _stats(points, ends), strict=True):
+        for name, stat in zip(have, with_ends(points, ends), strict=True):
             found[name][key] = stat
         for name, column in zip(have, values.unbind(1), strict=True):
             place, kept = (found[name], metric.source) if metric.of_means else (found[name][key], "values")
             place[kept] = column.tolist() if metric.of_means else column[:, 0].tolist()
         if have[0] == names[0]:
-            gaps = _stats(points[0] - points, interval(draws[:, :1] - draws, settings.confidence))
+            gaps = with_ends(points[0] - points, interval(draws[:, :1] - draws, settings.confidence))
             differences[key] = dict(list(zip(have, gaps, strict=True))[1:])
         standings[key] = _standing(have, points, draws, metric.shown.higher, settings.confidence, len(records))
     if settings.perturbation:
         for name in names:
             parts = [part["curves"] for record in records for part in record["methods"][name]]
-            curves = {order: _mean([part[order] for part in parts]) for order in parts[0]}
+            curves = {order: mean_of([part[order] for part in parts]) for order in parts[0]}
             found[name]["curves"] = {"fractions": list(GRID), **curves}
     return {
         "examples": [{key: value for key, value in record.items() if key != "methods"} for record in records],
@@ -108,7 +108,7 @@ def compare(results: Mapping[str, Any], first: str, second: str) -> dict[str, di
             settings["seed"],
         )
         ends = interval(draws[:, :1] - draws[:, 1:], settings["confidence"])
-        (found[key],) = _stats(points[:1] - points[1:], ends)
+        (found[key],) = with_ends(points[:1] - points[1:], ends)
     return found
 
 
@@ -143,13 +143,3 @@ def _standing(
     low, high = interval(draws - draws[:, best, None], confidence)
     tied = [name for name, a, b in zip(names, low.tolist(), high.tolist(), strict=True) if a <= 0 <= b]
     return {"best": names[best], "tied": [name for name in tied if name in others]}
-
-
-def _stats(points: Tensor, ends: Tensor) -> list[dict[str, Any]]:
-    low, high = ends.tolist()
-    return [{"mean": m, "low": a, "high": b} for m, a, b in zip(points.tolist(), low, high, strict=True)]
-
-
-def _mean(rows: list[list[float]]) -> list[float]:
-    mean: list[float] = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
-    return mean
