@@ -5,7 +5,7 @@ import torch
 from hf_mambalrp.attention import weighted_rows
 from hf_mambalrp.methods.engine import progress
 from hf_mambalrp.methods.problem import Problem, Relevance
-from hf_mambalrp.methods.rolled_out import explained, finite, scored, unconserving, whole_forward
+from hf_mambalrp.methods.rolled_out import explained, finite, scored, unconserving
 
 
 def raw_attention(problem: Problem) -> Relevance:
@@ -24,7 +24,8 @@ def raw_attention(problem: Problem) -> Relevance:
         NonFiniteRelevanceError: NaN or infinity; names the layer.
     """
     with torch.no_grad():
-        streams, plain = whole_forward(problem).streams, problem.plain_step()
+        plain = problem.plain_step()
+        streams = list(problem.network.streams(problem.embeddings, plain))
         logits, score = scored(problem, streams[-1])
         start, found = explained(problem), []
         for layer in progress(range(len(problem.network.layers)), "layers", "layer"):
