@@ -8,16 +8,14 @@ import small_hybrids
 import torch
 import transformers
 from small import WORDS, word_tokenizer
-from small_hybrids import TABLE, available, build
+from small_hybrids import TABLE, available, build, one_each
 
 import hf_mambalrp
 
 MODELS = available()
 IN_FILES = [name for name in MODELS if name != "zamba2-one-chunk" or "zamba2" in MODELS]
 """transformers 4.57 cannot save a Zamba2 whose layers share weights as these do."""
-EVERY_FAMILY = ("bamba-biases", "granite-moe", "falcon_h1-norm-after", "nemotron_h-moe", "jamba-moe", "zamba", "zamba2")
-ONE_EACH = [name for name in EVERY_FAMILY if name in MODELS]
-"""A model of every family."""
+ONE_EACH = one_each()
 ALIGNED = {"granite-moe": {"intermediate_size": 12}, "jamba-moe": {"intermediate_size": 20}}
 ALIGNED["nemotron_h-latent"] = {"moe_latent_size": 8}
 """Experts as transformers' default way of computing them takes them: rows of a multiple of 16 bytes."""

@@ -229,6 +229,12 @@ def available() -> list[str]:
     return [name for name, entry in TABLE.items() if Version(transformers.__version__) >= Version(entry.since)]
 
 
+def one_each() -> list[str]:
+    """A model of every family that the installed transformers has: the one with the most kinds of parts."""
+    names = ("bamba-biases", "granite-moe", "falcon_h1-norm-after", "nemotron_h-moe", "jamba-moe", "zamba", "zamba2")
+    return [name for name in names if name in available()]
+
+
 def build(name: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Any:
     """The model called `name`, in eval mode, with eager attention and eager experts.
 

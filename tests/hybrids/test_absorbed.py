@@ -9,7 +9,7 @@ from oracle_hybrids import explain as oracle
 from results import capital, explanation, generation, image_explanation
 from small import word_tokenizer
 from small_hybrids import VOCABULARY, available, build
-from test_hybrid_relevance import both_rules, every_model, padded, rows
+from test_hybrid_relevance import both_rules, every_family, padded, rows
 
 from hf_mambalrp import GenerationExplanation, explain_dataset, load_explanations, make_explainable
 from hf_mambalrp.errors import OptionError
@@ -20,7 +20,7 @@ from hf_mambalrp.results.records import schema, to_explanation, to_records, writ
 ATTNLRP = {"attention_rule": "attnlrp"}
 
 
-@every_model
+@every_family
 @both_rules
 def test_the_score_is_relevance_biases_and_softmax(name, rule):
     model, (ids, mask) = build(name), padded("left")
@@ -76,7 +76,7 @@ def test_several_tokens_and_a_contrast():
     assert found.conservation.gap.abs().item() < 1e-5
 
 
-@every_model
+@every_family
 def test_every_generated_token(name):
     model = make_explainable(build(name))
     ids, mask = padded("left")

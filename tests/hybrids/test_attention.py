@@ -17,7 +17,7 @@ from oracle_families import network_of
 from oracle_softmax import Attention
 from oracle_ssm import Mamba1, Mamba2
 from oracles_attention import alpha_by_loops
-from small_hybrids import VOCABULARY, available, build
+from small_hybrids import VOCABULARY, available, build, one_each
 from test_oracle_forward import Float64
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -46,6 +46,7 @@ TABLE = {
 """What mixes positions in every layer, by the settings of `small_hybrids`."""
 TABLE |= {"nemotron_h-latent": TABLE["nemotron_h-moe"], "zamba2-one-chunk": TABLE["zamba2"]}
 every_model = pytest.mark.parametrize("name", available())
+every_family = pytest.mark.parametrize("name", one_each())
 
 
 def mixers_of(name):
@@ -321,7 +322,7 @@ def rolled_out(name, matrices, length):
     return product[-1]
 
 
-@every_model
+@every_family
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_raw_attention_is_the_mean_over_the_layers_of_the_mean_over_a_layers_mixers(name, side):
     model, (ids, mask) = make_explainable(build(name)), padded(side)
@@ -335,7 +336,7 @@ def test_raw_attention_is_the_mean_over_the_layers_of_the_mean_over_a_layers_mix
         assert (found.relevance[number, mask[number] == 0] == 0).all()
 
 
-@every_model
+@every_family
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_rollout_is_the_product_of_matrices(name, side):
     model, (ids, mask) = make_explainable(build(name)), padded(side)
@@ -346,7 +347,7 @@ def test_rollout_is_the_product_of_matrices(name, side):
         assert (found.relevance[number, mask[number] == 0] == 0).all()
 
 
-@every_model
+@every_family
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_mamba_attribution_is_the_product_of_matrices_weighted_by_transformers_gradients(name, side):
     model, (ids, mask) = make_explainable(build(name)), padded(side)
@@ -385,7 +386,7 @@ def test_blocks_of_rows_change_nothing(name, monkeypatch):
     torch.testing.assert_close(found, whole, rtol=1e-6, atol=1e-8)
 
 
-@every_model
+@every_family
 def test_latim_is_refused_with_a_reason(name):
     model = make_explainable(build(name))
     with pytest.raises(OptionError, match=r"'latim' takes apart layers.*'(attention|shared block)'.*Choose another"):
@@ -404,7 +405,7 @@ def gradient_at(model, network, embeddings, target):
     return torch.autograd.grad(score_of(model, network, x, target), x)[0]
 
 
-@every_model
+@every_family
 @pytest.mark.parametrize("method", ["gradient_x_input", "integrated_gradients", "smoothgrad", "occlusion"])
 def test_methods_on_the_embeddings_by_transformers_own_forward(name, method):
     model = make_explainable(build(name))

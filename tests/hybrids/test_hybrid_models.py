@@ -237,22 +237,24 @@ def test_a_classifier_is_adapted_by_peft(name):
     same(found.score, own[[0, 1], [2, 1]], 1e-4)
 
 
-@every_family
-def test_datasets_evaluation_and_cards(tmp_path, name):
-    for task, model in (("lm", language_model(name)), ("classifier", classifier(name))):
-        auto = AutoMambaLRPForCausalLM if task == "lm" else AutoMambaLRPForSequenceClassification
-        ours = auto.from_pretrained(saved(model, tmp_path / task))
-        texts = [text_of(row) for row in texts_of_ids((6, 3, 8))]
-        explain_dataset(ours, texts, tmp_path / f"{task}-explained", target=2)
-        for text, one in zip(texts, load_explanations(tmp_path / f"{task}-explained"), strict=True):
-            same(one.relevance, ours.explain(text, target=2).relevance, 1e-4)
-        for replacement in ("auto", "zero"):
-            evaluation = evaluate_faithfulness(ours, texts[:2], methods=["mambalrp", "random"], replacement=replacement)
-            assert set(evaluation.results["methods"]) == {"mambalrp", "random"}
-        ours.save_pretrained(tmp_path / f"{task}-card", explanations=ours.explain(texts), evaluation=evaluation)
-        card = (tmp_path / f"{task}-card" / "README.md").read_text("utf-8")
-        assert type(model).__name__.replace("For", "LRPFor") in card or "AutoMambaLRPFor" in card
-        assert auto.from_pretrained(tmp_path / f"{task}-card").explain(texts).relevance.shape == (3, 8)
+@pytest.mark.parametrize(
+    ("name", "task"), [*((name, "lm") for name in ONE_EACH), ("bamba-biases", "classifier"), ("zamba", "classifier")]
+)
+def test_datasets_evaluation_and_cards(tmp_path, name, task):
+    model = (language_model if task == "lm" else classifier)(name)
+    auto = AutoMambaLRPForCausalLM if task == "lm" else AutoMambaLRPForSequenceClassification
+    ours = auto.from_pretrained(saved(model, tmp_path / "model"))
+    texts = [text_of(row) for row in texts_of_ids((6, 3, 8))]
+    explain_dataset(ours, texts, tmp_path / "explained", target=2)
+    for text, one in zip(texts, load_explanations(tmp_path / "explained"), strict=True):
+        same(one.relevance, ours.explain(text, target=2).relevance, 1e-4)
+    for replacement in ("auto", "zero"):
+        evaluation = evaluate_faithfulness(ours, texts[:2], methods=["mambalrp", "random"], replacement=replacement)
+        assert set(evaluation.results["methods"]) == {"mambalrp", "random"}
+    ours.save_pretrained(tmp_path / "card", explanations=ours.explain(texts), evaluation=evaluation)
+    card = (tmp_path / "card" / "README.md").read_text("utf-8")
+    assert type(model).__name__.replace("For", "LRPFor") in card or "AutoMambaLRPFor" in card
+    assert auto.from_pretrained(tmp_path / "card").explain(texts).relevance.shape == (3, 8)
 
 
 @every_family

@@ -9,7 +9,7 @@ from oracle_hybrids import explain as oracle
 from results import explanation, generation
 from small import word_tokenizer
 from small_hybrids import VOCABULARY, build
-from test_hybrid_relevance import both_rules, every_model, padded, rows, same
+from test_hybrid_relevance import both_rules, every_family, every_model, padded, rows, same
 
 from hf_mambalrp import Explanation, PartRelevance, explain_dataset, load, load_explanations, make_explainable
 from hf_mambalrp.errors import InputError, OptionError
@@ -64,7 +64,7 @@ def test_every_part_reads_what_the_oracles_reads(name, rule):
         assert found.parts.relevance[:, row, ~kept].count_nonzero() == 0
 
 
-@every_model
+@every_family
 @both_rules
 @pytest.mark.parametrize("chunk_size", ["auto", 4])
 def test_parts_and_skip_add_up_before_every_branch(name, rule, chunk_size):

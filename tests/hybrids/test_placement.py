@@ -7,15 +7,15 @@ import pytest
 import torch
 import transformers
 from accelerate import cpu_offload
-from small_hybrids import VOCABULARY, available, build
+from small_hybrids import VOCABULARY, build, one_each
 from transformers import AutoModelForCausalLM
 
 from hf_mambalrp import make_explainable
 
 IDS = torch.randint(1, VOCABULARY, (2, 9), generator=torch.Generator().manual_seed(3))
 # The layers of Zamba share weights, which transformers 4 cannot place; Zamba2's forward is wrong there.
-MODELS = [name for name in available() if not (name.startswith("zamba") and transformers.__version__.startswith("4."))]
-every_model = pytest.mark.parametrize("name", MODELS)
+MODELS = [name for name in one_each() if not (name.startswith("zamba") and transformers.__version__.startswith("4."))]
+every_family = pytest.mark.parametrize("name", MODELS)
 
 
 def single(name):
@@ -28,7 +28,7 @@ def same(found, expected, tolerance=1e-5):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * float(other.abs().max()))
 
 
-@every_model
+@every_family
 def test_weights_that_are_offloaded_give_the_same(name):
     expected = make_explainable(single(name)).explain(IDS, target=3, chunk_size=4)
     model = make_explainable(cpu_offload(single(name), execution_device="cpu"))
@@ -38,7 +38,7 @@ def test_weights_that_are_offloaded_give_the_same(name):
     assert all(parameter.is_meta for parameter in model.model.layers.parameters())
 
 
-@every_model
+@every_family
 def test_weights_on_disk_give_the_same(name, tmp_path):
     stock = single(name)
     stock.save_pretrained(tmp_path / "model")
@@ -56,7 +56,7 @@ def test_weights_on_disk_give_the_same(name, tmp_path):
     same(make_explainable(model).explain(IDS, target=3), expected)
 
 
-@every_model
+@every_family
 @pytest.mark.skipif(sys.platform != "linux", reason="bitsandbytes is installed on Linux only")
 @pytest.mark.filterwarnings("ignore:MatMul8bitLt")
 def test_eight_bits_are_explained_as_the_weights_that_they_stand_for(name):
