@@ -20,7 +20,7 @@ RELEASES    := $(filter-out $(shell sed -n 's/^transformers==//p' constraints.tx
 WITH_4.57.6 := datasets==4.4.1 huggingface_hub==0.36.0 tokenizers==0.22.1 requests urllib3 charset-normalizer idna certifi
 WITH_5.16.1 := huggingface_hub==1.31.0 httpx httpcore h11 anyio idna certifi
 MODEL_TESTS := $(addprefix tests/test_,checkpoints.py classification.py explain.py families.py models.py oracles.py oracles_mamba2.py forward_check.py \
-	relevance.py state_spaces.py) $(wildcard tests/vision/test_vim_*.py tests/hybrids/test_*.py)
+	relevance.py state_spaces.py) $(wildcard tests/vision/test_vim_*.py tests/hybrids/test_hybrid_*.py)
 
 # A process a core.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
