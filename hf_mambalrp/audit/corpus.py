@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hf_mambalrp.audit.wording import normalised
-from hf_mambalrp.datasets.reading import load_explanations
+from hf_mambalrp.datasets.reading import SkippedRow, load_explanations
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.runs.progress import progress_bar
@@ -43,7 +43,10 @@ def read_again(source: Any) -> Source:
 
 
 def explained_texts(source: Source, progress: bool, said: str) -> Iterator[TextWords]:
-    """Yield every explained text. InputError: none, or something else than explanations of texts."""
+    """Yield every explained text; rows that were not explained are left out.
+
+    InputError: there is none, or something else than an explanation of a text.
+    """
     count = 0
     for explanation in progress_bar(_rows(source), shown=progress, desc=said, unit="text"):
         count += 1
@@ -53,8 +56,10 @@ def explained_texts(source: Source, progress: bool, said: str) -> Iterator[TextW
 
 
 def _rows(source: Source) -> Iterator[Explanation]:
-    explanations: Iterable[Any] = load_explanations(source) if isinstance(source, (str, Path)) else source
-    for explanation in explanations:
+    found: Iterable[Any] = load_explanations(source, skipped=True) if isinstance(source, (str, Path)) else source
+    for explanation in found:
+        if isinstance(explanation, SkippedRow):
+            continue
         if not isinstance(explanation, Explanation) or explanation.texts is None:
             raise InputError(
                 f"A {type(explanation).__name__} without a text was given; give explanations of texts, as "

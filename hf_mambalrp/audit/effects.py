@@ -237,7 +237,7 @@ def _effect(
     if not others:
         return None
     rows = [*others]
-    before, after = texts.log_odds[rows], scores([*others.values()], named(pattern))
+    before, after = texts.log_odds[rows], scores([*others.values()], "changed texts")
     decided, now = before.argmax(1), after.argmax(1)
     if target is None:
         target = int(torch.bincount(decided, minlength=before.shape[1]).argmax())

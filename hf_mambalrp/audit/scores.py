@@ -1,6 +1,7 @@
 """What a classifier says of many texts: the log-odds of each class against the rest, by forwards alone."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ class Scores:
         self.model = model  # its subject holds it weakly
         subject = subject_of(model)
         self._call = subject.begin(call, tokenizer)
-        network = self._call.network
+        self.network = network = self._call.network
         if network.is_language_model:
             raise UnknownArchitectureError(
                 f"{type(model).__name__} is a language model; {call}() reads the classes of a classifier. "
@@ -35,6 +36,12 @@ class Scores:
             )
         self._output, self._progress = ModelOutput(subject, batch_tokens), progress
         self.outputs = Outputs(network, self._call.tokenizers)
+
+    def quiet(self) -> "Scores":
+        """Return the same without a bar."""
+        other = copy(self)
+        other._progress = False
+        return other
 
     def label(self, target: int) -> str:
         """Return the name of a class."""
