@@ -43,29 +43,32 @@ def read_again(source: Any) -> Source:
 
 
 def explained_texts(source: Source, progress: bool, said: str) -> Iterator[TextWords]:
-    """Yield every explained text; rows that were not explained are left out.
+    """Yield every explained text; rows that were not explained are left out. InputError: as :func:`rows_of`."""
+    for explanation in rows_of(source, progress, said):
+        if isinstance(explanation, Explanation):
+            yield _words(explanation)
 
-    InputError: there is none, or something else than an explanation of a text.
+
+def rows_of(source: Source, progress: bool, said: str) -> Iterator[Explanation | SkippedRow]:
+    """Yield every row of a source, with a bar that says what for.
+
+    InputError: no row is explained, or one is something else than an explanation of a text.
     """
-    count = 0
-    for explanation in progress_bar(_rows(source), shown=progress, desc=said, unit="text"):
-        count += 1
-        yield _words(explanation)
-    if not count:
-        raise InputError("There are no explanations to read; give at least one.")
-
-
-def _rows(source: Source) -> Iterator[Explanation]:
     found: Iterable[Any] = load_explanations(source, skipped=True) if isinstance(source, (str, Path)) else source
-    for explanation in found:
+    count = 0
+    for explanation in progress_bar(found, shown=progress, desc=said, unit="row"):
         if isinstance(explanation, SkippedRow):
+            yield explanation
             continue
         if not isinstance(explanation, Explanation) or explanation.texts is None:
             raise InputError(
                 f"A {type(explanation).__name__} without a text was given; give explanations of texts, as "
                 "explain(text) returns them."
             )
+        count += len(explanation)
         yield from explanation
+    if not count:
+        raise InputError("There are no explanations to read; give at least one.")
 
 
 def _words(explanation: Explanation) -> TextWords:

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 from hf_mambalrp.errors import MissingExtraError
 
+MAX_Q = 0.05
+"""The rate of false discoveries that is allowed among what an audit confirms."""
+
 
 class Mean(NamedTuple):
     """A mean with its interval and the p-value of a two-sided t test that it is 0."""
