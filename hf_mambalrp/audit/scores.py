@@ -16,7 +16,7 @@ from hf_mambalrp.evaluation.perturbation import Ids
 from hf_mambalrp.models.auto import make_explainable
 from hf_mambalrp.runs.progress import progress_bar
 
-WINDOW = 512
+WINDOW = 4096
 """Texts that are tokenized, and sorted into batches of one length, at a time."""
 
 
