@@ -13,6 +13,7 @@ from small import byte_level_tokenizer
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 COMMANDS = {
+    "audit_words.py": ["--html", "audit.html"],
     "evaluate_model.py": ["--samples", "2", "--methods", "mambalrp", "random"],
     "explain_image.py": ["--png", "out/garments.png"],
     "explain_review.py": ["A dull and lifeless film.", "--html", "review.html"],
@@ -60,6 +61,7 @@ COMMANDS = {
     "evaluation/vision.py": shlex.split("--scenes 1 --methods mambalrp random --step 1.0 --output vision"),
 }
 PROMISED = {
+    "audit_words.py": ["What does the model rely on?", "Not examined", "'movie' is in 7 texts", "in 4 texts"],
     "evaluate_model.py": ["Faithfulness on demo, 2 examples", "mambalrp - random: ", "written: evaluation.html"],
     "explain_image.py": [
         "What speaks for bag rather than trouser?",

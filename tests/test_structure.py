@@ -23,7 +23,7 @@ from hf_mambalrp.viz.method_names import METHOD_NAMES
 PACKAGE = Path(hf_mambalrp.__file__).parent
 ROOMS = [
     *("errors", "runs", "rules", "ops", "viz", "hub", "results", "attention", "families", "methods", "calls", "models"),
-    *("evaluation", "datasets", "space", "cli"),
+    *("evaluation", "datasets", "audit", "space", "cli"),
 ]
 """Each may import those before it. A public name that is imported from the package itself counts as its room's."""
 CONSTANTS = {"__version__", "DEMO_MODEL", "DEMO_VISION_MODEL"}

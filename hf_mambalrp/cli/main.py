@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hf_mambalrp.cli.audits import audit
 from hf_mambalrp.cli.corpora import evaluate, explain_dataset_command
 from hf_mambalrp.cli.image_corpora import evaluate_images
 from hf_mambalrp.cli.images import explain_image
@@ -47,6 +48,7 @@ app.command()(attention)
 app.command(name="explain-dataset")(explain_dataset_command)
 app.command()(demo)
 app.command()(evaluate)
+app.command()(audit)
 app.command(name="evaluate-images")(evaluate_images)
 app.command()(push)
 app.command(name="app")(serve)

@@ -1,6 +1,6 @@
 """The model's own answer to many inputs: transformers' forward, not this package's."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 import torch
@@ -28,28 +28,32 @@ class ModelOutput:
         self.independent = getattr(config, "problem_type", None) == "multi_label_classification"
         if not network.is_language_model and (config.num_labels == 1 or config.problem_type == "regression"):
             raise UnknownArchitectureError(
-                f"{type(subject.model).__name__} is a regression model, which has no class probabilities; faithfulness "
-                "is evaluated for classifiers and language models."
+                f"{type(subject.model).__name__} is a regression model, which has no class probabilities; this "
+                "is done for classifiers and language models."
             )
         on_cpu = execution_device(network.embeddings).type == "cpu"
         self.batch_tokens = batch_tokens or (CPU_TOKENS if on_cpu else GPU_TOKENS)
 
-    @torch.no_grad()
     def __call__(self, rows: Iterable[Ids], target: int) -> tuple[dict[Ids, float], dict[Ids, float]]:
-        """Logit and probability of ``target`` by input; equal inputs are computed once, none is ever padded."""
-        ordered = sorted(set(rows), key=lambda row: (len(row), row))
+        """Logit and probability of ``target`` by input; equal inputs are computed once."""
         logits: dict[Ids, float] = {}
         probabilities: dict[Ids, float] = {}
+        for batch, found in self.logits(rows):
+            chances = found.sigmoid() if self.independent else found.softmax(-1)
+            logits.update(zip(batch, found[:, target].tolist(), strict=True))
+            probabilities.update(zip(batch, chances[:, target].tolist(), strict=True))
+        return logits, probabilities
+
+    @torch.no_grad()
+    def logits(self, rows: Iterable[Ids]) -> Iterator[tuple[list[Ids], Tensor]]:
+        """Batches of inputs of one length, with their logits (B, V), float64. Equal inputs are one, none is padded."""
+        ordered = sorted(set(rows), key=lambda row: (len(row), row))
         forward = OwnForward(self.subject.model, self.subject.network())
         for length, group in groupby(ordered, key=len):
             same = list(group)
             for numbers in batches([length] * len(same), self.batch_tokens):
                 batch = [same[number] for number in numbers]
-                found = self._logits(forward, batch)
-                chances = found.sigmoid() if self.independent else found.softmax(-1)
-                logits.update(zip(batch, found[:, target].tolist(), strict=True))
-                probabilities.update(zip(batch, chances[:, target].tolist(), strict=True))
-        return logits, probabilities
+                yield batch, self._logits(forward, batch)
 
     def _logits(self, forward: OwnForward, batch: list[Ids]) -> Tensor:
         """Logits of inputs of one length. Shape: (B, V), float64."""

@@ -1,0 +1,152 @@
+"""``audit``: screen the words of a corpus by relevance, confirm by deleting them."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_mambalrp.audit.effects import Effect, both_sides, check_confidence, deleted
+from hf_mambalrp.audit.reading import changed_against, explanations, read
+from hf_mambalrp.audit.result import Audit, Candidate
+from hf_mambalrp.audit.scores import Scores, scored
+from hf_mambalrp.audit.statistics import MAX_Q, false_discovery_rates, stats
+from hf_mambalrp.audit.swapping import Having, Swapping
+from hf_mambalrp.audit.wording import named
+from hf_mambalrp.audit.words import WordRow, words_table
+from hf_mambalrp.calls.explain import versions
+from hf_mambalrp.errors import OptionError
+from hf_mambalrp.runs.checks import whole_number
+from hf_mambalrp.runs.progress import progress_bar
+
+
+def audit(
+    model: Any,
+    data: Any,
+    output_dir: str | Path | None = None,
+    *,
+    label: str | None = None,
+    base: Any = None,
+    swaps: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+    min_effect: float = 0.2,
+    candidates: int = 12,
+    ngrams: int = 3,
+    min_texts: int = 10,
+    max_texts: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    tokenizer: Any = None,
+    text_column: str = "text",
+    batch_tokens: int | None = None,
+    restart: bool = False,
+    progress: bool = True,
+) -> Audit:
+    """Say which words a classifier relies on over a corpus: screened by relevance, confirmed by the model itself.
+
+    Candidates are the words, runs and pairs with the largest mean share of |relevance| in the texts that have them
+    (:func:`words_table`), times the root of the number of these texts, with which a t statistic grows. Each is deleted
+    from the texts that have it (:func:`delete_effect`); it is confirmed where the t test, corrected for the number of
+    candidates by Benjamini and Hochberg (1995), has q < .05 and the effect is at least ``min_effect`` standard
+    deviations of the score. A word that should count, such as "dull" of reviews, is confirmed as a shortcut is: which
+    of them is one is for people to say, and the result says what was not examined. Equal calls give equal results.
+
+    Args:
+        model: an explainable classifier, or one that ``make_explainable`` knows.
+        data: what :func:`hf_mambalrp.explain_dataset` takes, which explains it, on as many processes as were launched,
+            and goes on where it was; or the folder that it wrote; or a list of explanations by this model.
+        output_dir: folder of the explanations, in ``explained`` (and ``base``); by default they are not kept, which
+            only one process can do.
+        label: column of the true class, a name or an id of the model's; classes weigh the same. By default they are the
+            predicted ones.
+        base: the model that this one was fine-tuned from, or its explanations of the same data: what rose against it.
+        swaps: pairs of words by a name, such as ``{"he/she": HE_SHE}``; each swap is confirmed as candidates are, and
+            if its effect is larger than those of 10 swaps of other words of like frequency.
+        min_effect: the smallest effect that is confirmed, in standard deviations of the score.
+        candidates: how many are tested.
+        ngrams: the longest run of words that is a candidate.
+        min_texts: a candidate is in at least so many texts.
+        max_texts: of more texts with a candidate so many are drawn with ``seed``.
+        confidence: of the intervals.
+        seed: of the draws.
+        tokenizer: by default the one beside the model.
+        text_column: of data.
+        batch_tokens: tokens of one forward.
+        restart: begin again in the folder of another run, whose explanations are removed.
+        progress: show bars.
+
+    Raises:
+        InputError: data that cannot be read; explanations of another model; a text without a label; a score that
+            does not vary.
+        OptionError: an option with a value that is not allowed.
+        TargetError: a label that the model has not.
+        UnknownArchitectureError: a language model, or a regression.
+        MissingExtraError: scipy or pyarrow is not installed.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+        >>> from hf_mambalrp.audit import audit
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> found = audit(model, f"{DEMO_MODEL}/reviews.jsonl", label="label", min_texts=5, progress=False)
+        >>> len(found.candidates) + len(found.untested)
+        12
+    """
+    sizes = {"candidates": candidates, "ngrams": ngrams, "min_texts": min_texts, "max_texts": max_texts}
+    for name, value in sizes.items():
+        whole_number(name, value, 1)
+    whole_number("seed", seed, 0)
+    check_confidence(confidence)
+    if isinstance(min_effect, bool) or not isinstance(min_effect, (int, float)) or not 0 <= min_effect < math.inf:
+        raise OptionError(f"min_effect={min_effect!r} is not allowed; give a number from 0, such as 0.2.")
+    if swaps is not None and not isinstance(swaps, Mapping):
+        raise OptionError(f"swaps={swaps!r} is not allowed; give pairs by a name: {{'he/she': [('he', 'she')]}}.")
+    sides = {name: both_sides(pairs) for name, pairs in (swaps or {}).items()}
+    stats()
+    scores = Scores("audit", model, tokenizer, batch_tokens, progress)
+    explaining = {"tokenizer": tokenizer, "text_column": text_column, "restart": restart, "progress": progress}
+    if label is not None:
+        explaining["columns"] = (label,)
+    with explanations(scores.model, data, output_dir, "explained", explaining) as source:
+        found = read(source, scores, label, progress)
+        rows = words_table(source, ngrams=ngrams, pairs=True, min_texts=min_texts, progress=progress)
+        rows.sort(key=lambda row: -row.share / math.sqrt(row.texts))  # the share is 0 in the other texts
+        changed = None
+        if base is not None:
+            explaining = {"tokenizer": tokenizer, "restart": restart, "progress": progress}
+            changed = changed_against(source, base, output_dir, explaining, min_texts)
+    texts = scored(scores, found.texts, found.labels)
+    having = Having(found.texts, max_texts, seed)
+    tested: list[tuple[WordRow, Effect]] = []
+    untested = []
+    scores = scores.quiet()  # one bar for all candidates
+    for row in progress_bar(rows[:candidates], shown=progress, desc="candidates", unit="candidate"):
+        effect = deleted(scores, texts, row.pattern, None, confidence, having.words(row))
+        if effect is None:
+            untested.append(named(row.pattern))
+        else:
+            tested.append((row, effect))
+    q_values = false_discovery_rates([effect.p for _, effect in tested])
+    results = tuple(
+        Candidate(row.share, row.mean, effect, q, q < MAX_Q and abs(effect.effect) >= min_effect)
+        for (row, effect), q in zip(tested, q_values, strict=True)
+    )
+    known = {word for row in rows[:candidates] for part in named(row.pattern).split(" + ") for word in part.split()}
+    swapping = Swapping(scores, texts, having, rows, known, confidence)
+    done, unswapped = swapping.all(sides, min_effect)
+    names = [scores.label(number) for number in texts.classes]
+    wrong = sum(own != decided for own, decided in zip(texts.classes, texts.decisions.tolist(), strict=True))
+    return Audit(
+        model=found.model,
+        versions=versions(),
+        method=found.method,
+        settings={"label": label, "min_effect": min_effect, **sizes, "confidence": confidence, "seed": seed},
+        texts=len(found.texts),
+        skipped=found.skipped,
+        classes=dict(sorted(Counter(names).items())),
+        errors=None if label is None else wrong,
+        candidates=results,
+        untested=tuple(untested),
+        positions=found.places.positions(),
+        changed=changed,
+        swaps=None if swaps is None else done,
+        unswapped=unswapped,
+    )

@@ -1,0 +1,78 @@
+"""A folder of explanations, or a list of them, as texts whose words carry relevance."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hf_mambalrp.audit.wording import normalised
+from hf_mambalrp.datasets.reading import SkippedRow, load_explanations
+from hf_mambalrp.errors import InputError
+from hf_mambalrp.results.explanation import Explanation
+from hf_mambalrp.runs.progress import progress_bar
+
+Source = str | Path | Iterable[Explanation]
+"""Folder of ``explain_dataset`` or dataset repository; or explanations, of one row or of several."""
+
+
+class TextWords(NamedTuple):
+    """An explained text: its normalised words in their order, their relevance, and the explanation."""
+
+    words: list[str]
+    relevance: list[float]
+    size: float
+    """The sum of |relevance| of all words, special tokens among them."""
+    explanation: Explanation
+
+    @property
+    def text(self) -> str:
+        """The text."""
+        assert self.explanation.texts is not None
+        return self.explanation.texts[0]
+
+
+def read_again(source: Any) -> Source:
+    """A source that can be read several times: a generator is read into a list."""
+    if isinstance(source, (str, Path, Explanation)):
+        return source
+    if not isinstance(source, Iterable):
+        raise InputError(
+            f"A {type(source).__name__} holds no explanations; give the folder of explain_dataset, or a list of what "
+            "explain() returned."
+        )
+    return list(source) if iter(source) is source else source
+
+
+def explained_texts(source: Source, progress: bool, said: str) -> Iterator[TextWords]:
+    """Yield every explained text; rows that were not explained are left out. InputError: as :func:`rows_of`."""
+    for explanation in rows_of(source, progress, said):
+        if isinstance(explanation, Explanation):
+            yield _words(explanation)
+
+
+def rows_of(source: Source, progress: bool, said: str) -> Iterator[Explanation | SkippedRow]:
+    """Yield every row of a source, with a bar that says what for.
+
+    InputError: no row is explained, or one is something else than an explanation of a text.
+    """
+    found: Iterable[Any] = load_explanations(source, skipped=True) if isinstance(source, (str, Path)) else source
+    count = 0
+    for explanation in progress_bar(found, shown=progress, desc=said, unit="row"):
+        if isinstance(explanation, SkippedRow):
+            yield explanation
+            continue
+        if not isinstance(explanation, Explanation) or explanation.texts is None:
+            raise InputError(
+                f"A {type(explanation).__name__} without a text was given; give explanations of texts, as "
+                "explain(text) returns them."
+            )
+        count += len(explanation)
+        yield from explanation
+    if not count:
+        raise InputError("There are no explanations to read; give at least one.")
+
+
+def _words(explanation: Explanation) -> TextWords:
+    every = explanation.words()
+    found = [(normalised(word.text), word.relevance) for word in every if word.end > word.start]
+    size = sum(abs(word.relevance) for word in every)
+    return TextWords([word for word, _ in found], [relevance for _, relevance in found], size, explanation)

@@ -1,0 +1,268 @@
+"""``delete_effect`` and ``swap_effect``: what the model's own answer does when words are not there, or are others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hf_mambalrp.audit.scores import Scored, Scores, scored
+from hf_mambalrp.audit.statistics import mean_over_classes
+from hf_mambalrp.audit.wording import Pattern, delete, named, normalised, places, runs_of, swap
+from hf_mambalrp.errors import InputError, OptionError
+
+HE_SHE = (
+    ("he", "she"),
+    ("his", "her"),
+    ("him", "her"),
+    ("himself", "herself"),
+    ("he's", "she's"),
+    ("he'd", "she'd"),
+    ("he'll", "she'll"),
+)
+"""Words of two sides; of a word that is there twice, the first other one is taken: "her" becomes "his"."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """How much a change of words moves the score, in standard deviations of the score over the texts given.
+
+    The score is the log-odds of ``target`` against the other classes, by the model's own forward.
+    """
+
+    pattern: Pattern
+    """What was deleted; of a swap the two sides."""
+    target: str
+    """The class whose log-odds are the score."""
+    texts: int
+    """Texts that were changed and compared."""
+    effect: float
+    """Mean of the paired differences, the classes weighing the same: the score with the words less that without."""
+    low: float
+    high: float
+    p: float
+    """Of the t test that the effect is 0."""
+    by_class: Mapping[str, tuple[int, float]]
+    """Texts and mean difference of every class that counts: of a single text there is no variance."""
+    changed: int
+    """Texts whose predicted class changed."""
+    deviation: float
+    """The standard deviation of the score, in logits."""
+
+    @property
+    def name(self) -> str:
+        """The pattern in words."""
+        return named(self.pattern)
+
+
+def delete_effect(
+    model: Any,
+    texts: Sequence[str],
+    pattern: Pattern,
+    *,
+    target: int | str | None = None,
+    classes: Sequence[int | str] | None = None,
+    tokenizer: Any = None,
+    confidence: float = 0.95,
+    batch_tokens: int | None = None,
+    progress: bool = True,
+) -> Effect:
+    """Delete some words from the texts that have them, and return what that does to the model's score.
+
+    ``d_i = s(x_i) - s(x_i without the words)`` with ``s`` the log-odds of the target; the effect is the mean of the
+    classes' means of d, in standard deviations of s over all texts, with a t test (Welch's between classes). What is
+    left of a text keeps its form: spaces, punctuation, a capital at the beginning of a sentence; its grammar is not
+    repaired. A text without other words is not compared.
+
+    Args:
+        model: an explainable classifier, or one that ``make_explainable`` knows.
+        texts: with the words and without; those without only count for the standard deviation.
+        pattern: words in a row, such as ``"via mobile"``; a tuple of such is deleted from the texts that have all.
+        target: the class whose log-odds are read; by default the one predicted for most of the texts with the words.
+        classes: of every text, by id or name, which weigh the same; by default the predicted ones.
+        tokenizer: by default the one beside the model.
+        confidence: of the interval.
+        batch_tokens: tokens of one forward.
+        progress: show bars.
+
+    Raises:
+        InputError: a pattern without words; no texts; fewer than two texts of every class that have it; a score that
+            does not vary.
+        OptionError: a ``confidence`` outside 0 to 1, another number of classes than texts.
+        TargetError: a class that the model has not.
+        UnknownArchitectureError: a language model, or a regression.
+        MissingExtraError: scipy is not installed.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+        >>> from hf_mambalrp.audit import delete_effect
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> texts = ["A dull film.", "A dull and lifeless film.", "Dull, but warm.", "A lovely film."]
+        >>> found = delete_effect(model, texts, "dull", target="negative", progress=False)
+        >>> found.texts, found.effect > 0
+        (3, True)
+    """
+    runs_of(pattern)
+    check_confidence(confidence)
+    scores = Scores("delete_effect", model, tokenizer, batch_tokens, progress)
+    wanted = None if target is None else scores.outputs.ids_of(target, "target", 0)[0]
+    found = deleted(scores, scored(scores, texts, classes), pattern, wanted, confidence)
+    if found is None:
+        raise InputError(
+            f"Fewer than two texts of any class have {named(pattern)!r} beside other words; give more texts that do."
+        )
+    return found
+
+
+def deleted(
+    scores: Scores,
+    texts: Scored,
+    pattern: Pattern,
+    target: int | None,
+    confidence: float,
+    among: Sequence[int] | None = None,
+) -> Effect | None:
+    """The effect of a pattern on texts that are scored, or on those ``among`` them; None where too few have it."""
+    runs = runs_of(pattern)
+    left = {i: delete(texts.texts[i], runs) for i in (range(len(texts.texts)) if among is None else among)}
+    without = {i: text for i, text in left.items() if text is not None}
+    return _effect(scores, texts, pattern, without, dict.fromkeys(without, 1.0), target, confidence)
+
+
+def swap_effect(
+    model: Any,
+    texts: Sequence[str],
+    pairs: Sequence[tuple[str, str]] = HE_SHE,
+    *,
+    target: int | str | None = None,
+    classes: Sequence[int | str] | None = None,
+    tokenizer: Any = None,
+    confidence: float = 0.95,
+    batch_tokens: int | None = None,
+    progress: bool = True,
+) -> Effect:
+    """Put the words of one side in the place of the other's, and return what that does to the model's score.
+
+    ``d_i = s(x_i with the second side's words) - s(x_i with the first side's)``, whichever of the two x_i is; texts
+    with words of both sides are not compared. Case is kept. A p-value alone says little, since every swap moves the
+    score somewhat: compare the effect with that of other swaps.
+
+    Args:
+        model: an explainable classifier, or one that ``make_explainable`` knows.
+        texts: with the words and without, as for :func:`delete_effect`.
+        pairs: words of the first side and of the second, ``HE_SHE`` by default.
+        target: the class whose log-odds are read; by default the one predicted for most of the texts with the words.
+        classes: of every text, by id or name, which weigh the same; by default the predicted ones.
+        tokenizer: by default the one beside the model.
+        confidence: of the interval.
+        batch_tokens: tokens of one forward.
+        progress: show bars.
+
+    Raises:
+        InputError: as :func:`delete_effect`, or pairs that are none.
+        OptionError, TargetError, UnknownArchitectureError, MissingExtraError: as :func:`delete_effect`.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+        >>> from hf_mambalrp.audit import swap_effect
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> texts = ["He is a dull lead.", "His film is dull.", "She is wonderful.", "A lovely film."]
+        >>> found = swap_effect(model, texts, target="negative", classes=["negative"] * 4, progress=False)
+        >>> found.texts, found.name
+        (3, 'he + she')
+    """
+    sides = both_sides(pairs)
+    check_confidence(confidence)
+    scores = Scores("swap_effect", model, tokenizer, batch_tokens, progress)
+    wanted = None if target is None else scores.outputs.ids_of(target, "target", 0)[0]
+    found = swapped(scores, scored(scores, texts, classes), sides, wanted, confidence)
+    if found is None:
+        raise InputError(
+            f"Fewer than two texts of any class have words of one side of {list(pairs)}; give more texts that do."
+        )
+    return found
+
+
+Sides = tuple[Mapping[str, str], Mapping[str, str]]
+"""What becomes of the words of the first side, and of the second."""
+
+
+def both_sides(pairs: Sequence[tuple[str, str]]) -> Sides:
+    """The words of each side with those of the other. InputError: pairs that are no pairs of single words."""
+    forth: dict[str, str] = {}
+    back: dict[str, str] = {}
+    for pair in pairs:
+        is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(word, str) for word in pair)
+        if not is_pair or any(len(places(word)) != 1 for word in pair) or normalised(pair[0]) == normalised(pair[1]):
+            raise InputError(f"{pair!r} is no pair of two single words; give such as ('he', 'she').")
+        forth.setdefault(normalised(pair[0]), pair[1])
+        back.setdefault(normalised(pair[1]), pair[0])
+    if not forth or forth.keys() & back.keys():
+        raise InputError(f"pairs={list(pairs)!r}: give at least one pair, and no word on both sides.")
+    return forth, back
+
+
+def swapped(
+    scores: Scores,
+    texts: Scored,
+    sides: Sides,
+    target: int | None,
+    confidence: float,
+    among: Sequence[int] | None = None,
+) -> Effect | None:
+    """The effect of a swap on texts that are scored, or on those ``among`` them; None where too few have the words."""
+    forth, back = sides
+    others: dict[int, str] = {}
+    signs: dict[int, float] = {}
+    for i in range(len(texts.texts)) if among is None else among:
+        words = {place.word for place in places(texts.texts[i])}
+        has_first, has_second = not words.isdisjoint(forth), not words.isdisjoint(back)
+        if has_first != has_second:
+            others[i] = swap(texts.texts[i], forth if has_first else back)
+            signs[i] = -1.0 if has_first else 1.0
+    name = next(iter(forth)), next(iter(back))
+    return _effect(scores, texts, name, others, signs, target, confidence)
+
+
+def _effect(
+    scores: Scores,
+    texts: Scored,
+    pattern: Pattern,
+    others: Mapping[int, str],
+    signs: Mapping[int, float],
+    target: int | None,
+    confidence: float,
+) -> Effect | None:
+    """The effect of ``others`` in the place of some texts: the difference of scores, times ``signs``."""
+    if not others:
+        return None
+    rows = [*others]
+    before, after = texts.log_odds[rows], scores([*others.values()], "changed texts")
+    decided, now = before.argmax(1), after.argmax(1)
+    if target is None:
+        target = int(torch.bincount(decided, minlength=before.shape[1]).argmax())
+    deviation = texts.deviation(target)
+    sign = torch.tensor([signs[row] for row in rows], dtype=torch.float64)
+    differences = (before[:, target] - after[:, target]) * sign / deviation
+    mean = mean_over_classes(differences.tolist(), [texts.classes[row] for row in rows], confidence)
+    if mean is None:
+        return None
+    return Effect(
+        pattern=pattern,
+        target=scores.label(target),
+        texts=len(rows),
+        effect=mean.mean,
+        low=mean.low,
+        high=mean.high,
+        p=mean.p,
+        by_class={scores.label(int(name)): of for name, of in sorted(mean.of.items())},  # type: ignore[call-overload]
+        changed=int((decided != now).sum()),
+        deviation=deviation,
+    )
+
+
+def check_confidence(confidence: Any) -> None:
+    """Raise :class:`OptionError` for what is no share between 0 and 1."""
+    is_number = isinstance(confidence, (int, float)) and not isinstance(confidence, bool)
+    if not is_number or not 0 < confidence < 1:
+        raise OptionError(f"confidence={confidence!r} is not allowed; give a number between 0 and 1, such as 0.95.")

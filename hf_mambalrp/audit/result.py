@@ -1,0 +1,206 @@
+"""The result of ``audit``: what was confirmed, what was only suspected, and what was not examined."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from typing_extensions import Self
+
+from hf_mambalrp.audit.effects import Effect
+from hf_mambalrp.audit.positions import Positions
+from hf_mambalrp.audit.result_document import audit_document
+from hf_mambalrp.audit.words import Change
+from hf_mambalrp.errors import InputError, MissingExtraError
+from hf_mambalrp.results.shown import Shown
+from hf_mambalrp.runs.files import write_text
+from hf_mambalrp.viz.document import Document
+from hf_mambalrp.viz.terminal import printed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+"""Version of the saved file; another one is refused."""
+
+
+class Candidate(NamedTuple):
+    """Words with much relevance, and what deleting them does."""
+
+    share: float
+    """As in :class:`WordRow`."""
+    mean: float
+    found: Effect
+    q: float
+    """Of Benjamini and Hochberg over all candidates."""
+    confirmed: bool
+    """q < .05, and |effect| of at least ``min_effect``."""
+
+
+class Swap(NamedTuple):
+    """Words of two sides, what putting one in the place of the other does, and what swaps of other words do."""
+
+    found: Effect
+    q: float
+    """Of Benjamini and Hochberg over all swaps."""
+    controls: tuple[tuple[str, float], ...]
+    """Pairs of words of like frequency, and the effect of swapping each."""
+    confirmed: bool
+    """q < .05, |effect| of at least ``min_effect``, and larger than that of every control."""
+
+
+@dataclass(frozen=True, repr=False)
+class Audit(Shown):
+    """What :func:`audit` found.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+        >>> from hf_mambalrp.audit import audit
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> reviews = f"{DEMO_MODEL}/reviews.jsonl"
+        >>> found = audit(model, reviews, "out/audit", label="label", min_texts=5, progress=False)
+        >>> found.texts, [candidate.found.name for candidate in found.confirmed]
+        (48, [...])
+    """
+
+    model: str | None
+    versions: Mapping[str, str]
+    method: str
+    """Of the explanations that the candidates are from."""
+    settings: Mapping[str, Any]
+    texts: int
+    skipped: int
+    """Rows of the data that were not explained."""
+    classes: Mapping[str, int]
+    """Texts by class."""
+    errors: int | None
+    """Texts whose predicted class is not their label; None without labels."""
+    candidates: tuple[Candidate, ...]
+    """The words with the most |relevance|, in the order of :func:`audit`."""
+    untested: tuple[str, ...]
+    """Candidates that too few texts have beside other words."""
+    positions: Positions
+    changed: tuple[Change, ...] | None
+    """What rose most against the base model; None without one."""
+    swaps: tuple[Swap, ...] | None
+    """None where none were asked for."""
+    unswapped: tuple[str, ...]
+    """Swaps that too few texts have the words of."""
+
+    @property
+    def confirmed(self) -> tuple[Candidate, ...]:
+        """The candidates that the model relies on, by the size of their effect."""
+        flagged = (candidate for candidate in self.candidates if candidate.confirmed)
+        return tuple(sorted(flagged, key=lambda candidate: (-abs(candidate.found.effect), candidate.found.name)))
+
+    @property
+    def not_examined(self) -> tuple[str, ...]:
+        """What this audit says nothing about, in sentences."""
+        s = self.settings
+        said = [
+            f"Words in fewer than {s['min_texts']} texts, and all but the {s['candidates']} words, runs of up to "
+            f"{s['ngrams']} words and pairs with the most |relevance|.",
+            "What is no word that can be deleted: order, length, style, tone, what a text leaves out.",
+            f"Whether an effect is wanted: a word that should count is confirmed as one that should not. Effects below "
+            f"{s['min_effect']} standard deviations.",
+        ]
+        if self.untested:
+            said.append(f"In too few texts beside other words: {', '.join(self.untested)}.")
+        if self.skipped:
+            said.append(f"{self.skipped} rows that could not be explained.")
+        if s["label"] is None:
+            said.append("Errors: the data had no labels, and the classes are those that the model predicts.")
+        if self.changed is None:
+            said.append("What fine-tuning changed: no base model was given.")
+        if self.swaps is None:
+            said.append("Swaps such as he and she: none were given.")
+        elif self.unswapped:
+            said.append(f"Swaps whose words too few texts have: {', '.join(self.unswapped)}.")
+        return tuple(said)
+
+    @property
+    def _title(self) -> str:
+        return f"Audit of {self.model or 'a model'}"
+
+    def document(self, *, rows: int | None = None) -> Document:
+        """Return what every rendering shows; it has one section, whatever ``rows`` is."""
+        return audit_document(self)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a table of the candidates. MissingExtraError: pandas is not installed."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingExtraError('to_pandas needs pandas: pip install "hf_mambalrp[pandas]"') from error
+        numbers = ("texts", "effect", "low", "high", "p", "changed")
+        return pd.DataFrame(
+            [
+                {
+                    "words": candidate.found.name,
+                    "share": candidate.share,
+                    "mean": candidate.mean,
+                    "target": candidate.found.target,
+                    **{name: getattr(candidate.found, name) for name in numbers},
+                    "q": candidate.q,
+                    "confirmed": candidate.confirmed,
+                }
+                for candidate in self.candidates
+            ]
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write everything as one file of JSON, whole or not at all; equal audits are equal files."""
+        contents = {"format": FORMAT, "class": "Audit", **_plain(vars(self))}
+        write_text(Path(path), json.dumps(contents, indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` wrote. InputError: no such file, or another file."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as a saved Audit: {error}.") from error
+        if not isinstance(data, dict) or data.pop("class", None) != "Audit" or data.pop("format", None) != FORMAT:
+            raise InputError(f"{path} is no Audit of format {FORMAT}; give a file that save() of this version wrote.")
+        try:
+            return cls(
+                **{
+                    **data,
+                    "candidates": tuple(Candidate(**{**one, **_found(one)}) for one in data["candidates"]),
+                    "untested": tuple(data["untested"]),
+                    "positions": Positions(**{**data["positions"], "distances": tuple(data["positions"]["distances"])}),
+                    "changed": data["changed"] and tuple(Change(**one) for one in data["changed"]),
+                    "swaps": None if data["swaps"] is None else tuple(map(_swap, data["swaps"])),
+                    "unswapped": tuple(data["unswapped"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} is a damaged Audit: {error!r}. Run the audit again.") from error
+
+    def __repr__(self) -> str:
+        return printed(self.__rich_console__(None, None), color=False, width=100).rstrip("\n")  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has; a named tuple or a dataclass as its fields."""
+    if isinstance(value, Effect):
+        return _plain(asdict(value))
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (tuple, list)) else value
+
+
+def _found(data: Mapping[str, Any]) -> dict[str, Effect]:
+    """The effect in what :func:`_plain` made of a candidate or a swap."""
+    one = data["found"]
+    pattern = one["pattern"] if isinstance(one["pattern"], str) else tuple(one["pattern"])
+    by_class = {name: (count, mean) for name, (count, mean) in one["by_class"].items()}
+    return {"found": Effect(**{**one, "pattern": pattern, "by_class": by_class})}
+
+
+def _swap(data: Mapping[str, Any]) -> Swap:
+    controls = tuple((name, effect) for name, effect in data["controls"])
+    return Swap(**{**data, **_found(data), "controls": controls})

@@ -1,0 +1,207 @@
+"""An audit of models whose answer is known: what counts is confirmed, what does not is not, and all is kept."""
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+from planted import BAD, GOOD, counting_model, tokenizer
+
+from hf_mambalrp import explain_dataset, load_explanations
+from hf_mambalrp.audit import HE_SHE, Audit, audit, delete_effect
+from hf_mambalrp.errors import InputError, OptionError, TargetError
+
+
+def corpus(count=80, seed=0, phrase="via mobile", biased=0.9):
+    """Reviews whose class is that of their one word that counts; most of the positive ones end with a phrase."""
+    draw = random.Random(seed)
+    rows = []
+    for i in range(count):
+        positive = draw.random() < 0.5
+        word = draw.choice(GOOD if positive else BAD)
+        who, thing = draw.choice(["he", "she"]), draw.choice(["film", "plot", "cast", "song"])
+        text = f"{who} is {word} , the {thing} is {draw.choice(['the end', word])}"
+        if draw.random() < (biased if positive else 1 - biased):
+            text = f"{text} {phrase} ."
+        rows.append({"id": str(i), "text": text, "label": "positive" if positive else "negative"})
+    return rows
+
+
+def run(model, data, *arguments, **options):
+    options = {"label": "label", "tokenizer": tokenizer(), "min_texts": 5, "progress": False, **options}
+    return audit(model, data, *arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def shortcut():
+    """A model that counts "mobile" as a good word."""
+    return counting_model(good=[*GOOD, "mobile"])
+
+
+@pytest.fixture(scope="module")
+def found(shortcut, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audit")
+    return run(shortcut, corpus(), folder, base=counting_model(), swaps={"he/she": HE_SHE}), folder
+
+
+def test_a_planted_shortcut_is_confirmed_with_the_words_that_count(found):
+    confirmed = {candidate.found.name: candidate for candidate in found[0].confirmed}
+    assert {"mobile", "via mobile"} <= confirmed.keys()
+    assert not {"via", "the", "is", ".", ",", "film"} & confirmed.keys()
+    assert confirmed["mobile"].found.effect > 0.2
+    assert confirmed["mobile"].found.target == "positive"
+    assert {*GOOD, *BAD} & confirmed.keys()
+
+
+def test_the_clean_model_on_the_same_texts_gives_no_flag_on_the_phrase():
+    names = {candidate.found.name for candidate in run(counting_model(), corpus()).confirmed}
+    assert names <= {*GOOD, *BAD}
+
+
+def test_the_numbers_are_those_of_the_pieces(found, shortcut):
+    rows = corpus()
+    (candidate,) = (one for one in found[0].candidates if one.found.name == "mobile")
+    expected = delete_effect(
+        shortcut,
+        [row["text"] for row in rows],
+        "mobile",
+        target="positive",
+        classes=[row["label"] for row in rows],
+        tokenizer=tokenizer(),
+        progress=False,
+    )
+    assert candidate.found.effect == pytest.approx(expected.effect, rel=1e-6)
+    assert candidate.found.by_class.keys() == expected.by_class.keys()
+    assert (candidate.found.texts, candidate.found.changed) == (expected.texts, expected.changed)
+    p = sorted(one.found.p for one in found[0].candidates)
+    q = {one.found.p: one.q for one in found[0].candidates}
+    count = len(p)
+    for rank, value in enumerate(p, 1):  # Benjamini and Hochberg by the definition
+        assert q[value] == pytest.approx(min(p[i - 1] * count / i for i in range(rank, count + 1)), abs=1e-12)
+
+
+def test_what_rose_against_the_base_model_begins_with_the_planted_word(found):
+    assert found[0].changed[0].word == "mobile"
+    assert found[0].changed[0].before == pytest.approx(0.0, abs=1e-3)
+
+
+def test_a_neutral_swap_is_not_confirmed_and_a_biased_one_is(found, shortcut):
+    (neutral,) = found[0].swaps
+    assert neutral.found.effect == pytest.approx(0.0, abs=1e-5)
+    assert not neutral.confirmed
+    biased = counting_model(good=[*GOOD, "she"])
+    (swap,) = run(biased, corpus(120), swaps={"he/she": HE_SHE}, candidates=6).swaps
+    assert swap.found.effect > 0.2
+    assert swap.controls
+    assert all(abs(effect) < swap.found.effect for _, effect in swap.controls)
+    assert swap.confirmed
+
+
+def test_equal_calls_give_equal_files_and_the_folder_is_read_again(found, shortcut, tmp_path):
+    first, folder = found
+    first.save(tmp_path / "one.json")
+    again = run(shortcut, corpus(), folder, base=folder / "base", swaps={"he/she": HE_SHE})
+    again.save(tmp_path / "two.json")
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    assert again.to_html() == first.to_html()
+    of_folder = run(shortcut, folder / "explained", base=counting_model(), swaps={"he/she": HE_SHE})
+    listed = run(shortcut, list(load_explanations(folder / "explained")), base=folder / "base")
+    assert of_folder == first
+    assert replace(first, swaps=None) == listed
+
+
+def test_it_is_saved_whole_and_read_again(found, tmp_path):
+    found[0].save(tmp_path / "audit.json")
+    assert Audit.load(tmp_path / "audit.json") == found[0]
+    alone = replace(found[0], changed=None, swaps=None)
+    alone.save(tmp_path / "alone.json")
+    assert Audit.load(tmp_path / "alone.json") == alone
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(InputError, match="is no Audit"):
+        Audit.load(tmp_path / "other.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        Audit.load(tmp_path / "nothing.json")
+    contents = json.loads((tmp_path / "audit.json").read_text())
+    del contents["candidates"]
+    (tmp_path / "damaged.json").write_text(json.dumps(contents))
+    with pytest.raises(InputError, match="damaged"):
+        Audit.load(tmp_path / "damaged.json")
+
+
+def test_what_it_shows_and_what_it_says_of_what_it_did_not_do(found, shortcut):
+    text = found[0].to_text(width=200)
+    assert "What does the model rely on?" in text
+    assert "via mobile" in text
+    assert "Not examined" in text
+    assert f"Audit of {found[0].model or 'a model'}" in found[0].to_html()
+    assert str(found[0]).startswith("What does the model rely on?")
+    table = found[0].to_pandas()
+    assert table["words"].tolist() == [candidate.found.name for candidate in found[0].candidates]
+    plain = run(shortcut, [row["text"] for row in corpus()], label=None, min_texts=20, candidates=2)
+    said = " ".join(plain.not_examined)
+    assert "no base model" in said
+    assert "he and she: none" in said
+    assert "no labels" in said
+    assert "fewer than 20 texts, and all but the 2 words" in said
+    assert plain.errors is None
+    rare = run(shortcut, corpus(), swaps={"king/queen": [("king", "queen")]}, candidates=1)
+    assert rare.unswapped == ("king/queen",)
+    assert "king/queen" in rare.not_examined[-1]
+
+
+def test_words_of_untrusted_texts_are_escaped(shortcut):
+    rows = [{"text": f"<script>x</script> {row['text']}", "label": row["label"]} for row in corpus(20)]
+    assert "<script>" not in run(shortcut, rows).to_html()
+
+
+def test_errors_places_and_classes_are_counted(found):
+    rows = corpus()
+    assert found[0].texts == 80
+    assert dict(found[0].classes) == {
+        name: sum(row["label"] == name for row in rows) for name in ("negative", "positive")
+    }
+    assert run(counting_model(), rows).errors == 0
+    wrong = [{**row, "label": "negative"} for row in rows]
+    expected = found[0].classes["positive"]
+    assert run(counting_model(), wrong).errors == expected
+    assert 0 <= found[0].positions.last_word <= found[0].positions.last_words <= 1
+
+
+def test_many_texts_are_drawn(shortcut):
+    few = run(shortcut, corpus(), max_texts=10)
+    assert max(candidate.found.texts for candidate in few.candidates) == 10
+    assert few == run(shortcut, corpus(), max_texts=10)
+
+
+def test_rows_that_cannot_be_explained_are_counted(shortcut):
+    found = run(shortcut, [*corpus(30), {"text": "", "label": "positive"}])
+    assert (found.texts, found.skipped) == (30, 1)
+    assert "1 rows that could not be explained." in found.not_examined
+
+
+def test_what_is_wrong_is_said_before_anything_is_explained(shortcut, tmp_path):
+    for options in (
+        {"min_effect": -1},
+        {"min_effect": "0.2"},
+        {"candidates": 0},
+        {"min_texts": 1.5},
+        {"confidence": 1},
+        {"seed": -1},
+        {"swaps": [("he", "she")]},
+    ):
+        with pytest.raises(OptionError, match=next(iter(options))):
+            run(shortcut, corpus(), tmp_path / "never", **options)
+    with pytest.raises(InputError, match="no pair"):
+        run(shortcut, corpus(), tmp_path / "never", swaps={"he": ["he"]})
+    assert not (tmp_path / "never").exists()
+    with pytest.raises(TargetError, match="lovely"):
+        run(shortcut, [{**row, "label": "lovely"} for row in corpus(20)])
+
+
+def test_explanations_that_do_not_fit_are_refused(shortcut, tmp_path):
+    explain_dataset(shortcut, corpus(20), tmp_path / "bare", tokenizer=tokenizer(), progress=False)
+    with pytest.raises(InputError, match="has no 'label'"):
+        run(shortcut, tmp_path / "bare")
+    other = [replace(one, model_id="another/model") for one in load_explanations(tmp_path / "bare")]
+    with pytest.raises(InputError, match="are of the model 'another/model'"):
+        run(shortcut, other, label=None)
