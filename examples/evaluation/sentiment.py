@@ -112,7 +112,7 @@ def main() -> None:
         *((check, method, 0) for check in ("input_invariance", "determinism") for method in arguments.methods),
         *(("plausibility", method, 0) for method in arguments.methods),
     ]
-    with examined(Checks(texts, few, options), checks, arguments.processes) as results:
+    with examined(Checks(texts, few, options).examine, checks, arguments.processes) as results:
         found = dict(zip(checks, results, strict=True))
     sanity: dict[str, dict[str, Any]] = {}
     for (what, method, seed), result in found.items():

@@ -51,20 +51,16 @@ def test_the_command(here, name):
 
 def test_the_app(monkeypatch):
     pytest.importorskip("gradio", reason='needs pip install "hf_mambalrp[space]"')
-    from hf_mambalrp.space import answer, catalog, serve
     from hf_mambalrp.space.limits import RefusedError
+    from hf_mambalrp.space.serve import App
 
-    monkeypatch.setattr(serve.RATE, "a_minute", 10**9)
-    try:
-        for name, parts in (("falcon_h1", 2), ("nemotron_h", 1)):
-            answer._answered.cache_clear()
-            model = make_explainable(build(name, dtype=torch.float32))
-            monkeypatch.setattr(catalog.LOADED, "get", lambda _, model=model: (model, word_tokenizer()))
-            page, _, code = serve.shown(None, kind="attention", text=TEXT, layer=3)
-            assert page.count("<h3>") == page.count("<table") == parts
-            assert ("Layer 3, attention" in page) == (parts == 2)
-            assert "layers=3" in code
-        with pytest.raises(RefusedError, match=r"one of 0, 2, 3"):
-            answer.answer(answer.Question.asked(kind="attention", text=TEXT, layer=1))
-    finally:
-        answer._answered.cache_clear()
+    for name, parts in (("falcon_h1", 2), ("nemotron_h", 1)):
+        app = App()
+        model = make_explainable(build(name, dtype=torch.float32))
+        monkeypatch.setattr(app.catalog, "get", lambda _, model=model: (model, word_tokenizer()))
+        page, _, code = app.shown(None, kind="attention", text=TEXT, layer=3)
+        assert page.count("<h3>") == page.count("<table") == parts
+        assert ("Layer 3, attention" in page) == (parts == 2)
+        assert "layers=3" in code
+    with pytest.raises(RefusedError, match=r"one of 0, 2, 3"):
+        app.answers.answer(app.asked(None, kind="attention", text=TEXT, layer=1))
