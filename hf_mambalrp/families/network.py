@@ -197,8 +197,8 @@ class Network:
     ) -> tuple[Tensor, Tensor | None, list[State]]:
         """A branch: the stream behind it, what it puts aside for the next, its parts' states."""
         branch = self.layers[place[0]][place[1]]
-        hidden, local = self._placed(branch, hidden, replace(step, place=place))
-        if local.embeddings is not None:
+        hidden, local = self._placed(branch, hidden, step, place)
+        if local.taps is not None and local.embeddings is not None:
             local = replace(local, embeddings=tapped(local, "embeddings", local.embeddings))
         outputs, behind, x = [], [], None
         for term, state in zip(branch.terms, states, strict=True):
@@ -248,7 +248,7 @@ class Network:
         mixed = [any(isinstance(term.part, Mixer) for term in branch.terms) for branch in self.layers[index]]
         with torch.no_grad():
             for number, branch in enumerate(self.layers[index]):
-                hidden, local = self._placed(branch, hidden, step)
+                hidden, local = self._placed(branch, hidden, step, (index, number))
                 x = _read(branch, hidden, aside, local)
                 for term in branch.terms:
                     if isinstance(term.part, Mixer):
@@ -268,12 +268,13 @@ class Network:
             found += [term.part.module for term in branch.terms]
         return found
 
-    def _placed(self, branch: Branch, hidden: Tensor, step: Step) -> tuple[Tensor, Step]:
+    def _placed(self, branch: Branch, hidden: Tensor, step: Step, place: tuple[int, int]) -> tuple[Tensor, Step]:
         """The stream where a branch computes, and the step with its backend chosen and its tensors there."""
         hidden = hidden.to(execution_device(branch.terms[0].part.module))
         backend = self.resolved(step.backend, hidden.device, step.rules)
         return hidden, replace(
             step,
+            place=place,
             backend=backend,
             dtype=self.signal_dtype if backend in FUSED else self.dtype,
             mask=None if step.mask is None else step.mask.to(hidden.device),

@@ -1,4 +1,4 @@
-"""Where a row ends, whatever side its padding is on."""
+"""Where a row begins and ends, whatever side its padding is on."""
 
 import torch
 from torch import Tensor

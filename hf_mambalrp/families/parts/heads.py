@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.parts.norm import RMSNorm
+from hf_mambalrp.families.parts.reading import in_turn
 from hf_mambalrp.rules.adapters import innermost
 from hf_mambalrp.rules.linear import linear
 
@@ -38,10 +39,7 @@ class Heads:
         """Heads (B, L, H, P) of x (B, L, D), and the gate, likewise, where there is one."""
         projected = linear(self.module, x, step.ledger, step.rules.gamma_of("linear"))
         if self.adapter:
-            added = x
-            for layer in self.adapter:
-                added = linear(layer, added, step.ledger)
-            projected = projected + added
+            projected = projected + in_turn(self.adapter, x, step)
         heads, gate = projected.unflatten(-1, (self.number, -1)), None
         if self.gated:
             heads, gate = heads.chunk(2, -1)

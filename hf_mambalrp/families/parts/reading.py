@@ -1,5 +1,6 @@
 """What parts share: the check of a module's attributes, the convolution, padding."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from hf_mambalrp.ops.conv_silu import conv_silu
 from hf_mambalrp.rules import activation as activations
 from hf_mambalrp.rules.adapters import effective
 from hf_mambalrp.rules.constant import constant
+from hf_mambalrp.rules.linear import linear
 
 
 class UnreadableModule(Exception):  # noqa: N818 - becomes an error where the module's name is known
@@ -65,6 +67,13 @@ def with_silu(mixer: Any) -> Any:
     if name not in ("silu", "swish"):
         raise UnknownActivation(mixer, name, ["silu"])
     return mixer
+
+
+def in_turn(layers: Iterable[nn.Module], x: Tensor, step: Step) -> Tensor:
+    """What linear layers make of x, one behind the other."""
+    for layer in layers:
+        x = linear(layer, x, step.ledger)
+    return x
 
 
 def masked(x: Tensor, mask: Tensor | None) -> Tensor:
