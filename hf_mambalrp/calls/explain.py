@@ -22,7 +22,6 @@ from hf_mambalrp.calls.targets import Outputs, Target, resolve_target
 from hf_mambalrp.calls.tokens import describe
 from hf_mambalrp.errors import InputError, OptionError, TargetError
 from hf_mambalrp.families import Network
-from hf_mambalrp.families.base import Mixer
 from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.methods import METHODS, Problem, Relevance, method_named, predict
 from hf_mambalrp.methods.problem import back_in_place, without_leading_padding
@@ -77,8 +76,7 @@ class Options:
     def recorded(self, network: Network) -> dict[str, Any]:
         """The method's options as a result holds them: those that were given, and always the rule of attention."""
         method, given = method_named(self.method), dict(self.method_options)
-        has_softmax = any(isinstance(part, Mixer) and part.mixes == "attention" for part in network.parts)
-        if "attention_rule" in method.options and has_softmax:
+        if "attention_rule" in method.options and "attention" in network.mixes:
             given.setdefault("attention_rule", method.default("attention_rule"))
         return {name: _plain(given[name]) for name in sorted(given)}
 

@@ -102,6 +102,10 @@ class Network:
         for parameter in self.parameters:
             self.weight_bytes[parameter.device] += parameter.numel() * parameter.element_size()
         self.parts: list[Part] = [term.part for layer in self.layers for branch in layer for term in branch.terms]
+        self.mixes = frozenset(part.mixes for part in self.parts if isinstance(part, Mixer))
+        """The kinds of what mixes positions, as :attr:`Mixer.mixes` names them."""
+        self.appends = any(part.appends for part in self.parts)
+        """Whether a part's state grows with the text."""
         same_work = all(part.recordable for part in self.parts)
         self.recordings = Recordings(same_work and _is_recordable(self.model) and len(self.weight_bytes) == 1)
         self.causal = all(part.causal for part in self.parts)

@@ -136,7 +136,7 @@ def _blocks(problem: Problem, rules: Rules, chunk: Chunk, *, weights: Hashable) 
     size, shapes = problem.kept(rules) * length, recordings.by_shape
     largest = int(SHARE * torch.cuda.get_device_properties(chunk.embeddings.device).total_memory)
     # What reads all that chunks before it have appended is of a shape that no other chunk has.
-    alone = chunk.keys is not None or (chunk.states is not None and any(p.appends for p in problem.network.parts))
+    alone = chunk.keys is not None or (chunk.states is not None and problem.network.appends)
     if size > largest or not recordings.possible or alone:
         return Blocks(problem, rules, chunk)
     present = chunk.mask is None, chunk.factor is None, chunk.states is None
