@@ -2,13 +2,15 @@
 
 The weights are random. Correctness first, for every model and dtype: on a small model of the same family the relevance
 on the GPU must be that of float64 on the CPU, in padded batches and in chunks too; on the full shape it must sum to the
-score, and the score must be transformers' own logit. What fails is not timed, and the exit status is 1.
+score, the score must be transformers' own logit, and the relevance of a row of up to 8192 tokens the same in chunks.
+What fails is not timed, and the exit status is 1.
 
 transformers is fast only with mamba-ssm and causal-conv1d installed. Without them its scan is a Python loop, and only
 explain() is timed, unless --slow-hf says that the loop is wanted.
 
     python examples/benchmarks/gpu.py --json run.json                        # everything; far more than ten minutes
     python examples/benchmarks/gpu.py --models mamba-130m --dtypes bfloat16 --json run.json --budget-seconds 500
+    python examples/benchmarks/gpu.py --models zamba2-1.2b --dtypes bfloat16 --lengths 512 4096 32768 --json run.json
     python examples/benchmarks/gpu.py --json run.json --resume               # what is not in run.json yet
     python examples/benchmarks/gpu.py --device cpu --slow-hf --models tiny --lengths 16 --dtypes float32
 """
@@ -33,10 +35,11 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from hybrids import PUBLISHED, configuration, published
 from torch import Tensor, nn
 from transformers import Mamba2Config, MambaConfig
 
-from hf_mambalrp import Mamba2LRPForCausalLM, MambaLRPForCausalLM
+from hf_mambalrp import AutoMambaLRPForCausalLM, Explanation, Mamba2LRPForCausalLM, MambaLRPForCausalLM
 from hf_mambalrp.calls.subject import subject_of
 
 TARGET = 7
@@ -67,6 +70,24 @@ def mamba2(
     return build
 
 
+def hybrid(name: str) -> Callable[[int], nn.Module]:
+    """A published hybrid, whatever the vocabulary: it has its own."""
+    return lambda _: AutoMambaLRPForCausalLM.from_config(published(name))
+
+
+def small_hybrid(family: str) -> Callable[[int], nn.Module]:
+    """All of its experts see every token: which of two near equals is chosen would be a matter of rounding."""
+
+    def build(vocabulary: int) -> nn.Module:
+        config = configuration(family, 64, 4, head_dim=16, state_size=32, vocabulary=vocabulary)
+        config.initializer_range = 0.1
+        if getattr(config, "num_local_experts", 0):
+            config.num_experts_per_tok = config.num_local_experts
+        return AutoMambaLRPForCausalLM.from_config(config)
+
+    return build
+
+
 def common(hidden_size: int, layers: int, vocabulary: int) -> dict[str, Any]:
     return {
         "vocab_size": vocabulary,
@@ -93,14 +114,24 @@ SMALL = {
     "mamba": mamba(64, 4, initializer_range=0.2),
     "mamba2": mamba2(64, 4, head_dim=16, state_size=32, initializer_range=0.2),
 }
+SMALL_HYBRIDS = {
+    "granite-4.0-h-tiny": small_hybrid("granite, 2 of 8 experts"),
+    "nemotron-h-8b": small_hybrid("nemotron_h"),
+    "falcon-h1-1.5b": small_hybrid("falcon_h1"),
+    "zamba2-1.2b": small_hybrid("zamba2"),
+}
 SHAPES = {
     "mamba-130m": Shape(mamba(768, 24), SMALL["mamba"], (2**20,)),
     "mamba2-130m": Shape(mamba2(768, 24), SMALL["mamba2"]),
     "mamba-1.4b": Shape(mamba(2048, 48), SMALL["mamba"]),
     "mamba-2.8b": Shape(mamba(2560, 64), SMALL["mamba"], (2**18,)),
+    **{name: Shape(hybrid(name), small) for name, small in SMALL_HYBRIDS.items()},
     "tiny": Shape(mamba(32, 2), SMALL["mamba"]),
     "tiny2": Shape(mamba2(64, 2, head_dim=16, state_size=16), SMALL["mamba2"]),
+    **{f"tiny-{name}": Shape(small, small) for name, small in SMALL_HYBRIDS.items()},
 }
+MAMBA = [name for name in SHAPES if not name.startswith("tiny") and name not in PUBLISHED]
+"""What is timed unless models are named."""
 
 
 # What is timed --------------------------------------------------------------------------------------------------------
@@ -226,6 +257,21 @@ def check_full(model: Any, ids: Tensor, arguments: argparse.Namespace) -> dict[s
     return {**found, "HF gradient x input": difference(own, same)}
 
 
+def check_chunks(model: Any, arguments: argparse.Namespace) -> float:
+    """How far the relevance of one row, a quarter at a time, is from that of the same row at once."""
+    length = min(8192, max(arguments.lengths))
+    ids = Case("", "", 1, length).ids(model)
+    whole, found = (
+        model.explain(ids, target=TARGET, backend=arguments.backend, chunk_size=size).relevance
+        for size in (length, length // 4 + 1)
+    )
+    difference_of_chunks = difference(found, whole)
+    allowed = 1e-4 if model.dtype == torch.float32 else 5e-2
+    if not difference_of_chunks <= allowed:
+        raise AssertionError(f"relevance in chunks: relative difference {difference_of_chunks:.2g}, not {allowed}")
+    return difference_of_chunks
+
+
 def kernels_used(model: Any, ids: Tensor) -> dict[str, int]:
     """How often one forward of transformers calls the compiled kernels of mamba-ssm and causal-conv1d."""
     counted = {
@@ -306,16 +352,16 @@ class Bench:
         if self.cuda:
             torch.cuda.empty_cache()
 
-    def milliseconds(self, call: Callable[[], object]) -> tuple[float, float | None]:
-        """Wall-clock milliseconds of one call, and the GPU memory in use above the weights, in GiB."""
+    def milliseconds(self, call: Callable[[], object]) -> tuple[float, float | None, object]:
+        """Wall-clock milliseconds of one call, the GPU memory above the weights in GiB, and what it returned."""
         self.synchronize()
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
         start = time.perf_counter()
-        call()
+        found = call()
         self.synchronize()
         elapsed = 1e3 * (time.perf_counter() - start)
-        return elapsed, (torch.cuda.max_memory_reserved() - self.weights) / GIB if self.cuda else None
+        return elapsed, (torch.cuda.max_memory_reserved() - self.weights) / GIB if self.cuda else None, found
 
     def time_case(self, case: "Case", model: Any) -> None:
         """Time every method of one case in turn, so that a change of the machine's speed meets all."""
@@ -399,6 +445,7 @@ class Bench:
             ids = Case(model_name, dtype_name, 2, min(256, max(self.arguments.lengths))).ids(model)
             check |= {
                 "full": check_full(model, ids, self.arguments),
+                "chunks": check_chunks(model, self.arguments),
                 "hf_kernels": self.kernels(model, ids),
                 "passed": True,
             }
@@ -470,6 +517,8 @@ class Timed:
     times: list[float] = field(default_factory=list)
     peaks: list[float | None] = field(default_factory=list)
     last: float = 0.0
+    found: object = None
+    """What the last call returned."""
 
     def enough(self, turn: int, seconds: float) -> bool:
         """Two calls are always timed; long ones no more than that."""
@@ -480,13 +529,13 @@ class Timed:
 
     def turn(self, call: Callable[[], object], bench: Bench) -> None:
         """A warm-up, which compiles and fills the allocator's cache, then up to as many calls as a turn has."""
-        self.last, _ = bench.milliseconds(call)
+        self.last, _, self.found = bench.milliseconds(call)
         if not self.times and self.last < 5e3:
-            self.last, _ = bench.milliseconds(call)
+            self.last, _, self.found = bench.milliseconds(call)
         share = bench.arguments.seconds_per_row / bench.arguments.turns
         affordable = int(share * 1e3 / max(self.last, 1e-3))
         for _ in range(max(1 if self.times else 2, min(affordable, bench.arguments.repeats))):
-            elapsed, peak = bench.milliseconds(call)
+            elapsed, peak, self.found = bench.milliseconds(call)
             self.times.append(elapsed)
             self.peaks.append(peak)
 
@@ -500,7 +549,15 @@ class Timed:
             "calls": len(self.times),
             "tokens_per_second": tokens / median * 1e3,
             "peak_gib": max(measured) if measured else None,
+            **self.explained(),
         }
+
+    def explained(self) -> dict[str, Any]:
+        """Of an explanation how far its sum is from the score, and how many positions it took at a time."""
+        if not isinstance(self.found, Explanation):
+            return {}
+        gap = self.found.conservation.gap.abs() / self.found.relevance.abs().sum(-1)
+        return {"sum of relevance": float(gap.max()), "chunk_size": self.found.chunk_size}
 
 
 def tokens_of(row: dict[str, Any]) -> int:
@@ -521,11 +578,13 @@ def cases_of(arguments: argparse.Namespace, model: str, dtype: str) -> Iterator[
 
 
 def build(shape: Shape, dtype: torch.dtype, arguments: argparse.Namespace) -> nn.Module:
-    """Random weights, made on the device."""
+    """Random weights, made on the device; buffers, such as frequencies of RoPE, keep their dtype as when loaded."""
     torch.manual_seed(0)
     with torch.device(arguments.device):
         model = shape.build(arguments.vocabulary)
-    return model.to(dtype).eval()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model.eval()
 
 
 def environment(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -579,8 +638,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    real = [name for name in SHAPES if not name.startswith("tiny")]
-    parser.add_argument("--models", nargs="+", choices=SHAPES, default=real)
+    parser.add_argument("--models", nargs="+", choices=SHAPES, default=MAMBA)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 4096, 8192, 32768, 131072])
     parser.add_argument("--longest", action="store_true", help="also 2^20 tokens of mamba-130m and 2^18 of mamba-2.8b")

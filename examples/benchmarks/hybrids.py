@@ -1,6 +1,7 @@
 """Benchmark of hybrids on a CPU: explain() beside transformers' own forward, in one run, on random weights.
 
 Correctness first: relevance must sum to the score, and the score must be the model's own logit, or nothing is timed.
+The shapes of published hybrids, which `gpu.py` times on a GPU, are here too.
 
     python examples/benchmarks/hybrids.py                                   # 4 layers of width 256, one thread
     python examples/benchmarks/hybrids.py --families bamba --lengths 512 1024 2048
@@ -27,18 +28,26 @@ from hf_mambalrp import AutoMambaLRPForCausalLM
 TARGET, VOCABULARY = 7, 1000
 
 
-def configuration(family: str, width: int, layers: int) -> Any:
-    """A small model of the family: heads of 32, SSM heads of 64, attention in every second layer where it is chosen.
+def configuration(
+    family: str, width: int, layers: int, head_dim: int = 64, state_size: int = 128, vocabulary: int = VOCABULARY
+) -> Any:
+    """A small model of the family: heads of 32, attention in every second layer where it is chosen.
 
     Jamba has it in every fourth here, and in one of eight where it is trained, of which the first four have none. Its
     own forward computes the scan position by position.
+
+    Args:
+        head_dim: width of a head of the SSM, whose inner size is twice the width.
+        state_size: state of the SSM.
     """
-    heads, ssm_heads = width // 32, 2 * width // 64
+    heads, ssm_heads = width // 32, 2 * width // head_dim
     common = {
-        "vocab_size": VOCABULARY, "hidden_size": width, "num_hidden_layers": layers, "intermediate_size": 3 * width,
+        "vocab_size": vocabulary, "hidden_size": width, "num_hidden_layers": layers, "intermediate_size": 3 * width,
         "num_attention_heads": heads, "num_key_value_heads": heads // 2, "initializer_range": 0.02,
     }  # fmt: skip
-    ssm = {"mamba_n_heads": ssm_heads, "mamba_d_head": 64, "mamba_d_state": 128, "mamba_n_groups": 1}
+    ssm = {
+        "mamba_n_heads": ssm_heads, "mamba_d_head": head_dim, "mamba_d_state": state_size, "mamba_n_groups": 1,
+    }  # fmt: skip
     second = ["mamba" if layer % 2 == 0 else "attention" for layer in range(layers)]
     own: dict[str, tuple[str, dict[str, Any]]] = {
         "bamba": ("bamba", {**ssm, "attn_layer_indices": list(range(1, layers, 2))}),
@@ -58,13 +67,13 @@ def configuration(family: str, width: int, layers: int) -> Any:
             "nemotron_h",
             {
                 "layers_block_type": (["mamba", "mlp", "attention", "mlp"] * layers)[:layers], "head_dim": 32,
-                "mamba_num_heads": ssm_heads, "mamba_head_dim": 64, "ssm_state_size": 128, "n_groups": 1,
+                "mamba_num_heads": ssm_heads, "mamba_head_dim": head_dim, "ssm_state_size": state_size, "n_groups": 1,
             },
         ),
         "zamba2": (
             "zamba2",
             {
-                "mamba_headdim": 64, "n_mamba_heads": ssm_heads, "mamba_d_state": 128, "mamba_ngroups": 1,
+                "mamba_headdim": head_dim, "n_mamba_heads": ssm_heads, "mamba_d_state": state_size, "mamba_ngroups": 1,
                 "layers_block_type": ["mamba" if kind == "mamba" else "hybrid" for kind in second],
                 "num_mem_blocks": 1, "adapter_rank": 16, "num_key_value_heads": heads, "use_mem_rope": True,
                 "use_shared_attention_adapter": True,
@@ -90,6 +99,56 @@ FAMILIES = [
     "jamba",
     "jamba, its first layers",
 ]
+
+PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
+    "granite-4.0-h-tiny": (
+        "granitemoehybrid",
+        {
+            "vocab_size": 100352, "hidden_size": 1536, "num_hidden_layers": 40, "num_attention_heads": 12,
+            "num_key_value_heads": 4, "intermediate_size": 512, "shared_intermediate_size": 1024,
+            "num_local_experts": 64, "num_experts_per_tok": 6, "mamba_n_heads": 48, "mamba_d_head": 64,
+            "mamba_d_state": 128, "mamba_n_groups": 1, "embedding_multiplier": 12, "attention_multiplier": 0.0078125,
+            "residual_multiplier": 0.22, "logits_scaling": 6, "position_embedding_type": "nope",
+            "tie_word_embeddings": True,
+            "layer_types": ["attention" if layer in (5, 15, 25, 35) else "mamba" for layer in range(40)],
+        },
+    ),
+    "nemotron-h-8b": (
+        "nemotron_h",
+        {
+            "vocab_size": 131072, "hidden_size": 4096, "intermediate_size": 21504, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "head_dim": 128, "mamba_num_heads": 128, "mamba_head_dim": 64, "n_groups": 8,
+            "ssm_state_size": 128, "chunk_size": 128, "tie_word_embeddings": False,
+            "hybrid_override_pattern": "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-",
+        },
+    ),
+    "falcon-h1-1.5b": (
+        "falcon_h1",
+        {
+            "vocab_size": 65537, "hidden_size": 2048, "num_hidden_layers": 24, "intermediate_size": 4096,
+            "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 128, "mamba_d_ssm": 3072,
+            "mamba_n_heads": 48, "mamba_d_head": 64, "mamba_d_state": 256, "mamba_n_groups": 1,
+            "mamba_rms_norm": False, "tie_word_embeddings": False,
+        },
+    ),
+    "zamba2-1.2b": (
+        "zamba2",
+        {
+            "vocab_size": 32000, "hidden_size": 2048, "num_hidden_layers": 38, "intermediate_size": 8192,
+            "num_attention_heads": 32, "num_key_value_heads": 32, "n_mamba_heads": 64, "mamba_headdim": 64,
+            "mamba_d_state": 128, "mamba_ngroups": 1, "num_mem_blocks": 1, "use_shared_attention_adapter": True,
+            "adapter_rank": 128, "use_mem_rope": True, "tie_word_embeddings": True,
+            "layers_block_type": ["hybrid" if layer % 6 == 5 else "mamba" for layer in range(38)],
+        },
+    ),
+}  # fmt: skip
+"""Model type and sizes of published models; Falcon-H1's without its multipliers, which cost nothing."""
+
+
+def published(name: str) -> Any:
+    """The configuration of a published shape."""
+    model_type, settings = PUBLISHED[name]
+    return CONFIG_MAPPING[model_type](**settings, initializer_range=0.02)
 
 
 def build(family: str, width: int, layers: int) -> Any:
