@@ -61,9 +61,9 @@ def outputs_and_gradients(op, signals, cotangents):
     return [*outputs, *gradients]
 
 
-def check(found_op, wanted_op, signals, cotangents):
+def check(found_op, wanted_op, signals, cotangents, device=DEVICE):
     """The kernel on ``signals``, each inside NaN, against the twin on the same values in float64."""
-    found = outputs_and_gradients(found_op, [inside_nan(signal).to(DEVICE) for signal in signals], cotangents)
+    found = outputs_and_gradients(found_op, [inside_nan(signal).to(device) for signal in signals], cotangents)
     wanted = outputs_and_gradients(wanted_op, [signal.double() for signal in signals], cotangents)
     for signal, gradient in zip(signals, found[-len(signals) :], strict=True):
         assert gradient.dtype == signal.dtype
@@ -281,10 +281,10 @@ def test_the_compiled_convolution(length, channels, width, gamma, poisoned):
 
     given = [signal for signal in signals if signal.numel()]
     if len(given) == len(signals):
-        check(compiled, twin, signals, [random(2, length, channels, seed=4)])
+        check(compiled, twin, signals, [random(2, length, channels, seed=4)], "cpu")
     else:  # of width 1 nothing comes before
 
         def without(op):
             return lambda x, bias: op(x, bias, x.new_zeros(2, 0, channels))
 
-        check(without(compiled), without(twin), given, [random(2, length, channels, seed=4)])
+        check(without(compiled), without(twin), given, [random(2, length, channels, seed=4)], "cpu")

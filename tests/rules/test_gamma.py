@@ -13,6 +13,8 @@ from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.linear import linear, linear_parts
 
 BOUND = {"reference": 1e-12, "chunked": 1e-12, "compiled": 2e-6, "triton": 2e-6}
+DEVICE = {"triton": "cuda"} if torch.cuda.is_available() else {}
+"""Where a backend computes that does not compute on the CPU."""
 
 
 def random(*shape, seed=0):
@@ -77,10 +79,11 @@ def test_convolution(backend, width, length, with_bias):
         random(channels, width, seed=2),
     )
     bias = random(2, 1, channels, seed=3) if with_bias else None
-    signals = [None if value is None else value.to(dtype).requires_grad_() for value in (x, earlier, bias)]
+    at = {"device": DEVICE.get(backend, "cpu"), "dtype": dtype}
+    signals = [None if value is None else value.to(**at).requires_grad_() for value in (x, earlier, bias)]
     u = conv_silu(
         signals[0],
-        weight.to(dtype),
+        weight.to(**at),
         signals[2],
         signals[1],
         rules=mambalrp_rules(gamma=gamma, gamma_on="conv1d"),
@@ -88,33 +91,35 @@ def test_convolution(backend, width, length, with_bias):
     )
     R = random(2, length, channels, seed=4)
     given = [signal for signal in signals if signal is not None and signal.numel()]
-    found = torch.autograd.grad(u, given, (R / u.detach().double()).to(dtype))
+    found = torch.autograd.grad(u, given, (R / u.detach().cpu().double()).to(**at))
     inputs = torch.cat([earlier, x], 1)
     wanted, of_biases = torch.zeros_like(inputs), torch.zeros(2, 1, channels, dtype=torch.float64)
     for b, t, e in product(range(2), range(length), range(channels)):
-        at = slice(t, t + width)
+        read = slice(t, t + width)
         own = bias[b, 0, e].item() if with_bias else 0.0
-        shares, of_bias, c = gamma_rule(inputs[b, at, e].tolist(), weight[e].tolist(), own, gamma)
+        shares, of_bias, c = gamma_rule(inputs[b, read, e].tolist(), weight[e].tolist(), own, gamma)
         torch.testing.assert_close(
             u[b, t, e].item(), c / (1 + torch.exp(-torch.tensor(c)).item()), rtol=1e-5, atol=1e-6
         )
-        wanted[b, at, e] += R[b, t, e] * torch.tensor(shares, dtype=torch.float64)
+        wanted[b, read, e] += R[b, t, e] * torch.tensor(shares, dtype=torch.float64)
         of_biases[b, 0, e] += R[b, t, e] * of_bias
     expected = [wanted[:, width - 1 :], wanted[:, : width - 1], of_biases]
     kept = [one for one, signal in zip(expected, signals, strict=True) if signal is not None and signal.numel()]
     for signal, gradient, one in zip(given, found, kept, strict=True):
-        error = (signal.detach().double() * gradient.double() - one).norm() / one.norm()
+        error = ((signal.detach() * gradient).cpu().double() - one).norm() / one.norm()
         assert error < BOUND[backend], error
 
 
 @pytest.mark.parametrize("backend", ["reference", "chunked", "compiled", "triton"])
 def test_what_is_zero_has_no_relevance_and_makes_no_nan(backend):
     """Positions of zeros without a bias: c = 0 there."""
-    x = random(1, 6, 2).to(torch.float32)
+    device = DEVICE.get(backend, "cpu")
+    given = random(1, 6, 2), random(2, 3, seed=1), torch.zeros(1, 2, 2)
+    x, weight, earlier = (value.to(device, torch.float32) for value in given)
     x[:, :4] = 0
     x.requires_grad_()
     rules = mambalrp_rules(gamma=0.25, gamma_on="conv1d")
-    u = conv_silu(x, random(2, 3, seed=1).float(), None, torch.zeros(1, 2, 2), rules=rules, backend=backend)
+    u = conv_silu(x, weight, None, earlier, rules=rules, backend=backend)
     (found,) = torch.autograd.grad(u.sum(), x)
     assert found.isfinite().all()
     torch.testing.assert_close((x.detach() * found).sum(), u.detach().sum())
