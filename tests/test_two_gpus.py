@@ -7,10 +7,11 @@ import torch
 from accelerate import dispatch_model
 from accelerate.hooks import ModelHook
 from oracles import padded_batch, random_model
-from small import KINDS
+from small import KINDS, word_tokenizer
 from test_cuda import relative
 
-from hf_mambalrp import AutoMambaLRPForCausalLM, make_explainable
+from hf_mambalrp import AutoMambaLRPForCausalLM, evaluate_faithfulness, make_explainable
+from hf_mambalrp.evaluation.workers import examined
 
 requires_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 
@@ -117,3 +118,39 @@ def test_an_offloaded_model_holds_one_block_at_a_time():
     assert_same(found, expected, 1e-5)
     signals = BATCH[0].numel() * 12 * 512 * 4 * 20
     assert peak < 2 * block + signals, (peak, block, signals)
+
+
+class Where:
+    """Says on which device a process has the model."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __call__(self, example):
+        return {"example": example, "device": str(self.model.lm_head.weight.device)}
+
+
+def leaves(value, path=()):
+    """The numbers and names in nested results, by their place."""
+    if not isinstance(value, (dict, list)):
+        return {path: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return {place: leaf for key, one in items for place, leaf in leaves(one, (*path, key)).items()}
+
+
+@requires_two
+def test_processes_of_an_evaluation_have_a_gpu_each_and_the_figures_of_one():
+    model = make_explainable(random_model(num_layers=2, hidden_size=32, dtype=torch.float32, seed=1).cuda(1))
+    texts = ["a b c d", "f g a", "h", "k a a i n", "b b", "c d e f g h i"]
+    with examined(Where(model), range(6), 3, [1, 0]) as found:
+        places = {record["example"]: record["device"] for record in found}
+    assert set(places) == set(range(6))
+    assert set(places.values()) == {"cuda:0", "cuda:1"}
+    options = {"methods": ["mambalrp", "random"], "tokenizer": word_tokenizer(), "resamples": 50, "progress": False}
+    one, several = (
+        leaves(evaluate_faithfulness(model, texts, processes=processes, **options).results) for processes in (1, 3)
+    )
+    assert one.keys() == several.keys()
+    for place, value in one.items():
+        assert several[place] == (pytest.approx(value, rel=1e-3, abs=1e-5) if isinstance(value, float) else value)
+    assert {parameter.device.index for parameter in model.parameters()} == {1}

@@ -3,22 +3,28 @@
 The model has random weights and the rows have all the same length. Every process explains some rows before the clock
 starts, so that nothing is imported or compiled while it runs.
 
-    python examples/distributed/measure_scaling.py --processes 1 2 --json scaling.json     # 130M shape, 4096 tokens
-    python examples/distributed/measure_scaling.py --processes 1 2 --layers 2 --hidden-size 32 --length 32 --rows 8
+With --kill a run on the most processes is killed when it has half of its rows, and gone on with on the number before:
+its rows must be those of the undisturbed run on the most, each once, with the same relevance.
+
+    python examples/distributed/measure_scaling.py --processes 1 2 --json scaling.json       # 130M, 512 and 4096 tokens
+    python examples/distributed/measure_scaling.py --processes 1 2 --layers 2 --hidden-size 32 --lengths 32 --rows 8
 """
 
 import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import torch
 from accelerate import PartialState
 from transformers import AutoTokenizer, MambaConfig
@@ -38,6 +44,7 @@ def texts(tokenizer: Any, rows: int, length: int) -> list[str]:
 def worker(arguments: argparse.Namespace) -> None:
     """One of the launched processes."""
     state = PartialState(cpu=not torch.cuda.is_available())
+    Path(f"{arguments.result}-process-{state.process_index}").write_text(str(os.getpid()))
     torch.manual_seed(0)
     config = MambaConfig(
         vocab_size=50280, hidden_size=arguments.hidden_size, num_hidden_layers=arguments.layers, initializer_range=0.02
@@ -45,7 +52,7 @@ def worker(arguments: argparse.Namespace) -> None:
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     model = MambaLRPForCausalLM(config).to(state.device, dtype).eval()
     tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL)
-    data = texts(tokenizer, arguments.rows, arguments.length)
+    data = texts(tokenizer, arguments.rows_now, arguments.length)
     lengths = {len(tokenizer(text)["input_ids"]) for text in data}
     assert lengths == {arguments.length}, lengths
     batch = max(1, arguments.batch_tokens // arguments.length)
@@ -55,27 +62,79 @@ def worker(arguments: argparse.Namespace) -> None:
         return explain_dataset(model, rows, output, tokenizer=tokenizer, **options)
 
     # Imports and compiles; the second batch of a shape is recorded as CUDA graphs, the third replayed.
-    explained(data[: 3 * batch * state.num_processes], arguments.output + "-before")
+    explained(data[: 3 * batch * state.num_processes], f"{arguments.output}-before-{state.num_processes}")
     state.wait_for_everyone()
     run = explained(data, arguments.output)
     if state.is_main_process:
-        found = {"processes": run.processes, "rows": run.rows, "seconds": run.seconds}
+        found = {"processes": run.processes, "rows": run.rows, "computed": run.computed, "seconds": run.seconds}
         Path(arguments.result).write_text(json.dumps(found))
     state.destroy_process_group()
 
 
-def measure(arguments: argparse.Namespace, processes: int) -> dict[str, Any]:
-    """Launch ``processes`` of them, and read what they found."""
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "result.json"
-        command = [
+class Launch:
+    """So many processes over rows of one length, into one folder."""
+
+    def __init__(self, arguments: argparse.Namespace, length: int, processes: int, folder: Path) -> None:
+        self.output, self.result, self.processes = folder / "explained", folder / f"result-{processes}", processes
+        # As many tokens of every length.
+        self.rows = arguments.rows * max(arguments.lengths) // length
+        self.command = [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)),
-            *(__file__, *sys.argv[1:], "--output", str(Path(folder) / "explained"), "--result", str(result)),
+            *(__file__, *sys.argv[1:], "--output", str(self.output), "--result", str(self.result)),
+            *("--length", str(length), "--rows-now", str(self.rows)),
         ]
         threads = max(1, (os.cpu_count() or 1) // max(arguments.processes))
-        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
-        found: dict[str, Any] = json.loads(result.read_text())
-    return found
+        self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+
+    def finished(self) -> dict[str, Any]:
+        """What it found."""
+        subprocess.run(self.command, check=True, env=self.environment)
+        found: dict[str, Any] = json.loads(self.result.read_text())
+        return found
+
+    def killed(self) -> int:
+        """Kill it when half of the rows are kept; how many then are."""
+        launcher = subprocess.Popen(self.command, env=self.environment)
+        while (kept := len(self.kept())) < self.rows / 2:
+            if launcher.poll() is not None:
+                raise SystemExit("It ended before it was killed: give more rows.")
+            time.sleep(0.05)
+        launcher.kill()  # first, or it would end the others in its own way
+        for process in self.result.parent.glob(f"{self.result.name}-process-*"):
+            os.kill(int(process.read_text()), signal.SIGKILL)
+        launcher.wait()
+        print(f"killed with {kept} of {self.rows} rows kept", flush=True)
+        return kept
+
+    def kept(self) -> list[int]:
+        """Numbers of the rows in whole files."""
+        found: list[int] = []
+        for path in [*self.output.glob("unfinished/window-*/piece-*.parquet"), *self.output.glob("part-*.parquet")]:
+            try:
+                found += pq.read_table(path, columns=["index"])["index"].to_pylist()
+            except OSError:  # merged into its shard meanwhile
+                continue
+        return found
+
+    def relevance(self) -> tuple[list[int], torch.Tensor]:
+        """Numbers of the rows in their order in the folder, and their relevance (rows, tokens)."""
+        files = sorted(self.output.glob("part-*.parquet"))
+        rows = [row for path in files for row in pq.read_table(path, columns=["index", "relevance"]).to_pylist()]
+        return [row["index"] for row in rows], torch.tensor([row["relevance"] for row in rows])
+
+
+def killed_and_gone_on_with(arguments: argparse.Namespace, length: int, undisturbed: Launch) -> dict[str, Any]:
+    """A run that is killed and finished by fewer processes, beside the undisturbed one."""
+    fewer = sorted({*arguments.processes, 1})[-2]
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = (Launch(arguments, length, n, Path(folder)) for n in (undisturbed.processes, fewer))
+        kept, run = first.killed(), second.finished()
+        (numbers, found), (_, wanted) = second.relevance(), undisturbed.relevance()
+    assert numbers == list(range(first.rows)), "rows are lost, doubled or out of order"
+    difference = float((found - wanted).norm() / wanted.norm())
+    assert difference < (2e-2 if torch.cuda.is_available() else 1e-5), difference
+    assert kept <= run["rows"] - run["computed"] < run["rows"], "what was kept is not computed again"
+    return {"killed_on": first.processes, "gone_on_with_on": fewer, "kept": kept, "difference": difference, **run}
 
 
 def main() -> None:
@@ -83,34 +142,52 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--hidden-size", type=int, default=768)
     parser.add_argument("--layers", type=int, default=24)
-    parser.add_argument("--length", type=int, default=4096, help="tokens a row")
-    parser.add_argument("--rows", type=int, default=1536)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 4096], help="tokens a row")
+    parser.add_argument("--rows", type=int, default=1536, help="of the longest; of the others as many tokens")
     parser.add_argument("--batch-tokens", type=int, default=16384)
     parser.add_argument("--window", type=int, default=32)
-    parser.add_argument("--json", type=Path, help="write the numbers of this run here")
-    parser.add_argument("--output", help=argparse.SUPPRESS)
-    parser.add_argument("--result", help=argparse.SUPPRESS)
+    parser.add_argument("--kill", action="store_true", help="also a run of the longest rows that is killed")
+    parser.add_argument("--json", type=Path, help="write the numbers of this run here, after each")
+    for name, kind in (("output", str), ("result", str), ("length", int), ("rows-now", int)):
+        parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)  # of a launched process
     arguments = parser.parse_args()
     if arguments.result:
         return worker(arguments)
 
-    found = [measure(arguments, processes) for processes in arguments.processes]
-    one = found[0]["rows"] / found[0]["seconds"] / found[0]["processes"]
-    print("| processes | rows/s | tokens/s | efficiency |\n|---|---|---|---|")
-    for row in found:
-        row["rows_per_second"] = row["rows"] / row["seconds"]
-        row["efficiency"] = row["rows_per_second"] / one / row["processes"]
-        tokens = row["rows_per_second"] * arguments.length
-        print(f"| {row['processes']} | {row['rows_per_second']:.2f} | {tokens:.0f} | {row['efficiency']:.2f} |")
-    if arguments.json:
-        run = {
-            "date": date.today().isoformat(),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-            "versions": {name: version(name) for name in ("torch", "transformers", "accelerate")},
-            "shape": {name: getattr(arguments, name) for name in ("hidden_size", "layers", "length", "batch_tokens")},
-            "runs": found,
-        }
-        arguments.json.write_text(json.dumps(run, indent=1) + "\n")
+    run: dict[str, Any] = {
+        "date": date.today().isoformat(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "versions": {name: version(name) for name in ("torch", "transformers", "accelerate")},
+        "shape": {name: getattr(arguments, name) for name in ("hidden_size", "layers", "batch_tokens", "window")},
+        "runs": [],
+        "killed": [],
+    }
+
+    def keep(of: str, found: dict[str, Any]) -> None:
+        run[of].append(found)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(run, indent=1) + "\n")
+
+    print("| tokens a row | processes | rows/s | tokens/s | efficiency |\n|---|---|---|---|---|", flush=True)
+    for length in sorted(arguments.lengths):
+        one = None
+        for processes in sorted(arguments.processes):
+            with tempfile.TemporaryDirectory() as folder:
+                launch = Launch(arguments, length, processes, Path(folder))
+                found = {"length": length, **launch.finished()}
+                rate = found["rows"] / found["seconds"]
+                one = one or rate / processes
+                keep("runs", {**found, "rows_per_second": rate, "efficiency": rate / one / processes})
+                print(
+                    f"| {length} | {processes} | {rate:.2f} | {rate * length:.0f} | {rate / one / processes:.2f} |",
+                    flush=True,
+                )
+                if arguments.kill and processes == max(arguments.processes) and length == max(arguments.lengths):
+                    keep("killed", killed := killed_and_gone_on_with(arguments, length, launch))
+                    print(
+                        f"killed on {processes} with {killed['kept']} rows, gone on with on "
+                        f"{killed['gone_on_with_on']}: {killed['rows']} rows, none lost or doubled"
+                    )
     return None
 
 

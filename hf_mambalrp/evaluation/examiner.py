@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from hf_mambalrp.calls.explain import model_id, versions
@@ -56,7 +57,7 @@ class Examiner(ABC):
         """The records of all examples: those that the journal has, and the others, which it is given as they come."""
         records = [] if journal is None else journal.records()
         done, total = len(records), len(examples)
-        with examined(self.examine, examples[done:], processes) as found:
+        with examined(self.examine, examples[done:], processes, self._gpus()) as found:
             for record in progress_bar(
                 found, shown=progress, desc="evaluate", unit=self.unit, initial=done, total=total
             ):
@@ -64,3 +65,12 @@ class Examiner(ABC):
                 if journal is not None:
                     journal.append(record)
         return records
+
+    def _gpus(self) -> list[int]:
+        """All of the machine from the model's own on; none where the model is elsewhere, or spread over several."""
+        devices = {parameter.device for parameter in self.model.parameters()}
+        placed = any(hasattr(module, "_hf_hook") for module in self.model.modules())
+        if placed or {device.type for device in devices} != {"cuda"} or len(devices) > 1:
+            return []
+        own, count = devices.pop().index, torch.cuda.device_count()
+        return [(own + number) % count for number in range(count)]

@@ -82,7 +82,8 @@ def evaluate_faithfulness(
         confidence: of the intervals.
         resamples: of the bootstrap.
         seed: of the sample, of the methods and of the bootstrap.
-        processes: of this machine, each with a copy of the model and one thread; the numbers do not depend on it.
+        processes: of this machine, each with a copy of the model and one thread; the numbers do not depend on it. A
+            model on one GPU is copied to the others in turn.
         on_error: "skip" leaves out a row that cannot be explained, and records it with its reason in ``skipped`` of the
             results; "raise" stops. Default: what the run began with, which is "raise". Rows that cannot be read are
             none that are drawn.

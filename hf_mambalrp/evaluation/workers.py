@@ -1,10 +1,12 @@
 """Examples examined by several processes of one machine, in the order of the examples."""
 
+import io
 import pickle
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -26,8 +28,12 @@ PATIENCE = 10
 
 
 @contextmanager
-def examined(examine: Examine, examples: Sequence[Any], processes: int) -> Iterator[Iterator[dict[str, Any]]]:
+def examined(
+    examine: Examine, examples: Sequence[Any], processes: int, gpus: Sequence[int] = ()
+) -> Iterator[Iterator[dict[str, Any]]]:
     """The records of the examples, in order. Each process has a copy of ``examine`` and one thread.
+
+    What ``examine`` has on the first of ``gpus``, if there are any, a process has on the next one, all in turn.
 
     No process outlives the block or this process, and none that dies is waited for: each has a pipe of its own, which
     ends with it.
@@ -42,9 +48,10 @@ def examined(examine: Examine, examples: Sequence[Any], processes: int) -> Itera
     try:
         # spawn, not fork: a copy of a process whose threads have run can hang.
         context = get_context("spawn")
-        for _ in range(min(processes, len(examples))):
+        for number in range(min(processes, len(examples))):
             here, there = context.Pipe()
-            worker = context.Process(target=_work, args=(there,), daemon=True)
+            places = {f"cuda:{gpus[0]}": f"cuda:{gpus[number % len(gpus)]}"} if gpus else {}
+            worker = context.Process(target=_work, args=(there, places), daemon=True)
             workers[here] = worker
             worker.start()
             there.close()  # the worker's alone, so that the pipe ends with it
@@ -104,13 +111,27 @@ def _watched(workers: Workers, connection: Connection) -> Iterator[None]:
         ) from error
 
 
-def _work(connection: Connection) -> None:
+class _Placed(pickle.Unpickler):
+    """Puts tensors of one device on another while it reads them: a GPU need not have room for all copies."""
+
+    def __init__(self, data: bytes, places: dict[str, str]) -> None:
+        super().__init__(io.BytesIO(data))
+        self.places = places
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) != ("torch.storage", "_load_from_bytes"):
+            return super().find_class(module, name)
+        load = partial(torch.load, map_location=self.places, weights_only=False)
+        return lambda data: load(io.BytesIO(data))
+
+
+def _work(connection: Connection, places: dict[str, str]) -> None:
     """Examine what comes until nothing more can come."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one ends us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that semaphores are given back
     torch.set_num_threads(1)
     with suppress(EOFError, ConnectionError):
-        examine: Examine = pickle.loads(connection.recv_bytes())
+        examine: Examine = _Placed(connection.recv_bytes(), places).load()
         while True:
             example = connection.recv()
             reply: Reply

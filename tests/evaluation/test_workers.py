@@ -1,6 +1,7 @@
 """Several processes: the same records as one, and an end whatever ends first, a worker, the caller or the user."""
 
 import os
+import pickle
 import runpy
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from hf_mambalrp.errors import InputError, WorkerError
 from hf_mambalrp.evaluation.evaluator import Evaluator
 from hf_mambalrp.evaluation.journal import Journal
 from hf_mambalrp.evaluation.settings import Settings
-from hf_mambalrp.evaluation.workers import examined
+from hf_mambalrp.evaluation.workers import _Placed, examined
 from hf_mambalrp.runs.rows import Columns
 
 TEXTS = ["a b c d", "f g a", "h", "k a a i n", "b b"]
@@ -91,6 +92,16 @@ def test_several_processes_write_the_same_bytes_as_one_and_leave_the_model_alone
     assert active_children() == []
 
 
+def test_what_is_on_one_device_is_read_onto_another():
+    """GPUs are not needed to show it: a tensor that is read onto "meta" has no numbers."""
+    written = pickle.dumps({"model": MODEL, "step": 3})
+    moved, same = (_Placed(written, places).load() for places in ({"cpu": "meta"}, {"cuda:0": "cuda:1"}))
+    assert {parameter.device.type for parameter in moved["model"].parameters()} == {"meta"}
+    for found, wanted in zip(same["model"].parameters(), MODEL.parameters(), strict=True):
+        assert torch.equal(found, wanted)
+    assert moved["step"] == same["step"] == 3
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_no_more_processes_are_begun_than_there_are_examples(count):
     some = evaluator(TEXTS)
@@ -141,7 +152,7 @@ def test_a_worker_that_is_killed_at_work_is_not_waited_for_and_the_run_goes_on_l
                 yield example
 
     module = "hf_mambalrp.evaluation.examiner.examined"
-    monkeypatch.setattr(module, lambda examine, examples, processes: examined(examine, Deadly(examples), processes))
+    monkeypatch.setattr(module, lambda examine, examples, *rest: examined(examine, Deadly(examples), *rest))
     assert isinstance(ended(lambda: evaluate(TEXTS, output_dir=tmp_path / "cut", processes=2)), WorkerError)
     monkeypatch.undo()
     assert len(Journal(tmp_path / "cut").records()) <= 3
