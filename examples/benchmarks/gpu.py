@@ -2,8 +2,8 @@
 
 The weights are random. Correctness first, for every model and dtype: on a small model of the same family the relevance
 on the GPU must be that of float64 on the CPU, in padded batches and in chunks too; on the full shape it must sum to the
-score, the score must be transformers' own logit, and the relevance of a row of up to 8192 tokens the same in chunks.
-What fails is not timed, and the exit status is 1.
+score, the score must be transformers' own logit, and the relevance of a row of up to 2048 tokens the same in chunks, in
+float32. What fails is not timed, and the exit status is 1.
 
 transformers is fast only with mamba-ssm and causal-conv1d installed. Without them its scan is a Python loop, and only
 explain() is timed, unless --slow-hf says that the loop is wanted.
@@ -258,17 +258,23 @@ def check_full(model: Any, ids: Tensor, arguments: argparse.Namespace) -> dict[s
 
 
 def check_chunks(model: Any, arguments: argparse.Namespace) -> float:
-    """How far the relevance of one row, a quarter at a time, is from that of the same row at once."""
-    length = min(8192, max(arguments.lengths))
+    """How far the relevance of one row, a quarter at a time, is from that of the same row at once.
+
+    In float32, where the two differ by rounding alone; the weights are the same numbers before and after.
+    """
+    length, dtype = min(2048, max(arguments.lengths)), model.dtype
     ids = Case("", "", 1, length).ids(model)
-    whole, found = (
-        model.explain(ids, target=TARGET, backend=arguments.backend, chunk_size=size).relevance
-        for size in (length, length // 4 + 1)
-    )
+    model.float()
+    try:
+        whole, found = (
+            model.explain(ids, target=TARGET, backend=arguments.backend, chunk_size=size).relevance
+            for size in (length, length // 4 + 1)
+        )
+    finally:
+        model.to(dtype)
     difference_of_chunks = difference(found, whole)
-    allowed = 1e-4 if model.dtype == torch.float32 else 5e-2
-    if not difference_of_chunks <= allowed:
-        raise AssertionError(f"relevance in chunks: relative difference {difference_of_chunks:.2g}, not {allowed}")
+    if not difference_of_chunks <= 1e-4:
+        raise AssertionError(f"relevance in chunks: relative difference {difference_of_chunks:.2g}, not 1e-4")
     return difference_of_chunks
 
 
