@@ -1,12 +1,27 @@
 """Weights as the rules see them."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Weight = Callable[[torch.dtype], Tensor]
 """A constant weight (F_out, F_in) as a function of the dtype it is needed in."""
+
+
+class Product(NamedTuple):
+    """How a signal is multiplied with a weight W."""
+
+    forward: Callable[[Tensor, Tensor], Tensor]
+    """x, W -> x W^T."""
+    transposed: Callable[[Tensor, Tensor], Tensor]
+    """g, W -> g W."""
+
+
+WHOLE = Product(F.linear, torch.matmul)
+"""One W for all."""
 
 
 def constant(weight: Tensor, dtype: torch.dtype) -> Tensor:

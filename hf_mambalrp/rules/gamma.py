@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from hf_mambalrp.rules.constant import Weight
+from hf_mambalrp.rules.constant import Product, Weight
 
 
 def damped(grad: Tensor, z: Tensor, S: Tensor, gamma: float) -> Tensor:
@@ -37,28 +36,28 @@ class _GammaLinear(torch.autograd.Function):
     """Keeps x and z."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Weight, bias: Tensor | None, gamma: float) -> Tensor:
-        z = F.linear(x, weight(x.dtype))
+    def forward(ctx: Any, x: Tensor, weight: Weight, bias: Tensor | None, gamma: float, product: Product) -> Tensor:
+        z = product.forward(x, weight(x.dtype))
         z = z if bias is None else z + bias
-        ctx.weight, ctx.gamma = weight, gamma
+        ctx.weight, ctx.gamma, ctx.product = weight, gamma, product
         ctx.save_for_backward(x, z, bias)
         return z
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | None, None, None]:
         x, z, bias = ctx.saved_tensors
-        weight, gamma = ctx.weight(grad.dtype), ctx.gamma
+        weight, gamma, product = ctx.weight(grad.dtype), ctx.gamma, ctx.product
         absolute = weight.abs()
-        S = F.linear(x.abs(), absolute)
+        S = product.forward(x.abs(), absolute)
         g = damped(grad, z, S if bias is None else S + bias.abs(), gamma)
         signed = g * z.sign()
-        g_x = raised(g @ weight, signed @ absolute, x.sign(), gamma)
+        g_x = raised(product.transposed(g, weight), product.transposed(signed, absolute), x.sign(), gamma)
         if bias is None:
-            return g_x, None, None, None
-        return g_x, None, raised(g.sum(1, keepdim=True), signed.sum(1, keepdim=True), bias.sign(), gamma), None
+            return g_x, None, None, None, None
+        return g_x, None, raised(g.sum(1, keepdim=True), signed.sum(1, keepdim=True), bias.sign(), gamma), None, None
 
 
-def gamma_linear(x: Tensor, weight: Weight, bias: Tensor | None, gamma: float) -> Tensor:
+def gamma_linear(x: Tensor, weight: Weight, bias: Tensor | None, gamma: float, product: Product) -> Tensor:
     """x W^T + b under LRP-gamma. Shape: (B, L, F_in) -> (B, L, F_out); the bias has one copy a row, (B, 1, F_out)."""
-    z: Tensor = _GammaLinear.apply(x, weight, bias, gamma)
+    z: Tensor = _GammaLinear.apply(x, weight, bias, gamma, product)
     return z

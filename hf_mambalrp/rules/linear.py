@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.rules.biases import BiasLedger
-from hf_mambalrp.rules.constant import Weight, constant
+from hf_mambalrp.rules.constant import WHOLE, Product, Weight, constant
 from hf_mambalrp.rules.gamma import gamma_linear
 from hf_mambalrp.rules.quantised import bias_of, dequantised, is_quantised
 from hf_mambalrp.rules.twin import in_evaluation
@@ -34,13 +33,13 @@ class _LinearMap(torch.autograd.Function):
     """x W^T with constant W: keeps neither the input nor a loaded, cast or dequantised copy of the weight."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Weight) -> Tensor:
-        ctx.weight = weight
-        return F.linear(x, weight(x.dtype))
+    def forward(ctx: Any, x: Tensor, weight: Weight, product: Product) -> Tensor:
+        ctx.weight, ctx.product = weight, product
+        return product.forward(x, weight(x.dtype))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad @ ctx.weight(grad.dtype), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.product.transposed(grad, ctx.weight(grad.dtype)), None, None
 
 
 def linear(module: nn.Module, x: Tensor, ledger: BiasLedger | None = None, gamma: float = 0.0) -> Tensor:
@@ -77,14 +76,16 @@ def _entered(bias: Tensor | None, dtype: torch.dtype, ledger: BiasLedger | None)
     return constant(bias, dtype) if ledger is None else ledger.enter(bias, dtype)
 
 
-def linear_map(x: Tensor, weight: Weight, bias: Tensor | None = None, gamma: float = 0.0) -> Tensor:
+def linear_map(
+    x: Tensor, weight: Weight, bias: Tensor | None = None, gamma: float = 0.0, product: Product = WHOLE
+) -> Tensor:
     """x W^T + b under LRP-0, or with a ``gamma`` LRP-gamma; a bias that is recorded has one copy a row.
 
     Shape: (..., F_in) -> (..., F_out).
     """
     if gamma:
-        return gamma_linear(x, weight, bias, gamma)
-    y: Tensor = _LinearMap.apply(x, weight)
+        return gamma_linear(x, weight, bias, gamma, product)
+    y: Tensor = _LinearMap.apply(x, weight, product)
     return y if bias is None else y + bias
 
 

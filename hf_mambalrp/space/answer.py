@@ -50,7 +50,9 @@ class Answers:
                 raise RefusedError("There is no picture yet. Choose one, or press an example.")
         else:
             self._check_text(question)
-        found = self.kept(replace(question, level="word", view="words", compared=(), layer=0))
+        # The rule goes with the view of parts, and other views are of one answer.
+        view, rule = ("parts", question.rule) if question.ruled() else ("words", "cp")
+        found = self.kept(replace(question, level="word", view=view, rule=rule, compared=(), layer=0))
         if question.kind == "attention" and question.layer not in found.result.layers:
             raise RefusedError(_layers(found.result.layers))
         return found
@@ -121,6 +123,7 @@ def _explain(question: Question, model: Any, tokenizer: Any) -> Answer:
         contrast=question.contrast or None,
         method=question.method,
         per_layer=question.method in WHOLE_GRADIENT and question.kind != "document",
+        **({"attention_rule": question.rule} if question.ruled() else {}),
     )
     return Answer(result, [] if question.kind == "document" else _chances(question, model, tokenizer))
 

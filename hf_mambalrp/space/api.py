@@ -22,10 +22,14 @@ class Endpoints:
         contrast: str = "",
         method: str = "mambalrp",
         model: str = "",
+        attention_rule: str = "cp",
     ) -> dict[str, Any]:
-        """Explain what a classifier says about a text; an empty target is its prediction, an empty model the first."""
+        """Explain what a classifier says about a text; an empty target is its prediction, an empty model the first.
+
+        ``attention_rule`` is of a hybrid's softmax attention, "cp" or "attnlrp".
+        """
         values = {"text": text, "target": target, "contrast": contrast, "method": method, "model": model}
-        return self.app.described(request, kind="sentence", **values)
+        return self.app.described(request, kind="sentence", view="parts", rule=attention_rule, **values)
 
     def next_token(
         self,
@@ -35,10 +39,11 @@ class Endpoints:
         contrast: str = "",
         method: str = "mambalrp",
         model: str = "",
+        attention_rule: str = "cp",
     ) -> dict[str, Any]:
-        """Explain the next token of a language model."""
+        """Explain the next token of a language model; ``attention_rule`` as of ``explain``."""
         values = {"text": text, "target": target, "contrast": contrast, "method": method, "model": model}
-        return self.app.described(request, kind="next", **values)
+        return self.app.described(request, kind="next", view="parts", rule=attention_rule, **values)
 
     def generate(
         self, text: str, request: gr.Request, tokens: int = 8, method: str = "mambalrp", model: str = ""

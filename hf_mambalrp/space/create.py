@@ -49,7 +49,7 @@ def create_space(
 
     Args:
         repo_id: "user/name" of the Space.
-        model_id: a Mamba model on the Hub.
+        model_id: a model of a known family on the Hub: Mamba, a hybrid with it, or Vision Mamba.
         title: of the Space; by default names the model, and one that is there stays.
         private: visibility of a Space that is created.
         token: by default the one of ``hf auth login`` or ``HF_TOKEN``.
@@ -143,6 +143,7 @@ def _task(model_id: str, token: Token) -> str:
         if config.model_type in classes and any(name.endswith(ending) for name in named):
             return task
     raise InputError(
-        f"{model_id!r} is of type {config.model_type!r} and holds {config.architectures}; the Space explains Mamba "
-        "classifiers and language models."
+        f"{model_id!r} is of type {config.model_type!r} and holds {config.architectures}. The Space explains language "
+        f"models and classifiers of texts of the types {sorted(AutoMambaLRPForCausalLM.classes)}, and classifiers of "
+        f"images of {sorted(AutoMambaLRPForImageClassification.classes)}."
     )

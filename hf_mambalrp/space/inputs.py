@@ -35,6 +35,17 @@ def level() -> gr.Radio:
     return gr.Radio([("Words", "word"), ("Tokens", "token")], value="word", label="By", scale=2, min_width=160)
 
 
+def rule() -> gr.Radio:
+    """The rule of a hybrid's softmax attention; shown in the view of parts, for which it is."""
+    choices = [("constant", "cp"), ("relevant too (AttnLRP)", "attnlrp")]
+    return gr.Radio(choices, value="cp", label="Weights of softmax attention, where the model has it", visible=False)
+
+
+def shown_with_parts(view: gr.Radio, rule: gr.Radio) -> None:
+    """Show the rule in the view of parts alone."""
+    view.change(lambda name: gr.update(visible=name == "parts"), view, rule, api_visibility="private", queue=False)
+
+
 def chips(examples: dict[str, str]) -> list[tuple[gr.Button, str]]:
     """A button for every example, with its text."""
     with gr.Row(elem_classes="chips"):

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from hf_mambalrp import DEMO_MODEL, DEMO_VISION_MODEL
 from hf_mambalrp.methods import METHODS
+from hf_mambalrp.rules import ATTENTION_RULES
 from hf_mambalrp.space.catalog import CLASSES, Catalog
 from hf_mambalrp.space.limits import Limits, RefusedError
 from hf_mambalrp.space.pictures import PICTURES, file_name
@@ -25,7 +26,8 @@ CHOICES = {
     "kind": tuple(TASKS),
     "method": tuple(METHODS),
     "level": ("word", "token"),
-    "view": ("words", "layers", "methods"),
+    "view": ("words", "layers", "parts", "methods"),
+    "rule": ATTENTION_RULES,
     "attention": ("raw", "unified"),
 }
 CONSTANTS = {DEMO_MODEL: "DEMO_MODEL", DEMO_VISION_MODEL: "DEMO_VISION_MODEL"}
@@ -38,6 +40,8 @@ TARGET = 100
 PICTURE_METHODS = tuple(name for name in METHODS if name != "latim")
 WITH_GAMMA = ("mambalrp",)
 """Methods whose rules have a gamma."""
+WITH_RULE = tuple(name for name, method in METHODS.items() if "attention_rule" in method.options)
+"""Methods that have a rule for softmax attention."""
 WHOLE_GRADIENT = tuple(name for name, method in METHODS.items() if method.rules is not None)
 """Methods that are one modified gradient: they have relevance of layers and of generated tokens."""
 
@@ -60,6 +64,8 @@ class Question:
     attention: str = "raw"
     picture: str = ""
     gamma: float = 0.25
+    rule: str = "cp"
+    """Of a hybrid's softmax attention, in the view of parts."""
 
     @classmethod
     def asked(cls, catalog: Catalog, limits: Limits, **values: Any) -> "Question":
@@ -132,6 +138,8 @@ class Question:
                 f"for word in result.words({level}):\n"
                 "    print(word.text, result.layer_relevance[:, 0, list(word.tokens)].sum(-1).tolist())"
             )
+        if self.kind in SENTENCES and self.view == "parts":
+            return "print(result.parts.to_text())"
         return f"print(result.to_text({level}))"
 
     def _call(self) -> str:
@@ -146,7 +154,14 @@ class Question:
         arguments: dict[str, Any] = {**{name: side for name, side in sides.items() if side}, "method": self.method}
         if self.kind == "image" and self.method in WITH_GAMMA:
             arguments["gamma"] = self.gamma
-        return {**arguments, "per_layer": True} if self.kind in SENTENCES and self.view == "layers" else arguments
+        if self.ruled():
+            arguments["attention_rule"] = self.rule
+        layers = self.kind in SENTENCES and self.view in ("layers", "parts")
+        return {**arguments, "per_layer": True} if layers else arguments
+
+    def ruled(self) -> bool:
+        """Whether it asks for another rule of softmax attention than the usual one."""
+        return self.kind in SENTENCES and self.view == "parts" and self.method in WITH_RULE and self.rule != "cp"
 
 
 def _plain(name: str, value: Any, limits: Limits) -> Any:

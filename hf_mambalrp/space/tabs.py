@@ -56,9 +56,10 @@ def _sentence(app: App) -> Panel:
                 method = inputs.method(tuple(METHODS))
         with gr.Column(scale=6, min_width=300):
             with gr.Row():
-                views = [("Words", "words"), ("Layers", "layers"), ("Methods", "methods")]
+                views = [("Words", "words"), ("Layers", "layers"), ("Parts", "parts"), ("Methods", "methods")]
                 view = gr.Radio(views, value="words", label="View", scale=3, min_width=270)
                 level = inputs.level()
+            rule = inputs.rule()
             compared = gr.CheckboxGroup(
                 [(method_name(name), name) for name in METHODS],
                 value=list(Question.compared),
@@ -66,11 +67,13 @@ def _sentence(app: App) -> Panel:
                 visible=False,
             )
             fields = {"model": model, "text": text, "target": target, "contrast": contrast, "method": method}
-            panel = Panel(app, "sentence", {**fields, "level": level, "view": view, "compared": compared}, button)
+            fields |= {"level": level, "view": view, "compared": compared, "rule": rule}
+            panel = Panel(app, "sentence", fields, button)
             panel.answer_here()
-    live = ("target", "contrast", "method", "level", "view", "compared")
+    live = ("target", "contrast", "method", "level", "view", "compared", "rule")
     panel.wire(live=live)
     view.change(lambda v: gr.update(visible=v == "methods"), view, compared, api_visibility="private", queue=False)
+    inputs.shown_with_parts(view, rule)
     panel.answer_examples(chips)
     _another_model(panel, model, target, contrast)
     return panel
@@ -143,12 +146,15 @@ def _next(app: App, kind: str) -> Panel | None:
             with gr.Column(scale=6, min_width=300):
                 with gr.Row():
                     if not generation:
-                        views = [("Words", "words"), ("Layers", "layers")]
+                        views = [("Words", "words"), ("Layers", "layers"), ("Parts", "parts")]
                         fields["view"] = gr.Radio(views, value="words", label="View", scale=3, min_width=200)
                     fields["level"] = inputs.level()
+                if not generation:
+                    fields["rule"] = inputs.rule()
+                    inputs.shown_with_parts(fields["view"], fields["rule"])
                 panel = Panel(app, kind, fields, button)
                 panel.answer_here()
-        panel.wire(live=("model", "level") if generation else ("model", "method", "level", "view"))
+        panel.wire(live=("model", "level") if generation else ("model", "method", "level", "view", "rule"))
         panel.answer_examples(chips)
     return panel
 

@@ -12,7 +12,7 @@ from hf_mambalrp.space.limits import Deadline, RefusedError
 from hf_mambalrp.space.passages import Passage, passages
 from hf_mambalrp.space.question import WHOLE_GRADIENT, Question
 from hf_mambalrp.viz.colors import strength
-from hf_mambalrp.viz.document import Balance, Document, Heading, Heat, Picture, Section, Steps, Table, Words
+from hf_mambalrp.viz.document import Balance, Document, Grid, Heading, Heat, Picture, Section, Steps, Table, Words
 from hf_mambalrp.viz.html import WRITERS, escaped, says, side, tint
 from hf_mambalrp.viz.method_names import method_name
 from hf_mambalrp.viz.wording import label, shorten, signed, table_label, visible
@@ -48,7 +48,7 @@ def _explained(answers: Answers, asked: Question) -> str:
     if asked.view == "methods":
         body = _methods(answers, asked, document)
     else:
-        body = (_layers if asked.view == "layers" else _words)(asked, found.result, document)
+        body = {"layers": _layers, "parts": _parts}.get(asked.view, _words)(asked, found.result, document)
     return _chances(found, asked) + body + _origin(document)
 
 
@@ -60,8 +60,7 @@ def _words(asked: Question, ex: Explanation, document: Document) -> str:
 
 def _layers(asked: Question, ex: Explanation, document: Document) -> str:
     if ex.layer_relevance is None:
-        names = ", ".join(method_name(name) for name in WHOLE_GRADIENT)
-        raise RefusedError(f"{method_name(asked.method)} has no relevance of layers. These methods have it: {names}.")
+        raise _without("layers", asked)
     (section,) = document.sections
     words, balance = section.one(Words), section.one(Balance)
     heat = layer_heat(ex, 0, in_order(words.words, MOST_WORDS))
@@ -73,6 +72,38 @@ def _layers(asked: Question, ex: Explanation, document: Document) -> str:
         f"Blue {escaped(words.positive)}, red {escaped(words.negative)}.</p>"
         f"{heat_table(upwards, 'after', asked.level)}"
         f"{_left_out(words)}{_sum(balance)}<p class='how'>{escaped(balance.reading)}</p>"
+    )
+
+
+def _parts(asked: Question, ex: Explanation, document: Document) -> str:
+    """What SSM, attention and MLP read of the relevance, in all layers and in each."""
+    if ex.parts is None:
+        raise _without("parts", asked)
+    (of_parts,), (section,) = ex.parts.document(rows=1).sections, document.sections
+    kinds, layers = (block for block in of_parts.blocks if isinstance(block, Grid))
+    return (
+        f"<h3>{_heading(of_parts)}</h3>{_grid(kinds)}<p class='how'>{escaped(kinds.reading)}</p>"
+        f"<details><summary>{escaped(layers.caption)}</summary>{_grid(layers)}</details>{_sum(section.one(Balance))}"
+    )
+
+
+def _without(what: str, asked: Question) -> RefusedError:
+    names = ", ".join(method_name(name) for name in WHOLE_GRADIENT)
+    return RefusedError(f"{method_name(asked.method)} has no relevance of {what}. These methods have it: {names}.")
+
+
+def _grid(grid: Grid) -> str:
+    first, *others = map(escaped, grid.head)
+    head = "".join(f'<th scope="col" class="num">{name}</th>' for name in others)
+    lines = "".join(
+        f'<tr><th scope="row">{escaped(name.text)}</th>'
+        + "".join(f'<td class="num">{escaped(cell.text)}</td>' for cell in cells)
+        + "</tr>"
+        for name, *cells in grid.cells
+    )
+    return (
+        f"<div class='wide' tabindex='0' role='region' aria-label='{escaped(grid.caption)}'><table><thead><tr>"
+        f"<th scope='col'>{first}</th>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
 
 

@@ -224,6 +224,22 @@ def test_adapters_of_peft_are_part_of_what_is_explained(name, training):
     same(found.relevance, merged.explain(IDS, attention_mask=MASK, target=3).relevance, 1e-3)
 
 
+def test_an_adapter_of_peft_that_the_model_does_not_read_is_not_explained():
+    """Jamba reads the weight of dt_proj past the adapter, so that merged into the weight it makes another network."""
+    import peft
+
+    stock = language_model("jamba-dense")
+    torch.manual_seed(1)
+    config = peft.LoraConfig(r=2, target_modules=["dt_proj"], init_lora_weights=False)
+    model = peft.get_peft_model(copy.deepcopy(stock), config)
+    merged = copy.deepcopy(model).merge_and_unload()
+    assert torch.equal(logits(model, IDS, MASK), logits(stock, IDS, MASK))
+    assert not torch.allclose(logits(merged, IDS, MASK), logits(stock, IDS, MASK), atol=1e-2)
+    for one, wanted in ((model, stock), (merged, merged)):
+        found = make_explainable(one).explain(IDS, attention_mask=MASK, target=3)
+        same(found.score, logits(wanted, IDS, MASK)[[0, 1], MASK.sum(-1) - 1, 3], 1e-4)
+
+
 @every_family
 def test_a_classifier_is_adapted_by_peft(name):
     import peft

@@ -1,5 +1,7 @@
 """Relevance of every hybrid family against the oracle: rules of attention, dtypes, chunks, padding, modes."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import transformers
@@ -117,6 +119,32 @@ def test_training_mode_and_gradients_change_nothing(name):
     assert model.training
     assert torch.equal(found.relevance, expected.relevance)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@every_family
+def test_threads_that_explain_at_once_get_what_each_gets_alone(name):
+    """Of one model, by both rules of attention, at once and in chunks, beside threads that look at attention."""
+    model = make_explainable(build(name))
+    calls = [
+        {"target": target, "attention_rule": rule, "chunk_size": size, "per_layer": True}
+        for target, rule, size in zip((3, 8, 20, 4, 9, 21), RULES * 3, ("auto", 4, 5, "auto", 6, 7), strict=True)
+    ]
+
+    def explained(number):
+        found = model.explain(rows()[number % 3][None], **calls[number])
+        return found.relevance, found.layer_relevance, found.parts.relevance, found.conservation.biases
+
+    def attended(number):
+        return (model.hidden_attention(rows()[number % 3][None]).matrix,)
+
+    work = [(call, number) for number in range(len(calls)) for call in (explained, attended)]
+    alone = [call(number) for call, number in work]
+    model = make_explainable(build(name))  # whose network, check and tokens no call has made yet
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(2):
+            for found, expected in zip(pool.map(lambda one: one[0](one[1]), work), alone, strict=True):
+                for one, other in zip(found, expected, strict=True):
+                    torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
 @every_family

@@ -136,6 +136,47 @@ def test_a_text_in_chunks_is_the_text():
                     torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("before", "keys_heads"), [(5, 1), (1, 2), (7, 4)])
+def test_all_queries_behind_the_past_at_once_are_those_in_blocks(rule, before, keys_heads, monkeypatch):
+    """As a GPU computes them in half precision; on a CPU torch makes the mask that the kernel knows by itself."""
+    expected = computed(inputs(before, keys_heads), SCORES["plain"], rule, "auto")
+    monkeypatch.setattr(sdpa, "_flash", lambda *_: True)
+    monkeypatch.setattr(sdpa, "_block", None)
+    found = computed(inputs(before, keys_heads), SCORES["plain"], rule, "auto")
+    for one, other in zip([found[0], *found[2]], [expected[0], *expected[2]], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("kind", ["plain", "past", "window", "holes"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)], ids=str)
+def test_heads_that_share_keys_on_a_gpu_are_the_cpus_without_a_matrix(rule, kind, dtype, tolerance):
+    length = 2048
+    arguments = inputs(512 if kind == "past" else 0, 2, dtype, batch=1, length=length, heads=8, width=16)
+    mask = torch.ones(1, length)
+    mask[:, 100:120] = 0
+    scores = Scores(0.4, **{"window": {"window": 200}, "holes": {"mask": mask}}.get(kind, {}))
+    wide = [x.detach().double().requires_grad_() for x in arguments]
+    expected, _, of_wide, _ = computed(wide, scores, rule, "auto")
+    on_gpu = [x.detach().cuda().requires_grad_() for x in arguments]
+    if scores.mask is not None:
+        scores = scores._replace(mask=scores.mask.cuda())
+    g = torch.linspace(-1, 1, expected.numel(), dtype=torch.float64).view(expected.shape)
+    ledger, past = BiasLedger(1), tuple(on_gpu[3:]) or None
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    o = attention(*on_gpu[:3], past, scores, rules=RULES[rule], ledger=ledger)
+    gradients = torch.autograd.grad(o, [*on_gpu, *ledger.entries], g.to(o), allow_unused=True, materialize_grads=True)
+    matrix = 8 * length**2 * o.element_size()
+    assert torch.cuda.max_memory_allocated() - before < matrix / 2
+    if dtype == torch.bfloat16:  # what is absorbed is a small rest of large sums
+        gradients, of_wide = gradients[: len(on_gpu)], of_wide[: len(on_gpu)]
+    for found, other in zip([o, *gradients], [expected, *of_wide], strict=True):
+        assert (found.cpu().double() - other).norm() <= tolerance * max(1.0, float(other.norm()))
+
+
 class Largest(TorchDispatchMode):
     """The most numbers that a tensor has."""
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import forks
 import pytest
+from small import word_tokenizer
 from space_server import APP
 
 TEXT = "A warm film with a dull end."
@@ -169,6 +170,11 @@ def test_the_python_gives_what_is_on_the_screen(space, demo, allow_list, capsys)
     columns = [list(map(float, titles[i :: len(numbers)])) for i in range(len(numbers))]
     assert [line[::-1] for line in numbers] == [pytest.approx(column, abs=0.00051) for column in columns]
 
+    html, result, out = printed(text=TEXT, view="parts")
+    assert out.strip() == demo.explain(TEXT, per_layer=True).parts.to_text().strip()
+    shares = [cell.text for line in result.parts.document().sections[0].blocks[1].cells for cell in line]
+    assert all(f">{share}</t" in html for share in shares), shares
+
     html, result, out = printed(kind="attention", text="Not bad", layer=1)
     assert out.strip() == f"ssm {demo.hidden_attention('Not bad').map(1)}"
 
@@ -176,6 +182,37 @@ def test_the_python_gives_what_is_on_the_screen(space, demo, allow_list, capsys)
     model = AutoMambaLRPForCausalLM.from_pretrained(json.loads(allow_list.read_text())[0]["id"])
     ex = model.explain_generation("The capital of", max_new_tokens=3)
     assert all(ex.step(step).to_text() in out for step in ex.generated(0))
+
+
+def test_a_hybrid_is_explained_by_the_rule_that_is_chosen_in_the_view_of_parts(tmp_path):
+    """In other views by the usual one, so that what they show does not depend on what is hidden in them."""
+    import torch
+    from transformers import BambaConfig
+
+    from hf_mambalrp import AutoMambaLRPForSequenceClassification, BambaForSequenceClassification
+    from hf_mambalrp.space.catalog import Entry
+    from hf_mambalrp.space.serve import App
+
+    tokenizer = word_tokenizer(model_input_names=["input_ids", "attention_mask"])
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2, "attn_layer_indices": [1]}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "mamba_n_heads": 4, "mamba_d_state": 8}
+    config = BambaConfig(vocab_size=len(tokenizer), **sizes, initializer_range=0.3, pad_token_id=0, num_labels=2)
+    BambaForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    app = App([Entry(str(tmp_path), "Hybrid", "text-classification")])
+    model, text = AutoMambaLRPForSequenceClassification.from_pretrained(tmp_path), "a b c d e f"
+    parts = {rule: model.explain(text, attention_rule=rule, per_layer=True).parts for rule in ("cp", "attnlrp")}
+    assert parts["cp"].shares["attention"] != parts["attnlrp"].shares["attention"]
+    for rule, expected in parts.items():
+        html, query, code = app.shown(None, text=text, view="parts", rule=rule)
+        assert f">{expected.shares['attention'].item():.1%}<" in html
+        assert ("rule=attnlrp" in query) == ("attention_rule='attnlrp'" in code) == (rule == "attnlrp")
+        found = app.described(None, kind="sentence", text=text, view="parts", rule=rule)["result"]
+        assert found["method_options"]["attention_rule"] == rule
+    words = [app.shown(None, text=text, view="words", rule=rule)[0] for rule in parts]
+    assert words[0] == words[1]
+    assert "“rule” can be cp, attnlrp" in app.shown(None, text=text, rule="none")[0]
 
 
 def test_files_hold_what_is_on_the_screen(space, demo):

@@ -17,8 +17,8 @@ from space_server import LANGUAGE_MODEL
 from hf_mambalrp import DEMO_MODEL, DEMO_VISION_MODEL, Explanation
 from hf_mambalrp.errors import InputError, OptionError
 
-USUAL = ["", "", "mambalrp", ""]
-"""Target, contrast, method and model of the endpoint ``explain``."""
+USUAL = ["", "", "mambalrp", "", "cp"]
+"""Target, contrast, method, model and rule of attention of the endpoint ``explain``."""
 TEXT = "A warm film with a dull end."
 TAGS = {"div", "section", "p", "span", "sup", "b", "i", "h3", "h4", "ul", "ol", "li", "table", "thead", "tbody", "tr"}
 TAGS |= {"th", "td", "caption", "bdi", "details", "summary", "footer", "mark"}
@@ -130,7 +130,20 @@ def test_hostile_inputs_over_http(server):
 
 def test_every_other_argument_may_be_hostile_too(space):
     for value in hostile.inputs()[::5]:
-        for name in ("target", "contrast", "method", "model", "level", "view", "compared", "kind", "tokens", "layer"):
+        names = (
+            "target",
+            "contrast",
+            "method",
+            "model",
+            "level",
+            "view",
+            "compared",
+            "kind",
+            "tokens",
+            "layer",
+            "rule",
+        )
+        for name in names:
             html, _, _ = space.shown(None, **{"text": TEXT, name: value})
             OwnMarkup().feed(html)
 

@@ -26,7 +26,7 @@ class Experts(Positionwise):
     token goes through beside the experts is a part of its own.
     """
 
-    kind, recordable = "experts", False
+    kind = "experts"
 
     def __init__(self, module: Any) -> None:
         self.module = m = effective(module)
@@ -41,6 +41,8 @@ class Experts(Positionwise):
             m = reads(m, "input_linear", "output_linear")
             self.experts = Stacked(m.input_linear, "weight", m.output_linear, "weight", factor_of(m))
         self.width = (self.experts if isinstance(self.experts, Stacked) else self.experts[0]).width
+        # Expert by expert the work would be another for every input: it depends on which tokens go where.
+        self.recordable = isinstance(self.experts, Stacked) and self.experts.grouped
         ends = (getattr(m, name, None) for name in ("fc1_latent_proj", "fc2_latent_proj"))
         self.latent = [None if isinstance(layer, nn.Identity) else layer for layer in ends]
 
@@ -54,14 +56,29 @@ class Experts(Positionwise):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not step.rules.ssm):  # constants
             weights, numbers = routed(self.module, x.flatten(0, 1))
         read = x if before is None else linear(before, x, step.ledger)
+        if isinstance(self.experts, Stacked) and read.dtype == torch.bfloat16 and self.experts.grouped:
+            mixed = self._at_once(self.experts, read.flatten(0, 1), weights, numbers, step).view_as(read)
+        else:
+            mixed = self._one_by_one(read, weights, numbers, step)
+        return mixed if behind is None else linear(behind, mixed, step.ledger), ()
+
+    def _at_once(self, experts: Stacked, x: Tensor, weights: Tensor, numbers: Tensor, step: Step) -> Tensor:
+        """Every token k times, sorted by expert. Shape: (T, D) -> (T, D)."""
+        numbers, order = numbers.flatten().sort(stable=True)
+        each = x[:, None].expand(-1, weights.shape[1], -1).flatten(0, 1).index_select(0, order)
+        outputs = weights.flatten()[order, None].to(x.dtype) * experts.all(each, numbers, step)
+        mixed: Tensor = outputs.index_select(0, order.argsort()).unflatten(0, weights.shape).sum(1)
+        return mixed
+
+    def _one_by_one(self, x: Tensor, weights: Tensor, numbers: Tensor, step: Step) -> Tensor:
+        """Each expert in turn over its own tokens. Shape: (B, L, D) -> (B, L, D)."""
         tokens, outputs = [], []
         for number in numbers.unique().tolist():
             chosen, place = (numbers == number).nonzero(as_tuple=True)
             share = weights[chosen, place, None].to(x.dtype)
-            outputs.append(share * self._expert(number, read, chosen, step))
+            outputs.append(share * self._expert(number, x, chosen, step))
             tokens.append(chosen)
-        mixed = torch.zeros_like(read).flatten(0, 1).index_add(0, torch.cat(tokens), torch.cat(outputs)).view_as(read)
-        return mixed if behind is None else linear(behind, mixed, step.ledger), ()
+        return torch.zeros_like(x).flatten(0, 1).index_add(0, torch.cat(tokens), torch.cat(outputs)).view_as(x)
 
     def _expert(self, number: int, x: Tensor, chosen: Tensor, step: Step) -> Tensor:
         """An expert of these tokens of (B, L, D), numbered through the batch. Shape: (T, D)."""

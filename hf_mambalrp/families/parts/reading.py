@@ -1,17 +1,14 @@
-"""What parts share: the check of a module's attributes, the convolution, padding."""
+"""What parts share: the check of a module's attributes, layers in turn, padding."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from hf_mambalrp.families.base import Step
-from hf_mambalrp.ops.conv_silu import conv_silu
 from hf_mambalrp.rules import activation as activations
 from hf_mambalrp.rules.adapters import effective
-from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.linear import linear
 
 
@@ -84,35 +81,3 @@ def masked(x: Tensor, mask: Tensor | None) -> Tensor:
 def wide(dtype: torch.dtype) -> torch.dtype:
     """What parameters beside matrices are held in, for signals of ``dtype``: float32 at least."""
     return torch.promote_types(dtype, torch.float32)
-
-
-def convolved(
-    module: nn.Conv1d, x: Tensor, earlier: Tensor, step: Step, channels: slice = slice(None)
-) -> tuple[Tensor, Tensor]:
-    """silu of the causal depthwise convolution, zero on padding: LRP-0, then the identity rule.
-
-    Args:
-        module: ``nn.Conv1d`` with one filter of width K for each channel.
-        x: (B, L, E).
-        earlier: (B, K - 1, E), the inputs before the first position; zeros at the start of a text.
-        step: the step.
-        channels: those of the module that ``x`` holds, E of them.
-
-    Returns:
-        u (B, L, E), and the last K - 1 inputs (B, K - 1, E), which the next chunk starts from.
-    """
-    dtype = wide(x.dtype)
-    with align_module_device(module):
-        weight = constant(module.weight, dtype)[channels, 0]
-        bias = None if module.bias is None else step.ledger.enter(module.bias[channels], dtype)
-    u = conv_silu(x, weight, bias, earlier, step.mask, rules=step.rules, backend=step.backend)
-    kept = weight.shape[-1] - 1
-    return u, torch.cat([earlier, x[:, -kept:]], 1)[:, -kept:] if kept else earlier
-
-
-def taps_of(module: nn.Conv1d, channels: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Taps (E, K) and bias (E,) of the convolution's channels; zeros where it has none."""
-    with align_module_device(module):
-        taps = constant(module.weight, dtype)[channels, 0]
-        bias = taps.new_zeros(len(taps)) if module.bias is None else constant(module.bias, dtype)[channels]
-    return taps, bias

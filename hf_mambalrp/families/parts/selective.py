@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from hf_mambalrp.attention import SelectiveMixing
 from hf_mambalrp.families.base import Step
-from hf_mambalrp.families.parts.reading import convolved, masked, reads, taps_of, wide, with_silu
-from hf_mambalrp.ops.conv_silu.chunked import causal_convolution
+from hf_mambalrp.families.parts.convolution import convolution, convolved
+from hf_mambalrp.families.parts.reading import masked, reads, wide, with_silu
 from hf_mambalrp.ops.gated_scan import gated_scan
 from hf_mambalrp.ops.gated_scan.dispatch import BACKENDS
 from hf_mambalrp.rules import Rules
@@ -80,9 +80,7 @@ class Scan:
 
     def mixing(self, x: Tensor, z: Tensor, out: Callable[[Tensor], Tensor], step: Step) -> SelectiveMixing:
         """The scan as a linear map of its input, everything that multiplies it constant."""
-        taps, conv_bias = taps_of(getattr(self.module, self._conv1d), slice(None), x.dtype)
-        c = causal_convolution(x, taps, conv_bias, self.state(len(x), x).conv)
-        u = masked(F.silu(c), step.mask)
+        x, c, u, taps, conv_bias = convolution(getattr(self.module, self._conv1d), x, step)
         A, D, bias = self._parameters(u.dtype)
         step_size, B, C = self._selected(u, step.rules)
         return SelectiveMixing(x, c, u, D, taps, conv_bias, F.silu(z), out, F.softplus(step_size() + bias), A, B, C)

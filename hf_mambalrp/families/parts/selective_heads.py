@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from hf_mambalrp.attention import HeadsMixing, SelectiveMixing
 from hf_mambalrp.families.base import Step
-from hf_mambalrp.families.parts.reading import convolved, masked, reads, taps_of, wide, with_silu
+from hf_mambalrp.families.parts.convolution import convolution, convolved
+from hf_mambalrp.families.parts.reading import masked, reads, wide, with_silu
 from hf_mambalrp.families.parts.selective import SelectiveState, gamma_keeps
-from hf_mambalrp.ops.conv_silu.chunked import causal_convolution
 from hf_mambalrp.ops.gated_scan import gated_scan
 from hf_mambalrp.ops.gated_scan.dispatch import BACKENDS
 from hf_mambalrp.rules import Rules
@@ -72,9 +72,7 @@ class SelectiveHeads:
         m = self.module
         with torch.no_grad():
             x, z = self._content_and_gate(x, step)
-            taps, conv_bias = taps_of(m.conv1d, slice(None), x.dtype)
-            c = causal_convolution(x, taps, conv_bias, self.state(len(x), x).conv)
-            u = masked(F.silu(c), step.mask)
+            x, c, u, taps, conv_bias = convolution(m.conv1d, x, step)
             A, D, bias = self._parameters(u.dtype)
             scale, out, heads = F.silu(z), linear_without_bias(m.out_proj), []
             for head, at in enumerate(self._channels()):

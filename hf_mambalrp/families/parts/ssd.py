@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from hf_mambalrp.attention import SSDMixing
 from hf_mambalrp.families.base import Step
+from hf_mambalrp.families.parts.convolution import convolution, convolved
 from hf_mambalrp.families.parts.gated import gated
-from hf_mambalrp.families.parts.reading import convolved, masked, reads, taps_of, wide, with_silu
-from hf_mambalrp.ops.conv_silu.chunked import causal_convolution
+from hf_mambalrp.families.parts.reading import masked, reads, wide, with_silu
 from hf_mambalrp.ops.ssd_scan import ssd_scan
 from hf_mambalrp.ops.ssd_scan.dispatch import BACKENDS
 from hf_mambalrp.rules import LRP_LN, Rules
@@ -82,11 +82,9 @@ class SSD:
         gamma = rules.gamma_of("linear")
         z, x, BC, dt = self._projected(x, step)
         u, conv_x = convolved(m.conv1d, x, state.conv_x, step, slice(inner))  # LRP-0, identity rule
-        A, D, dt_bias = self._parameters(wide(u.dtype))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
             BC, conv_bc = convolved(m.conv1d, BC, state.conv_bc, step, slice(inner, None))
-            B, C = BC.unflatten(-1, (2, m.n_groups, -1)).unbind(2)  # (B, L, G, N) each
-            dt = self._bounded(dt + dt_bias)
+            dt, A, B, C, D = self._parameters(dt, BC)
         y, ssm = ssd_scan(u.unflatten(-1, (heads, -1)), dt, A, B, C, state.ssm, backend=step.backend)  # constants
         p = gated(m, y.flatten(-2), z, (u, D), rules, step.backend)  # LRP-0 for the skip, half rule, norm rule
         return linear(m.out_proj, p, step.ledger, gamma), SSDState(conv_x, conv_bc, ssm)
@@ -96,14 +94,8 @@ class SSD:
         m, (inner, heads, _) = self.module, self._sizes()
         with torch.no_grad():
             z, x, BC, dt = self._projected(x, step)
-            taps, bias = taps_of(m.conv1d, slice(None), x.dtype)
-            earlier = self.state(len(x), x)
-            c = causal_convolution(x, taps[:inner], bias[:inner], earlier.conv_x)
-            u = masked(F.silu(c), step.mask)
-            BC = masked(F.silu(causal_convolution(BC, taps[inner:], bias[inner:], earlier.conv_bc)), step.mask)
-            B, C = BC.unflatten(-1, (2, m.n_groups, -1)).unbind(2)
-            A, D, dt_bias = self._parameters(u.dtype)
-            dt = self._bounded(dt + dt_bias)
+            x, c, u, taps, bias = convolution(m.conv1d, x, step, slice(inner))
+            dt, A, B, C, D = self._parameters(dt, convolution(m.conv1d, BC, step, slice(inner, None)).u)
             y, _ = ssd_scan(u.unflatten(-1, (heads, -1)), dt, A, B, C)
             D = D.repeat_interleave(inner // heads)
             y = torch.addcmul(y.flatten(-2), u, D)
@@ -112,7 +104,7 @@ class SSD:
             normed = gated(m, y, z, None, LRP_LN, "auto")  # with the normaliser constant, y times a factor
             (scale,) = torch.autograd.grad(normed.sum(), y)
         out = linear_without_bias(m.out_proj)
-        return SSDMixing(x, c, u, D, taps[:inner], bias[:inner], scale, out, dt, A, B, C)
+        return SSDMixing(x, c, u, D, taps, bias, scale, out, dt, A, B, C)
 
     def _projected(self, x: Tensor, step: Step) -> list[Tensor]:
         """z, x, B and C, dt."""
@@ -125,12 +117,11 @@ class SSD:
             found = [one * factor for one, factor in zip(found, factors, strict=True)]
         return found
 
-    def _parameters(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """A, D and the bias of dt, (H,) each."""
-        m = self.module
+    def _parameters(self, dt: Tensor, BC: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What the scan multiplies with: dt (B, L, H) within its bounds, A (H,), B and C (B, L, G, N), D (H,)."""
+        m, dtype = self.module, wide(dt.dtype)
         with align_module_device(m):
-            return -torch.exp(constant(m.A_log, dtype)), constant(m.D, dtype), constant(m.dt_bias, dtype)
-
-    def _bounded(self, dt: Tensor) -> Tensor:
-        low, high = self.module.time_step_limit or (self.module.time_step_min, math.inf)
-        return F.softplus(dt).clamp(low, high)  # (B, L, H)
+            A, D, dt_bias = -torch.exp(constant(m.A_log, dtype)), constant(m.D, dtype), constant(m.dt_bias, dtype)
+        low, high = m.time_step_limit or (m.time_step_min, math.inf)
+        B, C = BC.unflatten(-1, (2, m.n_groups, -1)).unbind(2)
+        return F.softplus(dt + dt_bias).clamp(low, high), A, B, C, D

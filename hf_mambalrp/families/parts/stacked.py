@@ -1,16 +1,20 @@
-"""Experts whose weights are stacked."""
+"""Experts whose weights are stacked: one at a time, or on a GPU all in one product."""
 
 from typing import Any
 
 import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.rules.activation import Factor, activation
-from hf_mambalrp.rules.constant import Weight, constant
+from hf_mambalrp.rules.constant import WHOLE, Product, Weight, constant, is_coded
 from hf_mambalrp.rules.gate import gate
 from hf_mambalrp.rules.linear import linear_map
+
+ALIGNED = 8
+"""torch's grouped product reads rows of a multiple of 16 bytes, which is so many numbers in bfloat16."""
 
 
 class Stacked:
@@ -21,20 +25,46 @@ class Stacked:
         self.width: int = getattr(down, down_name).shape[2]
         self.gated = getattr(up, up_name).shape[1] == 2 * self.width
 
-    def __call__(self, number: int, x: Tensor, step: Step) -> Tensor:
+    @property
+    def grouped(self) -> bool:
+        """Whether torch can multiply the tokens of all experts in one product, whose size it reads on the GPU."""
+        weights = [getattr(module, name) for module, name in (self.up, self.down)]
+        return hasattr(F, "grouped_mm") and all(
+            weight.is_cuda
+            and weight.dtype == torch.bfloat16
+            and not is_coded(weight)
+            and not any(size % ALIGNED for size in weight.shape[1:])
+            and torch.cuda.get_device_capability(weight.device) >= (8, 0)
+            for weight in weights
+        )
+
+    def all(self, x: Tensor, numbers: Tensor, step: Step) -> Tensor:
+        """Of tokens (T, D) that are sorted by their expert's number (T,). Shape: (T, D)."""
+        count = getattr(*self.up).shape[0]
+        ends = torch.searchsorted(numbers, torch.arange(count, device=x.device), right=True).int()
+        return self(slice(None), x, step, _grouped(ends))
+
+    def __call__(self, number: int | slice, x: Tensor, step: Step, product: Product = WHOLE) -> Tensor:
         """(T, D) -> (T, D)."""
         gamma = step.rules.gamma_of("linear")
-        z = linear_map(x, _weight(*self.up, number), gamma=gamma)
+        z = linear_map(x, _weight(*self.up, number), gamma=gamma, product=product)
         if self.gated:
             z, y = z.chunk(2, -1)
             p = gate(y, z, step.rules, self.factor)
         else:
             p = activation(z, step.rules, self.factor)
-        return linear_map(p, _weight(*self.down, number), gamma=gamma)
+        return linear_map(p, _weight(*self.down, number), gamma=gamma, product=product)
 
 
-def _weight(module: nn.Module, name: str, number: int) -> Weight:
-    """One expert's weight, read each time it is used."""
+def _grouped(ends: Tensor) -> Product:
+    """With an expert's own weight for each group of tokens, by where the groups end."""
+    return Product(
+        lambda x, weight: F.grouped_mm(x, weight.mT, offs=ends), lambda g, weight: F.grouped_mm(g, weight, offs=ends)
+    )
+
+
+def _weight(module: nn.Module, name: str, number: int | slice) -> Weight:
+    """One expert's weight, or all, read each time it is used."""
 
     def read(dtype: torch.dtype) -> Tensor:
         with align_module_device(module):

@@ -1,10 +1,12 @@
 """Softmax attention by torch's ``scaled_dot_product_attention``, whose kernels hold no matrix of the length squared."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention.bias import causal_lower_right
 from torch.utils.checkpoint import checkpoint
 
 from hf_mambalrp.ops.attention.dispatch import Scores
@@ -13,6 +15,8 @@ from hf_mambalrp.rules import Rules
 
 BLOCK_ELEMENTS = 2**24
 """How many bits (B, R, keys) the mask of a block of queries has, or with a softcap how many numbers (B, H, R, keys)."""
+ON_A_GPU = 8
+"""So many times as many there: a block reads all keys before it, which are in memory of their own for it."""
 
 
 def attention_sdpa(
@@ -29,22 +33,31 @@ def attention_sdpa(
     before = 0 if k_past is None else k_past.shape[1]
     length = before + q.shape[1]
     window = length if scores.window is None else min(scores.window, length)
-    if before == 0 and window == length and scores.mask is None and scores.softcap is None:
-        return _sdpa(q, k, v, scores.scale)
+    if window == length and scores.mask is None and scores.softcap is None:
+        if before == 0:
+            return _sdpa(q, k, v, scores.scale)
+        if _flash(q, k, v):
+            return _again(_behind, q, k, v, k_past, v_past, scores.scale)
     found = []
     for start in range(before, length, size := _rows(q, length, window, scores)):
         queries = range(start, min(start + size, length))
         keys = range(max(0, start - window + 1), queries.stop)
-        block: Any = (q[:, start - before : queries.stop - before], k, v, k_past, v_past, queries, keys, scores, rules)
-        # Computed again in the backward, or masks and joined keys of all blocks and layers would be kept until it.
-        found.append(checkpoint(_block, *block, use_reentrant=False, preserve_rng_state=False))
+        own = q[:, start - before : queries.stop - before]
+        found.append(_again(_block, own, k, v, k_past, v_past, queries, keys, scores, rules))
     return torch.cat(found, 1)
+
+
+def _again(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """Computed again in the backward, or masks and joined keys of all blocks and layers would be kept until it."""
+    found: Tensor = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return found
 
 
 def _rows(q: Tensor, length: int, window: int, scores: Scores) -> int:
     """How many queries a block has; each then reads about as many keys as it may."""
     each = (1 if scores.mask is None else len(q)) if scores.softcap is None else len(q) * q.shape[2]
-    return max(1, min(window, BLOCK_ELEMENTS // (each * min(length, 2 * window))))
+    elements = BLOCK_ELEMENTS * (ON_A_GPU if q.is_cuda else 1)
+    return max(1, min(window, elements // (each * min(length, 2 * window))))
 
 
 def _block(
@@ -65,6 +78,11 @@ def _block(
     return _sdpa(q, k, v, scores.scale, read(queries, keys, scores, q.device))
 
 
+def _behind(q: Tensor, k: Tensor, v: Tensor, k_past: Tensor, v_past: Tensor, scale: float) -> Tensor:
+    """o of all queries at once."""
+    return _sdpa(q, torch.cat([k_past, k], 1), torch.cat([v_past, v], 1), scale)
+
+
 def _at(positions: range, past: Tensor | None, x: Tensor) -> Tensor:
     """What x, and where they reach there what is before it, holds at the positions."""
     before = 0 if past is None else past.shape[1]
@@ -73,9 +91,25 @@ def _at(positions: range, past: Tensor | None, x: Tensor) -> Tensor:
     return torch.cat([past[:, positions.start :], x[:, : positions.stop - before]], 1)
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
-    """Causal where there is no mask."""
+def _flash(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether torch's flash kernel takes them: without a mask it can tell the last positions, and heads may share."""
+    if not q.is_cuda:
+        return False
     q, k, v = (x.to(v.dtype).transpose(1, 2) for x in (q, k, v))
-    grouped = q.shape[1] != k.shape[1]
-    o = F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, scale=scale, enable_gqa=grouped)
+    parameters = torch.backends.cuda.SDPAParams(q, k, v, None, 0.0, False, q.shape[1] != k.shape[1])
+    found: bool = torch.backends.cuda.can_use_flash_attention(parameters)
+    return found
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
+    """Where there is no mask the queries are the last of the positions, and read all up to their own."""
+    shared, last = q.shape[2] // k.shape[2], mask is None and q.shape[1] < k.shape[1]
+    if shared > 1 and q.is_cuda and (mask is not None or not _flash(q, k, v)):
+        # No other kernel has heads that share: torch would hold the whole matrix without a word.
+        k, v, shared = k.repeat_interleave(shared, 2), v.repeat_interleave(shared, 2), 1
+    bias: Any = causal_lower_right(q.shape[1], k.shape[1]) if last else mask
+    q, k, v = (x.to(v.dtype).transpose(1, 2) for x in (q, k, v))
+    o: Tensor = F.scaled_dot_product_attention(
+        q, k, v, bias, is_causal=bias is None, scale=scale, enable_gqa=shared > 1
+    )
     return o.transpose(1, 2)

@@ -1,0 +1,65 @@
+"""The causal depthwise convolution with SiLU that every mixer begins with: under the rules, and as it is shown.
+
+Glossary: B batch, L length, E channels, K width of a filter.
+"""
+
+from typing import NamedTuple
+
+import torch
+from accelerate.utils import align_module_device
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hf_mambalrp.families.base import Step
+from hf_mambalrp.families.parts.reading import masked, wide
+from hf_mambalrp.ops.conv_silu import conv_silu
+from hf_mambalrp.ops.conv_silu.chunked import causal_convolution
+from hf_mambalrp.rules.constant import constant
+
+
+def convolved(
+    module: nn.Conv1d, x: Tensor, earlier: Tensor, step: Step, channels: slice = slice(None)
+) -> tuple[Tensor, Tensor]:
+    """silu of the causal depthwise convolution, zero on padding: LRP-0, then the identity rule.
+
+    Args:
+        module: ``nn.Conv1d`` with one filter of width K for each channel.
+        x: (B, L, E).
+        earlier: (B, K - 1, E), the inputs before the first position; zeros at the start of a text.
+        step: the step.
+        channels: those of the module that ``x`` holds, E of them.
+
+    Returns:
+        u (B, L, E), and the last K - 1 inputs (B, K - 1, E), which the next chunk starts from.
+    """
+    dtype = wide(x.dtype)
+    with align_module_device(module):
+        weight = constant(module.weight, dtype)[channels, 0]
+        bias = None if module.bias is None else step.ledger.enter(module.bias[channels], dtype)
+    u = conv_silu(x, weight, bias, earlier, step.mask, rules=step.rules, backend=step.backend)
+    kept = weight.shape[-1] - 1
+    return u, torch.cat([earlier, x[:, -kept:]], 1)[:, -kept:] if kept else earlier
+
+
+class Convolution(NamedTuple):
+    """What hidden attention reads of it, from the first position on."""
+
+    x: Tensor
+    """(B, L, E) input."""
+    c: Tensor
+    """(B, L, E) before SiLU."""
+    u: Tensor
+    """(B, L, E) behind SiLU, 0 on padding."""
+    taps: Tensor
+    """(E, K)."""
+    bias: Tensor
+    """(E,); zeros where it has none."""
+
+
+def convolution(module: nn.Conv1d, x: Tensor, step: Step, channels: slice = slice(None)) -> Convolution:
+    """All of the convolution of x; arguments as of :func:`convolved`."""
+    with align_module_device(module):
+        taps = constant(module.weight, x.dtype)[channels, 0]
+        bias = taps.new_zeros(len(taps)) if module.bias is None else constant(module.bias, x.dtype)[channels]
+    c = causal_convolution(x, taps, bias, x.new_zeros(len(x), taps.shape[-1] - 1, x.shape[-1]))
+    return Convolution(x, c, masked(F.silu(c), step.mask), taps, bias)
