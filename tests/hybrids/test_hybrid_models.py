@@ -197,14 +197,18 @@ def test_generation_is_the_models_own_and_explained_token_by_token(name):
 
 
 LINEAR = {"in_proj", "x_proj", "out_proj", "q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"}
-LINEAR |= {"input_linear", "output_linear", "gate_up_proj"}
+LINEAR |= {"input_linear", "output_linear", "gate_up_proj", "w1", "w2", "w3"}
+LINEAR |= {f"in_proj_{letters}" for letters in ("qkvz", "ba", "qkv", "z", "b", "a")}
+LINEAR |= {f"{letters}_proj" for letters in ("a", "b", "g", "f_a", "f_b", "g_a", "g_b", "q_a", "q_b", "kv_b")}
+LINEAR |= {"kv_a_proj_with_mqa"}
 
 
 def adaptable(model):
     """Names of the linear layers in mixers, attention and MLPs that PEFT puts adapters into."""
     found = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    refused = {"out_proj"} if model.config.model_type in ("falcon_h1", "nemotron_h") else set()  # by PEFT itself
-    return sorted((found & LINEAR) - refused)
+    refused = {"falcon_h1": {"out_proj"}, "nemotron_h": {"out_proj"}}  # by PEFT itself
+    refused["qwen3_next"] = {"gate_proj", "up_proj", "down_proj"}  # which it puts into experts too, without dropout
+    return sorted((found & LINEAR) - refused.get(model.config.model_type, set()))
 
 
 @every_family

@@ -61,23 +61,27 @@ class _Chunk(NamedTuple):
         return grad_v, self.through * grad_state + grad_o.mT @ self.q_since - grad_v.mT @ self.k_since
 
 
-def _chunk(q: Tensor, k: Tensor, log_decay: Tensor, beta: Tensor) -> _Chunk:
-    """The matrices of one chunk from q and k (B, H, Q, N), log_decay (B, H, Q, F) and beta (B, H, Q)."""
+def _chunk(at: slice, q: Tensor, k: Tensor, log_decay: Tensor, beta: Tensor) -> _Chunk:
+    """The matrices of positions ``at`` of q and k (B, L, G, N), log_decay (B, L, H, F) and beta (B, L, H)."""
+    q, k, log_decay, beta = (x[:, at].transpose(1, 2) for x in (q, k, log_decay, beta))
     # Differences of sums: in float64, or a slow decay behind a fast one would lose its digits.
     sums = log_decay.double().cumsum(2)
     of_keys, of_queries = _scores(torch.stack([k, q]), k, sums)
     since, until = sums.exp().to(k.dtype), (sums[:, :, -1:] - sums).exp().to(k.dtype)
-    beta = beta[..., None]
+    q, k, beta = _for_heads(q, beta.shape[1], 1), _for_heads(k, beta.shape[1], 1), beta[..., None]
     return _Chunk(beta * of_keys, of_queries, beta, since * k, since * q, until * k, since[:, :, -1:])
 
 
 def _scores(left: Tensor, k: Tensor, sums: Tensor) -> Tensor:
-    """left_t . (G_t / G_j k_j) for j <= t, else 0. Shape: (2, B, H, Q, N) -> (2, B, H, Q, Q)."""
+    """left_t . (G_t / G_j k_j) for j <= t, else 0. Shape: (2, B, G, Q, N), (B, H, Q, F) -> (2, B, H, Q, Q)."""
+    heads, groups = sums.shape[1], k.shape[1]
     if sums.shape[-1] > 1:
-        return _scores_by_channel(left, k, sums)
+        return _scores_by_channel(_for_heads(left, heads, 2), _for_heads(k, heads, 1), sums)
     steps = torch.arange(k.shape[2], device=k.device)
     decay = (sums - sums.mT).to(k.dtype).masked_fill(steps[:, None] < steps, -torch.inf).exp()
-    return left @ k.mT * decay
+    by_group = (left @ k.mT)[:, :, :, None]
+    by_head: Tensor = by_group * decay.unflatten(1, (groups, -1))
+    return by_head.flatten(2, 3)
 
 
 def _scores_by_channel(left: Tensor, k: Tensor, sums: Tensor) -> Tensor:
@@ -114,9 +118,9 @@ def _chunks(length: int) -> list[slice]:
     return [slice(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
 
 
-def _by_head(x: Tensor, heads: int) -> Tensor:
-    """(B, L, G, ...) as (B, H, L, ...): head h belongs to group h // (H / G)."""
-    return (x if x.shape[2] == heads else x.repeat_interleave(heads // x.shape[2], 2)).transpose(1, 2)
+def _for_heads(x: Tensor, heads: int, axis: int) -> Tensor:
+    """Groups, which stand along the axis, as heads: head h belongs to group h // (H / G)."""
+    return x if x.shape[axis] == heads else x.repeat_interleave(heads // x.shape[axis], axis)
 
 
 class _ConstantParameters(torch.autograd.Function):
@@ -132,12 +136,10 @@ class _ConstantParameters(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_o: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
-        constants = ctx.saved_tensors
-        heads, grad_state = grad_o.shape[2], grad_last
+        grad_state = grad_last
         grad_v = torch.empty(grad_o.shape, dtype=grad_o.dtype, device=grad_o.device)
         for at in reversed(_chunks(grad_o.shape[1])):
-            chunk = _chunk(*(_by_head(x[:, at], heads) for x in constants))
-            found, grad_state = chunk.transposed(grad_o[:, at].transpose(1, 2), grad_state)
+            found, grad_state = _chunk(at, *ctx.saved_tensors).transposed(grad_o[:, at].transpose(1, 2), grad_state)
             grad_v[:, at] = found.transpose(1, 2)
         return grad_v, None, None, None, None, grad_state
 
@@ -145,10 +147,9 @@ class _ConstantParameters(torch.autograd.Function):
 def _scan(
     v: Tensor, q: Tensor, k: Tensor, log_decay: Tensor, beta: Tensor, initial_state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    heads, state, outputs = v.shape[2], initial_state, []
+    state, outputs = initial_state, []
     for at in _chunks(v.shape[1]):
-        chunk = _chunk(*(_by_head(x[:, at], heads) for x in (q, k, log_decay, beta)))
-        o, state = chunk.forward(v[:, at].transpose(1, 2), state)
+        o, state = _chunk(at, q, k, log_decay, beta).forward(v[:, at].transpose(1, 2), state)
         outputs.append(o.transpose(1, 2))
     return torch.cat(outputs, 1), state
 

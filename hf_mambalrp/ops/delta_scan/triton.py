@@ -267,9 +267,11 @@ def tuning_for(dtype: torch.dtype, P: int, N: int, heads: int, processors: int) 
     width = max(16, min(64 if N <= 64 else 32, triton.next_power_of_2(P)))
     while width > 16 and heads * triton.cdiv(P, width) < processors:
         width //= 2
+    warps = 4 if N <= 64 else 8  # with fewer, the tiles of wide keys leave the registers
     if dtype == torch.bfloat16:
-        return Tuning(chunk=64, width=width, warps=4, stages=2)
-    return Tuning(chunk=32, width=width, warps=4, stages=1, precision="tf32" if dtype == torch.float16 else "tf32x3")
+        return Tuning(chunk=64, width=width, warps=warps, stages=2)
+    precision = "tf32" if dtype == torch.float16 else "tf32x3"
+    return Tuning(chunk=32, width=width, warps=warps, stages=1, precision=precision)
 
 
 def _processors(device: torch.device) -> int:
