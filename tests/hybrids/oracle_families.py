@@ -76,6 +76,14 @@ class Reader:
         return expert
 
 
+def stacked(experts: Any) -> tuple[Tensor, Tensor]:
+    """Gate above up (experts, 2 I, D), and down (experts, D, I); in transformers 4 experts are modules in a list."""
+    if hasattr(experts, "gate_up_proj"):
+        return experts.gate_up_proj, experts.down_proj
+    gate_up = torch.stack([torch.cat([e.gate_proj.weight, e.up_proj.weight]) for e in experts])
+    return gate_up, torch.stack([e.down_proj.weight for e in experts])
+
+
 def network_of(model: Any, attention: str) -> Network:
     config, base = model.config, model.model
     if config.model_type not in LAYERS:
@@ -216,11 +224,7 @@ def _jamba(reader: Reader, layer: Any, name: str, _index: int) -> list[Branch | 
     if not hasattr(moe, "experts"):
         second = reader.gated_mlp(moe, f"{name}.feed_forward")
     else:
-        if not hasattr(moe.experts, "gate_up_proj"):  # transformers 4
-            gate_up = torch.stack([torch.cat([e.gate_proj.weight, e.up_proj.weight]) for e in moe.experts])
-            down = torch.stack([e.down_proj.weight for e in moe.experts])
-        else:
-            gate_up, down = moe.experts.gate_up_proj, moe.experts.down_proj
+        gate_up, down = stacked(moe.experts)
         route = chosen_of_softmax(reader.config.num_experts_per_tok)
         second = MixtureOfExperts(Experts(moe.router.weight, route, reader.gated_expert(gate_up, down)))
     return [
@@ -305,7 +309,7 @@ def _qwen(reader: Reader, layer: Any, name: str, _index: int) -> list[Branch | S
     second: Part
     if hasattr(mlp, "experts"):
         route = chosen_of_softmax(config.num_experts_per_tok, normalise=True)
-        experts = Experts(mlp.gate.weight, route, reader.gated_expert(mlp.experts.gate_up_proj, mlp.experts.down_proj))
+        experts = Experts(mlp.gate.weight, route, reader.gated_expert(*stacked(mlp.experts)))
         own = reader.gated_mlp(mlp.shared_expert, f"{name}.mlp.shared_expert")
         second = MixtureOfExperts(experts, None, WeightedMLP(own, Linear.of(mlp.shared_expert_gate, "")))
     else:

@@ -272,15 +272,15 @@ TABLE: dict[str, Entry] = {
     "zamba": Entry("Zamba", "4.57.6", ZAMBA),
     "qwen3_next": Entry(
         "Qwen3Next",
-        "5.24.0",
+        "4.57.6",
         {**DELTA, **QWEN_EXPERTS, "num_experts": 6, "mlp_only_layers": [2], "attention_bias": True},
     ),
-    "qwen3_5": Entry("Qwen3_5", "5.24.0", DELTA),
-    "qwen3_5-moe": Entry("Qwen3_5Moe", "5.24.0", {**DELTA, **QWEN_EXPERTS}),
-    "olmo_hybrid": Entry("OlmoHybrid", "5.24.0", OLMO_HYBRID),
+    "qwen3_5": Entry("Qwen3_5", "5.16.1", DELTA),
+    "qwen3_5-moe": Entry("Qwen3_5Moe", "5.16.1", {**DELTA, **QWEN_EXPERTS}),
+    "olmo_hybrid": Entry("OlmoHybrid", "5.16.1", OLMO_HYBRID),
     "olmo_hybrid-no-rope": Entry(
         "OlmoHybrid",
-        "5.24.0",
+        "5.16.1",
         {
             **OLMO_HYBRID,
             "linear_allow_neg_eigval": False,
@@ -290,11 +290,11 @@ TABLE: dict[str, Entry] = {
     ),
     "kimi_linear": Entry("KimiLinear", "5.24.0", KIMI),
     "kimi_linear-low-rank": Entry("KimiLinear", "5.24.0", {**KIMI, "q_lora_rank": 5, "attention_bias": True}),
-    "lfm2": Entry("Lfm2", "5.24.0", LFM2),
-    "lfm2-biases": Entry("Lfm2", "5.24.0", {**LFM2, "conv_bias": True}),
+    "lfm2": Entry("Lfm2", "5.16.1", LFM2),
+    "lfm2-biases": Entry("Lfm2", "5.16.1", {**LFM2, "conv_bias": True}),
     "lfm2-moe": Entry(
         "Lfm2Moe",
-        "5.24.0",
+        "5.16.1",
         {
             **LFM2,
             "moe_intermediate_size": 12,

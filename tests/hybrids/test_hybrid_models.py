@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+import transformers
 from hybrid_models import (
     IN_FILES,
     ONE_EACH,
@@ -108,6 +109,22 @@ def test_a_checkpoint_with_the_names_of_released_files_loads_as_it_does_in_trans
     save_file(released, tmp_path / "model.safetensors", metadata={"format": "pt"})
     ours = AutoMambaLRPForCausalLM.from_pretrained(tmp_path)
     assert torch.equal(logits(ours, IDS, MASK), logits(AutoModelForCausalLM.from_pretrained(tmp_path), IDS, MASK))
+
+
+@pytest.mark.skipif(not has_family("qwen3_5_text"), reason="the installed transformers lacks the family")
+@pytest.mark.parametrize("family", ["Qwen3_5", "Qwen3_5Moe"])
+def test_of_a_vision_checkpoint_the_text_side_loads_and_is_explained(tmp_path, family):
+    text = language_model("qwen3_5" if family == "Qwen3_5" else "qwen3_5-moe")
+    sizes = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
+    config = getattr(transformers, f"{family}Config")(text_config=text.config.to_dict(), vision_config=sizes)
+    whole = getattr(transformers, f"{family}ForConditionalGeneration")(config).eval()
+    whole.save_pretrained(tmp_path)
+    ours = AutoMambaLRPForCausalLM.from_pretrained(tmp_path)
+    assert type(ours) is getattr(hf_mambalrp, f"{family}LRPForCausalLM")
+    same(logits(ours, IDS, MASK)[MASK == 1], logits(whole, IDS, MASK)[MASK == 1])
+    found = ours.explain(IDS, attention_mask=MASK, target=3)
+    same(found.score, logits(whole, IDS, MASK)[[0, 1], MASK.sum(-1) - 1, 3])
+    assert type(AutoMambaLRPForCausalLM.from_config(config)) is type(ours)
 
 
 @every_family

@@ -51,8 +51,8 @@ class ShortConv:
         m, ledger, rules = self.module, step.ledger, step.rules
         B, C, content = linear_parts(m.in_proj, x, [self.width] * 3, ledger, rules.gamma_of("linear"))
         p = masked(product(content, B, rules), step.mask)
-        taps, _ = taps_of(m.conv, slice(None), wide(p.dtype))
-        bias = None if m.conv.bias is None else ledger.enter(m.conv.bias, wide(p.dtype))
+        taps, added = taps_of(m.conv, slice(None), wide(p.dtype))
+        bias = None if m.conv.bias is None else ledger.enter(added, wide(p.dtype))
         c = causal_convolution(p.to(taps.dtype), taps, bias, state.conv.to(taps.dtype), rules.gamma_of("conv1d"))
         kept = state.conv.shape[1]
         behind = torch.cat([state.conv, p[:, -kept:]], 1)[:, -kept:] if kept else state.conv
