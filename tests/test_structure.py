@@ -6,18 +6,21 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from transformers import AutoModelForSequenceClassification, Mamba2Config, MambaConfig, MambaModel
 
 import hf_mambalrp
 from hf_mambalrp import MambaForSequenceClassification
+from hf_mambalrp.attention import Part
 from hf_mambalrp.cli import options as cli_options
 from hf_mambalrp.methods import METHODS
 from hf_mambalrp.models.auto_model import AUTO_CLASSES, fill_when_loaded
 from hf_mambalrp.ops.gated_scan import dispatch as gated_scan
 from hf_mambalrp.ops.selective_scan import dispatch as selective_scan
 from hf_mambalrp.ops.ssd_scan import dispatch as ssd_scan
+from hf_mambalrp.results.hidden_attention import PARTS
 from hf_mambalrp.viz.method_names import METHOD_NAMES
 
 PACKAGE = Path(hf_mambalrp.__file__).parent
@@ -132,6 +135,7 @@ def test_importing_all_that_the_package_offers_pulls_in_no_optional_package(seen
 def test_the_command_knows_the_names_of_methods_and_backends():
     assert list(METHOD_NAMES) == list(cli_options.METHODS) == list(METHODS)
     assert set(cli_options.METHODS_WITH_LAYERS) == {name for name, method in METHODS.items() if method.has_layers}
+    assert get_args(Part) == PARTS == cli_options.PARTS
     assert set(cli_options.BACKENDS) == {"auto", *selective_scan.BACKENDS, *ssd_scan.BACKENDS, *gated_scan.BACKENDS}
 
 

@@ -31,7 +31,8 @@ TARGET, VOCABULARY = 7, 1000
 def configuration(
     family: str, width: int, layers: int, head_dim: int = 64, state_size: int = 128, vocabulary: int = VOCABULARY
 ) -> Any:
-    """A small model of the family: heads of 32, attention in every second layer where it is chosen.
+    """A small model of the family: heads of 32, those of a delta net of 64, attention in every second layer where it is
+    chosen.
 
     Jamba has it in every fourth here, and in one of eight where it is trained, of which the first four have none. Its
     own forward computes the scan position by position.
@@ -49,6 +50,17 @@ def configuration(
         "mamba_n_heads": ssm_heads, "mamba_d_head": head_dim, "mamba_d_state": state_size, "mamba_n_groups": 1,
     }  # fmt: skip
     second = ["mamba" if layer % 2 == 0 else "attention" for layer in range(layers)]
+    delta = {
+        "head_dim": 64, "num_attention_heads": width // 64, "num_key_value_heads": max(1, width // 128),
+        "layer_types": ["linear_attention" if kind == "mamba" else "full_attention" for kind in second],
+        "linear_num_key_heads": width // 64, "linear_key_head_dim": 64,
+        "linear_num_value_heads": 2 * width // 64, "linear_value_head_dim": 64,
+    }  # fmt: skip
+    routed = {
+        "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": width // 2,
+        "shared_expert_intermediate_size": width,
+    }  # fmt: skip
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     own: dict[str, tuple[str, dict[str, Any]]] = {
         "bamba": ("bamba", {**ssm, "attn_layer_indices": list(range(1, layers, 2))}),
         "granite": (
@@ -84,6 +96,25 @@ def configuration(
             {"attn_layer_period": 4, "attn_layer_offset": 3, "num_experts": 1, "use_mamba_kernels": False},
         ),
         "jamba, its first layers": ("jamba", {"num_experts": 1, "use_mamba_kernels": False}),
+        "qwen3_5": ("qwen3_5_text", delta),
+        "qwen3_next, 2 of 8 experts": ("qwen3_next", {**delta, **routed}),
+        "olmo_hybrid": ("olmo_hybrid", {**delta, **tokens, "num_key_value_heads": width // 64}),
+        "kimi_linear": (
+            "kimi_linear",
+            {
+                **tokens, "layer_types": delta["layer_types"], "mlp_layer_types": ["dense"] * layers,
+                "num_key_value_heads": heads, "linear_num_heads": 2 * width // 64, "linear_head_dim": 64,
+                "q_lora_rank": None, "kv_lora_rank": width // 4, "qk_rope_head_dim": 16, "qk_nope_head_dim": 32,
+                "v_head_dim": 32,
+            },
+        ),
+        "lfm2": (
+            "lfm2",
+            {
+                "layer_types": ["conv" if kind == "mamba" else "full_attention" for kind in second],
+                "block_auto_adjust_ff_dim": False,
+            },
+        ),
     }  # fmt: skip
     model_type, settings = own[family]
     return CONFIG_MAPPING[model_type](**{**common, **settings})
@@ -98,6 +129,11 @@ FAMILIES = [
     "zamba2",
     "jamba",
     "jamba, its first layers",
+    "qwen3_5",
+    "qwen3_next, 2 of 8 experts",
+    "olmo_hybrid",
+    "kimi_linear",
+    "lfm2",
 ]
 
 PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {

@@ -1,5 +1,7 @@
 """The attention that is hidden in a mixer: how much position i reads of position j, as matrices and as row vectors."""
 
+from hf_mambalrp.attention.conv import ConvMixing
+from hf_mambalrp.attention.delta import DeltaMixing
 from hf_mambalrp.attention.heads import HeadsMixing
 from hf_mambalrp.attention.matrix import (
     Direction,
@@ -22,6 +24,8 @@ from hf_mambalrp.attention.unified import unified_channels
 __all__ = [
     "BothWaysMixing",
     "CausalMixing",
+    "ConvMixing",
+    "DeltaMixing",
     "Direction",
     "Gains",
     "HeadsMixing",

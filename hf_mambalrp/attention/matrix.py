@@ -13,7 +13,8 @@ from hf_mambalrp.errors import OptionError
 
 Kind = Literal["raw", "unified"]
 Direction = Literal["both", "forward", "backward"]
-Part = Literal["ssm", "attention"]
+Part = Literal["ssm", "delta", "conv", "attention"]
+"""What mixes positions: a state-space mixer, a gated delta net, a short convolution, softmax attention."""
 Reduce = Literal["mean", "none"] | Callable[[Tensor], Tensor]
 
 BLOCK_ELEMENTS = 2**24

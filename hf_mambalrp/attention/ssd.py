@@ -37,7 +37,7 @@ class SSDMixing(ScanMixing):
 
     def mean(self, rows: range, gains: Gains | None) -> Tensor:
         """The mean over channels for the queries in ``rows``. Shape: (B, R, keys up to the last query)."""
-        return _mean_of_heads(self, rows, gains)
+        return mean_of_heads(self.alpha(rows), rows, gains)
 
     def mean_elements(self) -> int:
         """B L H: every head is held."""
@@ -60,9 +60,8 @@ def _every_head(s: SSDMixing, rows: range) -> Tensor:
     return alpha.mul_(s.dt[:, keys].transpose(1, 2)[:, :, None])
 
 
-def _mean_of_heads(s: SSDMixing, rows: range, gains: Gains | None) -> Tensor:
-    """The mean over channels for the queries in ``rows``. Shape: (B, R, keys up to the last query)."""
-    alpha = _every_head(s, rows)
+def mean_of_heads(alpha: Tensor, rows: range, gains: Gains | None) -> Tensor:
+    """The mean over channels, from alpha of every head. Shape: (B, H, R, keys) -> (B, R, keys)."""
     if gains is None:
         return alpha.mean(1)
     heads = (alpha.shape[1], -1)

@@ -36,7 +36,7 @@ class Place(NamedTuple):
     number: int
     """Of what mixes positions in the layer, from 0."""
     mixes: str
-    """"ssm" or "attention"."""
+    """"ssm", "delta", "conv" or "attention"."""
 
 
 @own_gradient_mode()

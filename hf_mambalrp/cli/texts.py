@@ -11,6 +11,7 @@ from hf_mambalrp.cli.options import (
     BACKENDS,
     METHODS,
     METHODS_WITH_LAYERS,
+    PARTS,
     ContrastOption,
     HtmlOption,
     JsonOption,
@@ -95,7 +96,7 @@ def attention(
     model: ModelOption = None,
     tokenizer: TokenizerOption = None,
     layer: Annotated[int | None, typer.Option(help="From 0, or from the last with -1; default: all.")] = None,
-    part: Annotated[str | None, typer.Option(help="ssm or attention, of a hybrid; default: both.")] = None,
+    part: Annotated[str | None, typer.Option(help="ssm, delta, conv or attention, of a hybrid; default: all.")] = None,
     kind: Annotated[str, typer.Option(help="raw (the scan) or unified (gate, scan, SiLU and convolution).")] = "raw",
     html: HtmlOption = None,
     json_file: JsonOption = None,
@@ -104,7 +105,7 @@ def attention(
     """Show which position of a text reads which: hidden attention, the mean over channels or heads."""
     one_of("--kind", kind, ("raw", "unified"))
     if part is not None:
-        one_of("--part", part, ("ssm", "attention"))
+        one_of("--part", part, PARTS)
     texts = read_texts(text, None, False, None)
     check_outputs(html, json_file, png)
     reads = tokenizer_named(tokenizer)

@@ -6,10 +6,14 @@ from hf_mambalrp.families.falcon_h1 import FALCON_H1
 from hf_mambalrp.families.falcon_mamba import FALCON_MAMBA
 from hf_mambalrp.families.granite import GRANITE
 from hf_mambalrp.families.jamba import JAMBA
+from hf_mambalrp.families.kimi_linear import KIMI_LINEAR
+from hf_mambalrp.families.lfm2 import LFM2, LFM2_MOE
 from hf_mambalrp.families.mamba import MAMBA
 from hf_mambalrp.families.mamba2 import MAMBA2
 from hf_mambalrp.families.nemotron_h import NEMOTRON_H
 from hf_mambalrp.families.network import Network
+from hf_mambalrp.families.olmo_hybrid import OLMO_HYBRID
+from hf_mambalrp.families.qwen3_next import QWEN3_5, QWEN3_5_MOE, QWEN3_NEXT
 from hf_mambalrp.families.vim import VIM
 from hf_mambalrp.families.zamba import ZAMBA
 from hf_mambalrp.families.zamba2 import ZAMBA2
@@ -19,6 +23,7 @@ FAMILIES: dict[str, Family] = {
     for family in (
         *(MAMBA, FALCON_MAMBA, MAMBA2, VIM),
         *(BAMBA, GRANITE, FALCON_H1, NEMOTRON_H, JAMBA, ZAMBA2, ZAMBA),
+        *(QWEN3_NEXT, QWEN3_5, QWEN3_5_MOE, OLMO_HYBRID, KIMI_LINEAR, LFM2, LFM2_MOE),
     )
 }
 """By ``config.model_type``."""

@@ -65,7 +65,8 @@ class Part(Protocol):
 
     module: nn.Module
     kind: str
-    """What it is called where relevance is told apart by parts: "ssm", "attention", "mlp", "experts"."""
+    """What it is called where relevance is told apart by parts: "ssm", "delta", "conv", "attention", "mlp", "experts",
+    "shared block"."""
     backends: tuple[str, ...]
     """Names of what can compute it."""
     causal: bool
@@ -90,7 +91,7 @@ class Mixer(Part, Protocol):
     """A part that mixes positions."""
 
     mixes: str
-    """What mixes them: "ssm" or "attention"."""
+    """What mixes them: "ssm", "delta", "conv" or "attention"."""
 
     def mixing(self, x: Tensor, step: Step) -> Mixing:
         """The part as a linear map over positions, from the first one on."""

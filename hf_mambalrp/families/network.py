@@ -245,7 +245,7 @@ class Network:
     def mixings(self, index: int, hidden: Tensor, step: Step) -> list[tuple[tuple[int, int, str], Mixing]]:
         """The parts of a layer that mix positions as linear maps, from the residual stream (B, L, D) before it.
 
-        Each with its place: layer, branch, and what mixes, "ssm" or "attention".
+        Each with its place: layer, branch, and what mixes.
         """
         found: list[tuple[tuple[int, int, str], Mixing]] = []
         hidden, aside, step = hidden.detach(), None, replace(step, backend="chunked")

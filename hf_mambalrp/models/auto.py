@@ -11,7 +11,7 @@ from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.families.parts import Patches
-from hf_mambalrp.models.explainable import CLASSIFIERS, LANGUAGE_MODELS
+from hf_mambalrp.models import explainable, explainable_delta
 from hf_mambalrp.models.mixin import MambaLRPMixin
 from hf_mambalrp.models.releases import check_release
 from hf_mambalrp.models.state_spaces import find_config, is_live, through_twin, twin
@@ -35,7 +35,8 @@ def configuration(source: Any, **options: Any) -> Any:
         return AutoConfig.from_pretrained(source, **where)
     except ValueError:  # a model type that it does not know, among others
         config, _ = PretrainedConfig.get_config_dict(source, **where)
-        check_release(config.get("model_type", ""), f"{source}, a {config.get('model_type')!r} checkpoint,")
+        model_type = config.get("text_config", config).get("model_type", "")
+        check_release(model_type, f"{source}, a {model_type!r} checkpoint,")
         raise
 
 
@@ -76,15 +77,16 @@ class _AutoClass:
             >>> type(AutoMambaLRPForCausalLM.from_config(config)).__name__
             'FalconMambaLRPForCausalLM'
         """
-        return cls._class_for(config)._from_config(config, **kwargs)
+        return cls._class_for(config)._from_config(config.get_text_config(), **kwargs)
 
     @classmethod
     def _class_for(cls, config: Any) -> Any:
-        found = cls.classes.get(config.model_type)
+        model_type = config.get_text_config().model_type  # of images and texts the texts'
+        found = cls.classes.get(model_type)
         if found is None:
-            check_release(config.model_type, f"{cls.__name__} of a {config.model_type!r} model")
+            check_release(model_type, f"{cls.__name__} of a {model_type!r} model")
             raise UnknownArchitectureError(
-                f"{cls.__name__} has no class for model_type {config.model_type!r}. Known: {sorted(cls.classes)}."
+                f"{cls.__name__} has no class for model_type {model_type!r}. Known: {sorted(cls.classes)}."
             )
         return found
 
@@ -105,7 +107,7 @@ class AutoMambaLRPForCausalLM(_AutoClass):
         torch.Size([1, 3])
     """
 
-    classes: ClassVar = _by_model_type(*LANGUAGE_MODELS)
+    classes: ClassVar = _by_model_type(*explainable.LANGUAGE_MODELS, *explainable_delta.LANGUAGE_MODELS)
 
 
 class AutoMambaLRPForSequenceClassification(_AutoClass):
@@ -118,7 +120,7 @@ class AutoMambaLRPForSequenceClassification(_AutoClass):
         ['negative', 'positive']
     """
 
-    classes: ClassVar = _by_model_type(*CLASSIFIERS)
+    classes: ClassVar = _by_model_type(*explainable.CLASSIFIERS, *explainable_delta.CLASSIFIERS)
 
 
 class AutoMambaLRPForImageClassification(_AutoClass):

@@ -1,4 +1,4 @@
-"""The sequence classifiers that transformers lacks, one of each family."""
+"""The sequence classifiers that transformers lacks, by their families."""
 
 from typing import Any
 
@@ -11,14 +11,16 @@ from transformers import (
     FalconMambaPreTrainedModel,
     GraniteMoeHybridModel,
     GraniteMoeHybridPreTrainedModel,
+    Lfm2Model,
+    Lfm2PreTrainedModel,
     Mamba2Model,
     Mamba2PreTrainedModel,
     MambaModel,
     MambaPreTrainedModel,
 )
 
+from hf_mambalrp.models.pooled import SequenceClassification
 from hf_mambalrp.models.releases import has_family
-from hf_mambalrp.models.sequence_classification import SequenceClassification
 
 
 class MambaForSequenceClassification(SequenceClassification, MambaPreTrainedModel):
@@ -124,6 +126,24 @@ class FalconH1ForSequenceClassification(SequenceClassification, FalconH1PreTrain
     backbone_class = FalconH1Model
 
 
+class Lfm2ForSequenceClassification(SequenceClassification, Lfm2PreTrainedModel):
+    """LFM2, likewise; its backbone is called ``model``, as in ``Lfm2ForCausalLM``.
+
+    Example:
+        >>> import torch
+        >>> from transformers import Lfm2Config
+        >>> from hf_mambalrp import Lfm2ForSequenceClassification
+        >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
+        >>> heads = dict(num_attention_heads=2, num_key_value_heads=2)
+        >>> parts = dict(layer_types=["conv", "full_attention"])
+        >>> model = Lfm2ForSequenceClassification(Lfm2Config(**sizes, **heads, **parts))
+        >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+        torch.Size([1, 2])
+    """
+
+    backbone_class = Lfm2Model
+
+
 CLASSIFIERS: tuple[Any, ...] = (
     MambaForSequenceClassification,
     FalconMambaForSequenceClassification,
@@ -131,6 +151,7 @@ CLASSIFIERS: tuple[Any, ...] = (
     BambaForSequenceClassification,
     GraniteMoeHybridForSequenceClassification,
     FalconH1ForSequenceClassification,
+    Lfm2ForSequenceClassification,
 )
 """What ``AutoModelForSequenceClassification`` finds where transformers has no class of its own."""
 
@@ -155,3 +176,93 @@ if has_family("nemotron_h"):
         backbone_class = NemotronHModel
 
     CLASSIFIERS += (NemotronHForSequenceClassification,)
+
+if has_family("qwen3_5_moe_text"):
+    from transformers import Qwen3_5MoePreTrainedModel, Qwen3_5MoeTextConfig, Qwen3_5MoeTextModel
+
+    class Qwen3_5MoeForSequenceClassification(SequenceClassification, Qwen3_5MoePreTrainedModel):
+        """Qwen3.5 with experts, likewise; its backbone is called ``model``, as in ``Qwen3_5MoeForCausalLM``.
+
+        Example:
+            >>> import torch
+            >>> from transformers import Qwen3_5MoeTextConfig
+            >>> from hf_mambalrp import Qwen3_5MoeForSequenceClassification
+            >>> sizes = dict(vocab_size=50, hidden_size=16, num_experts=2, num_experts_per_tok=1, num_hidden_layers=2)
+            >>> heads = dict(num_attention_heads=2, num_key_value_heads=2, head_dim=8, linear_num_value_heads=2)
+            >>> parts = dict(linear_key_head_dim=8, linear_value_head_dim=8, linear_num_key_heads=2)
+            >>> model = Qwen3_5MoeForSequenceClassification(Qwen3_5MoeTextConfig(**sizes, **heads, **parts))
+            >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+            torch.Size([1, 2])
+        """
+
+        config: Qwen3_5MoeTextConfig
+        config_class = Qwen3_5MoeTextConfig
+        backbone_class = Qwen3_5MoeTextModel
+
+    CLASSIFIERS += (Qwen3_5MoeForSequenceClassification,)
+
+if has_family("olmo_hybrid"):
+    from transformers import OlmoHybridModel, OlmoHybridPreTrainedModel
+
+    class OlmoHybridForSequenceClassification(SequenceClassification, OlmoHybridPreTrainedModel):
+        """OLMo-Hybrid, likewise; its backbone is called ``model``, as in ``OlmoHybridForCausalLM``.
+
+        Example:
+            >>> import torch
+            >>> from transformers import OlmoHybridConfig
+            >>> from hf_mambalrp import OlmoHybridForSequenceClassification
+            >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2, pad_token_id=0)
+            >>> heads = dict(num_attention_heads=2, num_key_value_heads=2, linear_num_value_heads=2)
+            >>> parts = dict(linear_key_head_dim=8, linear_value_head_dim=8, linear_num_key_heads=2, eos_token_id=1)
+            >>> model = OlmoHybridForSequenceClassification(OlmoHybridConfig(**sizes, **heads, **parts))
+            >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+            torch.Size([1, 2])
+        """
+
+        backbone_class = OlmoHybridModel
+
+    CLASSIFIERS += (OlmoHybridForSequenceClassification,)
+
+if has_family("kimi_linear"):
+    from transformers import KimiLinearModel, KimiLinearPreTrainedModel
+
+    class KimiLinearForSequenceClassification(SequenceClassification, KimiLinearPreTrainedModel):
+        """Kimi-Linear, likewise; its backbone is called ``model``, as in ``KimiLinearForCausalLM``.
+
+        Example:
+            >>> import torch
+            >>> from transformers import KimiLinearConfig
+            >>> from hf_mambalrp import KimiLinearForSequenceClassification
+            >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2, pad_token_id=0)
+            >>> heads = dict(num_attention_heads=2, num_key_value_heads=2, linear_num_heads=2, linear_head_dim=8)
+            >>> parts = dict(num_local_experts=2, num_experts_per_tok=1, bos_token_id=1, eos_token_id=1)
+            >>> model = KimiLinearForSequenceClassification(KimiLinearConfig(**sizes, **heads, **parts))
+            >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+            torch.Size([1, 2])
+        """
+
+        backbone_class = KimiLinearModel
+
+    CLASSIFIERS += (KimiLinearForSequenceClassification,)
+
+if has_family("lfm2_moe"):
+    from transformers import Lfm2MoeModel, Lfm2MoePreTrainedModel
+
+    class Lfm2MoeForSequenceClassification(SequenceClassification, Lfm2MoePreTrainedModel):
+        """LFM2 with experts, likewise; its backbone is called ``model``, as in ``Lfm2MoeForCausalLM``.
+
+        Example:
+            >>> import torch
+            >>> from transformers import Lfm2MoeConfig
+            >>> from hf_mambalrp import Lfm2MoeForSequenceClassification
+            >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
+            >>> heads = dict(num_attention_heads=2, num_key_value_heads=2)
+            >>> parts = dict(layer_types=["conv", "full_attention"], num_experts=2, num_experts_per_tok=1)
+            >>> model = Lfm2MoeForSequenceClassification(Lfm2MoeConfig(**sizes, **heads, **parts))
+            >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+            torch.Size([1, 2])
+        """
+
+        backbone_class = Lfm2MoeModel
+
+    CLASSIFIERS += (Lfm2MoeForSequenceClassification,)

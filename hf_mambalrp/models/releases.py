@@ -14,10 +14,19 @@ class Since(NamedTuple):
     release: str
     prefix: str
     """How its classes' names begin."""
+    folder: str = ""
+    """Where its modules are, if not under its model type."""
 
 
-SINCE = {"nemotron_h": Since("5.3", "NemotronH")}
-"""By ``config.model_type``."""
+SINCE = {
+    "nemotron_h": Since("5.3", "NemotronH"),
+    "qwen3_5_moe_text": Since("5.2", "Qwen3_5Moe", "qwen3_5_moe"),
+    "qwen3_5_text": Since("5.2", "Qwen3_5", "qwen3_5"),
+    "olmo_hybrid": Since("5.3", "OlmoHybrid"),
+    "kimi_linear": Since("5.17", "KimiLinear"),
+    "lfm2_moe": Since("5.0", "Lfm2Moe"),
+}
+"""By ``config.model_type``; where the name of a class begins with several prefixes, the first is its family's."""
 
 
 def has_family(model_type: str) -> bool:
@@ -26,7 +35,7 @@ def has_family(model_type: str) -> bool:
         return True
     spec = find_spec("transformers")
     folders = None if spec is None else spec.submodule_search_locations
-    return any(Path(folder, "models", model_type).is_dir() for folder in folders or ())
+    return any(Path(folder, "models", SINCE[model_type].folder or model_type).is_dir() for folder in folders or ())
 
 
 def family_of(name: str) -> str:

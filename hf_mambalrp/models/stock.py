@@ -1,6 +1,7 @@
 """What every explainable class has: it loads, saves and pushes as the class of transformers behind it, with a card."""
 
 import copy
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,7 +244,7 @@ def _check_family(cls: type, source: Any, options: "Mapping[str, Any]") -> str:
     if family in FAMILIES and family != own:
         check_release(family, f"{source}, a {family!r} checkpoint,")
         task = stock.__name__.partition("For")[2]
-        right = CONFIG_MAPPING[family].__name__.replace("Config", f"LRPFor{task}")
+        right = re.sub("(Text)?Config", f"LRPFor{task}", CONFIG_MAPPING[family].__name__)
         raise UnknownArchitectureError(
             f"{source} is a {family!r} checkpoint, {cls.__name__} is for {own!r}. Load it with {right} or "
             f"AutoMambaLRPFor{task}."

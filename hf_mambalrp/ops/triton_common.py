@@ -1,4 +1,4 @@
-"""What the kernels share: the sigmoid, and how tensors are seen by a kernel."""
+"""What the kernels share: the sigmoid, sums of logarithms, and how tensors are seen by a kernel."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 # Kernels have no annotations: Triton reads those that it finds, and knows no typing.Any.
@@ -10,6 +10,24 @@ import triton.language as tl
 from torch import Tensor
 
 LOG2_E = tl.constexpr(1.4426950408889634)
+
+
+NOTHING = tl.constexpr(-256.0)
+"""A log2 whose exp2 is 0 in float32: below it decays are all the same."""
+GRID = tl.constexpr(2.0**-9)
+"""128 multiples of it, none above 256, have an exact sum in float32."""
+
+
+@triton.jit
+def sums(logs):
+    """Sums of log2 decays (Q, ...) up to each position and of all, each as an exact coarse part and a small rest.
+
+    Differences of such sums keep their digits where the sums are large.
+    """
+    logs = tl.maximum(logs, NOTHING)
+    coarse = tl.floor(logs / GRID + 0.5) * GRID
+    rest = logs - coarse
+    return tl.cumsum(coarse, 0), tl.cumsum(rest, 0), tl.sum(coarse, 0), tl.sum(rest, 0)
 
 
 @triton.jit

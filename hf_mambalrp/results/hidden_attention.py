@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+PARTS = ("ssm", "delta", "conv", "attention")
+"""What mixes positions."""
+
 
 @dataclass(eq=False, repr=False)
 class HiddenAttention(Rows):
@@ -55,7 +58,8 @@ class HiddenAttention(Rows):
         stride: pixels from a patch to the next; 0 of a text.
         class_positions: positions of the class tokens.
         direction: "both" directions of a mixer added up, or one of them: "forward" or "backward".
-        parts: what each matrix is of, "ssm" (a state-space mixer) or "attention" (softmax attention); not given, "ssm".
+        parts: what each matrix is of, "ssm" (a state-space mixer), "delta" (a gated delta net), "conv" (a short
+            convolution) or "attention" (softmax attention); not given, "ssm".
 
     Raises:
         InputError: fields disagree in shape.
@@ -111,9 +115,10 @@ class HiddenAttention(Rows):
             raise InputError(
                 f"matrix holds {len(self.matrix)} layers and layers names {len(self.layers)}: {self.layers}."
             )
-        if len(self.parts) != len(self.layers) or {*self.parts} - {"ssm", "attention"}:
+        if len(self.parts) != len(self.layers) or {*self.parts} - {*PARTS}:
             raise InputError(
-                f"parts={self.parts!r} does not name 'ssm' or 'attention' for each of the {len(self.layers)} matrices."
+                f"parts={self.parts!r} does not name one of {', '.join(map(repr, PARTS))} for each of the "
+                f"{len(self.layers)} matrices."
             )
 
     def __len__(self) -> int:

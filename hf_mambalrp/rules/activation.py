@@ -35,6 +35,7 @@ def _step(x: Tensor) -> Tensor:
 
 FACTORS: dict[str, Factor] = {
     "SiLU": torch.sigmoid,
+    "silu": torch.sigmoid,
     "SiLUActivation": torch.sigmoid,
     "GELU": _normal,
     "GELUActivation": _normal,
@@ -44,12 +45,12 @@ FACTORS: dict[str, Factor] = {
     "ReLU": _step,
     "ReLUSquaredActivation": torch.relu,
 }
-"""By the name of the class, of torch or of transformers."""
+"""By the name of the class, of torch or of transformers, or of the function."""
 
 
-def factor_of(activation: nn.Module) -> Factor | None:
-    """The factor of an activation module; None where no rule is known."""
-    name = type(activation).__name__
+def factor_of(activation: nn.Module | Factor) -> Factor | None:
+    """The factor of an activation, a module or a function; None where no rule is known."""
+    name: str = getattr(activation, "__name__", type(activation).__name__)
     if name == "GELU" and getattr(activation, "approximate", "none") == "tanh":
         name = "GELUTanh"
     return FACTORS.get(name)

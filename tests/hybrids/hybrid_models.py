@@ -19,8 +19,14 @@ ONE_EACH = one_each()
 ALIGNED = {"granite-moe": {"intermediate_size": 12}, "jamba-moe": {"intermediate_size": 20}}
 ALIGNED["nemotron_h-latent"] = {"moe_latent_size": 8}
 """Experts as transformers' default way of computing them takes them: rows of a multiple of 16 bytes."""
-OF_TRANSFORMERS = ("Jamba", "Zamba", "Zamba2")
-"""Families whose classifier transformers has."""
+OF_TRANSFORMERS = {
+    "Jamba": "Jamba",
+    "Zamba": "Zamba",
+    "Zamba2": "Zamba2",
+    "Qwen3Next": "Qwen3Next",
+    "Qwen3_5": "Qwen3_5Text",
+}
+"""Families whose classifier transformers has, and how its name begins."""
 
 
 def prefix(name):
@@ -39,7 +45,9 @@ def language_model(name, **options):
 def classifier_class(name):
     """The plain one: transformers' where it has one."""
     family = prefix(name)
-    return getattr(transformers if family in OF_TRANSFORMERS else hf_mambalrp, f"{family}ForSequenceClassification")
+    if family in OF_TRANSFORMERS:
+        return getattr(transformers, f"{OF_TRANSFORMERS[family]}ForSequenceClassification")
+    return getattr(hf_mambalrp, f"{family}ForSequenceClassification")
 
 
 def classifier(name, **settings):

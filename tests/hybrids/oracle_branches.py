@@ -2,6 +2,7 @@
 
     h' = h + s sum_p out_p part_p(in_p Norm(h))                      G_h = G + Norm^T sum_p in_p part_p^T(s out_p G)
     h' = h + mamba(Norm(h + t(h, e0)))                               Zamba's hybrid layer, e0 the embeddings,
+    h' = h + Norm(part(h))                                           OLMo-Hybrid's attention layers
     t(h, e0) = W_linear mlp(Norm(attention(Norm([h, e0]))))          with the shared transformer in it
 
 G is the modified gradient; a ^T is the backward of a part under its rules.
@@ -33,9 +34,15 @@ class Branch:
     norm: Norm
     parts: dict[str, Scaled]
     scale: float = 1.0
+    behind: bool = False
+    """h' = h + Norm(part(h)) instead, of one part without factors."""
 
     def forward(self, h: Tensor, _embeddings: Tensor) -> Tensor:
-        self.h, u = h, self.norm.forward(h)
+        self.h = h
+        if self.behind:
+            (only,) = self.parts.values()
+            return h + self.norm.forward(only.part.forward(h))
+        u = self.norm.forward(h)
         outputs = [p.scale_out * p.part.forward(p.scale_in * u) for p in self.parts.values()]
         return h + self.scale * torch.stack(outputs).sum(0)
 
@@ -43,6 +50,9 @@ class Branch:
         """G of h and of the embeddings, and the relevance that the skip and each part pass down to h, (L,)."""
         by_path = {"skip": G}
         for name, p in self.parts.items():
+            if self.behind:
+                by_path[name] = p.part.backward(self.norm.backward(G), absorbed)
+                continue
             by_path[name] = self.norm.backward(p.scale_in * p.part.backward(self.scale * p.scale_out * G, absorbed))
         relevance = {name: (self.h * G_h).sum(-1) for name, G_h in by_path.items()}
         return torch.stack(list(by_path.values())).sum(0), torch.zeros_like(G), relevance

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from oracle_branches import Branch, Network, Scaled, SharedBranch
+from oracle_delta import DeltaNet, ShortConv
 from oracle_parts import (
     F64,
     MLP,
@@ -21,11 +22,12 @@ from oracle_parts import (
     MixtureOfExperts,
     Norm,
     Part,
+    WeightedMLP,
     chosen_of_softmax,
     sigmoid_of_groups,
     softmax_of_chosen,
 )
-from oracle_softmax import Attention
+from oracle_softmax import Attention, LatentKeys, Narrowed
 from oracle_ssm import Mamba1, Mamba2
 from torch import Tensor
 
@@ -35,7 +37,7 @@ class Reader:
 
     def __init__(self, model: Any, rule: str):
         self.config, self.rule = model.config, rule
-        rotary = getattr(model.model, "rotary_emb", None)
+        rotary = getattr(model.model, "rotary_emb", getattr(model.model, "pos_emb", None))
         self.frequencies = None if rotary is None else rotary.inv_freq.detach().to(F64)
 
     def attention(self, module: Any, name: str, *, head_dim: int, scaling: float, **options: Any) -> Attention:
@@ -64,14 +66,22 @@ class Reader:
         gate, up, down = (Linear.of(getattr(module, n), f"{name}.{n}") for n in ("gate_proj", "up_proj", "down_proj"))
         return GatedMLP(gate, up, down, self.config.hidden_act, **multipliers)
 
-    def gated_expert(self, gate_up: Tensor, down: Tensor) -> Callable[[int], GatedMLP]:
+    def gated_expert(self, gate_up: Tensor, down: Tensor, activation: str = "") -> Callable[[int], GatedMLP]:
         """Experts (experts, 2 I, D) and (experts, D, I), the rows of the gate before those of up."""
 
         def expert(index: int) -> GatedMLP:
             gate, up = gate_up[index].chunk(2)
-            return GatedMLP(Linear(gate), Linear(up), Linear(down[index]), self.config.hidden_act)
+            return GatedMLP(Linear(gate), Linear(up), Linear(down[index]), activation or self.config.hidden_act)
 
         return expert
+
+
+def stacked(experts: Any) -> tuple[Tensor, Tensor]:
+    """Gate above up (experts, 2 I, D), and down (experts, D, I); in transformers 4 experts are modules in a list."""
+    if hasattr(experts, "gate_up_proj"):
+        return experts.gate_up_proj, experts.down_proj
+    gate_up = torch.stack([torch.cat([e.gate_proj.weight, e.up_proj.weight]) for e in experts])
+    return gate_up, torch.stack([e.down_proj.weight for e in experts])
 
 
 def network_of(model: Any, attention: str) -> Network:
@@ -80,7 +90,7 @@ def network_of(model: Any, attention: str) -> Network:
         raise ValueError(f"no oracle for model_type {config.model_type!r}; there is one for {', '.join(LAYERS)}")
     read_layer = LAYERS[config.model_type]
     reader = Reader(model, attention)
-    final = next(name for name in ("final_layernorm", "norm", "norm_f") if hasattr(base, name))
+    final = next(name for name in ("final_layernorm", "norm", "norm_f", "embedding_norm") if hasattr(base, name))
     factor = getattr(config, "lm_head_multiplier", 1.0) / getattr(config, "logits_scaling", 1.0)
     return Network(
         embedding=model.get_input_embeddings().weight.detach().to(F64),
@@ -214,11 +224,7 @@ def _jamba(reader: Reader, layer: Any, name: str, _index: int) -> list[Branch | 
     if not hasattr(moe, "experts"):
         second = reader.gated_mlp(moe, f"{name}.feed_forward")
     else:
-        if not hasattr(moe.experts, "gate_up_proj"):  # transformers 4
-            gate_up = torch.stack([torch.cat([e.gate_proj.weight, e.up_proj.weight]) for e in moe.experts])
-            down = torch.stack([e.down_proj.weight for e in moe.experts])
-        else:
-            gate_up, down = moe.experts.gate_up_proj, moe.experts.down_proj
+        gate_up, down = stacked(moe.experts)
         route = chosen_of_softmax(reader.config.num_experts_per_tok)
         second = MixtureOfExperts(Experts(moe.router.weight, route, reader.gated_expert(gate_up, down)))
     return [
@@ -288,6 +294,120 @@ def _zamba2(reader: Reader, layer: Any, name: str, index: int) -> list[Branch | 
     ]
 
 
+def _qwen(reader: Reader, layer: Any, name: str, _index: int) -> list[Branch | SharedBranch]:
+    config, mixer = reader.config, {}
+    if hasattr(layer, "linear_attn"):
+        mixer["linear_attn"] = Scaled(DeltaNet(layer.linear_attn, f"{name}.linear_attn"))
+    else:
+        m, P = layer.self_attn, config.head_dim
+        rows = torch.arange(m.q_proj.out_features).unflatten(0, (-1, 2, P))  # of every head those of q, then the gate's
+        q, gate = (Linear.of(m.q_proj, f"{name}.self_attn.q_proj", rows[:, which].flatten()) for which in (0, 1))
+        norms = (Norm(m.q_norm), Norm(m.k_norm))
+        attention = reader.usual_attention(m, f"{name}.self_attn", q=q, gate=gate, norms=norms)
+        mixer["self_attn"] = Scaled(attention)
+    mlp = layer.mlp
+    second: Part
+    if hasattr(mlp, "experts"):
+        route = chosen_of_softmax(config.num_experts_per_tok, normalise=True)
+        experts = Experts(mlp.gate.weight, route, reader.gated_expert(*stacked(mlp.experts)))
+        own = reader.gated_mlp(mlp.shared_expert, f"{name}.mlp.shared_expert")
+        second = MixtureOfExperts(experts, None, WeightedMLP(own, Linear.of(mlp.shared_expert_gate, "")))
+    else:
+        second = reader.gated_mlp(mlp, f"{name}.mlp")
+    return [
+        Branch(Norm(layer.input_layernorm), mixer),
+        Branch(Norm(layer.post_attention_layernorm), {"mlp": Scaled(second)}),
+    ]
+
+
+def _olmo_hybrid(reader: Reader, layer: Any, name: str, _index: int) -> list[Branch | SharedBranch]:
+    mlp = {"mlp": Scaled(reader.gated_mlp(layer.mlp, f"{name}.mlp"))}
+    if hasattr(layer, "linear_attn"):
+        delta = Scaled(DeltaNet(layer.linear_attn, f"{name}.linear_attn"))
+        return [
+            Branch(Norm(layer.input_layernorm), {"linear_attn": delta}),
+            Branch(Norm(layer.post_attention_layernorm), mlp),
+        ]
+    norms = (Norm(layer.self_attn.q_norm), Norm(layer.self_attn.k_norm))
+    attention = Scaled(reader.usual_attention(layer.self_attn, f"{name}.self_attn", norms=norms))
+    return [
+        Branch(Norm(layer.post_attention_layernorm), {"self_attn": attention}, behind=True),
+        Branch(Norm(layer.post_feedforward_layernorm), mlp, behind=True),
+    ]
+
+
+def _kimi_linear(reader: Reader, layer: Any, name: str, _index: int) -> list[Branch | SharedBranch]:
+    config, mixer, mlp = reader.config, layer.self_attn, layer.mlp
+    first = DeltaNet(mixer, f"{name}.self_attn") if hasattr(mixer, "conv1d") else _latent(reader, mixer, name)
+    second: Part
+    if hasattr(mlp, "experts"):
+        correction = mlp.gate.e_score_correction_bias.tolist()
+        sizes = (config.num_experts_per_tok, config.n_group, config.topk_group)
+        route = sigmoid_of_groups(*sizes, correction, config.norm_topk_prob, config.routed_scaling_factor)
+        experts = Experts(mlp.gate.weight, route, reader.gated_expert(mlp.experts.gate_up_proj, mlp.experts.down_proj))
+        second = MixtureOfExperts(experts, None, reader.gated_mlp(mlp.shared_experts, f"{name}.mlp.shared_experts"))
+    else:
+        second = reader.gated_mlp(mlp, f"{name}.mlp")
+    return [
+        Branch(Norm(layer.input_layernorm), {"self_attn": Scaled(first)}),
+        Branch(Norm(layer.post_attention_layernorm), {"mlp": Scaled(second)}),
+    ]
+
+
+def _latent(reader: Reader, module: Any, name: str) -> Attention:
+    """Latent attention; of every head the rows of `kv_b_proj` are those of k, then those of v."""
+    config, name = reader.config, f"{name}.self_attn"
+    H, rank, nope, P = module.num_heads, config.kv_lora_rank, config.qk_nope_head_dim, config.v_head_dim
+    rows = torch.arange(module.kv_b_proj.out_features).unflatten(0, (H, nope + P))
+
+    def narrowed(of_heads: Tensor) -> Narrowed:
+        first = Linear.of(module.kv_a_proj_with_mqa, f"{name}.kv_a_proj_with_mqa", slice(rank))
+        return Narrowed(first, Norm(module.kv_a_layernorm), Linear.of(module.kv_b_proj, "", of_heads.flatten()))
+
+    rot = Linear.of(module.kv_a_proj_with_mqa, f"{name}.kv_a_proj_with_mqa", slice(rank, None))
+    q: Part
+    if config.q_lora_rank is None:
+        q = Linear.of(module.q_proj, f"{name}.q_proj")
+    else:
+        first = Linear.of(module.q_a_proj, f"{name}.q_a_proj")
+        q = Narrowed(first, Norm(module.q_a_layernorm), Linear.of(module.q_b_proj, ""))
+    head_dim = nope + config.qk_rope_head_dim
+    return reader.attention(
+        module,
+        name,
+        head_dim=head_dim,
+        scaling=head_dim**-0.5,
+        value_dim=P,
+        q=q,
+        k=LatentKeys(narrowed(rows[:, :nope]), rot, H),
+        v=narrowed(rows[:, nope:]),
+    )
+
+
+def _lfm2(reader: Reader, layer: Any, name: str, _index: int) -> list[Branch | SharedBranch]:
+    config, mixer, m = reader.config, {}, layer.feed_forward
+    if hasattr(layer, "conv"):
+        mixer["conv"] = Scaled(ShortConv(layer.conv, f"{name}.conv"))
+    else:
+        attention = layer.self_attn
+        norms = (Norm(attention.q_layernorm), Norm(attention.k_layernorm))
+        out = Linear.of(attention.out_proj, f"{name}.self_attn.out_proj")
+        mixer["self_attn"] = Scaled(reader.usual_attention(attention, f"{name}.self_attn", norms=norms, o=out))
+    second: Part
+    if hasattr(m, "experts"):
+        correction = m.expert_bias.tolist()
+        normalise, scaling = config.norm_topk_prob, config.routed_scaling_factor
+        route = sigmoid_of_groups(config.num_experts_per_tok, 1, 1, correction, normalise, scaling, added=1e-6)
+        expert = reader.gated_expert(m.experts.gate_up_proj, m.experts.down_proj, "silu")
+        second = MixtureOfExperts(Experts(m.gate.weight, route, expert))
+    else:
+        second = GatedMLP(Linear.of(m.w1, ""), Linear.of(m.w3, ""), Linear.of(m.w2, ""), "silu")
+    return [
+        Branch(Norm(layer.operator_norm), mixer),
+        Branch(Norm(layer.ffn_norm), {"feed_forward": Scaled(second)}),
+    ]
+
+
 LAYERS: dict[str, Callable[[Reader, Any, str, int], list[Branch | SharedBranch]]] = {
     "bamba": _bamba,
     "granitemoehybrid": _granite,
@@ -296,5 +416,12 @@ LAYERS: dict[str, Callable[[Reader, Any, str, int], list[Branch | SharedBranch]]
     "jamba": _jamba,
     "zamba2": _zamba2,
     "zamba": _zamba,
+    "qwen3_next": _qwen,
+    "qwen3_5_text": _qwen,
+    "qwen3_5_moe_text": _qwen,
+    "olmo_hybrid": _olmo_hybrid,
+    "kimi_linear": _kimi_linear,
+    "lfm2": _lfm2,
+    "lfm2_moe": _lfm2,
 }
 """From a layer of transformers, its name and its number to its branches."""

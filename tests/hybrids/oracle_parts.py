@@ -9,6 +9,7 @@ modified gradient of the score: the relevance of a value is value * G. Rules:
     act    a = f(x)             identity: G_x = G_a f(x) / x, so that x G_x = a G_a
     gate   p = a b              half: G_a = b G_p / 2, G_b = a G_p / 2
     experts y = sum_k w_k E_k   router weights w_k constant
+    weight y = sigmoid(g) a     sigmoid(g) constant: G_a = sigmoid(g) G_y
 """
 
 from __future__ import annotations
@@ -96,11 +97,17 @@ class Adapted:
 
 
 class Norm:
-    """n = w h r, r = 1 / sqrt(mean h^2 + eps), the mean over each of `groups` equal parts of the width."""
+    """n = w h r, r = 1 / sqrt(mean h^2 + eps), the mean over each of `groups` equal parts of the width.
+
+    w is 1 + weight of the norms of Qwen, which call eps `eps`.
+    """
 
     def __init__(self, module: Any, groups: int = 1):
         self.weight, self.groups = module.weight.detach().to(F64), groups
-        self.eps = module.variance_epsilon
+        if hasattr(module, "variance_epsilon"):
+            self.eps = module.variance_epsilon
+        else:
+            self.weight, self.eps = 1 + self.weight, module.eps
 
     def forward(self, h: Tensor) -> Tensor:
         squares = h.unflatten(-1, (self.groups, -1)).pow(2).mean(-1, keepdim=True)
@@ -143,6 +150,20 @@ class GatedMLP:
         return self.gate.backward(self.gate_multiplier * G_a, absorbed) + self.up.backward(G_u, absorbed)
 
 
+class WeightedMLP:
+    """y = sigmoid(W_g x) mlp(x)."""
+
+    def __init__(self, mlp: GatedMLP, gate: Linear):
+        self.mlp, self.gate = mlp, gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.weight = torch.sigmoid(self.gate.forward(x))
+        return self.weight * self.mlp.forward(x)
+
+    def backward(self, G: Tensor, absorbed: Absorbed) -> Tensor:
+        return self.mlp.backward(self.weight * G, absorbed)
+
+
 class MLP:
     """y = W_down f(W_up x), biases with each linear layer."""
 
@@ -180,20 +201,28 @@ def softmax_of_chosen(k: int) -> Route:
     return route
 
 
-def chosen_of_softmax(k: int) -> Route:
-    """Jamba: the softmax over all experts, then its k largest values, which do not sum to 1."""
+def chosen_of_softmax(k: int, normalise: bool = False) -> Route:
+    """Jamba: the softmax over all experts, then its k largest values; of Qwen these are divided by their sum."""
 
     def route(logits: Tensor) -> dict[int, float]:
         terms = [math.exp(value) for value in logits.tolist()]
-        return {index: terms[index] / sum(terms) for index in largest(terms, k, range(len(terms)))}
+        chosen = largest(terms, k, range(len(terms)))
+        total = sum(terms[index] for index in chosen) if normalise else sum(terms)
+        return {index: terms[index] / total for index in chosen}
 
     return route
 
 
 def sigmoid_of_groups(
-    k: int, groups: int, groups_kept: int, correction: Sequence[float], normalise: bool, scaling: float
+    k: int,
+    groups: int,
+    groups_kept: int,
+    correction: Sequence[float],
+    normalise: bool,
+    scaling: float,
+    added: float = 0.0,
 ) -> Route:
-    """Nemotron-H: sigmoids; the correction only chooses.
+    """Nemotron-H, Kimi, LFM2: sigmoids; the correction only chooses, and what they are divided by has `added` in it.
 
     A group is worth the sum of its two largest corrected sigmoids; of the experts in the best groups the k with the
     largest corrected sigmoids are chosen. Their sigmoids, without correction, are the weights.
@@ -207,7 +236,7 @@ def sigmoid_of_groups(
         worth = [sum(corrected[index] for index in largest(corrected, 2, group)) for group in members]
         kept = [index for group in largest(worth, groups_kept, range(groups)) for index in members[group]]
         weights = {index: sigmoids[index] for index in largest(corrected, k, kept)}
-        total = sum(weights.values()) if normalise else 1.0
+        total = sum(weights.values()) + added if normalise else 1.0
         return {index: scaling * weight / total for index, weight in weights.items()}
 
     return route
@@ -243,7 +272,7 @@ class Experts:
 class MixtureOfExperts:
     """y = W_2 experts(W_1 x) + shared(x); without latent layers W_1 and W_2 are left out, without shared expert it."""
 
-    def __init__(self, experts: Experts, latent: tuple[Linear, Linear] | None = None, shared: MLP | None = None):
+    def __init__(self, experts: Experts, latent: tuple[Linear, Linear] | None = None, shared: Part | None = None):
         self.experts, self.latent, self.shared = experts, latent, shared
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,7 +12,10 @@ Rules, with G the modified gradient (relevance of a value = value * G):
                softmax: R(s_ij) = s_ij (R(a_ij) - a_ij sum_j' R(a_ij')), what it loses is absorbed;
                half at q_i . k_j: G_q_i = sum_j c k_j G_s_ij / 2, G_k_j = sum_i c q_i G_s_ij / 2
 
-Rotations, the key multiplier m and adapters are linear.
+Rotations, the key multiplier m and adapters are linear; norms of q and k, of every head or of all, are constant
+factors; a gate behind A v, o_i sigmoid(g_i), is constant.
+
+Latent attention has c, k_rot = W_a x, [k_nope, v] of every head = W_b n(c), and k = [k_nope, k_rot].
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from __future__ import annotations
 import math
 
 import torch
-from oracle_parts import F64, Absorbed, Adapted, Linear
+from oracle_parts import F64, Absorbed, Adapted, Linear, Norm, Part
 from torch import Tensor
 
 
@@ -40,14 +43,45 @@ def rotated(x: Tensor, frequencies: Tensor | None, direction: int = 1) -> Tensor
     return y
 
 
+class Narrowed:
+    """z = W_b n(W_a x), with a norm."""
+
+    def __init__(self, first: Linear, norm: Norm, second: Linear):
+        self.first, self.norm, self.second = first, norm, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second.forward(self.norm.forward(self.first.forward(x)))
+
+    def backward(self, G: Tensor, absorbed: Absorbed) -> Tensor:
+        return self.first.backward(self.norm.backward(self.second.backward(G, absorbed)), absorbed)
+
+
+class LatentKeys:
+    """k_h = [k_nope_h, k_rot] of `heads` heads; k_rot is shared."""
+
+    def __init__(self, nope: Narrowed, rot: Linear, heads: int):
+        self.nope, self.rot, self.heads = nope, rot, heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        nope, rot = self.nope.forward(x).unflatten(-1, (self.heads, -1)), self.rot.forward(x)
+        self.width = nope.shape[-1]
+        return torch.cat([torch.cat([nope[:, h], rot], -1) for h in range(self.heads)], -1)
+
+    def backward(self, G: Tensor, absorbed: Absorbed) -> Tensor:
+        G = G.unflatten(-1, (self.heads, -1))
+        G_rot = sum(G[:, h, self.width :] for h in range(self.heads))
+        G_nope = G[:, :, : self.width].flatten(1)
+        return self.nope.backward(G_nope, absorbed) + self.rot.backward(G_rot, absorbed)
+
+
 class Attention:
     """Causal softmax attention with grouped keys and values under the rule `rule`."""
 
     def __init__(
         self,
-        q: Linear | Adapted,
-        k: Linear | Adapted,
-        v: Linear | Adapted,
+        q: Part | Adapted,
+        k: Part | Adapted,
+        v: Part | Adapted,
         o: Linear,
         *,
         head_dim: int,
@@ -55,22 +89,42 @@ class Attention:
         rule: str,
         frequencies: Tensor | None = None,
         key_multiplier: float = 1.0,
+        value_dim: int | None = None,
+        norms: tuple[Norm, Norm] | None = None,
+        gate: Linear | None = None,
     ):
         if rule not in ("cp", "attnlrp"):
             raise ValueError(f"unknown rule {rule!r} for attention")
         self.projections, self.o = (q, k, v), o
         self.head_dim, self.scaling, self.rule = head_dim, scaling, rule
         self.frequencies, self.key_multiplier = frequencies, key_multiplier
+        self.value_dim, self.norms, self.gate = value_dim or head_dim, norms, gate
+
+    def _normed(self, which: int, x: Tensor) -> Tensor:
+        """Of q (0) or k (1), (L, heads P)."""
+        if self.norms is None:
+            return x
+        norm = self.norms[which]
+        return norm.forward(x.unflatten(-1, (-1, len(norm.weight)))).flatten(1)
+
+    def _of_normed(self, which: int, G: Tensor) -> Tensor:
+        if self.norms is None:
+            return G
+        norm = self.norms[which]
+        return norm.backward(G.unflatten(-1, (-1, len(norm.weight)))).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (projection.forward(x).unflatten(-1, (-1, self.head_dim)) for projection in self.projections)
+        of_q, of_k, of_v = self.projections
+        q, k = (self._normed(which, part.forward(x)) for which, part in enumerate((of_q, of_k)))
+        q, k = q.unflatten(-1, (-1, self.head_dim)), k.unflatten(-1, (-1, self.head_dim))
+        v = of_v.forward(x).unflatten(-1, (-1, self.value_dim))
         self.q = rotated(q, self.frequencies)
         self.k = rotated(self.key_multiplier * k, self.frequencies)
         self.v = v
         L, H = self.q.shape[:2]
         self.scores = torch.full((H, L, L), -math.inf, dtype=F64)
         self.weights = torch.zeros(H, L, L, dtype=F64)
-        o = torch.zeros_like(self.q)
+        o = torch.zeros(L, H, self.value_dim, dtype=F64)
         for h in range(H):
             g = self.group(h)
             for i in range(L):
@@ -80,13 +134,14 @@ class Attention:
                 self.weights[h, i] = terms / terms.sum()
                 for j in range(i + 1):
                     o[i, h] += self.weights[h, i, j] * v[j, g]
-        return self.o.forward(o.flatten(1))
+        self.opened = torch.ones_like(o.flatten(1)) if self.gate is None else torch.sigmoid(self.gate.forward(x))
+        return self.o.forward(o.flatten(1) * self.opened)
 
     def group(self, h: int) -> int:
         return h // (self.q.shape[1] // self.v.shape[1])
 
     def backward(self, G: Tensor, absorbed: Absorbed) -> Tensor:
-        G_o = self.o.backward(G, absorbed).unflatten(-1, (-1, self.head_dim))
+        G_o = (self.o.backward(G, absorbed) * self.opened).unflatten(-1, (-1, self.value_dim))
         G_q, G_k, G_v = (torch.zeros_like(value) for value in (self.q, self.k, self.v))
         share = 1.0 if self.rule == "cp" else 0.5
         for h in range(G_o.shape[1]):
@@ -99,9 +154,10 @@ class Attention:
         q, k, v = self.projections
         G_x = v.backward(G_v.flatten(1), absorbed)
         if self.rule == "attnlrp":
-            G_x = G_x + q.backward(rotated(G_q, self.frequencies, -1).flatten(1), absorbed)
+            G_q = self._of_normed(0, rotated(G_q, self.frequencies, -1).flatten(1))
+            G_x = G_x + q.backward(G_q, absorbed)
             G_k = self.key_multiplier * rotated(G_k, self.frequencies, -1)
-            G_x = G_x + k.backward(G_k.flatten(1), absorbed)
+            G_x = G_x + k.backward(self._of_normed(1, G_k.flatten(1)), absorbed)
         return G_x
 
     def _backward_scores(self, h: int, i: int, G_o: Tensor, G_q: Tensor, G_k: Tensor, absorbed: Absorbed) -> None:

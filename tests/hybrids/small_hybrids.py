@@ -138,12 +138,61 @@ ZAMBA = {
 }
 
 
+DELTA = {
+    **ATTENTION,
+    "head_dim": 8,
+    "intermediate_size": 20,
+    "num_hidden_layers": 4,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 6,
+    "linear_value_head_dim": 5,
+}
+QWEN_EXPERTS = {
+    "num_experts": 5,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 12,
+    "shared_expert_intermediate_size": 14,
+}
+OLMO_HYBRID = {**DELTA, "head_dim": 4, "linear_allow_neg_eigval": True}
+KIMI = {
+    **ATTENTION,
+    "num_key_value_heads": 4,
+    "intermediate_size": 20,
+    "num_hidden_layers": 4,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+    "mlp_layer_types": ["dense", "sparse", "sparse", "dense"],
+    "linear_num_heads": 3,
+    "linear_head_dim": 5,
+    "q_lora_rank": None,
+    "kv_lora_rank": 7,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 5,
+    "v_head_dim": 6,
+    "num_local_experts": 6,
+    "num_experts_per_tok": 2,
+    "n_group": 3,
+    "topk_group": 2,
+    "moe_intermediate_size": 12,
+    "n_shared_experts": 1,
+    "routed_scaling_factor": 1.5,
+}
+LFM2 = {
+    **ATTENTION,
+    "intermediate_size": 18,
+    "block_auto_adjust_ff_dim": False,
+    "num_hidden_layers": 4,
+    "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+}
+
+
 @dataclass(frozen=True)
 class Entry:
     """One tiny model: a family of transformers and the settings of its configuration."""
 
     family: str
-    """Before ``Config`` and ``ForCausalLM`` in the names of transformers' classes."""
+    """Before ``ForCausalLM`` in the names of transformers' classes, and before ``Config`` or ``TextConfig``."""
     since: str
     """The oldest of the releases tried (4.57.6, 5.16.1, 5.24.0) whose own forward of this model is right."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -221,6 +270,40 @@ TABLE: dict[str, Entry] = {
         },
     ),
     "zamba": Entry("Zamba", "4.57.6", ZAMBA),
+    "qwen3_next": Entry(
+        "Qwen3Next",
+        "4.57.6",
+        {**DELTA, **QWEN_EXPERTS, "num_experts": 6, "mlp_only_layers": [2], "attention_bias": True},
+    ),
+    "qwen3_5": Entry("Qwen3_5", "5.16.1", DELTA),
+    "qwen3_5-moe": Entry("Qwen3_5Moe", "5.16.1", {**DELTA, **QWEN_EXPERTS}),
+    "olmo_hybrid": Entry("OlmoHybrid", "5.16.1", OLMO_HYBRID),
+    "olmo_hybrid-no-rope": Entry(
+        "OlmoHybrid",
+        "5.16.1",
+        {
+            **OLMO_HYBRID,
+            "linear_allow_neg_eigval": False,
+            "rope_parameters": {"rope_theta": None},
+            "attention_bias": True,
+        },
+    ),
+    "kimi_linear": Entry("KimiLinear", "5.24.0", KIMI),
+    "kimi_linear-low-rank": Entry("KimiLinear", "5.24.0", {**KIMI, "q_lora_rank": 5, "attention_bias": True}),
+    "lfm2": Entry("Lfm2", "5.16.1", LFM2),
+    "lfm2-biases": Entry("Lfm2", "5.16.1", {**LFM2, "conv_bias": True}),
+    "lfm2-moe": Entry(
+        "Lfm2Moe",
+        "5.16.1",
+        {
+            **LFM2,
+            "moe_intermediate_size": 12,
+            "num_dense_layers": 2,
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "routed_scaling_factor": 1.5,
+        },
+    ),
 }
 
 
@@ -232,29 +315,40 @@ def available() -> list[str]:
 def one_each() -> list[str]:
     """A model of every family that the installed transformers has: the one with the most kinds of parts."""
     names = ("bamba-biases", "granite-moe", "falcon_h1-norm-after", "nemotron_h-moe", "jamba-moe", "zamba", "zamba2")
+    names += ("qwen3_next", "qwen3_5", "qwen3_5-moe", "olmo_hybrid", "kimi_linear", "lfm2-biases", "lfm2-moe")
     return [name for name in names if name in available()]
+
+
+def config_class(entry: Entry) -> Any:
+    """Of Qwen3.5 that of the text alone."""
+    family = entry.family
+    return getattr(transformers, f"{family}TextConfig" if family.startswith("Qwen3_5") else f"{family}Config")
 
 
 def build(name: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Any:
     """The model called `name`, in eval mode, with eager attention and eager experts.
 
-    Matrices N(0, 1 / fan_in), embeddings N(0, 1) (0.3 where they are the head too), norms 1 + N(0, 0.3), biases
+    Matrices N(0, 1 / fan_in), embeddings N(0, 1) (0.3 where they are the head too), norms 1 + N(0, 0.3) (of those that
+    add 1 themselves N(0, 0.3)), biases
     N(0, 0.3), the router's correction N(0, 0.3), D 1 + N(0, 0.5), A_log the log of uniform 1..8, biases of dt the
     inverse softplus of log-uniform 0.01 .. 1. Values depend on the seed, not on the dtype.
     """
     entry = TABLE[name]
-    config = getattr(transformers, f"{entry.family}Config")(**TOKENS, **entry.settings)
+    config = config_class(entry)(**TOKENS, **entry.settings)
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
     with torch.random.fork_rng(devices=[]):
         model = getattr(transformers, f"{entry.family}ForCausalLM")(config)
     model.to(dtype)
     generator = torch.Generator().manual_seed(seed)
-    corrections = [pair for pair in model.named_buffers() if pair[0].endswith("e_score_correction_bias")]
+    endings = ("e_score_correction_bias", "expert_bias")
+    corrections = [pair for pair in model.named_buffers() if pair[0].endswith(endings)]
+    around_one = {f"{path}.weight" for path, module in model.named_modules() if hasattr(module, "eps")}
     with torch.no_grad():
         for parameter_name, value in [*model.named_parameters(), *corrections]:
             tied = config.tie_word_embeddings
-            value.copy_(_random(parameter_name, value.shape, generator, embedding_std=0.3 if tied else 1.0))
+            drawn = _random(parameter_name, value.shape, generator, embedding_std=0.3 if tied else 1.0)
+            value.copy_(drawn - 1 if parameter_name in around_one else drawn)
     return model.eval()
 
 

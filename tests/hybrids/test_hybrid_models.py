@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+import transformers
 from hybrid_models import (
     IN_FILES,
     ONE_EACH,
@@ -110,6 +111,22 @@ def test_a_checkpoint_with_the_names_of_released_files_loads_as_it_does_in_trans
     assert torch.equal(logits(ours, IDS, MASK), logits(AutoModelForCausalLM.from_pretrained(tmp_path), IDS, MASK))
 
 
+@pytest.mark.skipif(not has_family("qwen3_5_text"), reason="the installed transformers lacks the family")
+@pytest.mark.parametrize("family", ["Qwen3_5", "Qwen3_5Moe"])
+def test_of_a_vision_checkpoint_the_text_side_loads_and_is_explained(tmp_path, family):
+    text = language_model("qwen3_5" if family == "Qwen3_5" else "qwen3_5-moe")
+    sizes = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
+    config = getattr(transformers, f"{family}Config")(text_config=text.config.to_dict(), vision_config=sizes)
+    whole = getattr(transformers, f"{family}ForConditionalGeneration")(config).eval()
+    whole.save_pretrained(tmp_path)
+    ours = AutoMambaLRPForCausalLM.from_pretrained(tmp_path)
+    assert type(ours) is getattr(hf_mambalrp, f"{family}LRPForCausalLM")
+    same(logits(ours, IDS, MASK)[MASK == 1], logits(whole, IDS, MASK)[MASK == 1])
+    found = ours.explain(IDS, attention_mask=MASK, target=3)
+    same(found.score, logits(whole, IDS, MASK)[[0, 1], MASK.sum(-1) - 1, 3])
+    assert type(AutoMambaLRPForCausalLM.from_config(config)) is type(ours)
+
+
 @every_family
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_row_in_a_batch_is_explained_as_alone_and_its_score_is_the_models_logit(tmp_path, name, side):
@@ -197,14 +214,18 @@ def test_generation_is_the_models_own_and_explained_token_by_token(name):
 
 
 LINEAR = {"in_proj", "x_proj", "out_proj", "q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"}
-LINEAR |= {"input_linear", "output_linear", "gate_up_proj"}
+LINEAR |= {"input_linear", "output_linear", "gate_up_proj", "w1", "w2", "w3"}
+LINEAR |= {f"in_proj_{letters}" for letters in ("qkvz", "ba", "qkv", "z", "b", "a")}
+LINEAR |= {f"{letters}_proj" for letters in ("a", "b", "g", "f_a", "f_b", "g_a", "g_b", "q_a", "q_b", "kv_b")}
+LINEAR |= {"kv_a_proj_with_mqa"}
 
 
 def adaptable(model):
     """Names of the linear layers in mixers, attention and MLPs that PEFT puts adapters into."""
     found = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    refused = {"out_proj"} if model.config.model_type in ("falcon_h1", "nemotron_h") else set()  # by PEFT itself
-    return sorted((found & LINEAR) - refused)
+    refused = {"falcon_h1": {"out_proj"}, "nemotron_h": {"out_proj"}}  # by PEFT itself
+    refused["qwen3_next"] = {"gate_proj", "up_proj", "down_proj"}  # which it puts into experts too, without dropout
+    return sorted((found & LINEAR) - refused.get(model.config.model_type, set()))
 
 
 @every_family

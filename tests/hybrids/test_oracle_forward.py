@@ -68,7 +68,7 @@ def test_relevance_biases_and_softmax_add_up_to_the_score(name, attention):
         later = result.around[i:].sum() + result.biases_by_layer[i:].sum() + result.softmax_by_layer[i:].sum()
         same(result.layer_relevance[i].sum() + later, result.score)
     same(result.layer_relevance[0] + result.around.sum(0), result.relevance)
-    same(torch.stack(list(result.biases_by_name.values())).sum(), result.biases)
+    same(sum(result.biases_by_name.values(), torch.zeros((), dtype=torch.float64)), result.biases)
     assert (result.softmax.abs() > 1e-3) == (attention == "attnlrp")
 
 

@@ -20,7 +20,8 @@ from test_oracle_forward import Float64, ids, own_logits, same
 from torch import Tensor
 
 PRODUCTS = (torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__)
-PARTS = ("mamba", "self_attn", "feed_forward", "shared_mlp", "block_sparse_moe", "mixer")
+PARTS = ("mamba", "self_attn", "feed_forward", "shared_mlp", "block_sparse_moe", "mixer", "linear_attn", "conv", "mlp")
+SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, F.sigmoid)
 
 
 def half(product: Tensor) -> Tensor:
@@ -30,14 +31,15 @@ def half(product: Tensor) -> Tensor:
 class Rewritten(Float64):
     """Context in which the backward of transformers' functions follows MambaLRP and a rule for attention."""
 
-    def __init__(self, attention: str):
+    def __init__(self, attention: str, delta: bool):
         super().__init__()
-        self.attention = attention
+        self.attention, self.delta = attention, delta
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = super().__torch_function__(func, types, args, kwargs)
         router_or_constant = func is F.softmax and (self.attention == "cp" or output.dim() != 4)  # attention: 4
-        if router_or_constant or func in (torch.rsqrt, F.softplus, torch.softmax, Tensor.sigmoid):  # norms, dt, routers
+        if router_or_constant or func in (torch.rsqrt, F.softplus, torch.softmax, torch.log, *SIGMOIDS):
+            # norms, dt and decays, routers and gates
             output = output.detach()
         elif func is torch.matmul and self.attention == "attnlrp" and args[0].dim() == 4:
             if args[1].shape[-1] > 1:  # q k^T and A v; Zamba's scan multiplies by vectors
@@ -52,10 +54,25 @@ class Rewritten(Float64):
         elif func in PRODUCTS and any(getattr(factor, "activated", False) for factor in args):
             if args[0].shape == args[1].shape:  # two signals; D is smaller
                 output = half(output)
+        elif func is torch.split and self.delta:
+            if len(output) == 3:
+                q, k, v = output
+                output = (q.detach(), k.detach(), v)
+        elif func is Tensor.chunk and len(output) == 3:  # B, C, x of a short convolution
+            for part in output:
+                part.activated = True
         elif func is torch.split:  # x, B, C of Mamba-2, or dt, B, C of Mamba-1
             first, B, C = output
             output = (first, B.detach(), C.detach())
         return output
+
+
+def rewritten(model: Any, attention: str) -> Rewritten:
+    """Of delta nets what is split in three is q, k and v."""
+    return Rewritten(attention, model.config.model_type in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", *KIN))
+
+
+KIN = ("olmo_hybrid", "kimi_linear")
 
 
 @dataclass(frozen=True)
@@ -103,7 +120,7 @@ def by_autograd(model: Any, row: Tensor, position: int, token: int, attention: s
     hooks += [module.register_forward_pre_hook(keep_input, with_kwargs=True) for module in callers]
     model.zero_grad()
     try:
-        with Rewritten(attention):
+        with rewritten(model, attention):
             logits = model(input_ids=row[None], use_cache=False).logits
         logits[0, position, token].backward()
     finally:
@@ -165,7 +182,7 @@ def test_relevance_is_that_of_transformers_rewritten_model(name, attention):
 @pytest.mark.parametrize("name", available())
 def test_the_rewritten_model_has_transformers_own_logits(name):
     model, row = build(name), ids()
-    with torch.no_grad(), Rewritten("attnlrp"):
+    with torch.no_grad(), rewritten(model, "attnlrp"):
         logits = model(input_ids=row[None], use_cache=False).logits[0]
     same(logits, own_logits(model, row)[0])
 

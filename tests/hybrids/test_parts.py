@@ -20,12 +20,15 @@ KINDS = {
     "skip": {"skip"},
     "mamba": {"ssm"},
     "mamba_decoder": {"ssm"},
-    "self_attn": {"attention"},
+    "self_attn": {"attention", "delta"},
     "shared_transformer": {"shared block"},
     "shared_mlp": {"mlp"},
     "block_sparse_moe": {"experts"},
     "feed_forward": {"mlp", "experts"},
     "mixer": {"ssm", "attention", "mlp", "experts"},
+    "linear_attn": {"delta"},
+    "conv": {"conv"},
+    "mlp": {"mlp", "experts"},
 }
 """The oracle's names, which are transformers' attributes, and the kinds of ours that each can be."""
 

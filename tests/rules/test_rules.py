@@ -11,9 +11,9 @@ from hf_mambalrp.ops.ssd_scan import ssd_scan
 from hf_mambalrp.rules import LRP_LN, MAMBALRP, NO_RULES, Rules
 from hf_mambalrp.rules.activation import activation
 from hf_mambalrp.rules.biases import BiasLedger
-from hf_mambalrp.rules.gate import gate
+from hf_mambalrp.rules.gate import gate, product, sigmoid_gate
 from hf_mambalrp.rules.linear import linear
-from hf_mambalrp.rules.norm import rms_norm, weightless_rms_norm
+from hf_mambalrp.rules.norm import l2_norm, rms_norm, weightless_rms_norm
 
 
 def random(*shape, seed=0):
@@ -208,3 +208,37 @@ def test_without_rules_everything_is_the_plain_gradient():
     ]:
         (one,), (other,) = torch.autograd.grad(found, [x], g), torch.autograd.grad(plain, [x], g)
         torch.testing.assert_close(one, other)
+
+
+def test_a_product_gives_half_of_its_relevance_to_each_factor():
+    y, z, R = random(2, 5, 4).requires_grad_(), random(2, 5, 4, seed=1).requires_grad_(), random(2, 5, 4, seed=2)
+    p = product(y, z, MAMBALRP)
+    torch.testing.assert_close(p, y * z)
+    for found in relevance(p, [y, z], R):
+        torch.testing.assert_close(found, R / 2)
+    plain = torch.autograd.grad(product(y, z, NO_RULES), [y, z], R)
+    torch.testing.assert_close(plain, (R * z, R * y))
+
+
+def test_of_a_sigmoid_gate_the_signal_takes_all():
+    y, z, R = random(2, 5, 4).requires_grad_(), random(2, 5, 4, seed=1).requires_grad_(), random(2, 5, 4, seed=2)
+    p = sigmoid_gate(y, z, MAMBALRP)
+    torch.testing.assert_close(p, y * torch.sigmoid(z))
+    (found,) = relevance(p, [y], R)
+    torch.testing.assert_close(found, R)
+    assert torch.autograd.grad(p, z, R, allow_unused=True) == (None,)
+    torch.testing.assert_close(sigmoid_gate(3 * y, z, MAMBALRP), 3 * p)  # homogeneous of degree 1
+    s = torch.sigmoid(z)
+    plain = torch.autograd.grad(sigmoid_gate(y, z, NO_RULES), [y, z], R)
+    torch.testing.assert_close(plain, (R * s, R * y * s * (1 - s)))
+
+
+def test_the_factor_of_an_l2_norm_is_constant():
+    x, R = random(2, 5, 4).requires_grad_(), random(2, 5, 4, seed=1)
+    n = l2_norm(x, 1e-6, MAMBALRP)
+    torch.testing.assert_close(n.pow(2).sum(-1), torch.ones(2, 5, dtype=torch.float64), rtol=1e-5, atol=0)
+    (found,) = relevance(n, [x], R)
+    torch.testing.assert_close(found, R)
+    plain = torch.autograd.grad(l2_norm(x, 1e-6, NO_RULES), x, R)
+    expected = torch.autograd.grad(x / (x * x).sum(-1, keepdim=True).add(1e-6).sqrt(), x, R)
+    torch.testing.assert_close(plain, expected)

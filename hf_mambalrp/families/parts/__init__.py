@@ -2,12 +2,15 @@
 
 from hf_mambalrp.families.parts.attention import Attention
 from hf_mambalrp.families.parts.both_ways import BothWays
+from hf_mambalrp.families.parts.delta import DeltaNet
 from hf_mambalrp.families.parts.experts import Experts
-from hf_mambalrp.families.parts.mlp import MLP, GatedMLP
+from hf_mambalrp.families.parts.latent import LatentAttention
+from hf_mambalrp.families.parts.mlp import MLP, GatedMLP, WeightedMLP
 from hf_mambalrp.families.parts.norm import RMSNorm, normed_by
 from hf_mambalrp.families.parts.selective import Selective
 from hf_mambalrp.families.parts.selective_heads import SelectiveHeads
 from hf_mambalrp.families.parts.shared import SharedBlock, adapter_of
+from hf_mambalrp.families.parts.short_conv import ShortConv
 from hf_mambalrp.families.parts.ssd import SSD
 from hf_mambalrp.families.parts.stems import Patches, Tokens
 
@@ -16,14 +19,18 @@ __all__ = [
     "SSD",
     "Attention",
     "BothWays",
+    "DeltaNet",
     "Experts",
     "GatedMLP",
+    "LatentAttention",
     "Patches",
     "RMSNorm",
     "Selective",
     "SelectiveHeads",
     "SharedBlock",
+    "ShortConv",
     "Tokens",
+    "WeightedMLP",
     "adapter_of",
     "normed_by",
 ]

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from hf_mambalrp.attention import SoftmaxMixing
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.parts.heads import Heads
-from hf_mambalrp.families.parts.reading import reads
+from hf_mambalrp.families.parts.reading import named, reads
 from hf_mambalrp.families.parts.rotary import Rotary
 from hf_mambalrp.ops.attention import Scores, attention
 from hf_mambalrp.ops.attention.dispatch import BACKENDS
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.adapters import innermost
+from hf_mambalrp.rules.gate import sigmoid_gate
 from hf_mambalrp.rules.linear import linear, linear_without_bias
 
 
@@ -34,8 +35,9 @@ class Attention:
     """``o_proj``(A v [sigmoid(gate)]), A = softmax(scaling rope(q) rope(k)^T), and q, k, v by ``q_proj``, ``k_proj``,
     ``v_proj`` with heads of ``head_dim`` P.
 
-    Of the module, where it has them: ``q_norm`` and ``k_norm``, of every head or of all; ``key_multiplier``;
-    ``sliding_window``; ``attn_logit_softcapping``; a gate in ``q_proj``, whose heads are then [q, gate].
+    Of the module, where it has them: ``q_norm`` and ``k_norm``, or ``_layernorm``, of every head or of all;
+    ``key_multiplier``; ``sliding_window``; ``attn_logit_softcapping``; a gate in ``q_proj``, whose heads are then
+    [q, gate]. LFM2 calls ``o_proj`` ``out_proj``.
 
     Args:
         module: the module.
@@ -48,12 +50,14 @@ class Attention:
     causal = appends = recordable = True
 
     def __init__(self, module: Any, rotary: Any = None, adapters: Sequence[Iterable[nn.Module]] = ()) -> None:
-        self.module = m = reads(module, "q_proj", "k_proj", "v_proj", "o_proj", "head_dim")
-        self.rotary, self.width = None if rotary is None else Rotary(rotary), int(innermost(m.o_proj).in_features)
+        self.module = m = reads(module, "q_proj", "k_proj", "v_proj", "head_dim")
+        self.out = named(m, "o_proj", "out_proj")
+        self.rotary, self.width = None if rotary is None else Rotary(rotary), int(innermost(self.out).in_features)
         of_q, of_k, of_v = adapters or ((), (), ())
         gated = innermost(m.q_proj).out_features == 2 * self.width
-        self.q = Heads(m.q_proj, m.head_dim, getattr(m, "q_norm", None), of_q, gated=gated)
-        self.k = Heads(m.k_proj, m.head_dim, getattr(m, "k_norm", None), of_k)
+        q_norm, k_norm = (getattr(m, f"{x}_norm", getattr(m, f"{x}_layernorm", None)) for x in "qk")
+        self.q = Heads(m.q_proj, m.head_dim, q_norm, of_q, gated=gated)
+        self.k = Heads(m.k_proj, m.head_dim, k_norm, of_k)
         self.v = Heads(m.v_proj, m.head_dim, None, of_v)
 
     def state(self, batch: int, like: Tensor) -> Past:
@@ -67,23 +71,26 @@ class Attention:
 
     def __call__(self, x: Tensor, state: Past, step: Step) -> tuple[Tensor, Past]:
         """Mix the normed stream over positions; the state after them is what they append."""
-        m, rules = self.module, step.rules
-        with torch.set_grad_enabled(torch.is_grad_enabled() and rules.attention != "cp"):  # constants
-            q, k, gate = self._read(x, step)
-        v, _ = self.v(x, step)
+        rules, (q, k, v, gate) = step.rules, self._signals(x, step)
         past = state if state.k.shape[1] else None
         o = attention(q, k, v, past, self._scores(step), rules=rules, ledger=step.ledger, backend=step.backend)
         if gate is not None:
-            o = o * torch.sigmoid(gate.detach() if rules.gate else gate)  # what multiplies is constant
-        return linear(m.o_proj, o.flatten(2), step.ledger, rules.gamma_of("linear")), Past(k, v)
+            o = sigmoid_gate(o, gate, rules)
+        return linear(self.out, o.flatten(2), step.ledger, rules.gamma_of("linear")), Past(k, v)
 
     def mixing(self, x: Tensor, step: Step) -> SoftmaxMixing:
         """Attention as a linear map of its values."""
         with torch.no_grad():
-            q, k, gate = self._read(x, step)
-            values = self.v(x, step)[0].repeat_interleave(self.q.number // self.k.number, 2).flatten(2)
+            q, k, v, gate = self._signals(x, step)
+            values = v.repeat_interleave(q.shape[2] // v.shape[2], 2).flatten(2)
         gate = None if gate is None else torch.sigmoid(gate).flatten(2)
-        return SoftmaxMixing(values, q, k, self._scores(step), gate, linear_without_bias(self.module.o_proj))
+        return SoftmaxMixing(values, q, k, self._scores(step), gate, linear_without_bias(self.out))
+
+    def _signals(self, x: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """q, k, values (B, L, K, P), and the gate; constant where the weights of attention are."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and step.rules.attention != "cp"):
+            q, k, gate = self._read(x, step)
+        return q, k, self.v(x, step)[0], gate
 
     def _read(self, x: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor | None]:
         """q (B, L, H, P) and k (B, L, K, P), normed and turned, and the gate, as q."""
@@ -95,5 +102,6 @@ class Attention:
 
     def _scores(self, step: Step) -> Scores:
         m = self.module
-        scaling, cap = getattr(m, "scaling", m.head_dim**-0.5), getattr(m, "attn_logit_softcapping", None)
+        scaling = m.scaling if hasattr(m, "scaling") else m.head_dim**-0.5
+        cap = getattr(m, "attn_logit_softcapping", None)
         return Scores(float(scaling), getattr(m, "sliding_window", None), cap, step.keys)

@@ -58,8 +58,13 @@ class Convolution(NamedTuple):
 
 def convolution(module: nn.Conv1d, x: Tensor, step: Step, channels: slice = slice(None)) -> Convolution:
     """All of the convolution of x; arguments as of :func:`convolved`."""
-    with align_module_device(module):
-        taps = constant(module.weight, x.dtype)[channels, 0]
-        bias = taps.new_zeros(len(taps)) if module.bias is None else constant(module.bias, x.dtype)[channels]
+    taps, bias = taps_of(module, channels, x.dtype)
     c = causal_convolution(x, taps, bias, x.new_zeros(len(x), taps.shape[-1] - 1, x.shape[-1]))
     return Convolution(x, c, masked(F.silu(c), step.mask), taps, bias)
+
+
+def taps_of(module: nn.Conv1d, channels: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Taps (E, K) and bias (E,) of the convolution's channels; zeros where it has none."""
+    with align_module_device(module):
+        taps = constant(module.weight, dtype)[channels, 0]
+        return taps, taps.new_zeros(len(taps)) if module.bias is None else constant(module.bias, dtype)[channels]

@@ -1,4 +1,8 @@
-"""A mixture of experts: sum_k [w_k] E_k(x), the weights of the router constant where what selects is."""
+"""A mixture of experts: sum_k [w_k] E_k(x), the weights of the router constant where what selects is.
+
+With w constant the sum is linear in the experts' outputs: R of the output is sum_k w_k E_k . g, which is what each E_k
+gets, so none is lost and none goes to the router. No paper has this rule; it is this project's own.
+"""
 
 from dataclasses import replace
 from typing import Any

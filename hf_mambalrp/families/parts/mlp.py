@@ -1,4 +1,4 @@
-"""Feed-forward parts: down(f(gate(x)) up(x)) and down(f(up(x))), position by position."""
+"""Feed-forward parts: down(f(gate(x)) up(x)), weighted or not, and down(f(up(x))), position by position."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from hf_mambalrp.families.base import State, Step
 from hf_mambalrp.families.parts.reading import factor_of, in_turn, reads
 from hf_mambalrp.rules import Rules
-from hf_mambalrp.rules.activation import activation
+from hf_mambalrp.rules.activation import Factor, activation
 from hf_mambalrp.rules.adapters import innermost
-from hf_mambalrp.rules.gate import gate
+from hf_mambalrp.rules.gate import gate, sigmoid_gate
 from hf_mambalrp.rules.linear import linear, linear_parts
 
 
@@ -36,6 +36,7 @@ class GatedMLP(Positionwise):
         gate_up: names of gate and up; or of one layer whose output is gate, then up.
         down: name of down.
         adapter: linear layers, one behind the other, whose output is added to that of the one layer.
+        factor: factor(x) of f, where the module does not hold it.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class GatedMLP(Positionwise):
         gate_up: tuple[str, ...] = ("gate_proj", "up_proj"),
         down: str = "down_proj",
         adapter: tuple[nn.Module, ...] = (),
+        factor: Factor | None = None,
     ) -> None:
         self.module = m = reads(module, *gate_up, down)
         self.gate_up, self.down = [getattr(m, name) for name in gate_up], getattr(m, down)
-        self.factor, self.adapter = factor_of(m), adapter
+        self.factor, self.adapter = factor or factor_of(m), adapter
         self.width: int = innermost(self.down).in_features
 
     def kept(self, rules: Rules) -> int:
@@ -66,6 +68,28 @@ class GatedMLP(Positionwise):
             z, y = (one + more for one, more in zip((z, y), added.chunk(2, -1), strict=True))
         p = gate(y, z * getattr(m, "gate_multiplier", 1.0), step.rules, self.factor)
         return linear(self.down, p, ledger, gamma) * getattr(m, "down_multiplier", 1.0), ()
+
+
+class WeightedMLP(GatedMLP):
+    """[sigmoid(``weight`` x)] of a gated MLP, the bracket constant: an expert that every token goes through.
+
+    Args:
+        module: the MLP.
+        weight: linear, D -> 1.
+    """
+
+    def __init__(self, module: Any, weight: nn.Module) -> None:
+        super().__init__(module)
+        self.weight = weight
+
+    def kept(self, rules: Rules) -> int:
+        """What the MLP keeps, and the weight."""
+        return super().kept(rules) + 1
+
+    def __call__(self, x: Tensor, state: State, step: Step) -> tuple[Tensor, State]:
+        """(B, L, D) -> (B, L, D)."""
+        y, _ = super().__call__(x, state, step)
+        return sigmoid_gate(y, linear(self.weight, x, step.ledger), step.rules), ()
 
 
 class MLP(Positionwise):

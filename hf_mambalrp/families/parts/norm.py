@@ -4,28 +4,34 @@ from collections.abc import Callable
 from typing import Any
 
 from accelerate.utils import align_module_device
-from torch import Tensor
+from torch import Tensor, nn
 
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.parts.reading import reads, wide
 from hf_mambalrp.ops.norm import norm
 from hf_mambalrp.rules import Rules
+from hf_mambalrp.rules.adapters import effective
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.norm import rms_norm
 
 
 class RMSNorm:
-    """x * [rsqrt(mean(x^2) + eps)] * w, the bracket constant under the norm rule."""
+    """x * [rsqrt(mean(x^2) + eps)] * w, the bracket constant under the norm rule.
+
+    Where the module's weight is of a norm around 1, as Gemma's and Qwen's, who call eps ``eps``, w is 1 + weight.
+    """
 
     def __init__(self, module: Any) -> None:
-        self.module = reads(module, "weight", "variance_epsilon")
+        self.around_one = hasattr(effective(module), "eps") and not isinstance(module, nn.RMSNorm)
+        self.eps = "eps" if self.around_one else "variance_epsilon"
+        self.module = reads(module, "weight", self.eps)
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
         """Return the normed stream in the dtype of signals. Shape: (..., D) -> (..., D)."""
         with align_module_device(self.module):
             weight = constant(self.module.weight, wide(x.dtype))
-        x, eps = x.to(weight.dtype), self.module.variance_epsilon
-        return norm(x, weight, eps, step.dtype, rules=step.rules, backend=step.backend)
+        weight, eps = weight + 1 if self.around_one else weight, getattr(self.module, self.eps)
+        return norm(x.to(weight.dtype), weight, eps, step.dtype, rules=step.rules, backend=step.backend)
 
 
 def normed_by(*names: str) -> Callable[..., tuple[Tensor, ...]]:

@@ -41,6 +41,18 @@ def reads(module: Any, *names: str) -> Any:
     return found
 
 
+def named(module: Any, *names: str) -> Any:
+    """What the module has under the first of these ``names`` that it has, which differ between models.
+
+    Raises:
+        UnreadableModule: it has none.
+    """
+    for name in names:
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise UnreadableModule(module, [names[0]])
+
+
 def factor_of(module: Any) -> activations.Factor:
     """factor(x) of the activation x factor(x) that the module has as ``act_fn`` or ``activation``.
 

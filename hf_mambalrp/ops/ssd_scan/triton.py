@@ -28,26 +28,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hf_mambalrp.errors import BackendError
+from hf_mambalrp.ops.triton_common import sums
 
 _LOG2_E = 1.4426950408889634
-_NOTHING = tl.constexpr(-256.0)
-"""A log2 whose exp2 is 0 in float32: below it decays are all the same."""
-_GRID = tl.constexpr(2.0**-9)
-"""128 multiples of it, none above 256, have an exact sum in float32."""
 _ANY_LENGTH = ["L", "H", "heads_per_group", "chunks", "chunks_per_segment", "dt_b"]
 """Numbers that a kernel is not compiled anew for."""
-
-
-@triton.jit
-def _sums(dt, rate):
-    """Sums of dt A log2(e) up to each position and of all, each as an exact coarse part and a small rest.
-
-    Differences of such sums keep their digits where the sums are large.
-    """
-    a = tl.maximum(dt * rate, _NOTHING)
-    coarse = tl.floor(a / _GRID + 0.5) * _GRID
-    rest = a - coarse
-    return tl.cumsum(coarse, 0), tl.cumsum(rest, 0), tl.sum(coarse, 0), tl.sum(rest, 0)
 
 
 @triton.jit(do_not_specialize=_ANY_LENGTH)
@@ -101,7 +86,7 @@ def _segment_ends(
         dt_i = tl.load(dt + start * dt_l + i * dt_l, inside, other=0.0).to(tl.float32)
         x_i = tl.load(x + start * x_l + i[:, None] * x_l + p[None, :], inside[:, None] & (p < P)[None, :], other=0.0)
         W_i = tl.load(W + start * w_l + i[:, None] * w_l + n[None, :], inside[:, None] & (n < N)[None, :], other=0.0)
-        s, s_rest, s_last, s_last_rest = _sums(dt_i, rate)
+        s, s_rest, s_last, s_last_rest = sums(dt_i * rate)
         if TRANSPOSED:
             weight = tl.exp2(log + (s + s_rest))
         else:
@@ -189,7 +174,7 @@ def _outputs(
         R_i = tl.load(R + start * r_l + i[:, None] * r_l + n[None, :], inside_n, other=0.0).to(OPERAND)
         x_i = tl.load(x + start * x_l + i[:, None] * x_l + p[None, :], inside_x, other=0.0)
 
-        s, s_rest, s_last, s_last_rest = _sums(dt_i, rate)
+        s, s_rest, s_last, s_last_rest = sums(dt_i * rate)
         s_rest_dt = s_rest - tl.log2(dt_i)  # a decay from here on times dt
         since, until = tl.exp2(s + s_rest), tl.exp2((s_last - s) + (s_last_rest - s_rest_dt))
         if TRANSPOSED:

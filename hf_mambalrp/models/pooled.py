@@ -1,4 +1,4 @@
-"""What the sequence classifiers that transformers lacks share: a backbone, the last attended token, a linear head.
+"""What the sequence classifiers that transformers lacks are: a backbone, the last attended token, a linear head.
 
 Deviation from ``GenericForSequenceClassification`` of transformers: the pooled position follows ``attention_mask``,
 not ``config.pad_token_id``. Mamba configurations say pad id 0 while tokenizers pad with another id, so a rule on ids
