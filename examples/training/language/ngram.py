@@ -27,8 +27,8 @@ def grams(ids: np.ndarray, order: int) -> np.ndarray:
 def token_bits(train: np.ndarray, test: np.ndarray, order: int = ORDER, vocabulary: int = VOCABULARY) -> np.ndarray:
     """-log2 p of each token of ``test`` after its first ``order`` - 1.
 
-    p_n(w | h) = max(c(h w) - D, 0) / c(h) + D m(h) / c(h) p_{n-1}(w | h'), with m(h) the number of words seen after h and
-    h' = h without its first token; below the highest order, c counts the different tokens seen before a gram.
+    p_n(w | h) = max(c(h w) - D, 0) / c(h) + D m(h) / c(h) p_{n-1}(w | h'), with m(h) the number of tokens seen after h
+    and h' = h without its first token; below the highest order, c counts the different tokens seen before a gram.
     """
     counted = [np.unique(grams(train, order), return_counts=True)]
     for n in range(order - 1, 0, -1):

@@ -48,7 +48,7 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, documents: list[list[str]]) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids of documents, paragraphs on lines of their own and END after each document, and where paragraphs start."""
+    """Token ids, a line a paragraph and END after a document, and where the paragraphs start."""
     end = np.array([tokenizer.token_to_id(END)], np.uint16)
     ids, starts, size = [], [], 0
     for first in range(0, len(documents), 5000):  # an encoding holds much more than its ids
