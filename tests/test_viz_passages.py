@@ -1,10 +1,15 @@
 """Sentences and passages of a text: every word in one of them, and the sums of the row."""
 
 import math
+import re
+from html import unescape
 
 import pytest
+import torch
 from results import explanation
 
+from hf_mambalrp.viz import html
+from hf_mambalrp.viz.document import Passages, Words
 from hf_mambalrp.viz.passages import PASSAGE, SENTENCE, grouped
 from hf_mambalrp.viz.words import Word
 
@@ -74,3 +79,65 @@ def test_every_rendering_takes_the_level(tmp_path):
         assert ex.top(1, level=level)[0] in found
         ex.plot(level=level).savefig(tmp_path / "plot.png")
         assert "film" in ex.to_text(level=level)
+
+
+def long_text(sentences=100):
+    """Sentences of six words; those of one of them have all relevance but a little."""
+    words = sum(6 for _ in range(sentences))
+    relevance = torch.full((1, words), 1e-4)
+    relevance[0, 60:66] = torch.tensor([1.0, 2.0, 3.0, -1.0, 0.5, 0.5])
+    relevance[0, 300:306] = -0.5
+    text = " ".join(f"s{number} has {number} words of it." for number in range(sentences))
+    return explanation(text, relevance=relevance, pattern=r" ?\S+")
+
+
+def test_a_long_text_begins_with_what_mattered_and_is_folded():
+    ex = long_text()
+    (section,) = ex.document().sections
+    passages = section.one(Passages)
+    assert [passage.text for passage in passages.top(2)] == ["s10 has 10 words of it.", "s50 has 50 words of it."]
+    page = html.page(ex.document(), "x")
+    assert page.index("5 of 100 sentences mattered most") < page.index("<details>") < page.index("s99")
+    assert page.count("<details open") == 0
+    assert "<script" not in page
+    text = ex.to_text()
+    assert "1. +6.000 s10 has 10 words of it." in text
+    assert "s99" not in text
+    short = explanation("A short film.").document().sections[0]
+    assert not [block for block in short.blocks if isinstance(block, Passages)]
+    assert not short.one(Words).folded
+
+
+def test_the_strip_sums_to_the_row_and_each_part_leads_into_the_text():
+    ex = long_text()
+    passages = ex.document().sections[0].one(Passages)
+    for count in (1, 7, 48, 1000):
+        strip = passages.strip(count)
+        assert len(strip) <= count
+        assert sum(stretch.relevance for stretch in strip) == pytest.approx(ex.relevance.sum().item(), abs=1e-4)
+        words = [word for passage in passages.passages for word in passage.words]
+        for stretch in strip:
+            assert words[stretch.first] in passages.passages[stretch.passage].words
+    page = html.page(ex.document(), "x")
+    ids = re.findall(r'<span id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', page)) == set(ids)
+
+
+def test_words_that_cannot_be_seen_have_no_markup_and_the_whole_text_is_there():
+    ex = long_text()
+    page = html.page(ex.document(), "x")
+    whole = page[page.index("<details>") : page.index("</details>")]
+    marked = re.findall(r'<span class="w [^>]*>([^<]+)</span>', whole)
+    assert marked == [*["s10", "has", "10", "words", "of", "it."], *["s50", "has", "50", "words", "of", "it."]]
+    shown = unescape(re.sub(r"<[^>]+>", "", whole[whole.index('<p class="text"') :]))
+    assert shown == ex.texts[0]
+
+
+def test_a_page_of_a_hundred_thousand_tokens_is_small():
+    generator = torch.Generator().manual_seed(0)
+    text = "Nothing is said in these many words of it. " * 11_112
+    length = len(re.findall(r" ?\S+|\s", text))
+    assert length >= 100_000
+    ex = explanation(text, relevance=torch.randn(1, length, generator=generator))
+    assert len(ex.to_html().encode()) < 3_000_000

@@ -260,7 +260,7 @@ class Explanation(ShownWords, Rows):
         mask = self.special_tokens_mask
         special = [False] * len(relevance) if mask is None else mask[row].tolist()
         words = merge_words(self.tokens[row], relevance, attended, special=special, offsets=offsets, text=text)
-        return words if level == "word" else grouped(words, text if offsets else None, level)
+        return words if level == "word" else [*grouped(words, text if offsets else None, level)]
 
     def top(
         self, k: int = 10, row: int = 0, *, by: Literal["abs", "positive", "negative"] = "abs", level: Level = "word"

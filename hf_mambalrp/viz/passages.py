@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 from hf_mambalrp.viz.segments import Span
@@ -14,7 +15,14 @@ SENTENCE, PASSAGE = 400, 800
 """Characters at most: a longer sentence is cut at a space, a longer paragraph between sentences."""
 
 
-def grouped(words: Sequence[Word], text: str | None, level: Level) -> list[Word]:
+@dataclass(frozen=True)
+class Passage(Word):
+    """A sentence or passage as a word, with the words that it is made of."""
+
+    words: tuple[Word, ...] = field(default=(), compare=False, repr=False)
+
+
+def grouped(words: Sequence[Word], text: str | None, level: Level) -> list[Passage]:
     """Return the sentences of a row, or its passages, in reading order.
 
     A sentence ends at its mark or at the end of a line. A passage is a paragraph, which ends at a blank line, or as
@@ -35,14 +43,13 @@ def grouped(words: Sequence[Word], text: str | None, level: Level) -> list[Word]
     return found
 
 
-def _group(words: Sequence[Word], text: str, span: Span, placed: bool) -> Word:
+def _group(words: Sequence[Word], text: str, span: Span, placed: bool) -> Passage:
     piece = text[slice(*span)]
     body = piece.strip() or piece
     start = span[0] + len(piece) - len(piece.lstrip()) if piece.strip() else span[0]
     tokens = tuple(i for word in words for i in word.tokens)
-    return Word(
-        body, math.fsum(word.relevance for word in words), *((start, start + len(body)) if placed else (0, 0)), tokens
-    )
+    relevance, place = math.fsum(word.relevance for word in words), (start, start + len(body)) if placed else (0, 0)
+    return Passage(body, relevance, *place, tokens, tuple(words))
 
 
 def _joined(words: Sequence[Word]) -> tuple[list[int], str]:
