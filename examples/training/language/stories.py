@@ -8,7 +8,7 @@ What a text says once it says again two or more sentences later, so that a model
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import tomllib
 
@@ -27,6 +27,20 @@ class Person(NamedTuple):
     girl: str
 
 
+INVENTED = 0.4
+"""Of the people: names that no list has must be read to be written again."""
+
+
+def invented(rng: Random) -> str:
+    """A name of one to three syllables, none of the held-out ones."""
+    syllables = rng.choice([1, 2, 2, 2, 3])
+    name = "".join(
+        rng.choice(WORDS[part]) for _ in range(syllables) for part in ("onsets", "vowels", "codas")
+    ).capitalize()
+    held_out = any(name in names for names in WORDS["held_out"].values())
+    return invented(rng) if held_out or len(name) < 3 else name
+
+
 def person(name: str, woman: bool, rng: Random) -> Person:
     if woman:
         return Person(name, "she", "her", "her", rng.choice(["girl", "woman"]))
@@ -35,6 +49,8 @@ def person(name: str, woman: bool, rng: Random) -> Person:
 
 def draw_person(rng: Random, besides: tuple[str, ...] = ()) -> Person:
     woman = rng.random() < 0.5
+    if rng.random() < INVENTED:
+        return person(invented(rng), woman, rng)
     names = WORDS["women"] if woman else WORDS["men"]
     return person(rng.choice([name for name in names if name not in besides]), woman, rng)
 
@@ -48,6 +64,9 @@ def cast(rng: Random, a: Person, b: Person) -> dict[str, str]:
         slots[slot], slots[f"{slot}2"] = rng.sample(WORDS["cities" if slot == "city" else f"{slot}s"], 2)
     for slot in ("container", "drink", "pet", "day", "month"):
         slots[slot] = rng.choice(WORDS[f"{slot}s"])
+    for slot in ("city", "city2", "pet"):
+        if rng.random() < 0.2:
+            slots[slot] = invented(rng)
     slots["number"] = rng.choice(WORDS["numbers"][2:])
     slots["time"] = rng.choice(["day", "morning", "evening", "night", "afternoon"])
     slots["relative"] = rng.choice(WORDS["relatives"][b.his])
@@ -80,22 +99,35 @@ def story(rng: Random) -> str:
 
 
 def said_of_people(rng: Random) -> str:
-    """Something of each of two to four people, then questions with their answers, or the same said again."""
-    relation = rng.choice(TEXTS["relations"])
+    """One or two things of each of two to four people, then questions with their answers, or the same said again."""
     people: list[str] = []
     for _ in range(rng.randint(2, 4)):
         people.append(draw_person(rng, tuple(people)).name)
-    facts = [{"X": x, "v": v} for x, v in zip(people, rng.sample(WORDS[relation["values"]], len(people)), strict=True)]
-    text = [fill(rng.choice(relation["statements"]), fact) for fact in facts]
-    for _ in range(rng.choice([0, 0, 1, 2])):
-        text.append(rng.choice(WEATHER))
-    for fact in rng.sample(facts, rng.randint(1, len(people))):
-        if rng.random() < 0.7:
+    facts = [
+        (relation, {"X": person, "v": value})
+        for relation in rng.sample(TEXTS["relations"], 1 if rng.random() < 0.7 else 2)
+        for person, value in zip(people, values_of(relation, len(people), rng), strict=True)
+    ]
+    text = [fill(rng.choice(relation["statements"]), fact) for relation, fact in facts]
+    for _ in range(rng.choice([0, 1, 1, 2])):
+        text.insert(rng.randint(len(people) - 1, len(text)), rng.choice(WEATHER))
+    for relation, fact in rng.sample(facts, rng.randint(1, len(facts))):
+        kind = rng.random()
+        if kind < 0.3:
             text.append(fill(rng.choice(relation["questions"]), fact))
             text.append(fill(rng.choice(relation["answers"]), fact))
         else:
-            text.append(fill(rng.choice(relation["statements"]), fact))
+            text.append(fill(rng.choice(relation["who" if kind < 0.85 else "statements"]), fact))
     return " ".join(text)
+
+
+def values_of(relation: Mapping[str, Any], number: int, rng: Random) -> list[str]:
+    """As many different words for what is said of people; of things with colours often one thing in many colours."""
+    if relation["values"] != "coloured":
+        return rng.sample(WORDS[relation["values"]], number)
+    colours, thing = rng.sample(WORDS["colours"], number), rng.choice(WORDS["things"])
+    things = [thing] * number if rng.random() < 0.6 else rng.sample(WORDS["things"], number)
+    return [f"{colour} {thing}" for colour, thing in zip(colours, things, strict=True)]
 
 
 def introduction(rng: Random) -> str:
@@ -105,7 +137,8 @@ def introduction(rng: Random) -> str:
     slots = cast(rng, a, draw_person(rng, (a.name,)))
     if rng.random() < 0.6:
         steps = [rng.choice(wordings["greetings"]), *rng.sample(wordings["between"], rng.randint(1, 3))]
-        steps.append(rng.choice(wordings["uses"]))
+        friend = any("{B}" in step for step in steps)
+        steps.append(rng.choice(wordings["friends" if friend and rng.random() < 0.6 else "uses"]))
     else:
         number = rng.randrange(4)
         steps = [wordings["hidden"][number], *rng.sample(WEATHER, rng.randint(0, 2))]
@@ -169,21 +202,25 @@ def arithmetic(rng: Random) -> list[str]:
         f"{n[a].title()} plus {n[b]} is {n[a + b]}.",
         f"What is {n[a]} plus {n[b]}? It is {n[a + b]}.",
         f"{n[a + b].title()} minus {n[b]} is {n[a]}.",
-        " ".join(n[start : start + 5]).capitalize() + ".",
+        ", ".join(n[start : start + 6]).capitalize() + ".",
+        ", ".join(n[1 : rng.randint(4, 20)]).capitalize() + ".",
         f"The number after {n[start]} is {n[start + 1]}.",
     ]
 
 
 def synthetic(rng: Random, capitals: Mapping[str, tuple[str, str]]) -> str:
-    """One text: a story in six of ten, people and introductions in three, the world in one."""
+    """One text: a story in half of them, people and introductions in four of ten, the world in one."""
     kind = rng.random()
-    if kind < 0.6:
+    if kind < 0.5:
         return story(rng)
-    if kind < 0.78:
+    if kind < 0.75:
         return said_of_people(rng)
     if kind < 0.9:
         return introduction(rng)
     return " ".join(world(rng, capitals) for _ in range(rng.randint(1, 3)))
+
+
+Names = Literal["listed", "invented", "held_out"]
 
 
 class CopyCase(NamedTuple):
@@ -194,17 +231,21 @@ class CopyCase(NamedTuple):
     other: str
 
 
-def copy_case(rng: Random, *, held_out: bool) -> CopyCase:
-    """A case whose names training uses, or (``held_out``) does not. Either name is asked for equally often."""
-    if held_out:
-        pool = [(name, kind == "women") for kind in ("women", "men") for name in WORDS["held_out"][kind]]
-        a, b = (person(name, woman, rng) for name, woman in rng.sample(pool, 2))
-    else:
-        a = draw_person(rng)
-        b = draw_person(rng, (a.name,))
+def copy_case(rng: Random, names: Names) -> CopyCase:
+    """A case whose names are "listed", "invented" anew or "held_out". Either name is asked for equally often."""
+    a, b = _two_people(rng, names)
     weather, weather2 = rng.sample(WEATHER, 2)
     slots = cast(rng, a, b) | {"weather": weather, "weather2": weather2}
     copying = rng.choice(TEXTS["copying"])
     asked = rng.randrange(2)
     answers = (a.name, b.name)
     return CopyCase(fill(f"{copying['text']} {copying['questions'][asked]}", slots), answers[asked], answers[1 - asked])
+
+
+def _two_people(rng: Random, names: Names) -> tuple[Person, Person]:
+    if names == "invented":
+        return person(invented(rng), rng.random() < 0.5, rng), person(invented(rng), rng.random() < 0.5, rng)
+    lists = WORDS["held_out"] if names == "held_out" else WORDS
+    pool = [(name, kind == "women") for kind in ("women", "men") for name in lists[kind]]
+    a, b = (person(name, woman, rng) for name, woman in rng.sample(pool, 2))
+    return a, b
