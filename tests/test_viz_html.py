@@ -214,7 +214,7 @@ def test_edge_cases_render(ex):
 def test_thousands_of_tokens():
     ex = explanation(" ".join(f"w{i}" for i in range(3000)))
     page = Page(ex.to_html())
-    assert len(page.words()) == 3000
+    assert all(f"w{i}" in page.text for i in range(3000))
     assert len([tag for tag, _ in page.elements if tag == "tr"]) == 11
 
 

@@ -16,6 +16,7 @@ from hf_mambalrp.results.serialization import Column, Rows, row_indices
 from hf_mambalrp.results.shown import ShownWords
 from hf_mambalrp.runs.checks import one_of, whole_number
 from hf_mambalrp.viz.document import Document
+from hf_mambalrp.viz.passages import grouped
 from hf_mambalrp.viz.wording import signed, unsigned
 from hf_mambalrp.viz.words import Level, Word, checked_level, merge_words, strongest, token_words
 
@@ -238,7 +239,8 @@ class Explanation(ShownWords, Rows):
         where the tokenizer has a token for each. A word keeps what stands inside it (``don't``, ``3.14``, addresses)
         and its accents, whatever the tokenizer leaves out. In a script without spaces, such as Chinese or Thai, tokens
         stay words, and so they do in a row without any, such as DNA. Special tokens and white space stay alone.
-        ``level="token"`` merges nothing. IndexError: no such row.
+        ``level="token"`` merges nothing. ``"sentence"`` and ``"passage"`` merge words: a sentence of at most 400
+        characters; a paragraph, or as many of its sentences as have at most 800. IndexError: no such row.
 
         Example:
             >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
@@ -257,7 +259,8 @@ class Explanation(ShownWords, Rows):
             return token_words(self.tokens[row], relevance, attended, offsets)
         mask = self.special_tokens_mask
         special = [False] * len(relevance) if mask is None else mask[row].tolist()
-        return merge_words(self.tokens[row], relevance, attended, special=special, offsets=offsets, text=text)
+        words = merge_words(self.tokens[row], relevance, attended, special=special, offsets=offsets, text=text)
+        return words if level == "word" else [*grouped(words, text if offsets else None, level)]
 
     def top(
         self, k: int = 10, row: int = 0, *, by: Literal["abs", "positive", "negative"] = "abs", level: Level = "word"

@@ -17,10 +17,12 @@ from hf_mambalrp.viz.document import (
     Heat,
     Legend,
     Origin,
+    Passages,
     Section,
     Source,
     Words,
 )
+from hf_mambalrp.viz.passages import grouped
 from hf_mambalrp.viz.wording import axis_label, shorten, signed, summary, visible
 from hf_mambalrp.viz.words import Level, Word
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 TABLE_WORDS = 10
 SUMMARY_WORDS = 5
+LONG = 400
+"""Words of a text that is shown as it is; a longer one is folded below the sentences that mattered."""
 
 
 def explanation_document(ex: "Explanation", level: Level, rows: int | None) -> Document:
@@ -56,10 +60,12 @@ def _summary_lines(ex: "Explanation") -> Iterator[list[str]]:
 
 def _section(ex: "Explanation", row: int, level: Level) -> Section:
     words = coloured(ex, row, level)
+    passages = [long_text(ex, row)] if words.folded else []
     blocks: list[Block] = [
         Heading(question(ex, row)),
         source(ex, row),
         Facts(tuple(facts(ex, row))),
+        *passages,
         words,
         Legend(words.positive, words.negative, signed(-words.peak), signed(words.peak)),
         balance(ex, row, ending(ex, row)),
@@ -72,7 +78,14 @@ def _section(ex: "Explanation", row: int, level: Level) -> Section:
 def coloured(ex: "Explanation", row: int, level: Level) -> Words:
     """Return the text of a row, whose words carry their relevance."""
     text = None if ex.texts is None else ex.texts[row]
-    return Words(ex.words(row, level=level), level, text, ex.tokens[row], *speaks(ex, row))
+    words = ex.words(row, level=level)
+    return Words(words, level, text, ex.tokens[row], *speaks(ex, row), folded=len(words) > LONG)
+
+
+def long_text(ex: "Explanation", row: int) -> Passages:
+    """Return the sentences of a row."""
+    words = coloured(ex, row, "word")
+    return Passages(words, grouped(words.words, words.text if ex.offsets else None, "sentence"))
 
 
 def balance(ex: "Explanation", row: int, of_the_end: str = "") -> Balance:

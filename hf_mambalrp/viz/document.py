@@ -4,11 +4,13 @@ Texts stand in it as they are; the writer of a format escapes them. A writer may
 has no use: a terminal writes no table of the words beside its text.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
+from hf_mambalrp.viz.passages import Passage
 from hf_mambalrp.viz.picture_places import Patch, strongest_patches, where
 from hf_mambalrp.viz.words import Level, Word, layout, strongest
 
@@ -49,6 +51,8 @@ class Words:
     positive: str
     """What a positive relevance says."""
     negative: str
+    folded: bool = False
+    """Whether the text is so long that :class:`Passages` show it."""
 
     @cached_property
     def peak(self) -> float:
@@ -63,6 +67,38 @@ class Words:
         """Return the table of at most ``count`` of the words, strongest first."""
         total = sum(abs(word.relevance) for word in self.words) or 1.0
         return Table(strongest(self.words, count), self.level, self.peak, total)
+
+
+@dataclass(frozen=True)
+class Passages:
+    """A long text: its sentences, those with the most relevance first, and where along it the relevance is."""
+
+    words: Words
+    """All of it, word by word."""
+    passages: Sequence[Passage]
+
+    def top(self, count: int) -> list[Passage]:
+        """Return at most ``count`` of the passages, strongest first."""
+        return sorted(self.passages, key=lambda passage: -abs(passage.relevance))[:count]
+
+    def strip(self, count: int) -> list["Stretch"]:
+        """Cut the text into at most ``count`` stretches of as many words each, the last perhaps of fewer."""
+        at = [number for number, passage in enumerate(self.passages) for _ in passage.words]
+        size = -(-len(at) // count)
+        words = [word for passage in self.passages for word in passage.words]
+        return [
+            Stretch(math.fsum(word.relevance for word in words[start : start + size]), at[start], start, size)
+            for start in range(0, len(words), size)
+        ]
+
+
+class Stretch(NamedTuple):
+    """A part of a text along a strip: the sum of its relevance, the passage that it starts in, its words."""
+
+    relevance: float
+    passage: int
+    first: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -210,7 +246,7 @@ class Heat:
     """Whether it shows at once where heat maps unfold."""
 
 
-Block = Heading | Source | Facts | Words | Picture | Table | Grid | Legend | Balance | Steps | Heat
+Block = Heading | Source | Facts | Passages | Words | Picture | Table | Grid | Legend | Balance | Steps | Heat
 B = TypeVar("B", bound=Block)
 
 

@@ -6,6 +6,8 @@ style sheets read: it works by mouse, by touch and by the arrow keys, and withou
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
 from html import escape
 from typing import Any
 
@@ -21,21 +23,41 @@ from hf_mambalrp.viz.document import (
     Heading,
     Heat,
     Legend,
+    Passages,
     Picture,
     Section,
     Steps,
+    Stretch,
     Table,
     Words,
 )
 from hf_mambalrp.viz.picture import as_text, colors, enlarged, enlargement
 from hf_mambalrp.viz.picture_places import strongest_place
-from hf_mambalrp.viz.style import ALONE, FIRST_VIEW, GRID_STYLE, MAP_STYLE, PAGE, PICTURE_STYLE, SHADES, STYLE, VIEWS
+from hf_mambalrp.viz.style import (
+    ALONE,
+    FIRST_VIEW,
+    GRID_STYLE,
+    MAP_STYLE,
+    PAGE,
+    PASSAGES_STYLE,
+    PICTURE_STYLE,
+    SHADES,
+    STYLE,
+    VIEWS,
+)
 from hf_mambalrp.viz.wording import label, signed, table_label, unsigned, visible
-from hf_mambalrp.viz.words import Word
+from hf_mambalrp.viz.words import Word, strongest
 
+TOP_PASSAGES, STRETCHES = 5, 48
+MARKED = 3000
+"""Words of a long text that have markup, at most."""
+SEEN = 0.02
+"""From this share of the strongest word on, a word's colour can be seen."""
+LAID_OUT = " \n\t"
+"""White space that stays as it is."""
 STEP_WORDS = 5
 """Words in the table of a generated token."""
-STYLES = {Grid: GRID_STYLE, Heat: MAP_STYLE, Picture: PICTURE_STYLE}
+STYLES = {Grid: GRID_STYLE, Passages: PASSAGES_STYLE, Heat: MAP_STYLE, Picture: PICTURE_STYLE}
 """What blocks need beside :data:`STYLE`."""
 COARSE = 2
 """From an enlargement beyond this on, an image is shown with its pixels as squares."""
@@ -91,9 +113,64 @@ def _facts(facts: Facts) -> str:
     return f'<dl class="facts">{listed}</dl>'
 
 
+def _passages(block: Passages) -> str:
+    """What mattered first, a strip whose parts lead into the text, and the text, folded until one does."""
+    words, top, strip = block.words, block.top(TOP_PASSAGES), block.strip(STRETCHES)
+    reached = {stretch.passage for stretch in strip} | {block.passages.index(passage) for passage in top}
+    name = sha256("".join(word.text for word in words.words).encode()).hexdigest()[:8]
+    listed = "".join(
+        f'<li><a class="{side(passage.relevance)}-text" href="#{name}-{block.passages.index(passage)}">'
+        f"{signed(passage.relevance)}</a> {_text(replace(words, words=passage.words), words)}</li>"
+        for passage in top
+    )
+    peak = max(abs(stretch.relevance) for stretch in strip)
+    parts = "".join(
+        f'<a class="{side(stretch.relevance)}" style="{tint(stretch.relevance, peak)}" '
+        f'href="#{name}-{stretch.passage}" title="{_place(stretch, words)}" aria-label="{_place(stretch, words)}"></a>'
+        for stretch in strip
+    )
+    return (
+        f"<h3>{len(top)} of {len(block.passages):,} sentences mattered most</h3>"
+        f'<ol class="passages" lang="" dir="auto">{listed}</ol>'
+        f'<h3>Along the text</h3><div class="strip">{parts}</div>'
+        f"<details><summary>The whole text <span>{len(words.words):,} words</span></summary>"
+        f'<p class="text" lang="" dir="auto">{_whole(block, reached, name)}</p></details>'
+    )
+
+
+def _place(stretch: Stretch, words: Words) -> str:
+    end = min(stretch.first + stretch.size, len(words.words))
+    return f"words {stretch.first + 1:,} to {end:,}: {signed(stretch.relevance)}"
+
+
+def _whole(block: Passages, reached: set[int], name: str) -> str:
+    """All of the text; what is too weak to be seen has no markup, nor have more than MARKED words."""
+    words, parts = block.words, []
+    shown = {word.tokens for word in strongest(words.words, MARKED) if strength(word.relevance, words.peak) >= SEEN}
+    number, left = -1, 0
+    for before, text, word in words.laid_out():
+        begins, ends = "", ""
+        if not left:
+            number += 1
+            left = len(block.passages[number].words)
+            begins = f'<span id="{name}-{number}">' if number in reached else ""
+        left -= 1
+        ends = "" if left or number not in reached else "</span>"
+        body = _mark(word, text, words) if word.tokens in shown else escaped(text)
+        parts.append(f"{escaped(before, keep=LAID_OUT)}{begins}{body}{ends}")
+    return "".join(parts)
+
+
 def _words(words: Words) -> str:
-    marks = (escaped(before, keep=" \n\t") + _mark(word, shown, words) for before, shown, word in words.laid_out())
-    return f'<p class="text" lang="" dir="auto">{"".join(marks)}</p>'
+    """The text, unless :func:`_passages` has it."""
+    return "" if words.folded else f'<p class="text" lang="" dir="auto">{_text(words, words)}</p>'
+
+
+def _text(words: Words, among: Words) -> str:
+    return "".join(
+        escaped(before, keep=LAID_OUT) * bool(number or words is among) + _mark(word, shown, among)
+        for number, (before, shown, word) in enumerate(words.laid_out())
+    )
 
 
 def _mark(word: Word, shown: str, among: Words) -> str:
@@ -257,6 +334,7 @@ def _cell(value: float, peak: float) -> str:
 WRITERS: dict[type[Block], Callable[[Any], str]] = {
     Heading: _heading,
     Facts: _facts,
+    Passages: _passages,
     Words: _words,
     Picture: _picture,
     Legend: _legend,

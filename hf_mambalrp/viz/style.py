@@ -79,6 +79,20 @@ GRID_STYLE = """
 """
 """What grids need beside :data:`STYLE`: a wide one scrolls under its first column."""
 
+PASSAGES_STYLE = """
+.hfm h3 { font-size: 1rem; margin: 1.5rem 0 .5rem }
+.hfm .passages { margin: 0; padding: 0 0 0 1.5rem }
+.hfm .passages li { margin: .625rem 0; line-height: 1.9 }
+.hfm .passages a { font-weight: 600; font-variant-numeric: tabular-nums }
+.hfm a.pos-text { color: var(--pos-text) }
+.hfm a.neg-text { color: var(--neg-text) }
+.hfm .strip { display: flex; height: 2rem; border: 1px solid var(--line); border-radius: 3px; margin-bottom: 1rem }
+.hfm .strip a { flex: 1; min-width: 0; border-bottom-width: 6px }
+.hfm .strip a:hover, .hfm .strip a:focus-visible { outline: 2px solid var(--fg); outline-offset: 1px }
+.hfm .text :target { outline: 2px solid var(--fg); outline-offset: 3px; border-radius: 2px }
+"""
+"""What long texts need beside :data:`STYLE`: the strip, and the passage that a part of it leads to."""
+
 SHADES = 20
 """Shades of a colour in a heat map, where a class is shorter than a style."""
 MAP_STYLE = f"""

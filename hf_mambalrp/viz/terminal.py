@@ -18,19 +18,22 @@ from hf_mambalrp.viz.document import (
     Grid,
     Heading,
     Legend,
+    Passages,
     Picture,
     Section,
     Steps,
     Words,
 )
 from hf_mambalrp.viz.picture_terminal import PictureLines
-from hf_mambalrp.viz.wording import label, signed, visible
+from hf_mambalrp.viz.wording import label, shorten, signed, visible
 from hf_mambalrp.viz.words import Word, strongest
 
 NUMBERED = 8
 """So many of the strongest words carry their number in the text."""
 STEP_WORDS = 4
 """Words beside a generated token."""
+TOP_PASSAGES, TOP_CHARACTERS, STRETCHES = 5, 200, 60
+BARS = " ▁▂▃▄▅▆▇█"
 STRONG, FAINT = 0.6, 0.1
 """From this share of the strongest word on: a coloured background; below: no colour."""
 HEIGHT = 25
@@ -83,7 +86,9 @@ def _blocks(section: Section) -> Iterator[RenderableType]:
                 yield escaped(block.text, "bold")
             case Facts():
                 yield escaped(" · ".join(f"{name} {value}" for name, value in block.pairs))
-            case Words():
+            case Passages():
+                yield from ("", *_passages(block), "")
+            case Words() if not block.folded:
                 yield from ("", _words(block), "")
             case Picture():
                 yield PictureLines(block)
@@ -143,6 +148,22 @@ def _cells(step: GeneratedToken) -> tuple[str, str, str, str, Text]:
     top, peak = strongest(step.words.words, STEP_WORDS), step.words.peak
     words = Text(" ").join(_numbered(label(word.text), word, peak) for word in top)
     return label(step.token), step.score, step.probability, step.gap, words
+
+
+def _passages(block: Passages) -> Iterator[RenderableType]:
+    """The strongest sentences, and a strip along the text: what is for the target above what is against it."""
+    top, strip = block.top(TOP_PASSAGES), block.strip(STRETCHES)
+    yield Text(f"{len(top)} of {len(block.passages):,} sentences mattered most", "bold")
+    peak = max(abs(passage.relevance) for passage in top)
+    for number, passage in enumerate(top, 1):
+        text = escaped(shorten(" ".join(passage.text.split()), TOP_CHARACTERS), _style_of(passage, peak))
+        yield Text(f"{number}. {signed(passage.relevance)} ").append_text(text)
+    highest = max(abs(stretch.relevance) for stretch in strip) or 1.0
+    yield Text("Along the text", "bold")
+    for sign, name in ((1, "+"), (-1, "-")):
+        parts = (round((len(BARS) - 1) * max(sign * stretch.relevance, 0) / highest) for stretch in strip)
+        yield Text(f"{name} ").append_text(Text("".join(BARS[part] for part in parts), _style(0.5 * sign)))
+    yield Text(f"The whole text has {len(block.words.words):,} words; to_html(path) shows them.")
 
 
 def _words(shown: Words) -> Text:

@@ -11,7 +11,7 @@ from hf_mambalrp.runs.checks import one_of
 from hf_mambalrp.viz.segments import Span, cut, is_boundary, kinds, segments
 from hf_mambalrp.viz.wording import visible
 
-Level = Literal["word", "token"]
+Level = Literal["word", "token", "sentence", "passage"]
 
 MARKERS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 """How byte-level BPE and SentencePiece write white space inside a raw token."""

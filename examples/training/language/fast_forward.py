@@ -1,7 +1,7 @@
 """Mamba-2's forward for training on a GPU: the scan as batched matrix products, no loop over positions or chunks.
 
-Symbols as in the paper: B rows, L positions, D hidden, E inner width, N state size, H heads, P head width, K width of the
-convolution; c chunks of Q positions each. Checked against the stock class by the tests.
+Symbols as in the paper: B rows, L positions, D hidden, E inner width, N state size, H heads, P head width, K width of
+the convolution; c chunks of Q positions each. Checked against the stock class by the tests.
 """
 
 import torch

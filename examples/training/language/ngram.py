@@ -1,8 +1,10 @@
 """What the language model is compared with: an interpolated Kneser-Ney model of five tokens.
 
 ``python ngram.py --data DATA`` prints its bits per byte on the test split. It is counted on the training split of the
-kind of text that it is tested on, which suits it better than both together. Kneser and Ney (ICASSP 1995); interpolated
-as in Chen and Goodman (1999), with one discount D = n_1 / (n_1 + 2 n_2) an order, n_i the number of grams seen i times.
+kind of text that it is tested on, which suits it better than both together.
+
+Kneser and Ney (ICASSP 1995); interpolated as in Chen and Goodman (1999), with one discount an order,
+D = n_1 / (n_1 + 2 n_2), n_i the number of grams seen i times; 0.5 where none is seen once.
 """
 
 import argparse
@@ -27,8 +29,8 @@ def grams(ids: np.ndarray, order: int) -> np.ndarray:
 def token_bits(train: np.ndarray, test: np.ndarray, order: int = ORDER, vocabulary: int = VOCABULARY) -> np.ndarray:
     """-log2 p of each token of ``test`` after its first ``order`` - 1.
 
-    p_n(w | h) = max(c(h w) - D, 0) / c(h) + D m(h) / c(h) p_{n-1}(w | h'), with m(h) the number of words seen after h and
-    h' = h without its first token; below the highest order, c counts the different tokens seen before a gram.
+    p_n(w | h) = max(c(h w) - D, 0) / c(h) + D m(h) / c(h) p_{n-1}(w | h'), with m(h) the number of tokens seen after h
+    and h' = h without its first token; below the highest order, c counts the different tokens seen before a gram.
     """
     counted = [np.unique(grams(train, order), return_counts=True)]
     for n in range(order - 1, 0, -1):
@@ -37,7 +39,7 @@ def token_bits(train: np.ndarray, test: np.ndarray, order: int = ORDER, vocabula
     wanted = grams(test, order)
     for n, (keys, counts) in zip(range(1, order + 1), reversed(counted), strict=True):
         once, twice = (counts == 1).sum(), (counts == 2).sum()
-        discount = once / (once + 2 * twice) if once else 0.0
+        discount = once / (once + 2 * twice) if once else 0.5
         contexts, first, kinds = np.unique(keys >> np.uint64(BITS), return_index=True, return_counts=True)
         totals = np.add.reduceat(counts, first)
         key = wanted & np.uint64((1 << (BITS * n)) - 1)

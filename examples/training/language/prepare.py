@@ -48,7 +48,7 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, documents: list[list[str]]) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids of documents, paragraphs on lines of their own and END after each document, and where paragraphs start."""
+    """Token ids, a line a paragraph and END after a document, and where the paragraphs start."""
     end = np.array([tokenizer.token_to_id(END)], np.uint16)
     ids, starts, size = [], [], 0
     for first in range(0, len(documents), 5000):  # an encoding holds much more than its ids
@@ -65,8 +65,26 @@ def encode(tokenizer: Tokenizer, documents: list[list[str]]) -> tuple[np.ndarray
     return np.concatenate(ids), np.array(starts, np.uint32)
 
 
-def save(path: Path, array: np.ndarray) -> None:
-    path.write_bytes(lzma.compress(array.tobytes(), preset=6))
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    described = {
+        "tokenizer_class": "PreTrainedTokenizerFast",  # a name that every supported release knows
+        "eos_token": END,
+        "pad_token": PAD,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def write(folder: Path, name: str, tokenizer: Tokenizer, documents: list[list[str]]) -> dict[str, int]:
+    """Write token ids and starts; return how many bytes, tokens and documents there are."""
+    ids, starts = encode(tokenizer, documents)
+    for part, array in (("ids", ids), ("starts", starts)):
+        (folder / f"{name}.{part}.xz").write_bytes(lzma.compress(array.tobytes(), preset=6))
+    size = sum(len(text.encode()) + 1 for document in documents for text in document)
+    return {"bytes": size, "tokens": len(ids), "documents": len(documents)}
 
 
 def load(path: Path, dtype: type) -> np.ndarray:
@@ -100,24 +118,11 @@ def main(argv: list[str] | None = None) -> None:
     sample += [text for (text,) in made["train"][: arguments.synthetic // 5]]
     tokenizer = train_tokenizer(sample)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    folder = arguments.output / "tokenizer"
-    folder.mkdir(exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    described = {
-        "tokenizer_class": "PreTrainedTokenizerFast",  # a name that every supported release knows
-        "eos_token": END,
-        "pad_token": PAD,
-        "model_input_names": ["input_ids", "attention_mask"],
-        "clean_up_tokenization_spaces": False,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    save_tokenizer(tokenizer, arguments.output / "tokenizer")
     for kind, documents in (("read", read), ("synthetic", made)):
         for split in SPLITS:
-            ids, starts = encode(tokenizer, documents[split])
-            save(arguments.output / f"{split}.{kind}.ids.xz", ids)
-            save(arguments.output / f"{split}.{kind}.starts.xz", starts)
-            size = sum(len(text.encode()) + 1 for document in documents[split] for text in document)
-            about[f"{split}.{kind}"] = {"bytes": size, "tokens": len(ids), "documents": len(documents[split])}
+            name = f"{split}.{kind}"
+            about[name] = write(arguments.output, name, tokenizer, documents[split])
     text = json.dumps(about, indent=2)
     (arguments.output / "texts.json").write_text(text + "\n", encoding="utf-8")
     print(text)

