@@ -380,7 +380,7 @@ def _scaled(x: Tensor, factor: float) -> Tensor:
 def _read(branch: Branch, hidden: Tensor, aside: Tensor | None, step: Step) -> Tensor:
     """What the parts of a branch read, but for their own factors."""
     x = hidden if aside is None else hidden + aside.to(hidden.device)
-    return x if branch.pre is None else branch.pre(x, step)
+    return x.to(step.dtype) if branch.pre is None else branch.pre(x, step)
 
 
 def _family_of(model: Any, families: dict[str, Family]) -> Family:

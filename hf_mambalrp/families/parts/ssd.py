@@ -113,7 +113,7 @@ class SSD:
         x = masked(x, step.mask) * getattr(m, "ssm_in_multiplier", 1.0)
         found = linear_parts(m.in_proj, x, sizes, step.ledger, step.rules.gamma_of("linear"))
         if hasattr(m, "mup_vector"):
-            factors = constant(m.mup_vector, wide(x.dtype)).to(x.device).split(sizes, -1)
+            factors = constant(m.mup_vector, x.dtype).to(x.device).split(sizes, -1)
             found = [one * factor for one, factor in zip(found, factors, strict=True)]
         return found
 
