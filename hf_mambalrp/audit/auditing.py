@@ -6,18 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_mambalrp.audit.effects import Effect, both_sides, check_confidence, deleted
+from hf_mambalrp.audit.effects import both_sides, check_confidence, deleted, effects_of
 from hf_mambalrp.audit.reading import changed_against, explanations, read
 from hf_mambalrp.audit.result import Audit, Candidate
 from hf_mambalrp.audit.scores import Scores, scored
 from hf_mambalrp.audit.statistics import MAX_Q, false_discovery_rates, stats
 from hf_mambalrp.audit.swapping import Having, Swapping
 from hf_mambalrp.audit.wording import named
-from hf_mambalrp.audit.words import WordRow, words_table
+from hf_mambalrp.audit.words import words_table
 from hf_mambalrp.calls.explain import versions
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.runs.checks import whole_number
-from hf_mambalrp.runs.progress import progress_bar
 
 
 def audit(
@@ -115,21 +114,17 @@ def audit(
             changed = changed_against(source, base, output_dir, explaining, min_texts)
     texts = scored(scores, found.texts, found.labels)
     having = Having(found.texts, max_texts, seed)
-    tested: list[tuple[WordRow, Effect]] = []
-    untested = []
-    scores = scores.quiet()  # one bar for all candidates
-    for row in progress_bar(rows[:candidates], shown=progress, desc="candidates", unit="candidate"):
-        effect = deleted(scores, texts, row.pattern, None, confidence, having.words(row))
-        if effect is None:
-            untested.append(named(row.pattern))
-        else:
-            tested.append((row, effect))
+    screened = rows[:candidates]
+    changes = [deleted(found.texts, row.pattern, having.words(row)) for row in screened]
+    effects = effects_of(scores, texts, changes, None, confidence)
+    tested = [(row, effect) for row, effect in zip(screened, effects, strict=True) if effect is not None]
+    untested = [named(row.pattern) for row, effect in zip(screened, effects, strict=True) if effect is None]
     q_values = false_discovery_rates([effect.p for _, effect in tested])
     results = tuple(
         Candidate(row.share, row.mean, effect, q, q < MAX_Q and abs(effect.effect) >= min_effect)
         for (row, effect), q in zip(tested, q_values, strict=True)
     )
-    known = {word for row in rows[:candidates] for part in named(row.pattern).split(" + ") for word in part.split()}
+    known = {word for row in screened for part in named(row.pattern).split(" + ") for word in part.split()}
     swapping = Swapping(scores, texts, having, rows, known, confidence)
     done, unswapped = swapping.all(sides, min_effect)
     names = [scores.label(number) for number in texts.classes]

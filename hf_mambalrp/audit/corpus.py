@@ -66,7 +66,7 @@ def rows_of(source: Source, progress: bool, said: str) -> Iterator[Explanation |
                 "explain(text) returns them."
             )
         count += len(explanation)
-        yield from explanation
+        yield from [explanation] if len(explanation) == 1 else explanation
     if not count:
         raise InputError("There are no explanations to read; give at least one.")
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from hf_mambalrp.audit.scores import Scored, Scores, scored
 from hf_mambalrp.audit.statistics import mean_over_classes
@@ -106,7 +107,8 @@ def delete_effect(
     check_confidence(confidence)
     scores = Scores("delete_effect", model, tokenizer, batch_tokens, progress)
     wanted = None if target is None else scores.outputs.ids_of(target, "target", 0)[0]
-    found = deleted(scores, scored(scores, texts, classes), pattern, wanted, confidence)
+    known = scored(scores, texts, classes)
+    (found,) = effects_of(scores, known, [deleted(known.texts, pattern)], wanted, confidence)
     if found is None:
         raise InputError(
             f"Fewer than two texts of any class have {named(pattern)!r} beside other words; give more texts that do."
@@ -114,19 +116,20 @@ def delete_effect(
     return found
 
 
-def deleted(
-    scores: Scores,
-    texts: Scored,
-    pattern: Pattern,
-    target: int | None,
-    confidence: float,
-    among: Sequence[int] | None = None,
-) -> Effect | None:
-    """The effect of a pattern on texts that are scored, or on those ``among`` them; None where too few have it."""
+class Changed(NamedTuple):
+    """Texts in the place of others, by their numbers, and the sign of each difference of scores."""
+
+    pattern: Pattern
+    others: Mapping[int, str]
+    signs: Mapping[int, float]
+
+
+def deleted(texts: Sequence[str], pattern: Pattern, among: Sequence[int] | None = None) -> Changed:
+    """The texts that have a pattern, or those ``among`` them, without it; a text of nothing else is left out."""
     runs = runs_of(pattern)
-    left = {i: delete(texts.texts[i], runs) for i in (range(len(texts.texts)) if among is None else among)}
-    without = {i: text for i, text in left.items() if text is not None}
-    return _effect(scores, texts, pattern, without, dict.fromkeys(without, 1.0), target, confidence)
+    left = {i: delete(texts[i], runs) for i in (range(len(texts)) if among is None else among)}
+    others = {i: text for i, text in left.items() if text is not None}
+    return Changed(pattern, others, dict.fromkeys(others, 1.0))
 
 
 def swap_effect(
@@ -175,7 +178,8 @@ def swap_effect(
     check_confidence(confidence)
     scores = Scores("swap_effect", model, tokenizer, batch_tokens, progress)
     wanted = None if target is None else scores.outputs.ids_of(target, "target", 0)[0]
-    found = swapped(scores, scored(scores, texts, classes), sides, wanted, confidence)
+    known = scored(scores, texts, classes)
+    (found,) = effects_of(scores, known, [swapped(known.texts, sides)], wanted, confidence)
     if found is None:
         raise InputError(
             f"Fewer than two texts of any class have words of one side of {list(pairs)}; give more texts that do."
@@ -202,53 +206,50 @@ def both_sides(pairs: Sequence[tuple[str, str]]) -> Sides:
     return forth, back
 
 
-def swapped(
-    scores: Scores,
-    texts: Scored,
-    sides: Sides,
-    target: int | None,
-    confidence: float,
-    among: Sequence[int] | None = None,
-) -> Effect | None:
-    """The effect of a swap on texts that are scored, or on those ``among`` them; None where too few have the words."""
+def swapped(texts: Sequence[str], sides: Sides, among: Sequence[int] | None = None) -> Changed:
+    """The texts that have words of one side, or those ``among`` them, with the other side's."""
     forth, back = sides
     others: dict[int, str] = {}
     signs: dict[int, float] = {}
-    for i in range(len(texts.texts)) if among is None else among:
-        words = {place.word for place in places(texts.texts[i])}
+    for i in range(len(texts)) if among is None else among:
+        words = {place.word for place in places(texts[i])}
         has_first, has_second = not words.isdisjoint(forth), not words.isdisjoint(back)
         if has_first != has_second:
-            others[i] = swap(texts.texts[i], forth if has_first else back)
+            others[i] = swap(texts[i], forth if has_first else back)
             signs[i] = -1.0 if has_first else 1.0
-    name = next(iter(forth)), next(iter(back))
-    return _effect(scores, texts, name, others, signs, target, confidence)
+    return Changed((next(iter(forth)), next(iter(back))), others, signs)
+
+
+def effects_of(
+    scores: Scores, texts: Scored, changes: Sequence[Changed], target: int | None, confidence: float
+) -> list[Effect | None]:
+    """The effect of every change on texts that are scored; None where too few of a class are changed.
+
+    All changes are scored together: texts of one length share a forward, whatever was changed in them.
+    """
+    after = scores([text for change in changes for text in change.others.values()], "changed texts")
+    parts = after.split([len(change.others) for change in changes])
+    return [_effect(scores, texts, *of, target, confidence) for of in zip(changes, parts, strict=True)]
 
 
 def _effect(
-    scores: Scores,
-    texts: Scored,
-    pattern: Pattern,
-    others: Mapping[int, str],
-    signs: Mapping[int, float],
-    target: int | None,
-    confidence: float,
+    scores: Scores, texts: Scored, change: Changed, after: Tensor, target: int | None, confidence: float
 ) -> Effect | None:
-    """The effect of ``others`` in the place of some texts: the difference of scores, times ``signs``."""
-    if not others:
-        return None
-    rows = [*others]
-    before, after = texts.log_odds[rows], scores([*others.values()], "changed texts")
+    rows = [*change.others]
+    before = texts.log_odds[rows]
     decided, now = before.argmax(1), after.argmax(1)
-    if target is None:
+    if target is None and rows:
         target = int(torch.bincount(decided, minlength=before.shape[1]).argmax())
+    if target is None:
+        return None
     deviation = texts.deviation(target)
-    sign = torch.tensor([signs[row] for row in rows], dtype=torch.float64)
+    sign = torch.tensor([change.signs[row] for row in rows], dtype=torch.float64)
     differences = (before[:, target] - after[:, target]) * sign / deviation
     mean = mean_over_classes(differences.tolist(), [texts.classes[row] for row in rows], confidence)
     if mean is None:
         return None
     return Effect(
-        pattern=pattern,
+        pattern=change.pattern,
         target=scores.label(target),
         texts=len(rows),
         effect=mean.mean,

@@ -1,7 +1,6 @@
 """What a classifier says of many texts: the log-odds of each class against the rest, by forwards alone."""
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +36,6 @@ class Scores:
         self._output, self._progress = ModelOutput(subject, batch_tokens), progress
         self.outputs = Outputs(network, self._call.tokenizers)
 
-    def quiet(self) -> "Scores":
-        """Return the same without a bar."""
-        other = copy(self)
-        other._progress = False
-        return other
-
     def label(self, target: int) -> str:
         """Return the name of a class."""
         return self.outputs.text_of((target,))
@@ -53,7 +46,7 @@ class Scores:
         Shape: n texts -> (n, V), float64. ``said`` stands beside the bar of progress. InputError: a text that has no
         tokens.
         """
-        found = []
+        found = [torch.empty(0, self.network.config.num_labels, dtype=torch.float64)]
         with progress_bar(total=len(texts), desc=said, unit="text", shown=self._progress) as bar:
             for start in range(0, len(texts), WINDOW):
                 window = texts[start : start + WINDOW]
