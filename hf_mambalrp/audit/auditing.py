@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_mambalrp.audit.effects import both_sides, check_confidence, deleted, effects_of
+from hf_mambalrp.audit.effects import both_sides, check_confidence, deleted, effect_of, scores_of
+from hf_mambalrp.audit.grouping import groups_of
 from hf_mambalrp.audit.reading import changed_against, explanations, read
-from hf_mambalrp.audit.result import Audit, Candidate
 from hf_mambalrp.audit.scores import Scores, scored
 from hf_mambalrp.audit.statistics import MAX_Q, false_discovery_rates, stats
 from hf_mambalrp.audit.swapping import Having, Swapping
-from hf_mambalrp.audit.wording import named
 from hf_mambalrp.audit.words import words_table
 from hf_mambalrp.calls.explain import versions
 from hf_mambalrp.errors import OptionError
+from hf_mambalrp.results.audit import Audit
+from hf_mambalrp.results.audit_parts import Candidate, Group, named
 from hf_mambalrp.runs.checks import whole_number
 
 
@@ -27,6 +28,7 @@ def audit(
     label: str | None = None,
     base: Any = None,
     swaps: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+    groups: str | None = None,
     min_effect: float = 0.2,
     candidates: int = 12,
     ngrams: int = 3,
@@ -60,10 +62,11 @@ def audit(
         base: the model that this one was fine-tuned from, or its explanations of the same data: what rose against it.
         swaps: pairs of words by a name, such as ``{"he/she": HE_SHE}``; each swap is confirmed as candidates are, and
             if its effect is larger than those of 10 swaps of other words of like frequency.
+        groups: column of the data: errors, scores and the confirmed candidates' effects for each of its values.
         min_effect: the smallest effect that is confirmed, in standard deviations of the score.
         candidates: how many are tested.
         ngrams: the longest run of words that is a candidate.
-        min_texts: a candidate is in at least so many texts.
+        min_texts: a candidate is in at least so many texts, a group has so many.
         max_texts: of more texts with a candidate so many are drawn with ``seed``.
         confidence: of the intervals.
         seed: of the draws.
@@ -74,8 +77,8 @@ def audit(
         progress: show bars.
 
     Raises:
-        InputError: data that cannot be read; explanations of another model; a text without a label; a score that
-            does not vary.
+        InputError: data that cannot be read; explanations of another model; a text without a label or group; a
+            score that does not vary.
         OptionError: an option with a value that is not allowed.
         TargetError: a label that the model has not.
         UnknownArchitectureError: a language model, or a regression.
@@ -102,10 +105,9 @@ def audit(
     stats()
     scores = Scores("audit", model, tokenizer, batch_tokens, progress)
     explaining = {"tokenizer": tokenizer, "text_column": text_column, "restart": restart, "progress": progress}
-    if label is not None:
-        explaining["columns"] = (label,)
+    explaining["columns"] = [name for name in dict.fromkeys((label, groups)) if name is not None]
     with explanations(scores.model, data, output_dir, "explained", explaining) as source:
-        found = read(source, scores, label, progress)
+        found = read(source, scores, label, groups, progress)
         rows = words_table(source, ngrams=ngrams, pairs=True, min_texts=min_texts, progress=progress)
         rows.sort(key=lambda row: -row.share / math.sqrt(row.texts))  # the share is 0 in the other texts
         changed = None
@@ -116,14 +118,23 @@ def audit(
     having = Having(found.texts, max_texts, seed)
     screened = rows[:candidates]
     changes = [deleted(found.texts, row.pattern, having.words(row)) for row in screened]
-    effects = effects_of(scores, texts, changes, None, confidence)
-    tested = [(row, effect) for row, effect in zip(screened, effects, strict=True) if effect is not None]
-    untested = [named(row.pattern) for row, effect in zip(screened, effects, strict=True) if effect is None]
-    q_values = false_discovery_rates([effect.p for _, effect in tested])
+    tested, untested = [], []
+    for row, change, after in zip(screened, changes, scores_of(scores, changes), strict=True):
+        effect = effect_of(scores, texts, change, after, None, confidence)
+        if effect is None:
+            untested.append(named(row.pattern))
+        else:
+            tested.append((row, effect, change, after))
+    q_values = false_discovery_rates([effect.p for _, effect, *_ in tested])
     results = tuple(
         Candidate(row.share, row.mean, effect, q, q < MAX_Q and abs(effect.effect) >= min_effect)
-        for (row, effect), q in zip(tested, q_values, strict=True)
+        for (row, effect, *_), q in zip(tested, q_values, strict=True)
     )
+    split: tuple[Group, ...] = ()
+    small: tuple[str, ...] = ()
+    if found.groups is not None:
+        relied = [of for (_, *of), one in zip(tested, results, strict=True) if one.confirmed]
+        split, small = groups_of(scores, texts, found.groups, label is not None, relied, confidence, min_texts)
     known = {word for row in screened for part in named(row.pattern).split(" + ") for word in part.split()}
     swapping = Swapping(scores, texts, having, rows, known, confidence)
     done, unswapped = swapping.all(sides, min_effect)
@@ -133,7 +144,14 @@ def audit(
         model=found.model,
         versions=versions(),
         method=found.method,
-        settings={"label": label, "min_effect": min_effect, **sizes, "confidence": confidence, "seed": seed},
+        settings={
+            "label": label,
+            "groups": groups,
+            "min_effect": min_effect,
+            **sizes,
+            "confidence": confidence,
+            "seed": seed,
+        },
         texts=len(found.texts),
         skipped=found.skipped,
         classes=dict(sorted(Counter(names).items())),
@@ -144,4 +162,6 @@ def audit(
         changed=changed,
         swaps=None if swaps is None else done,
         unswapped=unswapped,
+        groups=split,
+        small_groups=small,
     )

@@ -1,7 +1,6 @@
 """``delete_effect`` and ``swap_effect``: what the model's own answer does when words are not there, or are others."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,8 +8,9 @@ from torch import Tensor
 
 from hf_mambalrp.audit.scores import Scored, Scores, scored
 from hf_mambalrp.audit.statistics import mean_over_classes
-from hf_mambalrp.audit.wording import Pattern, delete, named, normalised, places, runs_of, swap
+from hf_mambalrp.audit.wording import delete, normalised, places, runs_of, swap
 from hf_mambalrp.errors import InputError, OptionError
+from hf_mambalrp.results.audit_parts import Effect, Pattern, named
 
 HE_SHE = (
     ("he", "she"),
@@ -22,38 +22,6 @@ HE_SHE = (
     ("he'll", "she'll"),
 )
 """Words of two sides; of a word that is there twice, the first other one is taken: "her" becomes "his"."""
-
-
-@dataclass(frozen=True)
-class Effect:
-    """How much a change of words moves the score, in standard deviations of the score over the texts given.
-
-    The score is the log-odds of ``target`` against the other classes, by the model's own forward.
-    """
-
-    pattern: Pattern
-    """What was deleted; of a swap the two sides."""
-    target: str
-    """The class whose log-odds are the score."""
-    texts: int
-    """Texts that were changed and compared."""
-    effect: float
-    """Mean of the paired differences, the classes weighing the same: the score with the words less that without."""
-    low: float
-    high: float
-    p: float
-    """Of the t test that the effect is 0."""
-    by_class: Mapping[str, tuple[int, float]]
-    """Texts and mean difference of every class that counts: of a single text there is no variance."""
-    changed: int
-    """Texts whose predicted class changed."""
-    deviation: float
-    """The standard deviation of the score, in logits."""
-
-    @property
-    def name(self) -> str:
-        """The pattern in words."""
-        return named(self.pattern)
 
 
 def delete_effect(
@@ -108,7 +76,8 @@ def delete_effect(
     scores = Scores("delete_effect", model, tokenizer, batch_tokens, progress)
     wanted = None if target is None else scores.outputs.ids_of(target, "target", 0)[0]
     known = scored(scores, texts, classes)
-    (found,) = effects_of(scores, known, [deleted(known.texts, pattern)], wanted, confidence)
+    change = deleted(known.texts, pattern)
+    found = effect_of(scores, known, change, scores_of(scores, [change])[0], wanted, confidence)
     if found is None:
         raise InputError(
             f"Fewer than two texts of any class have {named(pattern)!r} beside other words; give more texts that do."
@@ -179,7 +148,8 @@ def swap_effect(
     scores = Scores("swap_effect", model, tokenizer, batch_tokens, progress)
     wanted = None if target is None else scores.outputs.ids_of(target, "target", 0)[0]
     known = scored(scores, texts, classes)
-    (found,) = effects_of(scores, known, [swapped(known.texts, sides)], wanted, confidence)
+    change = swapped(known.texts, sides)
+    found = effect_of(scores, known, change, scores_of(scores, [change])[0], wanted, confidence)
     if found is None:
         raise InputError(
             f"Fewer than two texts of any class have words of one side of {list(pairs)}; give more texts that do."
@@ -220,28 +190,34 @@ def swapped(texts: Sequence[str], sides: Sides, among: Sequence[int] | None = No
     return Changed((next(iter(forth)), next(iter(back))), others, signs)
 
 
-def effects_of(
-    scores: Scores, texts: Scored, changes: Sequence[Changed], target: int | None, confidence: float
-) -> list[Effect | None]:
-    """The effect of every change on texts that are scored; None where too few of a class are changed.
-
-    All changes are scored together: texts of one length share a forward, whatever was changed in them.
-    """
+def scores_of(scores: Scores, changes: Sequence[Changed]) -> list[Tensor]:
+    """Log-odds of the changed texts of every change; texts of one length share a forward, whatever was changed."""
     after = scores([text for change in changes for text in change.others.values()], "changed texts")
-    parts = after.split([len(change.others) for change in changes])
-    return [_effect(scores, texts, *of, target, confidence) for of in zip(changes, parts, strict=True)]
+    return list(torch.split(after, [len(change.others) for change in changes]))
 
 
-def _effect(
-    scores: Scores, texts: Scored, change: Changed, after: Tensor, target: int | None, confidence: float
+def effect_of(
+    scores: Scores,
+    texts: Scored,
+    change: Changed,
+    after: Tensor,
+    target: int | None,
+    confidence: float,
+    among: Collection[int] | None = None,
 ) -> Effect | None:
-    rows = [*change.others]
-    before = texts.log_odds[rows]
-    decided, now = before.argmax(1), after.argmax(1)
-    if target is None and rows:
-        target = int(torch.bincount(decided, minlength=before.shape[1]).argmax())
-    if target is None:
+    """The effect of a change on texts that are scored, or on those ``among`` them; None where too few of a class are.
+
+    ``after`` are the scores of the changed texts; without a target it is the class predicted for most of the texts.
+    """
+    counted = [place for place, row in enumerate(change.others) if among is None or row in among]
+    if not counted:
         return None
+    numbers = [*change.others]
+    rows = [numbers[place] for place in counted]
+    before, after = texts.log_odds[rows], after[counted]
+    decided, now = before.argmax(1), after.argmax(1)
+    if target is None:
+        target = int(torch.bincount(decided, minlength=before.shape[1]).argmax())
     deviation = texts.deviation(target)
     sign = torch.tensor([change.signs[row] for row in rows], dtype=torch.float64)
     differences = (before[:, target] - after[:, target]) * sign / deviation

@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import PartialState
 
-from hf_mambalrp.audit.corpus import Source, explained_texts, rows_of
+from hf_mambalrp.audit.corpus import Source, column_of, explained_texts, rows_of
 from hf_mambalrp.audit.positions import Places
 from hf_mambalrp.audit.scores import Scores
-from hf_mambalrp.audit.words import Change, compare
+from hf_mambalrp.audit.words import compare
 from hf_mambalrp.calls.explain import model_id
 from hf_mambalrp.calls.labels import read_label
 from hf_mambalrp.datasets.explaining import explain_dataset
 from hf_mambalrp.datasets.reading import SkippedRow
 from hf_mambalrp.errors import InputError, OptionError
+from hf_mambalrp.results.audit_parts import Change
 from hf_mambalrp.results.explanation import Explanation
 
 RISEN = 12
@@ -29,6 +30,7 @@ class Read(NamedTuple):
 
     texts: list[str]
     labels: list[Any] | None
+    groups: list[str] | None
     skipped: int
     model: str | None
     method: str
@@ -55,10 +57,11 @@ def explanations(
         yield path
 
 
-def read(source: Source, scores: Scores, label: str | None, progress: bool) -> Read:
-    """Texts, labels and places. InputError: explanations of another model, or a text without a label."""
+def read(source: Source, scores: Scores, label: str | None, groups: str | None, progress: bool) -> Read:
+    """Texts, labels, groups and places. InputError: explanations of another model, a text without label or group."""
     skipped = 0
-    texts, labels, places = [], [], Places()
+    texts, places = [], Places()
+    columns: dict[str, list[Any]] = {name: [] for name in (label, groups) if name is not None}
     own = model_id(scores.network)
     method = ""
     for ex in rows_of(source, progress, "texts"):
@@ -71,18 +74,15 @@ def read(source: Source, scores: Scores, label: str | None, progress: bool) -> R
                 f"The explanations are of the model {ex.model_id!r}, and the model given is {own!r}. Give that "
                 "model, or explain the data by this one."
             )
-        if label is not None:
-            columns = {} if ex.columns is None else ex.columns[0]
-            if columns.get(label) is None:
-                raise InputError(
-                    f"The text {ex.texts[0][:40]!r} has no {label!r}; its columns are {sorted(columns)}. Give "
-                    f"explain_dataset(columns=[{label!r}]), and a label in every row."
-                )
-            labels.append(read_label(columns[label], scores.outputs))
+        for name, values in columns.items():
+            values.append(column_of(ex, name))
         texts.append(ex.texts[0])
         method = ex.method
         places.add(ex)
-    return Read(texts, None if label is None else labels, skipped, own, method, places)
+    labels = None if label is None else [read_label(value, scores.outputs) for value in columns[label]]
+    return Read(
+        texts, labels, None if groups is None else list(map(str, columns[groups])), skipped, own, method, places
+    )
 
 
 def changed_against(

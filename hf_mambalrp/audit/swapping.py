@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from hf_mambalrp.audit.effects import Changed, Effect, Sides, both_sides, effects_of, swapped
-from hf_mambalrp.audit.result import Swap
+from hf_mambalrp.audit.effects import Changed, Sides, both_sides, effect_of, scores_of, swapped
 from hf_mambalrp.audit.scores import Scored, Scores
 from hf_mambalrp.audit.statistics import MAX_Q, false_discovery_rates
 from hf_mambalrp.audit.wording import places
 from hf_mambalrp.audit.words import WordRow
 from hf_mambalrp.evaluation.dataset import drawn
+from hf_mambalrp.results.audit_parts import Effect, Swap
 
 CONTROLS = 10
 """Swaps of other words beside each swap."""
@@ -76,7 +76,8 @@ class Swapping:
         return swapped(self._texts.texts, sides, self._having.one_side(*sides))
 
     def _effects(self, changes: Sequence[Changed]) -> list[Effect | None]:
-        return effects_of(self._scores, self._texts, changes, None, self._confidence)
+        parts = zip(changes, scores_of(self._scores, changes), strict=True)
+        return [effect_of(self._scores, self._texts, *part, None, self._confidence) for part in parts]
 
     def _controls(self, wanted: float, taken: set[str]) -> tuple[tuple[str, float], ...]:
         """Swaps of words each of which about ``wanted`` texts have, nearest first."""

@@ -6,8 +6,9 @@ from itertools import combinations
 from typing import Generic, NamedTuple, TypeVar
 
 from hf_mambalrp.audit.corpus import Source, TextWords, explained_texts, read_again
-from hf_mambalrp.audit.wording import Pattern, Run, occurrences
+from hf_mambalrp.audit.wording import Run, occurrences
 from hf_mambalrp.errors import InputError
+from hf_mambalrp.results.audit_parts import Change, Pattern
 from hf_mambalrp.runs.checks import whole_number
 
 PAIRED = 50
@@ -22,6 +23,14 @@ class WordRow(NamedTuple):
     """A word, a run of words or a pair, with its relevance over a corpus.
 
     The relevance of a text speaks for what that text's explanation was of.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+        >>> from hf_mambalrp.audit import words_table
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> first = words_table(model.explain(["A dull film.", "Dull."]), progress=False)[0]
+        >>> first.pattern, first.texts, first.mean == first.total / first.texts
+        ('dull', 2, True)
     """
 
     pattern: Pattern
@@ -33,16 +42,6 @@ class WordRow(NamedTuple):
     """Sum of its relevance over all texts."""
     share: float
     """Mean over all texts of its |relevance| as a part of the text's sum of |relevance|; 0 where a text lacks it."""
-
-
-class Change(NamedTuple):
-    """A word whose share of |relevance| differs between two models; ``change = share - before``."""
-
-    word: str
-    texts: int
-    share: float
-    before: float
-    change: float
 
 
 P = TypeVar("P", bound=Pattern)

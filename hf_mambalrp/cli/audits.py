@@ -35,6 +35,7 @@ def audit(
     swaps: Annotated[
         str | None, typer.Option(help="Words to swap, such as he=she,his=her,him=her; other swaps are its controls.")
     ] = None,
+    groups: Annotated[str | None, typer.Option(help="Column by whose values the texts are told apart.")] = None,
     min_effect: Annotated[float, typer.Option(help="Smallest effect, in standard deviations of the score.")] = 0.2,
     candidates: Annotated[int, typer.Option(help="Words, runs and pairs that are tested.")] = 12,
     min_texts: Annotated[int, typer.Option(help="A candidate is in at least so many texts.")] = 10,
@@ -49,7 +50,7 @@ def audit(
     """
     check_sizes(batch_tokens=batch_tokens, candidates=candidates, min_texts=min_texts, max_texts=max_texts)
     pairs = None if swaps is None else {swaps: [_pair(one) for one in names(swaps)]}
-    dataset = read_dataset(data, Columns(text_column, kept=() if label is None else (label,)))
+    dataset = read_dataset(data, Columns(text_column, kept=tuple(name for name in (label, groups) if name is not None)))
 
     from accelerate import PartialState
     from torch.cuda import is_available
@@ -70,6 +71,7 @@ def audit(
         label=label,
         base=before,
         swaps=pairs,
+        groups=groups,
         min_effect=min_effect,
         candidates=candidates,
         min_texts=min_texts,

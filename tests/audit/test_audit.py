@@ -1,14 +1,16 @@
 """An audit of models whose answer is known: what counts is confirmed, what does not is not, and all is kept."""
 
 import json
+import math
 import random
 from dataclasses import replace
 
 import pytest
 from planted import BAD, GOOD, counting_model, tokenizer
 
-from hf_mambalrp import explain_dataset, load_explanations
+from hf_mambalrp import explain_dataset, load, load_explanations
 from hf_mambalrp.audit import HE_SHE, Audit, audit, delete_effect
+from hf_mambalrp.audit.scores import Scores
 from hf_mambalrp.errors import InputError, OptionError, TargetError
 
 
@@ -108,6 +110,64 @@ def test_equal_calls_give_equal_files_and_the_folder_is_read_again(found, shortc
     listed = run(shortcut, list(load_explanations(folder / "explained")), base=folder / "base")
     assert of_folder == first
     assert replace(first, swaps=None) == listed
+
+
+def test_groups_have_their_errors_scores_and_effects(shortcut, tmp_path):
+    rows = [{**row, "who": row["text"].split()[0]} for row in corpus(120)]
+    rows += [{**row, "who": "other"} for row in corpus(4, seed=1)]
+    rows = [{**row, "label": "negative"} if row["who"] == "he" else row for row in rows]
+    found = run(shortcut, rows, groups="who")
+    assert {group.value: group.texts for group in found.groups} == {
+        who: sum(row["who"] == who for row in rows) for who in ("he", "she")
+    }
+    assert found.small_groups == ("other",)
+    assert "Groups of fewer than 5 texts: other." in found.not_examined
+    texts = [row["text"] for row in rows]
+    log_odds = Scores("audit", shortcut, tokenizer(), None, False)(texts, "")
+    predicted = log_odds.argmax(1).tolist()
+    target = max((0, 1), key=predicted.count)
+    for group in found.groups:
+        own = [i for i, row in enumerate(rows) if row["who"] == group.value]
+        wrong = sum(rows[i]["label"] != ("negative", "positive")[predicted[i]] for i in own)
+        assert group.errors == wrong
+        p, z, n = wrong / len(own), 1.959964, len(own)  # Wilson's interval by its formula
+        middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        assert group.error_low == pytest.approx((middle - half) / (1 + z * z / n), abs=1e-6)
+        assert group.error_high == pytest.approx((middle + half) / (1 + z * z / n), abs=1e-6)
+        assert group.target == ("negative", "positive")[target]
+        assert group.score == pytest.approx(log_odds[own, target].mean().item())
+        assert group.low < group.score < group.high
+        mobile = next(effect for effect in group.relied if effect.name == "mobile")
+        alone = delete_effect(
+            shortcut,
+            [texts[i] for i in own],
+            "mobile",
+            target=mobile.target,
+            classes=[rows[i]["label"] for i in own],
+            tokenizer=tokenizer(),
+            progress=False,
+        )
+        assert mobile.effect * mobile.deviation == pytest.approx(alone.effect * alone.deviation, rel=1e-6)
+        assert mobile.texts == alone.texts
+    assert "What is relied on, by who" in found.to_text(width=200)
+    found.save(tmp_path / "audit.json")
+    assert load(tmp_path / "audit.json") == found
+
+
+def test_a_text_without_its_group_is_refused(shortcut):
+    with pytest.raises(InputError, match="has no 'who'"):
+        run(shortcut, [*({**row, "who": "he"} for row in corpus(20)), corpus(1)[0]], groups="who")
+
+
+def test_the_figure_has_a_line_for_every_candidate_and_swap(found):
+    (axes,) = found[0].plot().axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names[-1].startswith("swap he")
+    assert len(names) == len(found[0].candidates) + 1
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in points[:-1]] == [one.found.effect for one in found[0].candidates]
+    filled = [line.get_markerfacecolor() == line.get_color() for line in points]
+    assert filled == [*(one.confirmed for one in found[0].candidates), found[0].swaps[0].confirmed]
 
 
 def test_it_is_saved_whole_and_read_again(found, tmp_path):

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from hf_mambalrp.audit.effects import Effect
+from hf_mambalrp.results.audit_parts import Effect
 from hf_mambalrp.viz.document import Block, Document, Facts, Grid, Heading, Origin, Section
 from hf_mambalrp.viz.wording import table_label
 
 if TYPE_CHECKING:
-    from hf_mambalrp.audit.result import Audit
+    from hf_mambalrp.results.audit import Audit
 
 READING = (
     "Effect: the score with the words less the score without them, in standard deviations of the score, with its "
@@ -69,6 +69,8 @@ def audit_document(found: "Audit") -> Document:
             "words of like frequency; a swap is confirmed if its effect is larger than all of theirs too."
         )
         blocks.append(Grid("Swaps", columns, swaps, says))
+    if found.groups:
+        blocks += _groups(found)
     low, middle, high = found.positions.distances
     place = (
         ("Relevance at the last word", f"{found.positions.last_word:.0%} of |relevance|"),
@@ -78,6 +80,34 @@ def audit_document(found: "Audit") -> Document:
     blocks.append(Facts(place))
     blocks.append(Facts(tuple(("Not examined", sentence) for sentence in found.not_examined)))
     return Document([Section(blocks, 0, 1)], Origin(found.method, found.model, dict(found.versions)))
+
+
+def _groups(found: "Audit") -> list[Block]:
+    """A table of the groups, and one of what is relied on in them."""
+    column = table_label(found.settings["groups"])
+    lines = [
+        (
+            table_label(one.value),
+            str(one.texts),
+            "" if one.errors is None else f"{one.errors / one.texts:.1%} ({one.error_low:.1%} to {one.error_high:.1%})",
+            f"{_signed(one.score)} ({_signed(one.low)} to {_signed(one.high)})",
+        )
+        for one in found.groups
+    ]
+    score = f"Mean log-odds of {table_label(found.groups[0].target)}"
+    blocks: list[Block] = [Grid(f"Groups by {column}", (column, "Texts", "Errors", score), lines)]
+    relied = [
+        (table_label(effect.name), table_label(group.value), *_numbers(effect))
+        for one in found.confirmed
+        for group in found.groups
+        for effect in group.relied
+        if effect.name == one.found.name
+    ]
+    if relied:
+        head = ("Words", column, "Texts", "Class", "Effect", "Interval")
+        says = "Effects of the confirmed candidates within a group, in standard deviations of the score over all texts."
+        blocks.append(Grid(f"What is relied on, by {column}", head, relied, says))
+    return blocks
 
 
 def _numbers(found: Effect) -> tuple[str, str, str, str]:
