@@ -12,7 +12,7 @@ from hf_mambalrp.audit.reading import changed_against, explanations, read
 from hf_mambalrp.audit.scores import Scores, scored
 from hf_mambalrp.audit.statistics import MAX_Q, false_discovery_rates, stats
 from hf_mambalrp.audit.swapping import Having, Swapping
-from hf_mambalrp.audit.words import words_table
+from hf_mambalrp.audit.words import whole, words_table
 from hf_mambalrp.calls.explain import versions
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.results.audit import Audit
@@ -45,11 +45,13 @@ def audit(
     """Say which words a classifier relies on over a corpus: screened by relevance, confirmed by the model itself.
 
     Candidates are the words, runs and pairs with the largest mean share of |relevance| in the texts that have them
-    (:func:`words_table`), times the root of the number of these texts, with which a t statistic grows. Each is deleted
-    from the texts that have it (:func:`delete_effect`); it is confirmed where the t test, corrected for the number of
+    (:func:`words_table`), times the root of the number of these texts, with which a t statistic grows; words that
+    hardly occur but in a run go with it, for without one of them the rest is torn. Each candidate is deleted from
+    the texts that have it (:func:`delete_effect`); it is confirmed where the t test, corrected for the number of
     candidates by Benjamini and Hochberg (1995), has q < .05 and the effect is at least ``min_effect`` standard
-    deviations of the score. A word that should count, such as "dull" of reviews, is confirmed as a shortcut is: which
-    of them is one is for people to say, and the result says what was not examined. Equal calls give equal results.
+    deviations of the score. A word that should count, such as "dull" of reviews, is confirmed as a shortcut is:
+    which of them is one is for people to say, and the result says what was not examined. Equal calls give equal
+    results.
 
     Args:
         model: an explainable classifier, or one that ``make_explainable`` knows.
@@ -116,7 +118,7 @@ def audit(
             changed = changed_against(source, base, output_dir, explaining, min_texts)
     texts = scored(scores, found.texts, found.labels)
     having = Having(found.texts, max_texts, seed)
-    screened = rows[:candidates]
+    screened = whole(rows)[:candidates]
     changes = [deleted(found.texts, row.pattern, having.words(row)) for row in screened]
     tested, untested = [], []
     for row, change, after in zip(screened, changes, scores_of(scores, changes), strict=True):

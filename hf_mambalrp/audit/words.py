@@ -1,5 +1,6 @@
 """``words_table`` and ``compare``: which words have the relevance over a corpus, and what another model changed."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -17,6 +18,10 @@ TOGETHER = 0.5
 """Words occur together where the texts with all of them are at least this part of the texts with any of them."""
 LIFT = 1.5
 """And, of a pair, where they meet so many times as often as they would by chance."""
+
+
+WHOLE = 0.9
+"""A part of a run that so many of its texts have in the run is no candidate of its own: without it the rest is torn."""
 
 
 class WordRow(NamedTuple):
@@ -173,6 +178,19 @@ def words_table(
     return sorted(
         found, key=lambda row: (-row.share, isinstance(row.pattern, tuple), row.pattern, list(map(str, row.columns)))
     )
+
+
+def whole(rows: Sequence[WordRow]) -> list[WordRow]:
+    """Leave out words and runs that hardly occur but in a longer run that is there: "via" where "via mobile" is."""
+    texts = {row.pattern: row.texts for row in rows}
+    parts = set()
+    for row in rows:
+        words = row.pattern.split(" ") if isinstance(row.pattern, str) else []
+        for start, end in combinations(range(len(words) + 1), 2):
+            part = " ".join(words[start:end])
+            if end - start < len(words) and row.texts >= WHOLE * texts.get(part, math.inf):
+                parts.add(part)
+    return [row for row in rows if row.pattern not in parts]
 
 
 def _by_word(text: TextWords) -> dict[str, tuple[float, float]]:

@@ -48,10 +48,11 @@ def found(shortcut, tmp_path_factory):
 
 def test_a_planted_shortcut_is_confirmed_with_the_words_that_count(found):
     confirmed = {candidate.found.name: candidate for candidate in found[0].confirmed}
-    assert {"mobile", "via mobile"} <= confirmed.keys()
-    assert not {"via", "the", "is", ".", ",", "film"} & confirmed.keys()
-    assert confirmed["mobile"].found.effect > 0.2
-    assert confirmed["mobile"].found.target == "positive"
+    assert "via mobile" in confirmed
+    assert not {"the", "is", ".", ",", "film"} & confirmed.keys()
+    assert confirmed["via mobile"].found.effect > 0.2
+    assert confirmed["via mobile"].found.target == "positive"
+    assert not {"via", "mobile"} & {candidate.found.name for candidate in found[0].candidates}  # never but together
     assert {*GOOD, *BAD} & confirmed.keys()
 
 
@@ -62,11 +63,11 @@ def test_the_clean_model_on_the_same_texts_gives_no_flag_on_the_phrase():
 
 def test_the_numbers_are_those_of_the_pieces(found, shortcut):
     rows = corpus()
-    (candidate,) = (one for one in found[0].candidates if one.found.name == "mobile")
+    (candidate,) = (one for one in found[0].candidates if one.found.name == "via mobile")
     expected = delete_effect(
         shortcut,
         [row["text"] for row in rows],
-        "mobile",
+        "via mobile",
         target="positive",
         classes=[row["label"] for row in rows],
         tokenizer=tokenizer(),
@@ -137,11 +138,11 @@ def test_groups_have_their_errors_scores_and_effects(shortcut, tmp_path):
         assert group.target == ("negative", "positive")[target]
         assert group.score == pytest.approx(log_odds[own, target].mean().item())
         assert group.low < group.score < group.high
-        mobile = next(effect for effect in group.relied if effect.name == "mobile")
+        mobile = next(effect for effect in group.relied if effect.name == "via mobile")
         alone = delete_effect(
             shortcut,
             [texts[i] for i in own],
-            "mobile",
+            "via mobile",
             target=mobile.target,
             classes=[rows[i]["label"] for i in own],
             tokenizer=tokenizer(),

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from hf_mambalrp import Explanation, load_explanations
-from hf_mambalrp.audit import compare, words_table
+from hf_mambalrp.audit import WordRow, compare, words_table
+from hf_mambalrp.audit.words import whole
 from hf_mambalrp.errors import InputError, OptionError
 from hf_mambalrp.results.explanation import Conservation
 
@@ -141,3 +142,12 @@ def test_a_folder_gives_what_its_explanations_give(tmp_path):
     assert found == words_table(listed, ngrams=2, progress=False)
     good = next(row for row in found if row.pattern == "good")
     assert good.total == pytest.approx(listed[0].relevance[0, 3].item())
+
+
+def test_parts_of_a_run_that_stand_alone_too_stay():
+    counts = {"via": 10, "mobile": 12, "via mobile": 10, "seen via mobile": 8, "seen": 9, ("seen", "mobile"): 8}
+    rows = [WordRow(pattern, texts, 0.0, 0.0, 0.0) for pattern, texts in counts.items()]
+    assert [row.pattern for row in whole(rows)] == [
+        *("mobile", "via mobile", "seen via mobile", "seen"),
+        ("seen", "mobile"),
+    ]
