@@ -26,6 +26,10 @@ def audit(
     output_dir: str | Path | None = None,
     *,
     label: str | None = None,
+    target: int | str | None = None,
+    contrast: int | str | None = None,
+    target_column: str | None = None,
+    contrast_column: str | None = None,
     base: Any = None,
     swaps: Mapping[str, Sequence[tuple[str, str]]] | None = None,
     groups: str | None = None,
@@ -42,7 +46,7 @@ def audit(
     restart: bool = False,
     progress: bool = True,
 ) -> Audit:
-    """Say which words a classifier relies on over a corpus: screened by relevance, confirmed by the model itself.
+    """Say which words a model relies on over a corpus: screened by relevance, confirmed by the model itself.
 
     Candidates are the words, runs and pairs with the largest mean share of |relevance| in the texts that have them
     (:func:`words_table`), times the root of the number of these texts, with which a t statistic grows; words that
@@ -54,13 +58,16 @@ def audit(
     results.
 
     Args:
-        model: an explainable classifier, or one that ``make_explainable`` knows.
+        model: an explainable classifier or language model, or one that ``make_explainable`` knows.
         data: what :func:`hf_mambalrp.explain_dataset` takes, which explains it, on as many processes as were launched,
             and goes on where it was; or the folder that it wrote; or a list of explanations by this model.
         output_dir: folder of the explanations, in ``explained`` (and ``base``); by default they are not kept, which
             only one process can do.
         label: column of the true class, a name or an id of the model's; classes weigh the same. By default they are the
             predicted ones.
+        target, contrast: of a language model the next token, and the one that it is compared with; the score is the
+            difference of their logits, and the two are the classes, which ``label`` names "target" or "contrast".
+        target_column, contrast_column: or columns that have them.
         base: the model that this one was fine-tuned from, or its explanations of the same data: what rose against it.
         swaps: pairs of words by a name, such as ``{"he/she": HE_SHE}``; each swap is confirmed as candidates are, and
             if its effect is larger than those of 10 swaps of other words of like frequency.
@@ -82,8 +89,8 @@ def audit(
         InputError: data that cannot be read; explanations of another model; a text without a label or group; a
             score that does not vary.
         OptionError: an option with a value that is not allowed.
-        TargetError: a label that the model has not.
-        UnknownArchitectureError: a language model, or a regression.
+        TargetError: a label that the model has not; explanations of a language model without a contrast.
+        UnknownArchitectureError: a regression.
         MissingExtraError: scipy or pyarrow is not installed.
 
     Example:
@@ -107,6 +114,11 @@ def audit(
     stats()
     scores = Scores("audit", model, tokenizer, batch_tokens, progress)
     explaining = {"tokenizer": tokenizer, "text_column": text_column, "restart": restart, "progress": progress}
+    asked = {"target": target, "contrast": contrast, "target_column": target_column, "contrast_column": contrast_column}
+    if scores.network.is_language_model:
+        explaining |= asked
+    elif any(value is not None for value in asked.values()):
+        raise OptionError("target and contrast are for language models; of a classifier the score is that of a class.")
     explaining["columns"] = [name for name in dict.fromkeys((label, groups)) if name is not None]
     with explanations(scores.model, data, output_dir, "explained", explaining) as source:
         found = read(source, scores, label, groups, progress)
@@ -115,8 +127,8 @@ def audit(
         changed = None
         if base is not None:
             explaining = {"tokenizer": tokenizer, "restart": restart, "progress": progress}
-            changed = changed_against(source, base, output_dir, explaining, min_texts)
-    texts = scored(scores, found.texts, found.labels)
+            changed = changed_against(source, found, base, output_dir, explaining, min_texts)
+    texts = scored(scores, found.texts, found.labels, sides=found.sides)
     having = Having(found.texts, max_texts, seed)
     screened = whole(rows)[:candidates]
     changes = [deleted(found.texts, row.pattern, having.words(row)) for row in screened]
@@ -140,7 +152,7 @@ def audit(
     known = {word for row in screened for part in named(row.pattern).split(" + ") for word in part.split()}
     swapping = Swapping(scores, texts, having, rows, known, confidence)
     done, unswapped = swapping.all(sides, min_effect)
-    names = [scores.label(number) for number in texts.classes]
+    names = [scores.names[number] for number in texts.classes]
     wrong = sum(own != decided for own, decided in zip(texts.classes, texts.decisions.tolist(), strict=True))
     return Audit(
         model=found.model,

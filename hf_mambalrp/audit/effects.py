@@ -30,6 +30,7 @@ def delete_effect(
     pattern: Pattern,
     *,
     target: int | str | None = None,
+    contrast: int | str | None = None,
     classes: Sequence[int | str] | None = None,
     tokenizer: Any = None,
     confidence: float = 0.95,
@@ -44,11 +45,14 @@ def delete_effect(
     repaired. A text without other words is not compared.
 
     Args:
-        model: an explainable classifier, or one that ``make_explainable`` knows.
+        model: an explainable classifier or language model, or one that ``make_explainable`` knows.
         texts: with the words and without; those without only count for the standard deviation.
         pattern: words in a row, such as ``"via mobile"``; a tuple of such is deleted from the texts that have all.
-        target: the class whose log-odds are read; by default the one predicted for most of the texts with the words.
-        classes: of every text, by id or name, which weigh the same; by default the predicted ones.
+        target: the class whose log-odds are read; by default the one predicted for most of the texts with the words. Of
+            a language model the next token, a text or an id.
+        contrast: of a language model the token that it is compared with; the score is the difference of their logits.
+        classes: of every text, by id or name, which weigh the same; by default the predicted ones. Of a language model
+            "target" or "contrast", whichever is right.
         tokenizer: by default the one beside the model.
         confidence: of the interval.
         batch_tokens: tokens of one forward.
@@ -57,9 +61,9 @@ def delete_effect(
     Raises:
         InputError: a pattern without words; no texts; fewer than two texts of every class that have it; a score that
             does not vary.
-        OptionError: a ``confidence`` outside 0 to 1, another number of classes than texts.
-        TargetError: a class that the model has not.
-        UnknownArchitectureError: a language model, or a regression.
+        OptionError: a ``confidence`` outside 0 to 1, another number of classes than texts, a classifier's ``contrast``.
+        TargetError: a class that the model has not; of a language model one side is missing, or has several tokens.
+        UnknownArchitectureError: a regression.
         MissingExtraError: scipy is not installed.
 
     Example:
@@ -74,8 +78,7 @@ def delete_effect(
     runs_of(pattern)
     check_confidence(confidence)
     scores = Scores("delete_effect", model, tokenizer, batch_tokens, progress)
-    wanted = None if target is None else scores.outputs.ids_of(target, "target", 0)[0]
-    known = scored(scores, texts, classes)
+    known, wanted = _asked(scores, texts, classes, target, contrast)
     change = deleted(known.texts, pattern)
     found = effect_of(scores, known, change, scores_of(scores, [change])[0], wanted, confidence)
     if found is None:
@@ -83,6 +86,18 @@ def delete_effect(
             f"Fewer than two texts of any class have {named(pattern)!r} beside other words; give more texts that do."
         )
     return found
+
+
+def _asked(
+    scores: Scores, texts: Sequence[str], classes: Sequence[Any] | None, target: Any, contrast: Any
+) -> tuple[Scored, int | None]:
+    """The texts with their scores, and the number of the class or side that is asked for."""
+    if scores.network.is_language_model:
+        return scored(scores, texts, classes, (target, contrast)), 0
+    if contrast is not None:
+        raise OptionError(f"contrast={contrast!r} is for language models; the score of a class is against all others.")
+    wanted = None if target is None else scores.outputs.ids_of(target, "target", 0)[0]
+    return scored(scores, texts, classes), wanted
 
 
 class Changed(NamedTuple):
@@ -107,6 +122,7 @@ def swap_effect(
     pairs: Sequence[tuple[str, str]] = HE_SHE,
     *,
     target: int | str | None = None,
+    contrast: int | str | None = None,
     classes: Sequence[int | str] | None = None,
     tokenizer: Any = None,
     confidence: float = 0.95,
@@ -120,11 +136,14 @@ def swap_effect(
     score somewhat: compare the effect with that of other swaps.
 
     Args:
-        model: an explainable classifier, or one that ``make_explainable`` knows.
+        model: an explainable classifier or language model, or one that ``make_explainable`` knows.
         texts: with the words and without, as for :func:`delete_effect`.
         pairs: words of the first side and of the second, ``HE_SHE`` by default.
-        target: the class whose log-odds are read; by default the one predicted for most of the texts with the words.
-        classes: of every text, by id or name, which weigh the same; by default the predicted ones.
+        target: the class whose log-odds are read; by default the one predicted for most of the texts with the words. Of
+            a language model the next token, a text or an id.
+        contrast: of a language model the token that it is compared with; the score is the difference of their logits.
+        classes: of every text, by id or name, which weigh the same; by default the predicted ones. Of a language model
+            "target" or "contrast", whichever is right.
         tokenizer: by default the one beside the model.
         confidence: of the interval.
         batch_tokens: tokens of one forward.
@@ -146,8 +165,7 @@ def swap_effect(
     sides = both_sides(pairs)
     check_confidence(confidence)
     scores = Scores("swap_effect", model, tokenizer, batch_tokens, progress)
-    wanted = None if target is None else scores.outputs.ids_of(target, "target", 0)[0]
-    known = scored(scores, texts, classes)
+    known, wanted = _asked(scores, texts, classes, target, contrast)
     change = swapped(known.texts, sides)
     found = effect_of(scores, known, change, scores_of(scores, [change])[0], wanted, confidence)
     if found is None:
@@ -192,7 +210,8 @@ def swapped(texts: Sequence[str], sides: Sides, among: Sequence[int] | None = No
 
 def scores_of(scores: Scores, changes: Sequence[Changed]) -> list[Tensor]:
     """Log-odds of the changed texts of every change; texts of one length share a forward, whatever was changed."""
-    after = scores([text for change in changes for text in change.others.values()], "changed texts")
+    rows = [row for change in changes for row in change.others]
+    after = scores([text for change in changes for text in change.others.values()], "changed texts", rows)
     return list(torch.split(after, [len(change.others) for change in changes]))
 
 
@@ -224,15 +243,16 @@ def effect_of(
     mean = mean_over_classes(differences.tolist(), [texts.classes[row] for row in rows], confidence)
     if mean is None:
         return None
+    names = scores.names
     return Effect(
         pattern=change.pattern,
-        target=scores.label(target),
+        target=names[target],
         texts=len(rows),
         effect=mean.mean,
         low=mean.low,
         high=mean.high,
         p=mean.p,
-        by_class={scores.label(int(name)): of for name, of in sorted(mean.of.items())},  # type: ignore[call-overload]
+        by_class={names[int(name)]: of for name, of in sorted(mean.of.items())},  # type: ignore[call-overload]
         changed=int((decided != now).sum()),
         deviation=deviation,
     )

@@ -36,7 +36,7 @@ def groups_of(
         rows.setdefault(value, []).append(row)
     decided = texts.decisions
     target = int(torch.bincount(decided).argmax())
-    names = [scores.label(number) for number in range(texts.log_odds.shape[1])]
+    names = scores.names
     found, few = [], []
     for value, own in sorted(rows.items(), key=lambda item: (-len(item[1]), item[0])):
         mean = mean_over_classes(texts.log_odds[own, target].tolist(), [None] * len(own), confidence)

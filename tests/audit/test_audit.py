@@ -6,9 +6,11 @@ import random
 from dataclasses import replace
 
 import pytest
+import torch
+from oracles import random_model
 from planted import BAD, GOOD, counting_model, tokenizer
 
-from hf_mambalrp import explain_dataset, load, load_explanations
+from hf_mambalrp import explain_dataset, load, load_explanations, make_explainable
 from hf_mambalrp.audit import HE_SHE, Audit, audit, delete_effect
 from hf_mambalrp.audit.scores import Scores
 from hf_mambalrp.errors import InputError, OptionError, TargetError
@@ -266,3 +268,24 @@ def test_explanations_that_do_not_fit_are_refused(shortcut, tmp_path):
     other = [replace(one, model_id="another/model") for one in load_explanations(tmp_path / "bare")]
     with pytest.raises(InputError, match="are of the model 'another/model'"):
         run(shortcut, other, label=None)
+
+
+def test_a_language_model_is_asked_for_what_the_columns_hold(tmp_path):
+    model = make_explainable(random_model(vocab_size=len(tokenizer()), dtype=torch.float32))
+    rows = [{**row, "right": "good" if row["label"] == "positive" else "bad"} for row in corpus(40)]
+    rows = [{**row, "wrong": "bad" if row["right"] == "good" else "good"} for row in rows]
+    columns = {"target_column": "right", "contrast_column": "wrong", "label": None}
+    found = run(model, rows, tmp_path / "audit", base=model, candidates=4, groups="label", **columns)
+    assert set(found.classes) <= {"target", "contrast"}
+    assert len(found.candidates) == 4
+    assert {change.change for change in found.changed} == {0.0}  # the same model
+    one = found.candidates[0]
+    again = run(model, tmp_path / "audit" / "explained", base=tmp_path / "audit" / "base", candidates=4, label=None)
+    assert (again.candidates, again.changed) == (found.candidates, found.changed)
+    alone = run(model, [row["text"] for row in rows], label=None, target="good", contrast="bad", candidates=4)
+    assert set(alone.classes) <= {"good", "bad"}
+    assert one.found.texts > 1
+    with pytest.raises(TargetError, match="no contrast"):
+        run(model, [row["text"] for row in rows], label=None, target="good")
+    with pytest.raises(OptionError, match="are for language models"):
+        run(counting_model(), rows, target="positive")
