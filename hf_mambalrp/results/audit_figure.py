@@ -1,5 +1,6 @@
 """The figure of an audit: effects of its candidates and swaps."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hf_mambalrp.viz.effects_plot import Point, effects
@@ -9,23 +10,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hf_mambalrp.results.audit import Audit
+    from hf_mambalrp.results.audit_parts import Effect
 
 
 def audit_figure(found: "Audit") -> "Figure":
     """Draw the candidates in their order, and the swaps behind them."""
-    points = [
-        Point(_named(one.found.name, one.found.target), one.found.effect, one.found.low, one.found.high, one.confirmed)
-        for one in found.candidates
-    ]
+    points = [_point(one.found.name, one.found, one.confirmed) for one in found.candidates]
     points += [
-        Point(
-            _named(f"swap {one.found.name}", one.found.target),
-            one.found.effect,
-            one.found.low,
-            one.found.high,
-            one.confirmed,
-            [value for _, value in one.controls],
-        )
+        _point(f"swap {one.found.name}", one.found, one.confirmed, [value for _, value in one.controls])
         for one in found.swaps or ()
     ]
     return effects(
@@ -38,5 +30,5 @@ def audit_figure(found: "Audit") -> "Figure":
     )
 
 
-def _named(words: str, target: str) -> str:
-    return f"{words} · {target}"
+def _point(name: str, effect: "Effect", confirmed: bool, beside: Sequence[float] = ()) -> Point:
+    return Point(name, effect.target, effect.effect, effect.low, effect.high, confirmed, beside)
