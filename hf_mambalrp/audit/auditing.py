@@ -8,13 +8,14 @@ from typing import Any
 
 from hf_mambalrp.audit.effects import both_sides, check_confidence, deleted, effect_of, scores_of
 from hf_mambalrp.audit.grouping import groups_of
-from hf_mambalrp.audit.reading import changed_against, explanations, read
+from hf_mambalrp.audit.reading import called, changed_against, explanations, read
 from hf_mambalrp.audit.scores import Scores, scored
 from hf_mambalrp.audit.statistics import MAX_Q, false_discovery_rates, stats
 from hf_mambalrp.audit.swapping import Having, Swapping
 from hf_mambalrp.audit.words import whole, words_table
 from hf_mambalrp.calls.explain import versions
 from hf_mambalrp.errors import OptionError
+from hf_mambalrp.models.fingerprint import fingerprint
 from hf_mambalrp.results.audit import Audit
 from hf_mambalrp.results.audit_parts import Candidate, Group, named
 from hf_mambalrp.runs.checks import whole_number
@@ -156,6 +157,7 @@ def audit(
     wrong = sum(own != decided for own, decided in zip(texts.classes, texts.decisions.tolist(), strict=True))
     return Audit(
         model=found.model,
+        weights=fingerprint(scores.model),
         versions=versions(),
         method=found.method,
         settings={
@@ -166,6 +168,7 @@ def audit(
             "confidence": confidence,
             "seed": seed,
         },
+        data=called(data),
         texts=len(found.texts),
         skipped=found.skipped,
         classes=dict(sorted(Counter(names).items())),

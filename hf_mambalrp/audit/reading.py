@@ -59,6 +59,14 @@ def explanations(
         yield path
 
 
+def called(data: Any) -> str:
+    """What data is called, without where it lies."""
+    if isinstance(data, (str, Path)):
+        return Path(data).name
+    name = getattr(getattr(data, "info", None), "dataset_name", None)  # of datasets
+    return str(name or f"a {type(data).__name__}")
+
+
 def read(source: Source, scores: Scores, label: str | None, groups: str | None, progress: bool) -> Read:
     """Texts, labels, groups and places. InputError: explanations of another model, a text without label or group."""
     skipped = 0

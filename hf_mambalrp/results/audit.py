@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +40,14 @@ class Audit(Shown):
     """
 
     model: str | None
+    weights: str
+    """SHA-256 of the model's weights."""
     versions: Mapping[str, str]
     method: str
     """Of the explanations that the candidates are from."""
     settings: Mapping[str, Any]
+    data: str = field(compare=False)
+    """What the data was called: a file or folder, or what kind of object it was."""
     texts: int
     skipped: int
     """Rows of the data that were not explained."""

@@ -24,6 +24,7 @@ def audit_document(found: "Audit") -> Document:
         f"{table_label(one.found.name)} ({_signed(one.found.effect)} for {one.found.target})" for one in found.confirmed
     ]
     facts = [("Confirmed", ", ".join(names) or "nothing")]
+    facts.append(("Data", table_label(found.data)))
     facts.append(("Texts", f"{found.texts} explained, {found.skipped} skipped"))
     facts.append(("Classes", ", ".join(f"{name} {count}" for name, count in found.classes.items())))
     if found.errors is not None:

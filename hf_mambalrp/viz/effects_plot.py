@@ -41,11 +41,8 @@ def effects(points: Sequence[Point], *, title: str, lines: Sequence[str], smalle
     for edge in (-smallest, smallest):
         ax.axvline(edge, color=LIGHT.muted, linewidth=0.8, linestyle=(0, (4, 3)))
     ax.axvline(0, color=LIGHT.text, linewidth=0.8)
-    ax.set_yticks(
-        range(len(points)),
-        drawable([f"{axis_label(point.name)} · {axis_label(point.of)}" for point in points]),
-        parse_math=False,
-    )
+    names = [f"{axis_label(point.name)} · {axis_label(point.of)}" for point in points]
+    ax.set_yticks(range(len(points)), drawable(names), parse_math=False)
     ax.set_ylim(len(points) - 0.4, -0.6)
     ax.set_xlabel(across, fontsize=9, color=LIGHT.muted)
     ax.grid(axis="x", color=LIGHT.line, linewidth=0.6)
