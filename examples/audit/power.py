@@ -42,10 +42,10 @@ THRESHOLDS = (0.0, 0.1, 0.2, 0.3)
 CHOSEN = 0.2
 
 
-def audits(model: Any, tokenizer: Any, kind: str, seed: int, folder: Path) -> Iterator[dict[str, Any]]:
+def audits(model: Any, tokenizer: Any, kind: str, seed: int, pool: int, folder: Path) -> Iterator[dict[str, Any]]:
     """Audits of one model: the largest effect of a candidate with planted words, and what else was confirmed."""
-    pool = corpus(POOL, 10_000 + seed, kind)
-    explain_dataset(model, pool, folder, tokenizer=tokenizer, columns=["label"], progress=False)
+    texts = corpus(pool, 10_000 + seed, kind)
+    explain_dataset(model, texts, folder, tokenizer=tokenizer, columns=["label"], progress=False)
     explained = list(load_explanations(folder))
     opinions, planted = {*GOOD, *BAD}, {*PLANTED[kind]}
     for size, count in SIZES.items():
@@ -63,7 +63,9 @@ def audits(model: Any, tokenizer: Any, kind: str, seed: int, folder: Path) -> It
             yield {"texts": size, "number": number, **sizes, "confirmed": names}
 
 
-def examined(kind: str, world: str, seed: int, tokenizer: Any, folder: Path) -> dict[str, Any]:
+def examined(
+    kind: str, world: str, seed: int, tokenizer: Any, folder: Path, pool: int, training: int
+) -> dict[str, Any]:
     """One model, trained or packaged, with its audits; kept in the folder."""
     kept = folder / f"{kind}-{world}-{seed}.json"
     if kept.is_file():
@@ -74,10 +76,10 @@ def examined(kind: str, world: str, seed: int, tokenizer: Any, folder: Path) -> 
         tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL)
         right = None
     else:
-        rows = corpus(TRAINING, 1000 + seed, kind, BIASED if world == "shortcut" else FAIR)
+        rows = corpus(training, 1000 + seed, kind, BIASED if world == "shortcut" else FAIR)
         model = trained(rows, tokenizer, seed)
         right = accuracy(model, tokenizer, corpus(POOL, 20_000 + seed, kind, FAIR))
-    done = list(audits(model, tokenizer, kind, seed, folder / kept.stem))
+    done = list(audits(model, tokenizer, kind, seed, pool, folder / kept.stem))
     found = {"kind": kind, "world": world, "seed": seed, "accuracy on fair texts": right, "audits": done}
     kept.write_text(json.dumps({**found, "cpu_seconds": time.process_time() - start}) + "\n")
     print(f"{kept.stem}: {time.process_time() - start:.0f} s", flush=True)
@@ -119,14 +121,19 @@ def main() -> None:
     parser.add_argument("--development", action="store_true", help="the models on which the thresholds were chosen")
     parser.add_argument("--kinds", nargs="+", default=list(PLANTED), choices=list(PLANTED))
     parser.add_argument("--models", type=int, help="only so many of each kind")
+    parser.add_argument("--quick", action="store_true", help="one small audit of each model: does it run")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
+    if arguments.quick:
+        SIZES.clear()
+        SIZES[50] = 1
+    pool, training = (50, 128) if arguments.quick else (POOL, TRAINING)
     torch.set_num_threads(1)
     arguments.output.mkdir(parents=True, exist_ok=True)
     seeds = (DEVELOPMENT if arguments.development else TEST)[: arguments.models]
     tokenizer = build_tokenizer([row["text"] for kind in PLANTED for row in corpus(2000, 0, kind)])
     models = [
-        examined(kind, world, seed, tokenizer, arguments.output)
+        examined(kind, world, seed, tokenizer, arguments.output, pool, training)
         for kind in arguments.kinds
         for world in ("shortcut", "clean", "packaged")
         for seed in (seeds if world != "packaged" else seeds[:1])

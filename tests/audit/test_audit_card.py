@@ -1,5 +1,7 @@
 """A card shows an audit of its own model: on which data, how many texts, by which thresholds."""
 
+import html
+
 import pytest
 from planted import counting_model
 from test_audit import corpus, run
@@ -22,7 +24,7 @@ def test_the_card_says_what_was_confirmed_on_which_data_and_by_which_thresholds(
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     section = card[card.index("### What it relies on") :]
     for words in ("a list", "40 explained", "q < .05", "0.2", "good (+", "Not examined"):
-        assert words in section.replace("&#43;", "+").replace("&#60;", "<").replace("&#62;", ">"), words
+        assert words in html.unescape(section), words
 
 
 def test_what_a_later_card_does_not_bring_stays_and_what_it_brings_is_replaced(model, found, tmp_path):
