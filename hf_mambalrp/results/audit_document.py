@@ -33,15 +33,15 @@ def audit_document(found: "Audit") -> Document:
     lines = [
         (
             table_label(one.found.name),
+            "yes" if one.confirmed else "no",
             f"{one.share:.1%}",
             *_numbers(one.found),
             _small(one.q),
             str(one.found.changed),
-            "yes" if one.confirmed else "no",
         )
         for one in found.candidates
     ]
-    head = ("Words", "Share of |R|", "Texts", "Class", "Effect", "Interval", "q", "Decisions changed", "Confirmed")
+    head = ("Words", "Confirmed", "Share of |R|", "Texts", "Class", "Effect", "Interval", "q", "Decisions changed")
     reading = READING.format(confidence=s["confidence"], min_effect=s["min_effect"])
     blocks.append(Grid("Candidates, by how much relevance they have", head, lines, reading))
     if found.changed is not None:
@@ -57,14 +57,14 @@ def audit_document(found: "Audit") -> Document:
         swaps = [
             (
                 table_label(one.found.name),
+                "yes" if one.confirmed else "no",
                 *_numbers(one.found),
                 _small(one.q),
                 f"{max((abs(effect) for _, effect in one.controls), default=0.0):.2f} of {len(one.controls)}",
-                "yes" if one.confirmed else "no",
             )
             for one in found.swaps
         ]
-        columns = ("Swap", "Texts", "Class", "Effect", "Interval", "q", "Largest control", "Confirmed")
+        columns = ("Swap", "Confirmed", "Texts", "Class", "Effect", "Interval", "q", "Largest control")
         says = (
             "Effect: the score with the second side's words less that with the first's. Controls are swaps of other "
             "words of like frequency; a swap is confirmed if its effect is larger than all of theirs too."
@@ -79,7 +79,7 @@ def audit_document(found: "Audit") -> Document:
         ("Ten most relevant tokens", f"{middle} tokens before the end (half are {low} to {high})"),
     )
     blocks.append(Facts(place))
-    blocks.append(Facts(tuple(("Not examined", sentence) for sentence in found.not_examined)))
+    blocks.append(Grid("Not examined", ("What this says nothing about",), [(said,) for said in found.not_examined]))
     return Document([Section(blocks, 0, 1)], Origin(found.method, found.model, dict(found.versions)))
 
 
