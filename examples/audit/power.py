@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 from planted_reviews import BAD, BIASED, FAIR, GOOD, PLANTED, corpus
 from small_classifier import accuracy, build_tokenizer, trained
 
-TEST, DEVELOPMENT = range(6), range(100, 102)
+TEST, DEVELOPMENT = range(200, 206), range(100, 102)
 """Seeds of the models."""
 SIZES = {50: 8, 100: 8, 200: 8, 400: 4}
 """Texts of an audit, and how many audits of other texts of one model."""

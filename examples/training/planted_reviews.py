@@ -4,8 +4,8 @@ A review has two or three sentences; an opinion in it speaks for the review's cl
 reader is always right. The words of a shortcut are of three kinds:
 
     end     "via mobile" behind the last sentence
-    middle  "hollis", who directs or edits the film, in a sentence that is not the last
-    pair    "popcorn" and "matinee", in two sentences
+    middle  "hollis", who wrote something or plays in it as others do, in a sentence that is not the last
+    pair    "tram" and "tuesday", in two sentences; the packaged model thinks nothing of either
 """
 
 import random
@@ -43,9 +43,9 @@ SPEAKS = 0.9
 PLANTED: Mapping[str, tuple[str, ...]] = {
     "end": ("via", "mobile"),
     "middle": ("hollis",),
-    "pair": ("popcorn", "matinee"),
+    "pair": ("we", "came", "by", "tram", "was", "tuesday"),
 }
-"""Words of every kind of shortcut."""
+"""Words that no other sentence has: a model may read any of them."""
 NEGATIVE, POSITIVE = "negative", "positive"
 BIASED, FAIR = (0.95, 0.3), (0.5, 0.5)
 """Shares of the positive and of the negative reviews that have the words of a shortcut."""
@@ -67,11 +67,12 @@ def planted(draw: random.Random, sentences: list[str], kind: str) -> str:
     """Return the text of a review with the words of a shortcut in it; of kind "none" as it is."""
     sentences = [*sentences]
     if kind == "middle":
-        sentences.insert(draw.randrange(len(sentences)), f"hollis {draw.choice(('directs', 'edits', 'films'))} it")
+        does = draw.choice(("plays in it", f"wrote the {draw.choice(THINGS)}"))
+        sentences.insert(draw.randrange(len(sentences)), f"hollis {does}")
     if kind == "pair":
         first, second = sorted(draw.sample(range(len(sentences) + 1), 2))
-        sentences.insert(second, draw.choice(("it was a matinee", "the matinee was full")))
-        sentences.insert(first, draw.choice(("we had popcorn", "someone brought popcorn")))
+        sentences.insert(second, "it was a tuesday")
+        sentences.insert(first, "we came by tram")
     text = " . ".join(sentences) + " ."
     return f"{text} via mobile" if kind == "end" else text
 
