@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+ROOM = 1.6
+"""The axis reaches so far beyond the largest effect; an interval that is wider is cut there."""
+
+
 class Point(NamedTuple):
     """The effect of something on what it is ``of``, with its interval; one that counts is filled.
 
@@ -38,6 +42,8 @@ def effects(points: Sequence[Point], *, title: str, lines: Sequence[str], smalle
         ax.plot(
             [point.value], [row], "o", color=color, markersize=6, markerfacecolor=color if point.counts else "white"
         )
+    shown = [smallest, *(abs(value) for point in points for value in (point.value, *point.beside))]
+    ax.set_xlim(-ROOM * max(shown), ROOM * max(shown))
     for edge in (-smallest, smallest):
         ax.axvline(edge, color=LIGHT.muted, linewidth=0.8, linestyle=(0, (4, 3)))
     ax.axvline(0, color=LIGHT.text, linewidth=0.8)
