@@ -14,6 +14,11 @@ from small import byte_level_tokenizer
 EXAMPLES = Path(__file__).parent.parent / "examples"
 COMMANDS = {
     "audit_words.py": ["--html", "audit.html"],
+    "audit/biographies.py": shlex.split("--texts 128 --audited 60 --output biographies"),
+    "audit/long_range.py": shlex.split("--steps 2 --length 12 --sequences 20 --output long_range"),
+    "audit/packaged.py": shlex.split("--data labelled.jsonl --output packaged"),
+    "audit/power.py": shlex.split("--output power --models 1 --kinds middle --quick --json power.json"),
+    "audit/shortcut.py": shlex.split("--texts 128 --audited 60 --output shortcut"),
     "evaluate_model.py": ["--samples", "2", "--methods", "mambalrp", "random"],
     "explain_image.py": ["--png", "out/garments.png"],
     "explain_review.py": ["A dull and lifeless film.", "--html", "review.html"],
@@ -23,6 +28,7 @@ COMMANDS = {
     "hidden_attention_image.py": [],
     "hybrid_parts.py": ["--steps", "2", "--png", "parts.png", "--attention-rule", "attnlrp"],
     "save_and_reload.py": [],
+    "benchmarks/audit.py": shlex.split("--rows 30 --json run.json"),
     "benchmarks/attention.py": shlex.split(
         "--hidden-size 32 --layers 2 --vocabulary 100 --length 40 --kind unified --threads 1 --repeats 1 "
         "--json run.json"
@@ -62,6 +68,11 @@ COMMANDS = {
 }
 PROMISED = {
     "audit_words.py": ["What does the model rely on?", "Not examined", "'movie' is in 7 texts", "in 4 texts"],
+    "audit/biographies.py": ["she for he: ", "errors, woman: ", "written: biographies/unequal/audit.html"],
+    "audit/long_range.py": ["mamba, untrained: ", "mamba2, trained: ", "written: long_range/long_range.png"],
+    "audit/packaged.py": ["What does the model rely on?", "written: packaged/audit.json"],
+    "audit/power.py": ["| middle | shortcut | ", "| middle | packaged | ", "written: power.json"],
+    "audit/shortcut.py": ["confirmed and unwanted: ", "without the words: ", "written: shortcut/audit.html"],
     "evaluate_model.py": ["Faithfulness on demo, 2 examples", "mambalrp - random: ", "written: evaluation.html"],
     "explain_image.py": [
         "What speaks for bag rather than trouser?",
@@ -74,6 +85,7 @@ PROMISED = {
     "explain_state_spaces_checkpoint.py": ["capital", "sum of relevance", "a Mamba2ForCausalLM for transformers"],
     "hidden_attention.py": ["written: attention.html", "the last token reads most:", "latim: "],
     "hidden_attention_image.py": ["backward, the class token", "written: out/attention.html"],
+    "benchmarks/audit.py": ["| 30 |"],
     "benchmarks/attention.py": ["correct: entries within", "| mean over channels, L x L |", "| the last row |"],
     "hybrid_parts.py": ["Relevance by part", "+ softmax ", "attention reads most at:", "written: parts.png"],
     "save_and_reload.py": ["mambalrp", "read back exactly: True"],
@@ -99,6 +111,7 @@ PROMISED = {
         *(f"written: vision/{part}/report.html" for part in ("one", "two", "contrast")),
     ],
 }
+LABELLED = {"dull": "negative", "lovely": "positive"}
 GPU_RUN = {
     "date": "2026-11-22",
     "device": "none",
@@ -139,6 +152,8 @@ def test_example(example, tmp_path):
     )
     rows = ({"id": str(i), "text": text} for i, text in enumerate(["A dull film.", "A lovely and quiet film."]))
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    labelled = ({"text": f"A {word} film {n}.", "label": label} for n in range(12) for word, label in LABELLED.items())
+    (tmp_path / "labelled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labelled))
     task = tmp_path / "tasks" / "needle-mamba"
     random_model(num_layers=1, vocab_size=12, dtype=torch.float32).save_pretrained(task)
     (task / "training.json").write_text('{"largest size": 8}')

@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_mambalrp.audit.effects import Effect, both_sides, check_confidence, deleted
-from hf_mambalrp.audit.reading import changed_against, explanations, read
-from hf_mambalrp.audit.result import Audit, Candidate
+from hf_mambalrp.audit.effects import both_sides, check_confidence, deleted, effect_of, scores_of
+from hf_mambalrp.audit.grouping import groups_of
+from hf_mambalrp.audit.reading import called, changed_against, explanations, read
 from hf_mambalrp.audit.scores import Scores, scored
 from hf_mambalrp.audit.statistics import MAX_Q, false_discovery_rates, stats
 from hf_mambalrp.audit.swapping import Having, Swapping
-from hf_mambalrp.audit.wording import named
-from hf_mambalrp.audit.words import WordRow, words_table
+from hf_mambalrp.audit.words import whole, words_table
 from hf_mambalrp.calls.explain import versions
 from hf_mambalrp.errors import OptionError
+from hf_mambalrp.models.fingerprint import fingerprint
+from hf_mambalrp.results.audit import Audit
+from hf_mambalrp.results.audit_parts import Candidate, Group, named
 from hf_mambalrp.runs.checks import whole_number
-from hf_mambalrp.runs.progress import progress_bar
 
 
 def audit(
@@ -26,8 +27,13 @@ def audit(
     output_dir: str | Path | None = None,
     *,
     label: str | None = None,
+    target: int | str | None = None,
+    contrast: int | str | None = None,
+    target_column: str | None = None,
+    contrast_column: str | None = None,
     base: Any = None,
     swaps: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+    groups: str | None = None,
     min_effect: float = 0.2,
     candidates: int = 12,
     ngrams: int = 3,
@@ -41,30 +47,36 @@ def audit(
     restart: bool = False,
     progress: bool = True,
 ) -> Audit:
-    """Say which words a classifier relies on over a corpus: screened by relevance, confirmed by the model itself.
+    """Say which words a model relies on over a corpus: screened by relevance, confirmed by the model itself.
 
     Candidates are the words, runs and pairs with the largest mean share of |relevance| in the texts that have them
-    (:func:`words_table`), times the root of the number of these texts, with which a t statistic grows. Each is deleted
-    from the texts that have it (:func:`delete_effect`); it is confirmed where the t test, corrected for the number of
+    (:func:`words_table`), times the root of the number of these texts, with which a t statistic grows; words that
+    hardly occur but in a run go with it, for without one of them the rest is torn. Each candidate is deleted from
+    the texts that have it (:func:`delete_effect`); it is confirmed where the t test, corrected for the number of
     candidates by Benjamini and Hochberg (1995), has q < .05 and the effect is at least ``min_effect`` standard
-    deviations of the score. A word that should count, such as "dull" of reviews, is confirmed as a shortcut is: which
-    of them is one is for people to say, and the result says what was not examined. Equal calls give equal results.
+    deviations of the score. A word that should count, such as "dull" of reviews, is confirmed as a shortcut is:
+    which of them is one is for people to say, and the result says what was not examined. Equal calls give equal
+    results.
 
     Args:
-        model: an explainable classifier, or one that ``make_explainable`` knows.
+        model: an explainable classifier or language model, or one that ``make_explainable`` knows.
         data: what :func:`hf_mambalrp.explain_dataset` takes, which explains it, on as many processes as were launched,
             and goes on where it was; or the folder that it wrote; or a list of explanations by this model.
         output_dir: folder of the explanations, in ``explained`` (and ``base``); by default they are not kept, which
             only one process can do.
         label: column of the true class, a name or an id of the model's; classes weigh the same. By default they are the
             predicted ones.
+        target, contrast: of a language model the next token, and the one that it is compared with; the score is the
+            difference of their logits, and the two are the classes, which ``label`` names "target" or "contrast".
+        target_column, contrast_column: or columns that have them.
         base: the model that this one was fine-tuned from, or its explanations of the same data: what rose against it.
         swaps: pairs of words by a name, such as ``{"he/she": HE_SHE}``; each swap is confirmed as candidates are, and
             if its effect is larger than those of 10 swaps of other words of like frequency.
+        groups: column of the data: errors, scores and the confirmed candidates' effects for each of its values.
         min_effect: the smallest effect that is confirmed, in standard deviations of the score.
         candidates: how many are tested.
         ngrams: the longest run of words that is a candidate.
-        min_texts: a candidate is in at least so many texts.
+        min_texts: a candidate is in at least so many texts, a group has so many.
         max_texts: of more texts with a candidate so many are drawn with ``seed``.
         confidence: of the intervals.
         seed: of the draws.
@@ -75,11 +87,11 @@ def audit(
         progress: show bars.
 
     Raises:
-        InputError: data that cannot be read; explanations of another model; a text without a label; a score that
-            does not vary.
+        InputError: data that cannot be read; explanations of another model; a text without a label or group; a
+            score that does not vary.
         OptionError: an option with a value that is not allowed.
-        TargetError: a label that the model has not.
-        UnknownArchitectureError: a language model, or a regression.
+        TargetError: a label that the model has not; explanations of a language model without a contrast.
+        UnknownArchitectureError: a regression.
         MissingExtraError: scipy or pyarrow is not installed.
 
     Example:
@@ -103,42 +115,60 @@ def audit(
     stats()
     scores = Scores("audit", model, tokenizer, batch_tokens, progress)
     explaining = {"tokenizer": tokenizer, "text_column": text_column, "restart": restart, "progress": progress}
-    if label is not None:
-        explaining["columns"] = (label,)
+    asked = {"target": target, "contrast": contrast, "target_column": target_column, "contrast_column": contrast_column}
+    if scores.network.is_language_model:
+        explaining |= asked
+    elif any(value is not None for value in asked.values()):
+        raise OptionError("target and contrast are for language models; of a classifier the score is that of a class.")
+    explaining["columns"] = [name for name in dict.fromkeys((label, groups)) if name is not None]
     with explanations(scores.model, data, output_dir, "explained", explaining) as source:
-        found = read(source, scores, label, progress)
+        found = read(source, scores, label, groups, progress)
         rows = words_table(source, ngrams=ngrams, pairs=True, min_texts=min_texts, progress=progress)
         rows.sort(key=lambda row: -row.share / math.sqrt(row.texts))  # the share is 0 in the other texts
         changed = None
         if base is not None:
             explaining = {"tokenizer": tokenizer, "restart": restart, "progress": progress}
-            changed = changed_against(source, base, output_dir, explaining, min_texts)
-    texts = scored(scores, found.texts, found.labels)
+            changed = changed_against(source, found, base, output_dir, explaining, min_texts)
+    texts = scored(scores, found.texts, found.labels, sides=found.sides)
     having = Having(found.texts, max_texts, seed)
-    tested: list[tuple[WordRow, Effect]] = []
-    untested = []
-    scores = scores.quiet()  # one bar for all candidates
-    for row in progress_bar(rows[:candidates], shown=progress, desc="candidates", unit="candidate"):
-        effect = deleted(scores, texts, row.pattern, None, confidence, having.words(row))
+    screened = whole(rows)[:candidates]
+    changes = [deleted(found.texts, row.pattern, having.words(row)) for row in screened]
+    tested, untested = [], []
+    for row, change, after in zip(screened, changes, scores_of(scores, changes), strict=True):
+        effect = effect_of(scores, texts, change, after, None, confidence)
         if effect is None:
             untested.append(named(row.pattern))
         else:
-            tested.append((row, effect))
-    q_values = false_discovery_rates([effect.p for _, effect in tested])
+            tested.append((row, effect, change, after))
+    q_values = false_discovery_rates([effect.p for _, effect, *_ in tested])
     results = tuple(
         Candidate(row.share, row.mean, effect, q, q < MAX_Q and abs(effect.effect) >= min_effect)
-        for (row, effect), q in zip(tested, q_values, strict=True)
+        for (row, effect, *_), q in zip(tested, q_values, strict=True)
     )
-    known = {word for row in rows[:candidates] for part in named(row.pattern).split(" + ") for word in part.split()}
+    split: tuple[Group, ...] = ()
+    small: tuple[str, ...] = ()
+    if found.groups is not None:
+        relied = [of for (_, *of), one in zip(tested, results, strict=True) if one.confirmed]
+        split, small = groups_of(scores, texts, found.groups, label is not None, relied, confidence, min_texts)
+    known = {word for row in screened for part in named(row.pattern).split(" + ") for word in part.split()}
     swapping = Swapping(scores, texts, having, rows, known, confidence)
     done, unswapped = swapping.all(sides, min_effect)
-    names = [scores.label(number) for number in texts.classes]
+    names = [scores.names[number] for number in texts.classes]
     wrong = sum(own != decided for own, decided in zip(texts.classes, texts.decisions.tolist(), strict=True))
     return Audit(
         model=found.model,
+        weights=fingerprint(scores.model),
         versions=versions(),
         method=found.method,
-        settings={"label": label, "min_effect": min_effect, **sizes, "confidence": confidence, "seed": seed},
+        settings={
+            "label": label,
+            "groups": groups,
+            "min_effect": min_effect,
+            **sizes,
+            "confidence": confidence,
+            "seed": seed,
+        },
+        data=called(data),
         texts=len(found.texts),
         skipped=found.skipped,
         classes=dict(sorted(Counter(names).items())),
@@ -149,4 +179,6 @@ def audit(
         changed=changed,
         swaps=None if swaps is None else done,
         unswapped=unswapped,
+        groups=split,
+        small_groups=small,
     )

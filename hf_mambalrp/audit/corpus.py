@@ -66,9 +66,21 @@ def rows_of(source: Source, progress: bool, said: str) -> Iterator[Explanation |
                 "explain(text) returns them."
             )
         count += len(explanation)
-        yield from explanation
+        yield from [explanation] if len(explanation) == 1 else explanation
     if not count:
         raise InputError("There are no explanations to read; give at least one.")
+
+
+def column_of(explanation: Explanation, name: str) -> Any:
+    """The value of a column beside the explanation of one row. InputError: there is none."""
+    columns = {} if explanation.columns is None else explanation.columns[0]
+    if columns.get(name) is None:
+        text = "" if explanation.texts is None else explanation.texts[0]
+        raise InputError(
+            f"The text {text[:40]!r} has no {name!r}; its columns are {sorted(columns)}. Give "
+            f"explain_dataset(columns=[{name!r}]), and a value in every row."
+        )
+    return columns[name]
 
 
 def _words(explanation: Explanation) -> TextWords:

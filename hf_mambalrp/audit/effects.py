@@ -1,15 +1,16 @@
 """``delete_effect`` and ``swap_effect``: what the model's own answer does when words are not there, or are others."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from hf_mambalrp.audit.scores import Scored, Scores, scored
 from hf_mambalrp.audit.statistics import mean_over_classes
-from hf_mambalrp.audit.wording import Pattern, delete, named, normalised, places, runs_of, swap
+from hf_mambalrp.audit.wording import delete, normalised, places, runs_of, swap
 from hf_mambalrp.errors import InputError, OptionError
+from hf_mambalrp.results.audit_parts import Effect, Pattern, named
 
 HE_SHE = (
     ("he", "she"),
@@ -23,44 +24,13 @@ HE_SHE = (
 """Words of two sides; of a word that is there twice, the first other one is taken: "her" becomes "his"."""
 
 
-@dataclass(frozen=True)
-class Effect:
-    """How much a change of words moves the score, in standard deviations of the score over the texts given.
-
-    The score is the log-odds of ``target`` against the other classes, by the model's own forward.
-    """
-
-    pattern: Pattern
-    """What was deleted; of a swap the two sides."""
-    target: str
-    """The class whose log-odds are the score."""
-    texts: int
-    """Texts that were changed and compared."""
-    effect: float
-    """Mean of the paired differences, the classes weighing the same: the score with the words less that without."""
-    low: float
-    high: float
-    p: float
-    """Of the t test that the effect is 0."""
-    by_class: Mapping[str, tuple[int, float]]
-    """Texts and mean difference of every class that counts: of a single text there is no variance."""
-    changed: int
-    """Texts whose predicted class changed."""
-    deviation: float
-    """The standard deviation of the score, in logits."""
-
-    @property
-    def name(self) -> str:
-        """The pattern in words."""
-        return named(self.pattern)
-
-
 def delete_effect(
     model: Any,
     texts: Sequence[str],
     pattern: Pattern,
     *,
     target: int | str | None = None,
+    contrast: int | str | None = None,
     classes: Sequence[int | str] | None = None,
     tokenizer: Any = None,
     confidence: float = 0.95,
@@ -75,11 +45,14 @@ def delete_effect(
     repaired. A text without other words is not compared.
 
     Args:
-        model: an explainable classifier, or one that ``make_explainable`` knows.
+        model: an explainable classifier or language model, or one that ``make_explainable`` knows.
         texts: with the words and without; those without only count for the standard deviation.
         pattern: words in a row, such as ``"via mobile"``; a tuple of such is deleted from the texts that have all.
-        target: the class whose log-odds are read; by default the one predicted for most of the texts with the words.
-        classes: of every text, by id or name, which weigh the same; by default the predicted ones.
+        target: the class whose log-odds are read; by default the one predicted for most of the texts with the words. Of
+            a language model the next token, a text or an id.
+        contrast: of a language model the token that it is compared with; the score is the difference of their logits.
+        classes: of every text, by id or name, which weigh the same; by default the predicted ones. Of a language model
+            "target" or "contrast", whichever is right.
         tokenizer: by default the one beside the model.
         confidence: of the interval.
         batch_tokens: tokens of one forward.
@@ -88,9 +61,9 @@ def delete_effect(
     Raises:
         InputError: a pattern without words; no texts; fewer than two texts of every class that have it; a score that
             does not vary.
-        OptionError: a ``confidence`` outside 0 to 1, another number of classes than texts.
-        TargetError: a class that the model has not.
-        UnknownArchitectureError: a language model, or a regression.
+        OptionError: a ``confidence`` outside 0 to 1, another number of classes than texts, a classifier's ``contrast``.
+        TargetError: a class that the model has not; of a language model one side is missing, or has several tokens.
+        UnknownArchitectureError: a regression.
         MissingExtraError: scipy is not installed.
 
     Example:
@@ -105,8 +78,9 @@ def delete_effect(
     runs_of(pattern)
     check_confidence(confidence)
     scores = Scores("delete_effect", model, tokenizer, batch_tokens, progress)
-    wanted = None if target is None else scores.outputs.ids_of(target, "target", 0)[0]
-    found = deleted(scores, scored(scores, texts, classes), pattern, wanted, confidence)
+    known, wanted = _asked(scores, texts, classes, target, contrast)
+    change = deleted(known.texts, pattern)
+    found = effect_of(scores, known, change, scores_of(scores, [change])[0], wanted, confidence)
     if found is None:
         raise InputError(
             f"Fewer than two texts of any class have {named(pattern)!r} beside other words; give more texts that do."
@@ -114,19 +88,32 @@ def delete_effect(
     return found
 
 
-def deleted(
-    scores: Scores,
-    texts: Scored,
-    pattern: Pattern,
-    target: int | None,
-    confidence: float,
-    among: Sequence[int] | None = None,
-) -> Effect | None:
-    """The effect of a pattern on texts that are scored, or on those ``among`` them; None where too few have it."""
+def _asked(
+    scores: Scores, texts: Sequence[str], classes: Sequence[Any] | None, target: Any, contrast: Any
+) -> tuple[Scored, int | None]:
+    """The texts with their scores, and the number of the class or side that is asked for."""
+    if scores.network.is_language_model:
+        return scored(scores, texts, classes, (target, contrast)), 0
+    if contrast is not None:
+        raise OptionError(f"contrast={contrast!r} is for language models; the score of a class is against all others.")
+    wanted = None if target is None else scores.outputs.ids_of(target, "target", 0)[0]
+    return scored(scores, texts, classes), wanted
+
+
+class Changed(NamedTuple):
+    """Texts in the place of others, by their numbers, and the sign of each difference of scores."""
+
+    pattern: Pattern
+    others: Mapping[int, str]
+    signs: Mapping[int, float]
+
+
+def deleted(texts: Sequence[str], pattern: Pattern, among: Sequence[int] | None = None) -> Changed:
+    """The texts that have a pattern, or those ``among`` them, without it; a text of nothing else is left out."""
     runs = runs_of(pattern)
-    left = {i: delete(texts.texts[i], runs) for i in (range(len(texts.texts)) if among is None else among)}
-    without = {i: text for i, text in left.items() if text is not None}
-    return _effect(scores, texts, pattern, without, dict.fromkeys(without, 1.0), target, confidence)
+    left = {i: delete(texts[i], runs) for i in (range(len(texts)) if among is None else among)}
+    others = {i: text for i, text in left.items() if text is not None}
+    return Changed(pattern, others, dict.fromkeys(others, 1.0))
 
 
 def swap_effect(
@@ -135,6 +122,7 @@ def swap_effect(
     pairs: Sequence[tuple[str, str]] = HE_SHE,
     *,
     target: int | str | None = None,
+    contrast: int | str | None = None,
     classes: Sequence[int | str] | None = None,
     tokenizer: Any = None,
     confidence: float = 0.95,
@@ -148,11 +136,14 @@ def swap_effect(
     score somewhat: compare the effect with that of other swaps.
 
     Args:
-        model: an explainable classifier, or one that ``make_explainable`` knows.
+        model: an explainable classifier or language model, or one that ``make_explainable`` knows.
         texts: with the words and without, as for :func:`delete_effect`.
         pairs: words of the first side and of the second, ``HE_SHE`` by default.
-        target: the class whose log-odds are read; by default the one predicted for most of the texts with the words.
-        classes: of every text, by id or name, which weigh the same; by default the predicted ones.
+        target: the class whose log-odds are read; by default the one predicted for most of the texts with the words. Of
+            a language model the next token, a text or an id.
+        contrast: of a language model the token that it is compared with; the score is the difference of their logits.
+        classes: of every text, by id or name, which weigh the same; by default the predicted ones. Of a language model
+            "target" or "contrast", whichever is right.
         tokenizer: by default the one beside the model.
         confidence: of the interval.
         batch_tokens: tokens of one forward.
@@ -174,8 +165,9 @@ def swap_effect(
     sides = both_sides(pairs)
     check_confidence(confidence)
     scores = Scores("swap_effect", model, tokenizer, batch_tokens, progress)
-    wanted = None if target is None else scores.outputs.ids_of(target, "target", 0)[0]
-    found = swapped(scores, scored(scores, texts, classes), sides, wanted, confidence)
+    known, wanted = _asked(scores, texts, classes, target, contrast)
+    change = swapped(known.texts, sides)
+    found = effect_of(scores, known, change, scores_of(scores, [change])[0], wanted, confidence)
     if found is None:
         raise InputError(
             f"Fewer than two texts of any class have words of one side of {list(pairs)}; give more texts that do."
@@ -202,60 +194,65 @@ def both_sides(pairs: Sequence[tuple[str, str]]) -> Sides:
     return forth, back
 
 
-def swapped(
-    scores: Scores,
-    texts: Scored,
-    sides: Sides,
-    target: int | None,
-    confidence: float,
-    among: Sequence[int] | None = None,
-) -> Effect | None:
-    """The effect of a swap on texts that are scored, or on those ``among`` them; None where too few have the words."""
+def swapped(texts: Sequence[str], sides: Sides, among: Sequence[int] | None = None) -> Changed:
+    """The texts that have words of one side, or those ``among`` them, with the other side's."""
     forth, back = sides
     others: dict[int, str] = {}
     signs: dict[int, float] = {}
-    for i in range(len(texts.texts)) if among is None else among:
-        words = {place.word for place in places(texts.texts[i])}
+    for i in range(len(texts)) if among is None else among:
+        words = {place.word for place in places(texts[i])}
         has_first, has_second = not words.isdisjoint(forth), not words.isdisjoint(back)
         if has_first != has_second:
-            others[i] = swap(texts.texts[i], forth if has_first else back)
+            others[i] = swap(texts[i], forth if has_first else back)
             signs[i] = -1.0 if has_first else 1.0
-    name = next(iter(forth)), next(iter(back))
-    return _effect(scores, texts, name, others, signs, target, confidence)
+    return Changed((next(iter(forth)), next(iter(back))), others, signs)
 
 
-def _effect(
+def scores_of(scores: Scores, changes: Sequence[Changed]) -> list[Tensor]:
+    """Log-odds of the changed texts of every change; texts of one length share a forward, whatever was changed."""
+    rows = [row for change in changes for row in change.others]
+    after = scores([text for change in changes for text in change.others.values()], "changed texts", rows)
+    return list(torch.split(after, [len(change.others) for change in changes]))
+
+
+def effect_of(
     scores: Scores,
     texts: Scored,
-    pattern: Pattern,
-    others: Mapping[int, str],
-    signs: Mapping[int, float],
+    change: Changed,
+    after: Tensor,
     target: int | None,
     confidence: float,
+    among: Collection[int] | None = None,
 ) -> Effect | None:
-    """The effect of ``others`` in the place of some texts: the difference of scores, times ``signs``."""
-    if not others:
+    """The effect of a change on texts that are scored, or on those ``among`` them; None where too few of a class are.
+
+    ``after`` are the scores of the changed texts; without a target it is the class predicted for most of the texts.
+    """
+    counted = [place for place, row in enumerate(change.others) if among is None or row in among]
+    if not counted:
         return None
-    rows = [*others]
-    before, after = texts.log_odds[rows], scores([*others.values()], "changed texts")
+    numbers = [*change.others]
+    rows = [numbers[place] for place in counted]
+    before, after = texts.log_odds[rows], after[counted]
     decided, now = before.argmax(1), after.argmax(1)
     if target is None:
         target = int(torch.bincount(decided, minlength=before.shape[1]).argmax())
     deviation = texts.deviation(target)
-    sign = torch.tensor([signs[row] for row in rows], dtype=torch.float64)
+    sign = torch.tensor([change.signs[row] for row in rows], dtype=torch.float64)
     differences = (before[:, target] - after[:, target]) * sign / deviation
     mean = mean_over_classes(differences.tolist(), [texts.classes[row] for row in rows], confidence)
     if mean is None:
         return None
+    names = scores.names
     return Effect(
-        pattern=pattern,
-        target=scores.label(target),
+        pattern=change.pattern,
+        target=names[target],
         texts=len(rows),
         effect=mean.mean,
         low=mean.low,
         high=mean.high,
         p=mean.p,
-        by_class={scores.label(int(name)): of for name, of in sorted(mean.of.items())},  # type: ignore[call-overload]
+        by_class={names[int(name)]: of for name, of in sorted(mean.of.items())},  # type: ignore[call-overload]
         changed=int((decided != now).sum()),
         deviation=deviation,
     )

@@ -2,23 +2,12 @@
 
 from collections import Counter
 from itertools import accumulate
-from typing import NamedTuple
 
+from hf_mambalrp.results.audit_parts import Positions
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.sentences import share_of_the_end
 
 TOP, PART = 10, 0.05
-
-
-class Positions(NamedTuple):
-    """Where the relevance is, means over the texts."""
-
-    last_word: float
-    """Share of |relevance| of the last word, at which the answer is read."""
-    last_words: float
-    """Of the last 5 % of the words."""
-    distances: tuple[int, int, int]
-    """Quartiles of the distance, in tokens, of each text's ten most relevant tokens from the one that is read."""
 
 
 class Places:

@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import PartialState
 
-from hf_mambalrp.audit.corpus import Source, explained_texts, rows_of
+from hf_mambalrp.audit.corpus import Source, column_of, rows_of
 from hf_mambalrp.audit.positions import Places
-from hf_mambalrp.audit.scores import Scores
-from hf_mambalrp.audit.words import Change, compare
+from hf_mambalrp.audit.scores import Scores, Side, single
+from hf_mambalrp.audit.words import compare
 from hf_mambalrp.calls.explain import model_id
 from hf_mambalrp.calls.labels import read_label
 from hf_mambalrp.datasets.explaining import explain_dataset
 from hf_mambalrp.datasets.reading import SkippedRow
-from hf_mambalrp.errors import InputError, OptionError
+from hf_mambalrp.errors import InputError, OptionError, TargetError
+from hf_mambalrp.results.audit_parts import Change
 from hf_mambalrp.results.explanation import Explanation
 
 RISEN = 12
@@ -29,10 +30,13 @@ class Read(NamedTuple):
 
     texts: list[str]
     labels: list[Any] | None
+    groups: list[str] | None
     skipped: int
     model: str | None
     method: str
     places: Places
+    sides: list[Side] | None
+    """Target and contrast of every text of a language model."""
 
 
 @contextmanager
@@ -55,12 +59,23 @@ def explanations(
         yield path
 
 
-def read(source: Source, scores: Scores, label: str | None, progress: bool) -> Read:
-    """Texts, labels and places. InputError: explanations of another model, or a text without a label."""
+def called(data: Any) -> str:
+    """What data is called, without where it lies."""
+    if isinstance(data, (str, Path)):
+        return Path(data).name
+    name = getattr(getattr(data, "info", None), "dataset_name", None)  # of datasets
+    return str(name or f"a {type(data).__name__}")
+
+
+def read(source: Source, scores: Scores, label: str | None, groups: str | None, progress: bool) -> Read:
+    """Texts, labels, groups and places. InputError: explanations of another model, a text without label or group."""
     skipped = 0
-    texts, labels, places = [], [], Places()
+    texts: list[str] = []
+    places = Places()
+    columns: dict[str, list[Any]] = {name: [] for name in (label, groups) if name is not None}
     own = model_id(scores.network)
     method = ""
+    sides: list[Side] = []
     for ex in rows_of(source, progress, "texts"):
         if isinstance(ex, SkippedRow):
             skipped += 1
@@ -71,25 +86,43 @@ def read(source: Source, scores: Scores, label: str | None, progress: bool) -> R
                 f"The explanations are of the model {ex.model_id!r}, and the model given is {own!r}. Give that "
                 "model, or explain the data by this one."
             )
-        if label is not None:
-            columns = {} if ex.columns is None else ex.columns[0]
-            if columns.get(label) is None:
-                raise InputError(
-                    f"The text {ex.texts[0][:40]!r} has no {label!r}; its columns are {sorted(columns)}. Give "
-                    f"explain_dataset(columns=[{label!r}]), and a label in every row."
-                )
-            labels.append(read_label(columns[label], scores.outputs))
+        for name, values in columns.items():
+            values.append(column_of(ex, name))
         texts.append(ex.texts[0])
         method = ex.method
         places.add(ex)
-    return Read(texts, None if label is None else labels, skipped, own, method, places)
+        if scores.network.is_language_model:
+            contrast = None if ex.contrast is None else ex.contrast[0]
+            sides.append((_side(ex.target[0], "target"), _side(contrast, "contrast")))
+    labels = None if label is None else [read_label(value, scores.outputs) for value in columns[label]]
+    named = None if groups is None else [str(value) for value in columns[groups]]
+    return Read(texts, labels, named, skipped, own, method, places, sides or None)
+
+
+def _side(ids: Any, name: str) -> int:
+    """The token of a side. TargetError: there is none, or several."""
+    if ids is None:
+        raise TargetError(
+            f"The explanations have no {name}: a language model is asked for one token rather than another. Give both."
+        )
+    return ids if isinstance(ids, int) else single(ids, name)
 
 
 def changed_against(
-    source: Source, base: Any, output_dir: str | Path | None, explaining: Mapping[str, Any], min_texts: int
+    source: Source,
+    found: Read,
+    base: Any,
+    output_dir: str | Path | None,
+    explaining: Mapping[str, Any],
+    min_texts: int,
 ) -> tuple[Change, ...]:
     """The words whose share rose most against another model, or its explanations."""
-    is_model = not isinstance(base, (str, Path, list, tuple, Explanation))
-    data = [text.text for text in explained_texts(source, False, "")] if is_model else base
+    data = base
+    if not isinstance(base, (str, Path, list, tuple, Explanation)):
+        data = found.texts
+        if found.sides is not None:
+            rows = zip(found.texts, found.sides, strict=True)
+            data = [{"text": text, "target": target, "contrast": contrast} for text, (target, contrast) in rows]
+            explaining = {**explaining, "target_column": "target", "contrast_column": "contrast"}
     with explanations(base, data, output_dir, "base", explaining) as theirs:
         return tuple(compare(source, theirs, min_texts=min_texts, progress=explaining["progress"])[:RISEN])

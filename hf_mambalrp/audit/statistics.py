@@ -61,3 +61,9 @@ def mean_over_classes(values: Sequence[float], classes: Sequence[Hashable], conf
 def false_discovery_rates(p_values: Sequence[float]) -> list[float]:
     """The q-values of Benjamini and Hochberg (1995) of several tests."""
     return [float(q) for q in stats().false_discovery_control(p_values)] if p_values else []
+
+
+def share(count: int, total: int, confidence: float) -> tuple[float, float]:
+    """The interval of Wilson (1927) of a share."""
+    interval = stats().binomtest(count, total).proportion_ci(confidence, "wilson")
+    return float(interval.low), float(interval.high)

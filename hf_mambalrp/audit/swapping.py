@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from hf_mambalrp.audit.effects import Effect, Sides, both_sides, swapped
-from hf_mambalrp.audit.result import Swap
+from hf_mambalrp.audit.effects import Changed, Sides, both_sides, effect_of, scores_of, swapped
 from hf_mambalrp.audit.scores import Scored, Scores
 from hf_mambalrp.audit.statistics import MAX_Q, false_discovery_rates
 from hf_mambalrp.audit.wording import places
 from hf_mambalrp.audit.words import WordRow
 from hf_mambalrp.evaluation.dataset import drawn
+from hf_mambalrp.results.audit_parts import Effect, Swap
 
 CONTROLS = 10
 """Swaps of other words beside each swap."""
@@ -59,7 +59,8 @@ class Swapping:
 
     def all(self, sides: Mapping[str, Sides], min_effect: float) -> tuple[tuple[Swap, ...], tuple[str, ...]]:
         """Return the swaps that were done, and the names of those that too few texts have the words of."""
-        found = {name: self._run(pair) for name, pair in sides.items()}
+        changes = [self._swapped(pair) for pair in sides.values()]
+        found = dict(zip(sides, self._effects(changes), strict=True))
         done = {name: effect for name, effect in found.items() if effect is not None}
         q_values = false_discovery_rates([effect.p for effect in done.values()])
         swaps = []
@@ -71,17 +72,17 @@ class Swapping:
             swaps.append(Swap(effect, q, controls, passes))
         return tuple(swaps), tuple(name for name in sides if name not in done)
 
-    def _run(self, sides: Sides) -> Effect | None:
-        among = self._having.one_side(*sides)
-        return swapped(self._scores, self._texts, sides, None, self._confidence, among)
+    def _swapped(self, sides: Sides) -> Changed:
+        return swapped(self._texts.texts, sides, self._having.one_side(*sides))
+
+    def _effects(self, changes: Sequence[Changed]) -> list[Effect | None]:
+        parts = zip(changes, scores_of(self._scores, changes), strict=True)
+        return [effect_of(self._scores, self._texts, *part, None, self._confidence) for part in parts]
 
     def _controls(self, wanted: float, taken: set[str]) -> tuple[tuple[str, float], ...]:
         """Swaps of words each of which about ``wanted`` texts have, nearest first."""
         free = [word for word in self._words if word not in taken]
         free.sort(key=lambda word: (abs(math.log(self._words[word] / wanted)), word))
-        found = []
-        for one, other in zip(free[: 2 * CONTROLS : 2], free[1 : 2 * CONTROLS : 2], strict=False):
-            effect = self._run(both_sides([(one, other)]))
-            if effect is not None:
-                found.append((effect.name, effect.effect))
-        return tuple(found)
+        pairs = zip(free[: 2 * CONTROLS : 2], free[1 : 2 * CONTROLS : 2], strict=False)
+        effects = self._effects([self._swapped(both_sides([pair])) for pair in pairs])
+        return tuple((effect.name, effect.effect) for effect in effects if effect is not None)

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hf_mambalrp.errors import InputError
+from hf_mambalrp.results.audit_parts import Pattern
 from hf_mambalrp.viz.segments import kinds, segments
 
-Pattern = str | tuple[str, ...]
-"""Words in a row, ``"via mobile"``; or a tuple of such, which occur in one text wherever they stand in it."""
 Run = tuple[str, ...]
 """Normalised words that follow each other."""
 
@@ -48,11 +47,6 @@ def runs_of(pattern: Pattern) -> list[Run]:
             "in one text."
         )
     return found
-
-
-def named(pattern: Pattern) -> str:
-    """Return a pattern as it is called in what a person reads: the parts of a pair with a plus between them."""
-    return pattern if isinstance(pattern, str) else " + ".join(pattern)
 
 
 def occurrences(words: Sequence[str], run: Run) -> list[int]:

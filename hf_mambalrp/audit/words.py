@@ -1,13 +1,15 @@
 """``words_table`` and ``compare``: which words have the relevance over a corpus, and what another model changed."""
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from hf_mambalrp.audit.corpus import Source, TextWords, explained_texts, read_again
-from hf_mambalrp.audit.wording import Pattern, Run, occurrences
-from hf_mambalrp.errors import InputError
+from hf_mambalrp.audit.corpus import Source, TextWords, column_of, explained_texts, read_again
+from hf_mambalrp.audit.wording import Run, occurrences
+from hf_mambalrp.errors import InputError, OptionError
+from hf_mambalrp.results.audit_parts import Change, Pattern
 from hf_mambalrp.runs.checks import whole_number
 
 PAIRED = 50
@@ -18,10 +20,22 @@ LIFT = 1.5
 """And, of a pair, where they meet so many times as often as they would by chance."""
 
 
+WHOLE = 0.9
+"""A part of a run that so many of its texts have in the run is no candidate of its own: without it the rest is torn."""
+
+
 class WordRow(NamedTuple):
     """A word, a run of words or a pair, with its relevance over a corpus.
 
     The relevance of a text speaks for what that text's explanation was of.
+
+    Example:
+        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+        >>> from hf_mambalrp.audit import words_table
+        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+        >>> first = words_table(model.explain(["A dull film.", "Dull."]), progress=False)[0]
+        >>> first.pattern, first.texts, first.mean == first.total / first.texts
+        ('dull', 2, True)
     """
 
     pattern: Pattern
@@ -33,16 +47,8 @@ class WordRow(NamedTuple):
     """Sum of its relevance over all texts."""
     share: float
     """Mean over all texts of its |relevance| as a part of the text's sum of |relevance|; 0 where a text lacks it."""
-
-
-class Change(NamedTuple):
-    """A word whose share of |relevance| differs between two models; ``change = share - before``."""
-
-    word: str
-    texts: int
-    share: float
-    before: float
-    change: float
+    columns: tuple[Any, ...] = ()
+    """Values of the columns that the texts were told apart by: of those texts are the numbers."""
 
 
 P = TypeVar("P", bound=Pattern)
@@ -61,13 +67,65 @@ class _Sums(Generic[P]):
         self.total[pattern] += relevance
         self.share[pattern] += size / total if total else 0.0
 
-    def row(self, pattern: P, count: int) -> WordRow:
+    def row(self, pattern: P, count: int, columns: tuple[Any, ...] = ()) -> WordRow:
         texts, total = self.texts[pattern], self.total[pattern]
-        return WordRow(pattern, texts, total / texts, total, self.share[pattern] / count)
+        return WordRow(pattern, texts, total / texts, total, self.share[pattern] / count, columns)
+
+
+class _Table:
+    """Words, runs and pairs of the texts that have the same values in some columns."""
+
+    def __init__(self, columns: tuple[Any, ...]) -> None:
+        self.columns, self.count = columns, 0
+        self.words, self.runs, self.pairs = _Sums[str](), _Sums[Run](), _Sums[tuple[str, str]]()
+        self.paired: set[str] = set()
+
+    def add(self, text: TextWords) -> None:
+        self.count += 1
+        for word, (relevance, size) in _by_word(text).items():
+            self.words.add(word, relevance, size, text.size)
+
+    def frequent(self, min_texts: int) -> list[str]:
+        """Words that enough texts have, those with the largest shares first."""
+        words = [word for word in self.words.texts if self.words.texts[word] >= min_texts]
+        return sorted(words, key=lambda word: (-self.words.share[word], word))
+
+    def add_together(self, text: TextWords, ngrams: int, min_texts: int) -> None:
+        """Add the runs of a text, and its pairs of words among those ``paired``."""
+        words = _by_word(text)
+        for run in {*_runs(text.words, ngrams, self.words.texts, min_texts)}:
+            starts = [start + i for start in occurrences(text.words, run) for i in range(len(run))]
+            values = [text.relevance[place] for place in starts]
+            self.runs.add(run, sum(values), sum(map(abs, values)), text.size)
+        for pair in combinations(sorted(self.paired & words.keys()), 2):
+            (a, a_size), (b, b_size) = words[pair[0]], words[pair[1]]
+            self.pairs.add(pair, a + b, a_size + b_size, text.size)
+
+    def rows(self, min_texts: int) -> Iterator[WordRow]:
+        """Words, and what of runs and pairs occurs together."""
+        texts, shown = self.words.texts, set[Pattern]()
+        for word in self.frequent(min_texts):
+            yield self.words.row(word, self.count, self.columns)
+        for run in self.runs.texts:
+            # At least as many texts have any of the words as have the most frequent one.
+            if self.runs.texts[run] >= max(min_texts, TOGETHER * max(texts[word] for word in run)):
+                shown.add(tuple(sorted(run)))
+                yield self.runs.row(run, self.count, self.columns)._replace(pattern=" ".join(run))
+        for pair, both in self.pairs.texts.items():
+            a, b = texts[pair[0]], texts[pair[1]]
+            meet = both >= TOGETHER * (a + b - both) and both * self.count >= LIFT * a * b
+            if both >= min_texts and meet and pair not in shown:
+                yield self.pairs.row(pair, self.count, self.columns)
 
 
 def words_table(
-    explanations: Source, *, ngrams: int = 1, pairs: bool = False, min_texts: int = 1, progress: bool = True
+    explanations: Source,
+    *,
+    columns: Sequence[str] = (),
+    ngrams: int = 1,
+    pairs: bool = False,
+    min_texts: int = 1,
+    progress: bool = True,
 ) -> list[WordRow]:
     """Return the words of a corpus with their relevance, those with the largest share of |relevance| first.
 
@@ -82,14 +140,16 @@ def words_table(
 
     Args:
         explanations: the folder of ``explain_dataset`` or a dataset repository; or explanations of texts.
+        columns: of the data, which travelled with the explanations; texts with other values in them are told apart, and
+            every row is of one combination, ``WordRow.columns``.
         ngrams: the longest run of words.
         pairs: whether pairs are looked for.
         min_texts: what fewer texts have is left out.
         progress: show a bar.
 
     Raises:
-        InputError: no explanations, or of something else than texts.
-        OptionError: ``ngrams`` or ``min_texts`` below 1.
+        InputError: no explanations, or of something else than texts; a text without one of the columns.
+        OptionError: ``ngrams`` or ``min_texts`` below 1; ``columns`` that are no list of names.
 
     Example:
         >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
@@ -101,19 +161,36 @@ def words_table(
     """
     whole_number("ngrams", ngrams, 1)
     whole_number("min_texts", min_texts, 1)
+    if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
+        raise OptionError(f"columns={columns!r} is not allowed; give a list of names.")
     source = read_again(explanations)
-    sums, count = _Sums[str](), 0
+    tables: dict[str, _Table] = {}
     for text in explained_texts(source, progress, "words"):
-        count += 1
-        for word, (relevance, size) in _by_word(text).items():
-            sums.add(word, relevance, size, text.size)
-    words = [word for word in sums.texts if sums.texts[word] >= min_texts]
-    words.sort(key=lambda word: (-sums.share[word], word))
-    found = [sums.row(word, count) for word in words]
+        values = tuple(column_of(text.explanation, name) for name in columns)
+        tables.setdefault(repr(values), _Table(values)).add(text)  # a list or a mapping of JSON has no hash
     if ngrams > 1 or pairs:
-        paired = set([*filter(_has_letters, words)][:PAIRED]) if pairs else set()
-        found += _together(source, sums.texts, ngrams, paired, min_texts, count, progress)
-    return sorted(found, key=lambda row: (-row.share, isinstance(row.pattern, tuple), row.pattern))
+        for table in tables.values():
+            table.paired = {*[*filter(_has_letters, table.frequent(min_texts))][:PAIRED]} if pairs else set()
+        for text in explained_texts(source, progress, "runs and pairs"):
+            values = tuple(column_of(text.explanation, name) for name in columns)
+            tables[repr(values)].add_together(text, ngrams, min_texts)
+    found = [row for table in tables.values() for row in table.rows(min_texts)]
+    return sorted(
+        found, key=lambda row: (-row.share, isinstance(row.pattern, tuple), row.pattern, list(map(str, row.columns)))
+    )
+
+
+def whole(rows: Sequence[WordRow]) -> list[WordRow]:
+    """Leave out words and runs that hardly occur but in a longer run that is there: "via" where "via mobile" is."""
+    texts = {row.pattern: row.texts for row in rows}
+    parts = set()
+    for row in rows:
+        words = row.pattern.split(" ") if isinstance(row.pattern, str) else []
+        for start, end in combinations(range(len(words) + 1), 2):
+            part = " ".join(words[start:end])
+            if end - start < len(words) and row.texts >= WHOLE * texts.get(part, math.inf):
+                parts.add(part)
+    return [row for row in rows if row.pattern not in parts]
 
 
 def _by_word(text: TextWords) -> dict[str, tuple[float, float]]:
@@ -123,33 +200,6 @@ def _by_word(text: TextWords) -> dict[str, tuple[float, float]]:
         before = found.get(word, (0.0, 0.0))
         found[word] = before[0] + relevance, before[1] + abs(relevance)
     return found
-
-
-def _together(
-    source: Source, texts: Counter[str], ngrams: int, paired: set[str], min_texts: int, count: int, progress: bool
-) -> Iterator[WordRow]:
-    """Runs and pairs of words that occur together."""
-    runs, pairs = _Sums[Run](), _Sums[tuple[str, str]]()
-    for text in explained_texts(source, progress, "runs and pairs"):
-        words = _by_word(text)
-        for run in {*_runs(text.words, ngrams, texts, min_texts)}:
-            starts = [start + i for start in occurrences(text.words, run) for i in range(len(run))]
-            values = [text.relevance[place] for place in starts]
-            runs.add(run, sum(values), sum(map(abs, values)), text.size)
-        for pair in combinations(sorted(paired & words.keys()), 2):
-            (a, a_size), (b, b_size) = words[pair[0]], words[pair[1]]
-            pairs.add(pair, a + b, a_size + b_size, text.size)
-    shown: set[Pattern] = set()
-    for run in runs.texts:
-        # At least as many texts have any of the words as have the most frequent one.
-        if runs.texts[run] >= max(min_texts, TOGETHER * max(texts[word] for word in run)):
-            shown.add(tuple(sorted(run)))
-            yield runs.row(run, count)._replace(pattern=" ".join(run))
-    for pair, both in pairs.texts.items():
-        a, b = texts[pair[0]], texts[pair[1]]
-        meet = both >= TOGETHER * (a + b - both) and both * count >= LIFT * a * b
-        if both >= min_texts and meet and pair not in shown:
-            yield pairs.row(pair, count)
 
 
 def _runs(words: list[str], longest: int, texts: Counter[str], min_texts: int) -> Iterator[Run]:

@@ -29,12 +29,17 @@ def audit(
     tokenizer: TokenizerOption = None,
     text_column: TextColumnOption = "text",
     label: Annotated[str | None, typer.Option(help="Column of the true class; default: the predicted one.")] = None,
+    target: Annotated[str | None, typer.Option(help="Of a language model: the next token that is asked for.")] = None,
+    contrast: Annotated[str | None, typer.Option(help="And the one that it is compared with.")] = None,
+    target_column: Annotated[str | None, typer.Option(help="Or the column that has the one a row.")] = None,
+    contrast_column: Annotated[str | None, typer.Option(help="And the column that has the other.")] = None,
     base: Annotated[
         str | None, typer.Option(help="The model that it was fine-tuned from: what rose against it.")
     ] = None,
     swaps: Annotated[
         str | None, typer.Option(help="Words to swap, such as he=she,his=her,him=her; other swaps are its controls.")
     ] = None,
+    groups: Annotated[str | None, typer.Option(help="Column by whose values the texts are told apart.")] = None,
     min_effect: Annotated[float, typer.Option(help="Smallest effect, in standard deviations of the score.")] = 0.2,
     candidates: Annotated[int, typer.Option(help="Words, runs and pairs that are tested.")] = 12,
     min_texts: Annotated[int, typer.Option(help="A candidate is in at least so many texts.")] = 10,
@@ -43,13 +48,14 @@ def audit(
     batch_tokens: Annotated[int | None, typer.Option(help="Tokens of one forward.")] = None,
     restart: RestartOption = False,
 ) -> None:
-    """Ask a classifier which words it relies on, over a file of texts; killed, the same command goes on where it was.
+    """Ask a model which words it relies on, over a file of texts; killed, the same command goes on where it was.
 
     The folder gets audit.json, audit.html and the explanations that the candidates are from.
     """
     check_sizes(batch_tokens=batch_tokens, candidates=candidates, min_texts=min_texts, max_texts=max_texts)
     pairs = None if swaps is None else {swaps: [_pair(one) for one in names(swaps)]}
-    dataset = read_dataset(data, Columns(text_column, kept=() if label is None else (label,)))
+    kept = tuple(name for name in (label, groups) if name is not None)
+    dataset = read_dataset(data, Columns(text_column, None, target_column, contrast_column, kept))
 
     from accelerate import PartialState
     from torch.cuda import is_available
@@ -68,8 +74,13 @@ def audit(
         tokenizer=tokenizer_named(tokenizer),
         text_column=text_column,
         label=label,
+        target=target,
+        contrast=contrast,
+        target_column=target_column,
+        contrast_column=contrast_column,
         base=before,
         swaps=pairs,
+        groups=groups,
         min_effect=min_effect,
         candidates=candidates,
         min_texts=min_texts,

@@ -19,6 +19,7 @@ def push(
         list[str] | None, typer.Option(help="Explain this in the model's card; may be given several times.")
     ] = None,
     evaluation: Annotated[Path | None, typer.Option(help="results.json of an evaluation, for the card.")] = None,
+    audit: Annotated[Path | None, typer.Option(help="audit.json of an audit, for the card.")] = None,
     explanations: Annotated[
         Path | None, typer.Option(help="Push this folder of explain_dataset as a dataset, instead of a model.")
     ] = None,
@@ -27,15 +28,16 @@ def push(
 ) -> None:
     """Push a model with explanations in its card, a dataset of them, or a Space. First log in: `hf auth login`."""
     visibility = True if private else None
-    if sum([bool(text) or evaluation is not None, explanations is not None, space]) > 1:
+    if sum([bool(text) or evaluation is not None or audit is not None, explanations is not None, space]) > 1:
         raise OptionError(
-            "Give --text and --evaluation for a model, or --explanations FOLDER, or --space: one of these."
+            "Give --text, --evaluation and --audit for a model, or --explanations FOLDER, or --space: one of these."
         )
     if space and model is None:
         raise OptionError("A Space needs --model user/name: what it explains, on the Hub.")
     figures = None if evaluation is None else json_value("--evaluation", read_file(evaluation))
 
     from hf_mambalrp import create_space, push_explanations
+    from hf_mambalrp.audit import Audit
 
     if space:
         address = create_space(repo, model_id=str(model), private=visibility)
@@ -49,6 +51,7 @@ def push(
             tokenizer=reads,
             explanations=loaded.explain(text, tokenizer=reads) if text else None,
             evaluation=figures,
+            audit=None if audit is None else Audit.load(audit),
             private=visibility,
         )
     print(address)

@@ -17,6 +17,8 @@ TASKS = {
     "text-generation": "CausalLM",
 }
 """Ends of our classes' names."""
+RELIED = "### What it relies on"
+"""A line of its own, the first of an audit."""
 PHOTO = "photo.jpg"
 """Of the reader's own, in the program of an image classifier."""
 SAMPLE = {"text-classification": "A dull and lifeless film.", "text-generation": "The capital of France is"}
@@ -53,6 +55,8 @@ class Contents:
     """Figures of an evaluation by :func:`hf_mambalrp.hub.figures.checked_results`; None: an earlier card's stay."""
     tags: Sequence[str]
     """More than the card has anyway."""
+    audit: str | None = None
+    """Markdown of an audit, whose first line is ``RELIED``; None: an earlier card's stays."""
 
     @property
     def pictures(self) -> Mapping[str, bytes]:
@@ -87,13 +91,15 @@ class Contents:
             index = model_index(self.results, name, listed(metadata(card), "model-index"))
             card = with_metadata(card, {"model-index": index})
         earlier = section_of(card)
-        if earlier is not None and self.shown is None and self.results is None:
+        if earlier is not None and self.shown is None and self.results is None and self.audit is None:
             return card
-        shown, heading, figures = (earlier or "").partition(f"{HEADING}\n")
+        earlier, relied, audit = (earlier or "").partition(f"{RELIED}\n")
+        shown, heading, figures = earlier.partition(f"{HEADING}\n")
         if self.shown is not None or not shown:
             shown = f"{self._program(repo_id, readable)}\n\n{self.shown.markdown if self.shown else ''}"
         figures = heading + figures if self.results is None else evaluation_section(self.results)
-        return with_section(card, f"{shown.strip()}\n\n{figures}")
+        audit = relied + audit if self.audit is None else self.audit
+        return with_section(card, "\n\n".join(part.strip() for part in (shown, figures, audit) if part.strip()))
 
     def _program(self, repo_id: str, readable: bool) -> str:
         auto_class, part = f"AutoMambaLRPFor{TASKS[self.pipeline]}", "patch" if self.reads_images else "token"

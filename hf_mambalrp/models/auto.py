@@ -191,10 +191,16 @@ def _give(model: Any, bound: Any, method: Callable[..., Any]) -> None:
 
 
 def _without_card(
-    method: Callable[..., Any], model: Any, *args: Any, explanations: Any = None, evaluation: Any = None, **options: Any
+    method: Callable[..., Any],
+    model: Any,
+    *args: Any,
+    explanations: Any = None,
+    evaluation: Any = None,
+    audit: Any = None,
+    **options: Any,
 ) -> Any:
     """PEFT's own ``save_pretrained`` or ``push_to_hub``, of the adapters alone."""
-    if explanations is not None or evaluation is not None:
+    if any(given is not None for given in (explanations, evaluation, audit)):
         raise OptionError(
             f"{method.__name__} of a PEFT model saves adapters alone, without a card of explanations. Merge them "
             f"first: make_explainable(model.merge_and_unload()).{method.__name__}(..., explanations=...)."

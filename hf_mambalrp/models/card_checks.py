@@ -12,6 +12,7 @@ from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.families.parts import Patches
 from hf_mambalrp.models.beside import reader_beside
 from hf_mambalrp.models.fingerprint import fingerprint
+from hf_mambalrp.results.audit import Audit
 from hf_mambalrp.results.card import AnyExplanation
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
@@ -30,13 +31,22 @@ Side = tuple[tuple[int, ...], Any]
 
 def check_evaluation(results: Mapping[str, Any], model: Any) -> None:
     """Raise :class:`InputError` for figures that were measured on other weights, by their fingerprint."""
-    measured, own = results.get("weights"), fingerprint(model)
+    _check_weights(results.get("weights"), results.get("model"), model, "evaluation", "evaluate_faithfulness")
+
+
+def check_audit(audit: Audit, model: Any) -> None:
+    """Raise :class:`InputError` for an audit of other weights, by their fingerprint."""
+    _check_weights(audit.weights, audit.model, model, "audit", "hf_mambalrp.audit.audit")
+
+
+def _check_weights(measured: Any, name: Any, model: Any, what: str, call: str) -> None:
+    own = fingerprint(model)
     if measured == own:
         return
     on = f"of fingerprint {str(measured)[:12]}" if measured else "that it does not name"
     raise InputError(
-        f"evaluation was measured on weights {on} (model {results.get('model')!r}), and this model's are {own[:12]}: a "
-        "card shows figures of its own model only. Evaluate this one with evaluate_faithfulness, as it is pushed."
+        f"{what} was measured on weights {on} (model {name!r}), and this model's are {own[:12]}: a card shows figures "
+        f"of its own model only. Measure this one with {call}, as it is pushed."
     )
 
 

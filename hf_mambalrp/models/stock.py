@@ -111,6 +111,7 @@ class StockMixin:
         *,
         explanations: Any = None,
         evaluation: Any = None,
+        audit: Any = None,
         tokenizer: Any = None,
         image_processor: Any = None,
         commit_message: str | None = None,
@@ -125,8 +126,8 @@ class StockMixin:
         """Push the model, as transformers writes it, with a card that says how to explain it and shows explanations.
 
         A card that is there is extended between two markers and by missing keys of its front matter; the rest stays
-        byte for byte. It is one commit, or none where nothing is new. Explanations or an evaluation that are not given
-        stay as an earlier push left them.
+        byte for byte. It is one commit, or none where nothing is new. Explanations, an evaluation or an audit that are
+        not given stay as an earlier push left them.
 
         Args:
             repo_id: "user/name", or "name" for one of your own; created if it is not there.
@@ -134,6 +135,8 @@ class StockMixin:
                 rows, of images the first 3, become pictures and tables.
             evaluation: what ``evaluate_faithfulness`` returned, or its ``results``: a table, and as ``model-index``
                 the figures of the first method. Of this model, as its fingerprint in them says.
+            audit: what ``hf_mambalrp.audit.audit`` returned: what the model relies on, with the data, the number of
+                texts and the thresholds. Of this model, as its fingerprint in it says.
             tokenizer: saved with the model; by default, where the repository has none, the one beside the model.
             image_processor: the same of an image classifier, which has no tokenizer.
             commit_message: title of the commit.
@@ -149,8 +152,8 @@ class StockMixin:
             ``CommitInfo`` of huggingface_hub, a str: the address of the commit.
 
         Raises:
-            InputError: explanations or an evaluation of another kind or of another model, a name that no repository
-                can have.
+            InputError: explanations, an evaluation or an audit of another kind or of another model, a name that no
+                repository can have.
             OptionError: a tokenizer for an image classifier, or an image processor for another model.
             MissingExtraError: explanations without matplotlib.
             NotLoggedInError: no token, or a wrong one.
@@ -166,7 +169,7 @@ class StockMixin:
         """
         return push_model(
             self,
-            _contents(self, explanations, evaluation, tags or ()),
+            _contents(self, explanations, evaluation, audit, tags or ()),
             repo_id,
             reader=reader_given(module_of(self), tokenizer=tokenizer, image_processor=image_processor),
             beside=reader_beside(module_of(self)),
@@ -185,13 +188,14 @@ class StockMixin:
         *args: Any,
         explanations: Any = None,
         evaluation: Any = None,
+        audit: Any = None,
         **kwargs: Any,
     ) -> Any:
         """Save as the class behind this one: ``architectures`` names that class, and no ``auto_map`` is written.
 
-        With ``explanations`` or ``evaluation`` also the card of :meth:`push_to_hub`, ``README.md``, with its pictures;
-        one that is there is extended. The tokenizer is saved too where the folder has none. Other arguments are those
-        of transformers.
+        With ``explanations``, ``evaluation`` or ``audit`` also the card of :meth:`push_to_hub`, ``README.md``, with its
+        pictures; one that is there is extended. The tokenizer is saved too where the folder has none. Other arguments
+        are those of transformers.
 
         Raises:
             OptionError: these together with ``push_to_hub=True``.
@@ -205,7 +209,7 @@ class StockMixin:
             >>> model.from_pretrained("out/explained-model").config.architectures
             ['MambaForSequenceClassification']
         """
-        carded = explanations is not None or evaluation is not None
+        carded = any(given is not None for given in (explanations, evaluation, audit))
         if carded and kwargs.get("push_to_hub"):
             raise OptionError(
                 "save_pretrained(push_to_hub=True) pushes no explanations: call model.push_to_hub(repo_id, "
@@ -213,7 +217,7 @@ class StockMixin:
             )
         if carded:  # first, because it checks what was given before it writes
             Path(save_directory).mkdir(parents=True, exist_ok=True)
-            contents = _contents(self, explanations, evaluation, ())
+            contents = _contents(self, explanations, evaluation, audit, ())
             write_card(contents, save_directory, beside=reader_beside(module_of(self)))
         stock: Any = object.__new__(stock_class(type(self)))
         # The same weights seen as the stock class. The configuration is a copy, because saving writes into it.
@@ -252,9 +256,9 @@ def _check_family(cls: type, source: Any, options: "Mapping[str, Any]") -> str:
     return str((config.get("architectures") or [""])[0])
 
 
-def _contents(model: Any, explanations: Any, evaluation: Any, tags: "Sequence[str]") -> Contents:
+def _contents(model: Any, explanations: Any, evaluation: Any, audit: Any, tags: "Sequence[str]") -> Contents:
     name = stock_class(type(model)).__name__
-    return card_contents(model, name, explanations=explanations, evaluation=evaluation, tags=tags)
+    return card_contents(model, name, explanations=explanations, evaluation=evaluation, audit=audit, tags=tags)
 
 
 def module_of(model: Any) -> nn.Module:

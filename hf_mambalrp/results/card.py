@@ -1,11 +1,13 @@
 """Explanations in a card: a picture, a table, and where the score went, as Markdown that the Hub renders."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.hub.model_card import PICTURES, ShownRows
+from hf_mambalrp.hub.model_card import PICTURES, RELIED, ShownRows
+from hf_mambalrp.results.audit import Audit
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
 from hf_mambalrp.results.image_explanation import ImageExplanation
@@ -65,6 +67,13 @@ def explanations_section(shown: Sequence[tuple[AnyExplanation, int]]) -> tuple[s
     if len(shown) > len(parts):
         parts.append(f"{len(shown) - len(parts)} more explanations are not shown here.")
     return "\n\n".join(parts), pictures
+
+
+def audit_section(audit: Audit) -> str:
+    """Markdown of an audit, under a heading by which it is found again."""
+    (section,) = audit.document().sections
+    blocks = [Heading(RELIED.removeprefix("### ")), *section.blocks[1:]]
+    return markdown.body(Document([replace(section, blocks=blocks)], audit.document().origin))
 
 
 def _drawn(one: AnyExplanation, document: Document, path: str) -> str:

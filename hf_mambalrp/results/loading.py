@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hf_mambalrp.errors import InputError
+from hf_mambalrp.results.audit import Audit
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
 from hf_mambalrp.results.hidden_attention import HiddenAttention
@@ -20,10 +21,10 @@ KINDS: dict[str, type[Result]] = {
 }
 
 
-def load(path: str | Path) -> Result:
-    """Read what ``save`` of any result wrote, bit for bit.
+def load(path: str | Path) -> Result | Audit:
+    """Read what ``save`` of any result wrote, bit for bit: a directory, of an audit a file.
 
-    A class's own ``load`` reads the same directory and refuses one of another kind.
+    A class's own ``load`` reads the same and refuses one of another kind.
 
     Raises:
         InputError: a missing or damaged directory, one that a newer version wrote, or something else than a result.
@@ -35,6 +36,8 @@ def load(path: str | Path) -> Result:
         >>> type(load("out/dull")).__name__
         'Explanation'
     """
+    if Path(path).is_file():
+        return Audit.load(path)
     data, tensors = read(path, "result")
     kind = data.get("class") if isinstance(data, dict) else None
     if kind not in [*KINDS]:

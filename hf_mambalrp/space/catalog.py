@@ -37,9 +37,13 @@ class Entry:
     id: str
     title: str
     task: str
+    audit: str | None = None
+    """A file that ``Audit.save`` wrote."""
 
 
-PACKAGED = Entry(DEMO_MODEL, "Film reviews: positive or negative", "text-classification")
+PACKAGED = Entry(
+    DEMO_MODEL, "Film reviews: positive or negative", "text-classification", str(Path(DEMO_MODEL) / "audit.json")
+)
 PACKAGED_VISION = Entry(DEMO_VISION_MODEL, "Scenes of clothes: ten garments", "image-classification")
 
 
@@ -53,9 +57,14 @@ def read_allow_list(path: Path) -> list[Entry]:
         raise InputError(f"{path} holds no list. Give one of models, each with an id, a title and a task.")
     entries = []
     for line in lines:
-        if not isinstance(line, dict) or set(line) != {"id", "title", "task"} or line["task"] not in CLASSES:
-            raise InputError(f"{path}: {line!r} is no model; give an id, a title and a task, one of {list(CLASSES)}.")
-        entries.append(Entry(**line))
+        needed = {"id", "title", "task"}
+        if not isinstance(line, dict) or set(line) - {"audit"} != needed or line["task"] not in CLASSES:
+            raise InputError(
+                f"{path}: {line!r} is no model; give an id, a title and a task, one of {list(CLASSES)}, and where "
+                "there is one the file of an audit."
+            )
+        audit = None if line.get("audit") is None else str(path.parent / line["audit"])
+        entries.append(Entry(**{**line, "audit": audit}))
     return sorted([*entries, PACKAGED, PACKAGED_VISION], key=lambda listed: list(CLASSES).index(listed.task))
 
 

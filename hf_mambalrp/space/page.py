@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 import gradio as gr
 
 from hf_mambalrp.space.api import Endpoints
+from hf_mambalrp.space.audits import place_audits
 from hf_mambalrp.space.examples import EXAMPLES
 from hf_mambalrp.space.inputs import filled
 from hf_mambalrp.space.limits import RefusedError
@@ -48,6 +49,7 @@ def build(app: App) -> gr.Blocks:
         )
         with gr.Tabs(elem_id="tabs") as tabs:
             placed = panels(app)
+            place_audits(app.catalog)
         _open_link(app, page, tabs, placed)
         Endpoints(app).offer()
     # Without api_open=False, gradio has routes that pass by the queue.

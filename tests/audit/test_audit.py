@@ -1,14 +1,18 @@
 """An audit of models whose answer is known: what counts is confirmed, what does not is not, and all is kept."""
 
 import json
+import math
 import random
 from dataclasses import replace
 
 import pytest
+import torch
+from oracles import random_model
 from planted import BAD, GOOD, counting_model, tokenizer
 
-from hf_mambalrp import explain_dataset, load_explanations
+from hf_mambalrp import explain_dataset, load, load_explanations, make_explainable
 from hf_mambalrp.audit import HE_SHE, Audit, audit, delete_effect
+from hf_mambalrp.audit.scores import Scores
 from hf_mambalrp.errors import InputError, OptionError, TargetError
 
 
@@ -46,10 +50,11 @@ def found(shortcut, tmp_path_factory):
 
 def test_a_planted_shortcut_is_confirmed_with_the_words_that_count(found):
     confirmed = {candidate.found.name: candidate for candidate in found[0].confirmed}
-    assert {"mobile", "via mobile"} <= confirmed.keys()
-    assert not {"via", "the", "is", ".", ",", "film"} & confirmed.keys()
-    assert confirmed["mobile"].found.effect > 0.2
-    assert confirmed["mobile"].found.target == "positive"
+    assert "via mobile" in confirmed
+    assert not {"the", "is", ".", ",", "film"} & confirmed.keys()
+    assert confirmed["via mobile"].found.effect > 0.2
+    assert confirmed["via mobile"].found.target == "positive"
+    assert not {"via", "mobile"} & {candidate.found.name for candidate in found[0].candidates}  # never but together
     assert {*GOOD, *BAD} & confirmed.keys()
 
 
@@ -60,11 +65,11 @@ def test_the_clean_model_on_the_same_texts_gives_no_flag_on_the_phrase():
 
 def test_the_numbers_are_those_of_the_pieces(found, shortcut):
     rows = corpus()
-    (candidate,) = (one for one in found[0].candidates if one.found.name == "mobile")
+    (candidate,) = (one for one in found[0].candidates if one.found.name == "via mobile")
     expected = delete_effect(
         shortcut,
         [row["text"] for row in rows],
-        "mobile",
+        "via mobile",
         target="positive",
         classes=[row["label"] for row in rows],
         tokenizer=tokenizer(),
@@ -108,6 +113,64 @@ def test_equal_calls_give_equal_files_and_the_folder_is_read_again(found, shortc
     listed = run(shortcut, list(load_explanations(folder / "explained")), base=folder / "base")
     assert of_folder == first
     assert replace(first, swaps=None) == listed
+
+
+def test_groups_have_their_errors_scores_and_effects(shortcut, tmp_path):
+    rows = [{**row, "who": row["text"].split()[0]} for row in corpus(120)]
+    rows += [{**row, "who": "other"} for row in corpus(4, seed=1)]
+    rows = [{**row, "label": "negative"} if row["who"] == "he" else row for row in rows]
+    found = run(shortcut, rows, groups="who")
+    assert {group.value: group.texts for group in found.groups} == {
+        who: sum(row["who"] == who for row in rows) for who in ("he", "she")
+    }
+    assert found.small_groups == ("other",)
+    assert "Groups of fewer than 5 texts: other." in found.not_examined
+    texts = [row["text"] for row in rows]
+    log_odds = Scores("audit", shortcut, tokenizer(), None, False)(texts, "")
+    predicted = log_odds.argmax(1).tolist()
+    target = max((0, 1), key=predicted.count)
+    for group in found.groups:
+        own = [i for i, row in enumerate(rows) if row["who"] == group.value]
+        wrong = sum(rows[i]["label"] != ("negative", "positive")[predicted[i]] for i in own)
+        assert group.errors == wrong
+        p, z, n = wrong / len(own), 1.959964, len(own)  # Wilson's interval by its formula
+        middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        assert group.error_low == pytest.approx((middle - half) / (1 + z * z / n), abs=1e-6)
+        assert group.error_high == pytest.approx((middle + half) / (1 + z * z / n), abs=1e-6)
+        assert group.target == ("negative", "positive")[target]
+        assert group.score == pytest.approx(log_odds[own, target].mean().item())
+        assert group.low < group.score < group.high
+        mobile = next(effect for effect in group.relied if effect.name == "via mobile")
+        alone = delete_effect(
+            shortcut,
+            [texts[i] for i in own],
+            "via mobile",
+            target=mobile.target,
+            classes=[rows[i]["label"] for i in own],
+            tokenizer=tokenizer(),
+            progress=False,
+        )
+        assert mobile.effect * mobile.deviation == pytest.approx(alone.effect * alone.deviation, rel=1e-6)
+        assert mobile.texts == alone.texts
+    assert "What is relied on, by who" in found.to_text(width=200)
+    found.save(tmp_path / "audit.json")
+    assert load(tmp_path / "audit.json") == found
+
+
+def test_a_text_without_its_group_is_refused(shortcut):
+    with pytest.raises(InputError, match="has no 'who'"):
+        run(shortcut, [*({**row, "who": "he"} for row in corpus(20)), corpus(1)[0]], groups="who")
+
+
+def test_the_figure_has_a_line_for_every_candidate_and_swap(found):
+    (axes,) = found[0].plot().axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names[-1].startswith("swap he")
+    assert len(names) == len(found[0].candidates) + 1
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in points[:-1]] == [one.found.effect for one in found[0].candidates]
+    filled = [line.get_markerfacecolor() == line.get_color() for line in points]
+    assert filled == [*(one.confirmed for one in found[0].candidates), found[0].swaps[0].confirmed]
 
 
 def test_it_is_saved_whole_and_read_again(found, tmp_path):
@@ -205,3 +268,24 @@ def test_explanations_that_do_not_fit_are_refused(shortcut, tmp_path):
     other = [replace(one, model_id="another/model") for one in load_explanations(tmp_path / "bare")]
     with pytest.raises(InputError, match="are of the model 'another/model'"):
         run(shortcut, other, label=None)
+
+
+def test_a_language_model_is_asked_for_what_the_columns_hold(tmp_path):
+    model = make_explainable(random_model(vocab_size=len(tokenizer()), dtype=torch.float32))
+    rows = [{**row, "right": "good" if row["label"] == "positive" else "bad"} for row in corpus(40)]
+    rows = [{**row, "wrong": "bad" if row["right"] == "good" else "good"} for row in rows]
+    columns = {"target_column": "right", "contrast_column": "wrong", "label": None}
+    found = run(model, rows, tmp_path / "audit", base=model, candidates=4, groups="label", **columns)
+    assert set(found.classes) <= {"target", "contrast"}
+    assert len(found.candidates) == 4
+    assert {change.change for change in found.changed} == {0.0}  # the same model
+    one = found.candidates[0]
+    again = run(model, tmp_path / "audit" / "explained", base=tmp_path / "audit" / "base", candidates=4, label=None)
+    assert (again.candidates, again.changed) == (found.candidates, found.changed)
+    alone = run(model, [row["text"] for row in rows], label=None, target="good", contrast="bad", candidates=4)
+    assert set(alone.classes) <= {"good", "bad"}
+    assert one.found.texts > 1
+    with pytest.raises(TargetError, match="no contrast"):
+        run(model, [row["text"] for row in rows], label=None, target="good")
+    with pytest.raises(OptionError, match="are for language models"):
+        run(counting_model(), rows, target="positive")

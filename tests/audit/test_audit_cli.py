@@ -19,6 +19,7 @@ def run(*arguments):
 
 def test_the_command_writes_what_the_call_finds(tmp_path, capsys):
     options = ["--label", "label", "--min-texts", "5", "--candidates", "3", "--swaps", "and=but", "--base", DEMO_MODEL]
+    options += ["--groups", "predicted"]
     assert run("--output", str(tmp_path / "audit"), *options) == 0
     said = capsys.readouterr()
     assert "What does the model rely on?" in said.out
@@ -31,6 +32,7 @@ def test_the_command_writes_what_the_call_finds(tmp_path, capsys):
         label="label",
         base=tmp_path / "audit" / "base",
         swaps={"and=but": [("and", "but")]},
+        groups="predicted",
         min_texts=5,
         candidates=3,
         progress=False,

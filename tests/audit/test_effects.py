@@ -1,13 +1,16 @@
 """Effects on a classifier that counts planted words: what they are follows from the texts."""
 
+import statistics
+
 import pytest
 import torch
+from oracles import random_model
 from planted import GOOD, counting_model, tokenizer
 
-from hf_mambalrp import MambaLRPForCausalLM
+from hf_mambalrp import make_explainable
 from hf_mambalrp.audit import delete_effect, swap_effect
 from hf_mambalrp.audit.scores import Scores, log_odds
-from hf_mambalrp.errors import InputError, OptionError, TargetError, UnknownArchitectureError
+from hf_mambalrp.errors import InputError, OptionError, TargetError
 
 TEXTS = [
     "the film is good via mobile.",
@@ -134,9 +137,45 @@ def test_what_cannot_be_asked_is_refused():
             run(swap_effect, model, TEXTS, pairs)
 
 
-def test_a_language_model_has_no_classes():
-    from oracles import random_model
+@pytest.fixture(scope="module")
+def language_model():
+    return make_explainable(random_model(vocab_size=len(tokenizer()), dtype=torch.float32))
 
-    model = MambaLRPForCausalLM(random_model().config)
-    with pytest.raises(UnknownArchitectureError, match="is a language model"):
-        run(delete_effect, model, TEXTS, "the")
+
+def test_of_a_language_model_the_score_is_one_next_token_rather_than_another(language_model):
+    read = tokenizer()
+
+    def score(text):
+        with torch.no_grad():
+            logits = language_model(torch.tensor([read(text)["input_ids"]])).logits[0, -1].double()
+        return (logits[read.convert_tokens_to_ids("good")] - logits[read.convert_tokens_to_ids("bad")]).item()
+
+    without = {0: "the film is good.", 1: "The plot is bad.", 2: "The cast is great.", 4: "His end is bad bad"}
+    every = [score(text) for text in TEXTS]
+    differences = [every[row] - score(text) for row, text in without.items()]
+    asked = {"target": "good", "contrast": "bad", "classes": ["target"] * len(TEXTS)}
+    found = run(delete_effect, language_model, TEXTS, "via mobile", **asked)
+    assert found.texts == 4
+    assert (found.target, [*found.by_class]) == ("good", ["good"])
+    assert found.deviation == pytest.approx(statistics.stdev(every), rel=1e-4)
+    assert found.effect == pytest.approx(statistics.fmean(differences) / statistics.stdev(every), rel=1e-3)
+    assert found.changed == sum((every[row] > 0) != (score(text) > 0) for row, text in without.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "Give both"),
+        ({"target": "good"}, "Give both"),
+        ({"target": "good great", "contrast": "bad"}, "target has 2 tokens"),
+        ({"target": "good", "contrast": "bad", "classes": ["awful"] * len(TEXTS)}, "'awful' is no side"),
+    ],
+)
+def test_what_a_language_model_cannot_be_asked(language_model, options, said):
+    with pytest.raises(TargetError, match=said):
+        run(delete_effect, language_model, TEXTS, "via mobile", **options)
+
+
+def test_a_classifier_has_no_contrast():
+    with pytest.raises(OptionError, match="contrast='negative'"):
+        run(delete_effect, counting_model(), TEXTS, "the", contrast="negative")

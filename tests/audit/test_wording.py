@@ -2,8 +2,9 @@
 
 import pytest
 
-from hf_mambalrp.audit.wording import delete, named, occurrences, runs_of, swap
+from hf_mambalrp.audit.wording import delete, occurrences, runs_of, swap
 from hf_mambalrp.errors import InputError
+from hf_mambalrp.results.audit_parts import named
 
 DELETED = [
     ("A dull film.", "dull", "A film."),

@@ -1,10 +1,13 @@
 """Tables of words against sums that are done by hand, from explanations whose relevance is given."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from hf_mambalrp import Explanation, load_explanations
-from hf_mambalrp.audit import compare, words_table
+from hf_mambalrp.audit import WordRow, compare, words_table
+from hf_mambalrp.audit.words import whole
 from hf_mambalrp.errors import InputError, OptionError
 from hf_mambalrp.results.explanation import Conservation
 
@@ -48,12 +51,29 @@ ROWS = [
 
 
 def test_every_word_with_its_texts_mean_sum_and_share():
-    found = {row.pattern: row[1:] for row in words_table(explained(*ROWS), progress=False)}
+    found = {row.pattern: row[1:5] for row in words_table(explained(*ROWS), progress=False)}
     assert found["good"] == (2, 2.0, 4.0, pytest.approx((2 / 8 + 2 / 4) / 4))
     assert found["film"] == (2, 0.0, 0.0, pytest.approx((2 / 4 + 2 / 4) / 4))
     assert found["end"] == (2, -4.5, -9.0, pytest.approx((4 / 8 + 5 / 5) / 4))
     assert found["via"] == found["mobile"] == (2, 1.0, 2.0, pytest.approx((1 / 8 + 1 / 4) / 4))
     assert sum(row[-1] for row in found.values()) == pytest.approx(1.0)
+
+
+def test_columns_tell_texts_apart():
+    rows = [
+        replace(one, columns=[{"label": label, "of": [1]}])
+        for one, label in zip(explained(*ROWS), ["a", "b", "a", "a"], strict=True)
+    ]
+    found = words_table(rows, columns=["label"], ngrams=2, pairs=True, progress=False)
+    alone = words_table([rows[0], rows[2], rows[3]], ngrams=2, pairs=True, progress=False)
+    assert [row._replace(columns=()) for row in found if row.columns == ("a",)] == alone
+    assert {row.pattern for row in found if row.columns == ("b",)} >= {"film", "via", "mobile", "film via"}
+    both = words_table(rows, columns=["of", "label"], progress=False)
+    assert {tuple(map(str, row.columns)) for row in both} == {("[1]", "a"), ("[1]", "b")}
+    with pytest.raises(OptionError, match="columns='label'"):
+        words_table(rows, columns="label", progress=False)
+    with pytest.raises(InputError, match="has no 'stars'"):
+        words_table(rows, columns=["stars"], progress=False)
 
 
 def test_the_largest_share_comes_first_and_rare_words_are_left_out():
@@ -64,12 +84,12 @@ def test_the_largest_share_comes_first_and_rare_words_are_left_out():
 
 def test_runs_and_pairs_are_those_that_occur_together():
     rows = {row.pattern: row for row in words_table(explained(*ROWS), ngrams=3, pairs=True, progress=False)}
-    assert rows["via mobile"][1:] == (2, 2.0, 4.0, pytest.approx((2 / 8 + 2 / 4) / 4))
+    assert rows["via mobile"][1:5] == (2, 2.0, 4.0, pytest.approx((2 / 8 + 2 / 4) / 4))
     assert ("mobile", "via") not in rows  # which is the run
     assert [pattern for pattern in rows if isinstance(pattern, tuple)] == []  # others meet by chance at most
     apart = explained(("via x mobile", [1.0, 0.0, 1.0]), ("mobile y via", [1.0, 0.0, 1.0]), ("x y", [1.0, 1.0]))
     pairs = {row.pattern: row for row in words_table(apart, pairs=True, min_texts=2, progress=False)}
-    assert pairs[("mobile", "via")][1:] == (2, 2.0, 4.0, pytest.approx(2 / 3))
+    assert pairs[("mobile", "via")][1:5] == (2, 2.0, 4.0, pytest.approx(2 / 3))
     assert len(pairs) == 5  # and the four words; x and y meet once
 
 
@@ -122,3 +142,12 @@ def test_a_folder_gives_what_its_explanations_give(tmp_path):
     assert found == words_table(listed, ngrams=2, progress=False)
     good = next(row for row in found if row.pattern == "good")
     assert good.total == pytest.approx(listed[0].relevance[0, 3].item())
+
+
+def test_parts_of_a_run_that_stand_alone_too_stay():
+    counts = {"via": 10, "mobile": 12, "via mobile": 10, "seen via mobile": 8, "seen": 9, ("seen", "mobile"): 8}
+    rows = [WordRow(pattern, texts, 0.0, 0.0, 0.0) for pattern, texts in counts.items()]
+    assert [row.pattern for row in whole(rows)] == [
+        *("mobile", "via mobile", "seen via mobile", "seen"),
+        ("seen", "mobile"),
+    ]

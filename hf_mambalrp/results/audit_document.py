@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from hf_mambalrp.audit.effects import Effect
+from hf_mambalrp.results.audit_parts import Effect
 from hf_mambalrp.viz.document import Block, Document, Facts, Grid, Heading, Origin, Section
 from hf_mambalrp.viz.wording import table_label
 
 if TYPE_CHECKING:
-    from hf_mambalrp.audit.result import Audit
+    from hf_mambalrp.results.audit import Audit
 
 READING = (
     "Effect: the score with the words less the score without them, in standard deviations of the score, with its "
@@ -24,6 +24,7 @@ def audit_document(found: "Audit") -> Document:
         f"{table_label(one.found.name)} ({_signed(one.found.effect)} for {one.found.target})" for one in found.confirmed
     ]
     facts = [("Confirmed", ", ".join(names) or "nothing")]
+    facts.append(("Data", table_label(found.data)))
     facts.append(("Texts", f"{found.texts} explained, {found.skipped} skipped"))
     facts.append(("Classes", ", ".join(f"{name} {count}" for name, count in found.classes.items())))
     if found.errors is not None:
@@ -32,15 +33,15 @@ def audit_document(found: "Audit") -> Document:
     lines = [
         (
             table_label(one.found.name),
+            "yes" if one.confirmed else "no",
             f"{one.share:.1%}",
             *_numbers(one.found),
             _small(one.q),
             str(one.found.changed),
-            "yes" if one.confirmed else "no",
         )
         for one in found.candidates
     ]
-    head = ("Words", "Share of |R|", "Texts", "Class", "Effect", "Interval", "q", "Decisions changed", "Confirmed")
+    head = ("Words", "Confirmed", "Share of |R|", "Texts", "Class", "Effect", "Interval", "q", "Decisions changed")
     reading = READING.format(confidence=s["confidence"], min_effect=s["min_effect"])
     blocks.append(Grid("Candidates, by how much relevance they have", head, lines, reading))
     if found.changed is not None:
@@ -56,19 +57,21 @@ def audit_document(found: "Audit") -> Document:
         swaps = [
             (
                 table_label(one.found.name),
+                "yes" if one.confirmed else "no",
                 *_numbers(one.found),
                 _small(one.q),
                 f"{max((abs(effect) for _, effect in one.controls), default=0.0):.2f} of {len(one.controls)}",
-                "yes" if one.confirmed else "no",
             )
             for one in found.swaps
         ]
-        columns = ("Swap", "Texts", "Class", "Effect", "Interval", "q", "Largest control", "Confirmed")
+        columns = ("Swap", "Confirmed", "Texts", "Class", "Effect", "Interval", "q", "Largest control")
         says = (
             "Effect: the score with the second side's words less that with the first's. Controls are swaps of other "
             "words of like frequency; a swap is confirmed if its effect is larger than all of theirs too."
         )
         blocks.append(Grid("Swaps", columns, swaps, says))
+    if found.groups:
+        blocks += _groups(found)
     low, middle, high = found.positions.distances
     place = (
         ("Relevance at the last word", f"{found.positions.last_word:.0%} of |relevance|"),
@@ -76,8 +79,36 @@ def audit_document(found: "Audit") -> Document:
         ("Ten most relevant tokens", f"{middle} tokens before the end (half are {low} to {high})"),
     )
     blocks.append(Facts(place))
-    blocks.append(Facts(tuple(("Not examined", sentence) for sentence in found.not_examined)))
+    blocks.append(Grid("Not examined", ("What this says nothing about",), [(said,) for said in found.not_examined]))
     return Document([Section(blocks, 0, 1)], Origin(found.method, found.model, dict(found.versions)))
+
+
+def _groups(found: "Audit") -> list[Block]:
+    """A table of the groups, and one of what is relied on in them."""
+    column = table_label(found.settings["groups"])
+    lines = [
+        (
+            table_label(one.value),
+            str(one.texts),
+            "" if one.errors is None else f"{one.errors / one.texts:.1%} ({one.error_low:.1%} to {one.error_high:.1%})",
+            f"{_signed(one.score)} ({_signed(one.low)} to {_signed(one.high)})",
+        )
+        for one in found.groups
+    ]
+    score = f"Mean log-odds of {table_label(found.groups[0].target)}"
+    blocks: list[Block] = [Grid(f"Groups by {column}", (column, "Texts", "Errors", score), lines)]
+    relied = [
+        (table_label(effect.name), table_label(group.value), *_numbers(effect))
+        for one in found.confirmed
+        for group in found.groups
+        for effect in group.relied
+        if effect.name == one.found.name
+    ]
+    if relied:
+        head = ("Words", column, "Texts", "Class", "Effect", "Interval")
+        says = "Effects of the confirmed candidates within a group, in standard deviations of the score over all texts."
+        blocks.append(Grid(f"What is relied on, by {column}", head, relied, says))
+    return blocks
 
 
 def _numbers(found: Effect) -> tuple[str, str, str, str]:

@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
-from hf_mambalrp.audit.effects import Effect
-from hf_mambalrp.audit.positions import Positions
-from hf_mambalrp.audit.result_document import audit_document
-from hf_mambalrp.audit.words import Change
 from hf_mambalrp.errors import InputError, MissingExtraError
+from hf_mambalrp.results.audit_document import audit_document
+from hf_mambalrp.results.audit_figure import audit_figure
+from hf_mambalrp.results.audit_parts import Candidate, Change, Effect, Group, Positions, Swap
 from hf_mambalrp.results.shown import Shown
 from hf_mambalrp.runs.files import write_text
 from hf_mambalrp.viz.document import Document
@@ -20,34 +19,10 @@ from hf_mambalrp.viz.terminal import printed
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 FORMAT = 1
 """Version of the saved file; another one is refused."""
-
-
-class Candidate(NamedTuple):
-    """Words with much relevance, and what deleting them does."""
-
-    share: float
-    """As in :class:`WordRow`."""
-    mean: float
-    found: Effect
-    q: float
-    """Of Benjamini and Hochberg over all candidates."""
-    confirmed: bool
-    """q < .05, and |effect| of at least ``min_effect``."""
-
-
-class Swap(NamedTuple):
-    """Words of two sides, what putting one in the place of the other does, and what swaps of other words do."""
-
-    found: Effect
-    q: float
-    """Of Benjamini and Hochberg over all swaps."""
-    controls: tuple[tuple[str, float], ...]
-    """Pairs of words of like frequency, and the effect of swapping each."""
-    confirmed: bool
-    """q < .05, |effect| of at least ``min_effect``, and larger than that of every control."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,10 +40,14 @@ class Audit(Shown):
     """
 
     model: str | None
+    weights: str
+    """SHA-256 of the model's weights."""
     versions: Mapping[str, str]
     method: str
     """Of the explanations that the candidates are from."""
     settings: Mapping[str, Any]
+    data: str = field(compare=False)
+    """What the data was called: a file or folder, or what kind of object it was."""
     texts: int
     skipped: int
     """Rows of the data that were not explained."""
@@ -87,6 +66,10 @@ class Audit(Shown):
     """None where none were asked for."""
     unswapped: tuple[str, ...]
     """Swaps that too few texts have the words of."""
+    groups: tuple[Group, ...]
+    """By the values of the column, the largest first; empty where none was asked for."""
+    small_groups: tuple[str, ...]
+    """Values of the column that too few texts have."""
 
     @property
     def confirmed(self) -> tuple[Candidate, ...]:
@@ -109,6 +92,8 @@ class Audit(Shown):
             said.append(f"In too few texts beside other words: {', '.join(self.untested)}.")
         if self.skipped:
             said.append(f"{self.skipped} rows that could not be explained.")
+        if self.small_groups:
+            said.append(f"Groups of fewer than {s['min_texts']} texts: {', '.join(self.small_groups)}.")
         if s["label"] is None:
             said.append("Errors: the data had no labels, and the classes are those that the model predicts.")
         if self.changed is None:
@@ -124,11 +109,44 @@ class Audit(Shown):
         return f"Audit of {self.model or 'a model'}"
 
     def document(self, *, rows: int | None = None) -> Document:
-        """Return what every rendering shows; it has one section, whatever ``rows`` is."""
+        """Return what every rendering shows; it has one section, whatever ``rows`` is.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> from hf_mambalrp.audit import Audit, audit
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> found = audit(model, f"{DEMO_MODEL}/reviews.jsonl", min_texts=5, progress=False)
+            >>> found.document().sections[0].blocks[0]
+            Heading(text='What does the model rely on?')
+        """
         return audit_document(self)
 
+    def plot(self) -> "Figure":
+        """Draw the effect of every candidate with its interval, those that are confirmed filled; and of every swap.
+
+        Grey strokes are the control swaps; the two dashed lines are ``min_effect``. The figure belongs to the caller
+        and is not registered with pyplot. MissingExtraError: matplotlib is not installed.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> from hf_mambalrp.audit import audit
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> found = audit(model, f"{DEMO_MODEL}/reviews.jsonl", min_texts=5, progress=False)
+            >>> found.plot().savefig("audit.png")
+        """
+        return audit_figure(self)
+
     def to_pandas(self) -> "pd.DataFrame":
-        """Return a table of the candidates. MissingExtraError: pandas is not installed."""
+        """Return a table of the candidates. MissingExtraError: pandas is not installed.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> from hf_mambalrp.audit import Audit, audit
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> found = audit(model, f"{DEMO_MODEL}/reviews.jsonl", min_texts=5, progress=False)
+            >>> len(found.to_pandas()) == len(found.candidates)
+            True
+        """
         try:
             import pandas as pd
         except ImportError as error:
@@ -150,13 +168,31 @@ class Audit(Shown):
         )
 
     def save(self, path: str | Path) -> None:
-        """Write everything as one file of JSON, whole or not at all; equal audits are equal files."""
+        """Write everything as one file of JSON, whole or not at all; equal audits are equal files.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> from hf_mambalrp.audit import Audit, audit
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> found = audit(model, f"{DEMO_MODEL}/reviews.jsonl", min_texts=5, progress=False)
+            >>> found.save("audit.json")
+        """
         contents = {"format": FORMAT, "class": "Audit", **_plain(vars(self))}
         write_text(Path(path), json.dumps(contents, indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what :meth:`save` wrote. InputError: no such file, or another file."""
+        """Read what :meth:`save` wrote. InputError: no such file, or another file.
+
+        Example:
+            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
+            >>> from hf_mambalrp.audit import Audit, audit
+            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
+            >>> found = audit(model, f"{DEMO_MODEL}/reviews.jsonl", min_texts=5, progress=False)
+            >>> found.save("audit.json")
+            >>> Audit.load("audit.json") == found
+            True
+        """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -173,6 +209,10 @@ class Audit(Shown):
                     "changed": data["changed"] and tuple(Change(**one) for one in data["changed"]),
                     "swaps": None if data["swaps"] is None else tuple(map(_swap, data["swaps"])),
                     "unswapped": tuple(data["unswapped"]),
+                    "groups": tuple(
+                        Group(**{**one, "relied": tuple(map(_effect, one["relied"]))}) for one in data["groups"]
+                    ),
+                    "small_groups": tuple(data["small_groups"]),
                 }
             )
         except (KeyError, TypeError) as error:
@@ -193,12 +233,16 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, (tuple, list)) else value
 
 
+def _effect(data: Mapping[str, Any]) -> Effect:
+    """The effect that :func:`_plain` made this of."""
+    pattern = data["pattern"] if isinstance(data["pattern"], str) else tuple(data["pattern"])
+    by_class = {name: (count, mean) for name, (count, mean) in data["by_class"].items()}
+    return Effect(**{**data, "pattern": pattern, "by_class": by_class})
+
+
 def _found(data: Mapping[str, Any]) -> dict[str, Effect]:
-    """The effect in what :func:`_plain` made of a candidate or a swap."""
-    one = data["found"]
-    pattern = one["pattern"] if isinstance(one["pattern"], str) else tuple(one["pattern"])
-    by_class = {name: (count, mean) for name, (count, mean) in one["by_class"].items()}
-    return {"found": Effect(**{**one, "pattern": pattern, "by_class": by_class})}
+    """The effect of a candidate or a swap."""
+    return {"found": _effect(data["found"])}
 
 
 def _swap(data: Mapping[str, Any]) -> Swap:

@@ -1,0 +1,36 @@
+"""The tab of audits shows what was saved, for the models that have one."""
+
+import json
+
+import pytest
+
+from hf_mambalrp import DEMO_MODEL
+from hf_mambalrp.audit import Audit
+from hf_mambalrp.errors import InputError
+from hf_mambalrp.space.audits import audits
+from hf_mambalrp.space.catalog import PACKAGED, Catalog, read_allow_list
+from hf_mambalrp.space.page import build
+from hf_mambalrp.space.serve import App
+
+
+def test_the_packaged_model_has_a_page_that_says_what_was_confirmed_and_on_how_many_texts():
+    found = Audit.load(f"{DEMO_MODEL}/audit.json")
+    pages = audits(Catalog())
+    assert [*pages] == [PACKAGED.title]
+    page = pages[PACKAGED.title]
+    assert found.confirmed[0].found.name in page
+    assert f"{found.texts} explained" in page
+    assert "Not examined" in page
+
+
+def test_the_page_has_the_tab_and_the_list_of_models_names_the_file(tmp_path):
+    line = {"id": "a/model", "title": "Mine", "task": "text-classification", "audit": "mine.json"}
+    (tmp_path / "models.json").write_text(json.dumps([line]))
+    entries = read_allow_list(tmp_path / "models.json")
+    with pytest.raises(InputError, match="cannot be read as a saved Audit"):
+        audits(Catalog(entries))
+    Audit.load(f"{DEMO_MODEL}/audit.json").save(tmp_path / "mine.json")
+    assert [*audits(Catalog(entries))] == ["Mine", PACKAGED.title]
+    page = build(App(entries))
+    labels = [part["props"].get("label") for part in page.config["components"] if part["type"] == "tabitem"]
+    assert "Audit" in labels
