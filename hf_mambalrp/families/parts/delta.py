@@ -24,6 +24,7 @@ from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.parts.convolution import convolution, convolved
 from hf_mambalrp.families.parts.reading import in_turn, masked, named, reads, wide, with_silu
 from hf_mambalrp.ops.delta_scan import delta_scan
+from hf_mambalrp.ops.delta_scan.chunked import CHUNK
 from hf_mambalrp.ops.delta_scan.dispatch import BACKENDS
 from hf_mambalrp.ops.norm import norm
 from hf_mambalrp.rules import LRP_LN, Rules
@@ -101,12 +102,13 @@ class DeltaNet:
         )
 
     def kept(self, rules: Rules) -> int:
-        """Under the SSM rule three tensors of H P, the sigmoid after the convolution and two factors of the gate, and
-        q, k, decay and beta; without it also what their gradients need: the matrices of every chunk.
+        """Under the SSM rule three tensors of H P, the sigmoid after the convolution and two factors of the gate,
+        q, k, decay and beta, and two matrices of every chunk; without it also what their gradients need.
         """
         heads, width, groups, N = self._sizes()
         inner, constants = heads * width, 2 * groups * N + heads + int(self.decay.dt_bias.numel())
-        return 3 * inner + constants if rules.ssm else 10 * inner + 6 * constants + heads * (400 + 6 * N)
+        squares = 2 * CHUNK * heads
+        return 3 * inner + constants + squares if rules.ssm else 10 * inner + 6 * (constants + squares + heads * N)
 
     def __call__(self, x: Tensor, state: DeltaState, step: Step) -> tuple[Tensor, DeltaState]:
         """Mix the normed stream over positions."""

@@ -14,8 +14,8 @@ The map from (V, S) to (O, S') is linear in both; its transpose is the same prod
     dV = beta (I + A)^-T dW
     dS = dS' G_last + dO^T (G Q) - dV^T (G K)
 
-so where q, k, decay and beta are constants, the backward keeps no state but those between chunks need, which run along
-with it, and costs a forward.
+so where q, k, decay and beta are constants, the backward keeps A and M, two numbers a head for every position and
+position of its chunk, and no state but those between chunks need, which run along with it.
 """
 
 from typing import Any, NamedTuple
@@ -32,10 +32,8 @@ CHUNK = 64
 class _Chunk(NamedTuple):
     """What q, k, decay and beta make of one chunk of Q positions; decays are of a head (F = 1) or a channel (F = N)."""
 
-    system: Tensor
-    """I + A below its diagonal, (B, H, Q, Q); the diagonal is taken for ones, and what is above is not read."""
-    mixing: Tensor
-    """M, (B, H, Q, Q)."""
+    squares: Tensor
+    """A / beta, of which what is above the diagonal or on it is not read, and M: (2, B, H, Q, Q)."""
     beta: Tensor
     """(B, H, Q, 1)."""
     k_since: Tensor
@@ -49,27 +47,33 @@ class _Chunk(NamedTuple):
 
     def forward(self, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Map values (B, H, Q, P) and the state before (B, H, P, N) to outputs and the state after."""
+        of_keys, mixing = self.squares
         written = torch.linalg.solve_triangular(
-            self.system, self.beta * (v - self.k_since @ state.mT), upper=False, unitriangular=True
+            self.beta * of_keys, self.beta * (v - self.k_since @ state.mT), upper=False, unitriangular=True
         )
-        return self.q_since @ state.mT + self.mixing @ written, self.through * state + written.mT @ self.k_until
+        return self.q_since @ state.mT + mixing @ written, self.through * state + written.mT @ self.k_until
 
     def transposed(self, grad_o: Tensor, grad_state: Tensor) -> tuple[Tensor, Tensor]:
         """Map adjoints of outputs and of the state after to those of values and of the state before."""
-        grad_written = self.mixing.mT @ grad_o + self.k_until @ grad_state.mT
-        grad_v = self.beta * torch.linalg.solve_triangular(self.system.mT, grad_written, upper=True, unitriangular=True)
+        of_keys, mixing = self.squares
+        system = self.beta * of_keys
+        grad_written = mixing.mT @ grad_o + self.k_until @ grad_state.mT
+        grad_v = self.beta * torch.linalg.solve_triangular(system.mT, grad_written, upper=True, unitriangular=True)
         return grad_v, self.through * grad_state + grad_o.mT @ self.q_since - grad_v.mT @ self.k_since
 
 
-def _chunk(at: slice, q: Tensor, k: Tensor, log_decay: Tensor, beta: Tensor) -> _Chunk:
-    """The matrices of positions ``at`` of q and k (B, L, G, N), log_decay (B, L, H, F) and beta (B, L, H)."""
-    q, k, log_decay, beta = (x[:, at].transpose(1, 2) for x in (q, k, log_decay, beta))
+def _chunk(at: slice, q: Tensor, k: Tensor, log_decay: Tensor, beta: Tensor, squares: Tensor | None = None) -> _Chunk:
+    """What positions ``at`` of q and k (B, L, G, N), log_decay (B, L, H, F) and beta (B, L, H) make.
+
+    ``squares`` are the chunk's, where they are known already.
+    """
+    q, k, log_decay, beta = (x[:, at].transpose(1, 2) for x in (q, k, log_decay, beta[..., None]))
     # Differences of sums: in float64, or a slow decay behind a fast one would lose its digits.
     sums = log_decay.double().cumsum(2)
-    of_keys, of_queries = _scores(torch.stack([k, q]), k, sums)
+    squares = _scores(torch.stack([k, q]), k, sums) if squares is None else squares
     since, until = sums.exp().to(k.dtype), (sums[:, :, -1:] - sums).exp().to(k.dtype)
-    q, k, beta = _for_heads(q, beta.shape[1], 1), _for_heads(k, beta.shape[1], 1), beta[..., None]
-    return _Chunk(beta * of_keys, of_queries, beta, since * k, since * q, until * k, since[:, :, -1:])
+    q, k = (_for_heads(x, beta.shape[1], 1) for x in (q, k))
+    return _Chunk(squares, beta, since * k, since * q, until * k, since[:, :, -1:])
 
 
 def _scores(left: Tensor, k: Tensor, sums: Tensor) -> Tensor:
@@ -78,7 +82,7 @@ def _scores(left: Tensor, k: Tensor, sums: Tensor) -> Tensor:
     if sums.shape[-1] > 1:
         return _scores_by_channel(_for_heads(left, heads, 2), _for_heads(k, heads, 1), sums)
     steps = torch.arange(k.shape[2], device=k.device)
-    decay = (sums - sums.mT).to(k.dtype).masked_fill(steps[:, None] < steps, -torch.inf).exp()
+    decay = (sums - sums.mT).to(k.dtype).masked_fill_(steps[:, None] < steps, -torch.inf).exp_()
     by_group = (left @ k.mT)[:, :, :, None]
     by_head: Tensor = by_group * decay.unflatten(1, (groups, -1))
     return by_head.flatten(2, 3)
@@ -130,27 +134,41 @@ class _ConstantParameters(torch.autograd.Function):
     def forward(
         ctx: Any, v: Tensor, q: Tensor, k: Tensor, log_decay: Tensor, beta: Tensor, initial_state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(q, k, log_decay, beta)
-        return _scan(v, q, k, log_decay, beta, initial_state)
+        squares: list[Tensor] = []
+        found = _scan(v, q, k, log_decay, beta, initial_state, squares if any(ctx.needs_input_grad) else None)
+        ctx.save_for_backward(q, k, log_decay, beta, *squares)
+        return found
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_o: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, log_decay, beta, *squares = ctx.saved_tensors
         grad_state = grad_last
         grad_v = torch.empty(grad_o.shape, dtype=grad_o.dtype, device=grad_o.device)
-        for at in reversed(_chunks(grad_o.shape[1])):
-            found, grad_state = _chunk(at, *ctx.saved_tensors).transposed(grad_o[:, at].transpose(1, 2), grad_state)
+        for at, own in zip(reversed(_chunks(grad_o.shape[1])), reversed(squares), strict=True):
+            chunk = _chunk(at, q, k, log_decay, beta, own)
+            found, grad_state = chunk.transposed(grad_o[:, at].transpose(1, 2), grad_state)
             grad_v[:, at] = found.transpose(1, 2)
         return grad_v, None, None, None, None, grad_state
 
 
 def _scan(
-    v: Tensor, q: Tensor, k: Tensor, log_decay: Tensor, beta: Tensor, initial_state: Tensor
+    v: Tensor,
+    q: Tensor,
+    k: Tensor,
+    log_decay: Tensor,
+    beta: Tensor,
+    initial_state: Tensor,
+    squares: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
+    """The scan chunk by chunk; those of every chunk are put to ``squares``, if given."""
     state, outputs = initial_state, []
     for at in _chunks(v.shape[1]):
-        o, state = _chunk(at, q, k, log_decay, beta).forward(v[:, at].transpose(1, 2), state)
+        chunk = _chunk(at, q, k, log_decay, beta)
+        o, state = chunk.forward(v[:, at].transpose(1, 2), state)
         outputs.append(o.transpose(1, 2))
+        if squares is not None:
+            squares.append(chunk.squares)
     return torch.cat(outputs, 1), state
 
 
