@@ -295,18 +295,6 @@ def test_a_link_asks_what_was_asked(space):
     assert Question.asked(space.catalog, space.limits, **dict(parse_qsl(asked.query(space.catalog)))) == asked
 
 
-def test_passages_sum_to_the_row(space, demo):
-    from hf_mambalrp.space.passages import passages
-
-    text = "Warm. Dull and long! " + "word " * 200 + "\n\nA last line without an end"
-    ex = demo.explain(text)
-    found = passages(ex, text)
-    assert [passage.text for passage in found[:2]] == ["Warm.", "Dull and long!"]
-    assert found[-1].text == "A last line without an end"
-    assert sum(passage.relevance for passage in found) == pytest.approx(ex.relevance.sum().item(), abs=1e-5)
-    assert max(len(passage.text) for passage in found) <= 400
-
-
 def test_a_packaged_model_stands_behind_those_of_its_task(tmp_path):
     from hf_mambalrp.space.catalog import read_allow_list
 
