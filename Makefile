@@ -1,4 +1,4 @@
-# make demo   sets up and explains real reviews        make test   sets up and passes every test
+# make demo   sets up and explains reviews and prompts  make test   sets up and passes every test
 # make lint   formatting, style, types                 make benchmark   the CPU table, some minutes
 # make docs   the API reference, out/docs/index.html
 # make test-releases   the model tests on other releases of transformers: the oldest supported and later ones

@@ -97,6 +97,9 @@ fill_when_loaded()
 DEMO_MODEL: str = str(Path(__file__).parent / "demo")
 """Folder of the small sentiment classifier that ships with the package; works offline."""
 
+DEMO_LANGUAGE_MODEL: str = str(Path(__file__).parent / "language_demo")
+"""Folder of the small Mamba-2 language model that ships with the package; works offline."""
+
 DEMO_VISION_MODEL: str = str(Path(__file__).parent / "vision_demo")
 """Folder of the small Vision Mamba that ships with the package: it names the garments in a scene; works offline."""
 
@@ -175,6 +178,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "DEMO_LANGUAGE_MODEL",
     "DEMO_MODEL",
     "DEMO_VISION_MODEL",
     "AutoMambaLRPForCausalLM",

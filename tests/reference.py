@@ -59,6 +59,7 @@ def build(folder):
     for name in hf_mambalrp.__all__:  # names load what they need when they are first used, and pdoc only looks
         vars(hf_mambalrp)[name] = getattr(hf_mambalrp, name)
     hf_mambalrp.DEMO_MODEL = "hf_mambalrp/demo"  # and not the folder of whoever builds this
+    hf_mambalrp.DEMO_LANGUAGE_MODEL = "hf_mambalrp/language_demo"
     hf_mambalrp.DEMO_VISION_MODEL = "hf_mambalrp/vision_demo"
     pdoc.doc.Class.own_members = property(own_members)
     pdoc.doc.Class.inherited_members = property(inherited_members)

@@ -138,12 +138,15 @@ def test_a_language_model_from_a_folder(tmp_path):
     assert "gradient_x_input" in result.stdout
 
 
-def test_demo_explains_real_reviews_and_ends_with_the_page(tmp_path):
+def test_demo_explains_reviews_a_next_word_and_a_generation_and_ends_with_the_pages(tmp_path):
     result = run("demo", "--count", "2", "--html", tmp_path / "new" / "demo.html")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("sum of relevance") == 2
-    assert result.stdout.splitlines()[-1].endswith(str(tmp_path / "new" / "demo.html"))
-    assert (tmp_path / "new" / "demo.html").read_text().startswith("<!DOCTYPE html>")
+    assert result.stdout.count("sum of relevance") == 3
+    assert "+ speaks for the generated token" in result.stdout
+    pages = [tmp_path / "new" / f"{name}.html" for name in ("demo", "demo-next-word", "demo-generation")]
+    assert result.stdout.splitlines()[-3:] == list(map(str, pages))
+    for page in pages:
+        assert page.read_text().startswith("<!DOCTYPE html>")
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,18 @@ from contextlib import ExitStack
 from typing import Any
 
 from hf_mambalrp.errors import InputError
+from hf_mambalrp.models.packaged import folder_of
 
 AT_THE_END = ExitStack()
 """What is undone when the command ends."""
 
 
 def load_model(model: str | None) -> Any:
-    """Load the explainable class that the checkpoint's ``architectures`` asks for."""
-    _begin(model)
+    """Load the explainable class that the checkpoint's ``architectures`` asks for; None is the packaged classifier."""
+    name = _begin("DEMO_MODEL" if model is None else model)
 
-    from hf_mambalrp import DEMO_MODEL
     from hf_mambalrp.models.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, configuration
 
-    name = DEMO_MODEL if model is None else model
     architectures = configuration(name).architectures or []
     classifier = any("SequenceClassification" in architecture for architecture in architectures)
     chosen = AutoMambaLRPForSequenceClassification if classifier else AutoMambaLRPForCausalLM
@@ -26,24 +25,27 @@ def load_model(model: str | None) -> Any:
 
 def load_image_model(model: str | None) -> Any:
     """Load an explainable image classifier; None is the packaged one."""
-    _begin(model)
+    name = _begin("DEMO_VISION_MODEL" if model is None else model)
 
-    from hf_mambalrp import DEMO_VISION_MODEL
     from hf_mambalrp.models.auto import AutoMambaLRPForImageClassification
 
-    return AutoMambaLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL if model is None else model)
+    return AutoMambaLRPForImageClassification.from_pretrained(name)
 
 
-def _begin(model: str | None) -> None:
-    """Raise for a model that cannot be loaded; no bars of progress until the command ends."""
-    if model is not None:
-        _reach(model)
+def _begin(model: str) -> str:
+    """Return where a model is, a packaged one by its constant's name; no bars of progress until the command ends.
+
+    Raises for a model that cannot be loaded.
+    """
+    name = folder_of(model)
+    _reach(name)
 
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
     AT_THE_END.callback(logging.enable_progress_bar if shown else logging.disable_progress_bar)
     logging.disable_progress_bar()
+    return name
 
 
 def tokenizer_named(name: str | None) -> Any:

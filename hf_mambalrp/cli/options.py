@@ -10,7 +10,8 @@ from hf_mambalrp.errors import OptionError
 from hf_mambalrp.viz.method_names import METHOD_NAMES
 
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="Folder or Hub id; default: the packaged sentiment model.")
+    str | None,
+    typer.Option("--model", help="Folder, Hub id or DEMO_LANGUAGE_MODEL; default: the packaged sentiment model."),
 ]
 TokenizerOption = Annotated[
     str | None, typer.Option("--tokenizer", help="Folder or Hub id; default: the one beside the model.")

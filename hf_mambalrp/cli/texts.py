@@ -1,7 +1,7 @@
 """The commands that show a few texts: ``explain``, ``attention`` and ``demo``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -24,9 +24,15 @@ from hf_mambalrp.cli.options import (
 )
 from hf_mambalrp.errors import InputError, OptionError
 from hf_mambalrp.runs.checks import one_of
+from hf_mambalrp.viz.words import Level
 
 if TYPE_CHECKING:
     from hf_mambalrp.results.explanation import Explanation
+
+
+PROMPT = "Anna had a dog called Rex. One day the dog ran away."
+"""What the demo's language model goes on with."""
+DEMO_TOKENS = 24
 
 
 def explain(
@@ -44,7 +50,7 @@ def explain(
     method: Annotated[str, typer.Option(help="mambalrp or another one; a wrong name lists them.")] = "mambalrp",
     method_options: OptionsOfMethod = "{}",
     backend: Annotated[str, typer.Option(help="auto, reference, chunked, compiled, triton or mamba_ssm.")] = "auto",
-    level: Annotated[str, typer.Option(help="word or token.")] = "word",
+    level: Annotated[str, typer.Option(help="word, token, sentence or passage.")] = "word",
     html: HtmlOption = None,
     json_file: JsonOption = None,
     png: Annotated[Path | None, typer.Option(help="Write a bar chart here (one text).")] = None,
@@ -56,7 +62,7 @@ def explain(
     ] = False,
 ) -> None:
     """Explain a text: coloured in a terminal, readable without colour, optionally as HTML, JSON or PNG."""
-    one_of("--level", level, ("word", "token"))
+    one_of("--level", level, get_args(Level))
     one_of("--method", method, METHODS)
     one_of("--backend", backend, BACKENDS)
     for option, asked in (("--per-layer", per_layer), ("--per-part", per_part)):
@@ -120,12 +126,21 @@ def demo(
     html: Annotated[Path, typer.Option(help="Where the HTML page goes.")] = Path("out/demo.html"),
     count: Annotated[int, typer.Option(min=1, help="How many reviews.")] = 6,
 ) -> None:
-    """Explain real review sentences with the packaged model, offline."""
+    """Explain real review sentences, a next word and a generated text with the packaged models, offline."""
     from hf_mambalrp import DEMO_MODEL
 
     reviews = read_texts(None, Path(DEMO_MODEL) / "reviews.jsonl", False, None)[:count]
-    explanation: Explanation = load_model(None).explain(reviews)
+    language = load_model("DEMO_LANGUAGE_MODEL")
+    pages = {
+        html: ("Held-out film reviews, explained by MambaLRP", load_model(None).explain(reviews)),
+        html.with_stem(f"{html.stem}-next-word"): ("A next word, explained by MambaLRP", language.explain(PROMPT)),
+        html.with_stem(f"{html.stem}-generation"): (
+            "A generated text, explained by MambaLRP",
+            language.explain_generation(PROMPT, max_new_tokens=DEMO_TOKENS),
+        ),
+    }
     html.parent.mkdir(parents=True, exist_ok=True)
-    explanation.to_html(html, title="Held-out film reviews, explained by MambaLRP")
-    print(for_terminal(explanation))
-    print(f"The same as a page: {html.resolve()}")
+    for path, (title, result) in pages.items():
+        result.to_html(path, title=title)
+        print(for_terminal(result))
+    print("The same as pages:", *(path.resolve() for path in pages), sep="\n")

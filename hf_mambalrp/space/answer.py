@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hf_mambalrp import MambaLRPError
-from hf_mambalrp.space.catalog import Catalog
+from hf_mambalrp.space.catalog import PACKAGED_LANGUAGE, Catalog
 from hf_mambalrp.space.limits import Deadline, Limits, RefusedError
 from hf_mambalrp.space.pictures import PICTURES, picture
 from hf_mambalrp.space.question import WHOLE_GRADIENT, WITH_GAMMA, Question
@@ -61,6 +61,10 @@ class Answers:
         """Load the packaged models, and let kernels of short and long texts compile, before the first visitor comes."""
         for kind, text in (("sentence", "A warm film."), ("document", "A warm film. " * 400)):
             self._compute_without_limit(Question.asked(self.catalog, self.limits, kind=kind, text=text))
+        language = PACKAGED_LANGUAGE.title
+        for kind in ("next", "generation"):
+            asked = Question.asked(self.catalog, self.limits, kind=kind, model=language, text="The capital of")
+            self._compute_without_limit(asked)
         example = next(iter(PICTURES))
         self._compute_without_limit(Question.asked(self.catalog, self.limits, kind="image", picture=example))
 

@@ -1,4 +1,4 @@
-"""The models a visitor can choose from: an allow-list, loaded on demand, at most two in memory."""
+"""The models a visitor can choose from: an allow-list, loaded on demand, at most four in memory."""
 
 import json
 from collections import OrderedDict, defaultdict
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from hf_mambalrp import (
+    DEMO_LANGUAGE_MODEL,
     DEMO_MODEL,
     DEMO_VISION_MODEL,
     AutoMambaLRPForCausalLM,
@@ -19,6 +20,7 @@ from hf_mambalrp import (
 )
 from hf_mambalrp.errors import InputError, MambaLRPError
 from hf_mambalrp.models.beside import reader_beside
+from hf_mambalrp.models.packaged import folder_of
 from hf_mambalrp.space.limits import RefusedError
 
 CLASSES = {
@@ -26,7 +28,7 @@ CLASSES = {
     "text-generation": AutoMambaLRPForCausalLM,
     "image-classification": AutoMambaLRPForImageClassification,
 }
-IN_MEMORY = 3
+IN_MEMORY = 4
 """The packaged models are small; of the others one is in use and one may be on its way."""
 
 
@@ -44,11 +46,17 @@ class Entry:
 PACKAGED = Entry(
     DEMO_MODEL, "Film reviews: positive or negative", "text-classification", str(Path(DEMO_MODEL) / "audit.json")
 )
+PACKAGED_LANGUAGE = Entry(DEMO_LANGUAGE_MODEL, "Small stories: a language model", "text-generation")
 PACKAGED_VISION = Entry(DEMO_VISION_MODEL, "Scenes of clothes: ten garments", "image-classification")
+ALL_PACKAGED = (PACKAGED, PACKAGED_LANGUAGE, PACKAGED_VISION)
 
 
 def read_allow_list(path: Path) -> list[Entry]:
-    """Read an allow-list; a packaged model stands behind those of its task. InputError: it is none."""
+    """Read an allow-list. InputError: it is none.
+
+    A packaged model's id is its constant's name, as ``DEMO_LANGUAGE_MODEL``; one that is not named stands behind the
+    others of its task.
+    """
     try:
         lines = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -64,8 +72,9 @@ def read_allow_list(path: Path) -> list[Entry]:
                 "there is one the file of an audit."
             )
         audit = None if line.get("audit") is None else str(path.parent / line["audit"])
-        entries.append(Entry(**{**line, "audit": audit}))
-    return sorted([*entries, PACKAGED, PACKAGED_VISION], key=lambda listed: list(CLASSES).index(listed.task))
+        entries.append(Entry(**{**line, "id": folder_of(line["id"]), "audit": audit}))
+    entries += [packaged for packaged in ALL_PACKAGED if packaged.id not in {entry.id for entry in entries}]
+    return sorted(entries, key=lambda listed: list(CLASSES).index(listed.task))
 
 
 class Catalog:
@@ -75,7 +84,7 @@ class Catalog:
     was not used for longest makes room.
     """
 
-    def __init__(self, entries: Sequence[Entry] = (PACKAGED, PACKAGED_VISION)) -> None:
+    def __init__(self, entries: Sequence[Entry] = ALL_PACKAGED) -> None:
         self.entries = entries
         self.lock, self.kept = Lock(), OrderedDict[str, tuple[Any, Any]]()
         self.loading: defaultdict[str, Lock] = defaultdict(Lock)

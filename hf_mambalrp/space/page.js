@@ -31,6 +31,19 @@ const read = (event) => {
 };
 document.addEventListener("mouseover", read);
 document.addEventListener("focusin", read);
+// A part of a strip leads to its sentence in the text; the address stays what is asked.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.(".hfm .strip a, .hfm .passages a");
+  const sentence = link && document.getElementById(link.hash.slice(1));
+  if (!sentence) return;
+  event.preventDefault();
+  sentence.closest("details").open = true;
+  document.querySelector(".hfm .reached")?.classList.remove("reached");
+  sentence.classList.add("reached");
+  sentence.tabIndex = -1;
+  sentence.focus({ preventScroll: true });
+  sentence.scrollIntoView({ block: "center" });
+});
 // What is asked stands behind the # of the address: it never reaches a server's log, and no server bounds its length.
 window.addEventListener("hashchange", () => location.reload());
 window.explorer = {

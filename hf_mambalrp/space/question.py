@@ -5,8 +5,9 @@ from textwrap import indent
 from typing import Any
 from urllib.parse import urlencode
 
-from hf_mambalrp import DEMO_MODEL, DEMO_VISION_MODEL
+from hf_mambalrp import DEMO_VISION_MODEL
 from hf_mambalrp.methods import METHODS
+from hf_mambalrp.models.packaged import PACKAGED
 from hf_mambalrp.rules import ATTENTION_RULES
 from hf_mambalrp.space.catalog import CLASSES, Catalog
 from hf_mambalrp.space.limits import Limits, RefusedError
@@ -30,8 +31,6 @@ CHOICES = {
     "rule": ATTENTION_RULES,
     "attention": ("raw", "unified"),
 }
-CONSTANTS = {DEMO_MODEL: "DEMO_MODEL", DEMO_VISION_MODEL: "DEMO_VISION_MODEL"}
-"""What Python calls the folders of the models that come with the package."""
 SENTENCES = ("sentence", "next")
 """The kinds that have views."""
 MOST_GAMMA = 1
@@ -107,8 +106,8 @@ class Question:
         """Return Python that computes what is on the screen."""
         found = catalog.entry(self.model)
         cls = CLASSES[found.task].__name__
-        source = CONSTANTS.get(found.id) or repr(found.id)
-        names = {cls, *({source} & set(CONSTANTS.values()))}
+        constants = {name for name, folder in PACKAGED.items() if folder == found.id}
+        names, source = {cls, *constants}, next(iter(constants), repr(found.id))
         asked = f"{self.text!r},"
         if self.kind == "image" and self.picture in PICTURES:
             place = PICTURES[self.picture].relative_to(DEMO_VISION_MODEL).as_posix()

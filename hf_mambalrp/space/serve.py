@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from hf_mambalrp.space.answer import Answers
-from hf_mambalrp.space.catalog import PACKAGED, PACKAGED_VISION, Catalog, Entry
+from hf_mambalrp.space.catalog import ALL_PACKAGED, Catalog, Entry
 from hf_mambalrp.space.limits import Limits, RateLimit, RefusedError, client_of
 from hf_mambalrp.space.pictures import content, file_name
 from hf_mambalrp.space.question import SENTENCES, Question
@@ -21,7 +21,7 @@ FILES = {"html": "text/html", "json": "application/json", "png": "image/png"}
 class App:
     """One app: its models, its limits, its answers, and its count of every client's requests."""
 
-    def __init__(self, entries: Sequence[Entry] = (PACKAGED, PACKAGED_VISION), limits: Limits | None = None) -> None:
+    def __init__(self, entries: Sequence[Entry] = ALL_PACKAGED, limits: Limits | None = None) -> None:
         self.catalog, self.limits = Catalog(entries), limits or Limits()
         self.answers = Answers(self.catalog, self.limits)
         self.rate = RateLimit(self.limits.requests_a_minute)

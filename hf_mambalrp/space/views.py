@@ -4,15 +4,26 @@ from dataclasses import replace
 
 from hf_mambalrp import Explanation
 from hf_mambalrp.methods import METHODS
-from hf_mambalrp.results.explanation_document import layer_heat
+from hf_mambalrp.results.explanation_document import layer_heat, long_text
 from hf_mambalrp.results.generation_document import generated_text, generation_heat, largest_gap
 from hf_mambalrp.space.answer import Answer, Answers
 from hf_mambalrp.space.heat import heat_table
 from hf_mambalrp.space.limits import Deadline, RefusedError
-from hf_mambalrp.space.passages import Passage, passages
 from hf_mambalrp.space.question import WHOLE_GRADIENT, Question
 from hf_mambalrp.viz.colors import strength
-from hf_mambalrp.viz.document import Balance, Document, Grid, Heading, Heat, Picture, Section, Steps, Table, Words
+from hf_mambalrp.viz.document import (
+    Balance,
+    Document,
+    Grid,
+    Heading,
+    Heat,
+    Passages,
+    Picture,
+    Section,
+    Steps,
+    Table,
+    Words,
+)
 from hf_mambalrp.viz.html import WRITERS, escaped, says, side, tint
 from hf_mambalrp.viz.method_names import method_name
 from hf_mambalrp.viz.wording import label, shorten, signed, table_label, visible
@@ -22,7 +33,6 @@ STRONG = 0.25
 """From this share of the strongest word on, a word carries its sign."""
 MOST_WORDS = 40
 """Rows of a table of numbers, and columns of a heat map."""
-MOST_PASSAGES = 5
 LINES = " \n"
 """What stays as it is in a text of several lines."""
 
@@ -197,31 +207,11 @@ def _patches(picture: Picture) -> str:
 def _document(answers: Answers, asked: Question) -> str:
     ex = answers.answer(asked).result
     document = ex.document()
-    (section,) = document.sections
-    words, found = section.one(Words), passages(ex, asked.text)
-    peak = max((abs(passage.relevance) for passage in found), default=0.0)
-    top = sorted(found, key=lambda passage: -abs(passage.relevance))[:MOST_PASSAGES]
     score = f"{label(ex.target_text[0])} {ex.probability[0].item():.1%}" if ex.probability is not None else ""
-    listed = "".join(f"<li>{_passage(passage, words)}</li>" for passage in top)
-    tinted = "".join(
-        f'<span class="w {side(p.relevance)}" style="{tint(p.relevance, peak)}" title="{signed(p.relevance)}">'
-        f"{escaped(p.text, keep=LINES)}</span> "
-        for p in found
-    )
     return (
         f"<p class='prediction'>The model says <b>{escaped(score, keep=LINES)}</b></p>"
-        f"<h3>{len(top)} of {len(found)} passages mattered most</h3><ol class='passages'>{listed}</ol>{_how(section)}"
-        f"<details><summary>The whole document, {len(words.words)} words, tinted by passage</summary>"
-        f"<p class='text long' lang='' dir='auto'>{tinted}</p></details>{_origin(document)}"
+        f"{WRITERS[Passages](long_text(ex, 0))}{_how(document.sections[0])}{_origin(document)}"
     )
-
-
-def _passage(passage: Passage, words: Words) -> str:
-    marks = (
-        (escaped(before, keep=LINES) if number else "") + _mark(word, shown, words, reachable=number == 0)
-        for number, (before, shown, word) in enumerate(replace(words, words=passage.words).laid_out())
-    )
-    return f'<b class="{side(passage.relevance)}-text">{signed(passage.relevance)}</b> <span>{"".join(marks)}</span>'
 
 
 def _chances(found: Answer, asked: Question) -> str:

@@ -89,7 +89,7 @@ PASSAGES_STYLE = """
 .hfm .strip { display: flex; height: 2rem; border: 1px solid var(--line); border-radius: 3px; margin-bottom: 1rem }
 .hfm .strip a { flex: 1; min-width: 0; border-bottom-width: 6px }
 .hfm .strip a:hover, .hfm .strip a:focus-visible { outline: 2px solid var(--fg); outline-offset: 1px }
-.hfm .text :target { outline: 2px solid var(--fg); outline-offset: 3px; border-radius: 2px }
+.hfm .text :target, .hfm .text .reached { outline: 2px solid var(--fg); outline-offset: 3px; border-radius: 2px }
 """
 """What long texts need beside :data:`STYLE`: the strip, and the passage that a part of it leads to."""
 

@@ -45,7 +45,7 @@ def test_the_command_serves_the_packaged_model_until_it_is_interrupted(environme
 def test_its_options_are_the_models_the_host_and_the_port(allow_list, monkeypatch, capsys):
     import gradio
 
-    from hf_mambalrp.space.catalog import PACKAGED, PACKAGED_VISION
+    from hf_mambalrp.space.catalog import ALL_PACKAGED
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -59,7 +59,7 @@ def test_its_options_are_the_models_the_host_and_the_port(allow_list, monkeypatc
     assert (launched["server_name"], launched["server_port"]) == ("localhost", port)
     parts = [part["props"] for part in launched["page"].get_config_file()["components"]]
     offered = {title for props in parts if props.get("label") == "Model" for title, _ in props["choices"]}
-    assert offered == {PACKAGED.title, LANGUAGE_MODEL, PACKAGED_VISION.title}
+    assert offered == {LANGUAGE_MODEL, *(packaged.title for packaged in ALL_PACKAGED)}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """Abuse: sizes, rates, times, foreign models and files, hostile texts; on the page and on the API alike."""
 
 import json
+import re
 import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from types import SimpleNamespace
 
 import hostile
@@ -14,16 +16,18 @@ import pytest
 from gradio_client import Client
 from space_server import LANGUAGE_MODEL
 
-from hf_mambalrp import DEMO_MODEL, DEMO_VISION_MODEL, Explanation
+from hf_mambalrp import DEMO_LANGUAGE_MODEL, DEMO_MODEL, DEMO_VISION_MODEL, Explanation
 from hf_mambalrp.errors import InputError, OptionError
 
 USUAL = ["", "", "mambalrp", "", "cp"]
 """Target, contrast, method, model and rule of attention of the endpoint ``explain``."""
 TEXT = "A warm film with a dull end."
 TAGS = {"div", "section", "p", "span", "sup", "b", "i", "h3", "h4", "ul", "ol", "li", "table", "thead", "tbody", "tr"}
-TAGS |= {"th", "td", "caption", "bdi", "details", "summary", "footer", "mark"}
+TAGS |= {"th", "td", "caption", "bdi", "details", "summary", "footer", "mark", "a"}
 ATTRIBUTES = {"class", "style", "role", "title", "tabindex", "data-tip", "dir", "lang", "scope"}
-ATTRIBUTES |= {"aria-label", "aria-hidden"}
+ATTRIBUTES |= {"aria-label", "aria-hidden", "href", "id"}
+PLACE = re.compile(r"#?[0-9a-f]{8}-\d+")
+"""A sentence of a long text, by the hash of the text, and what leads to it."""
 
 
 class OwnMarkup(HTMLParser):
@@ -32,6 +36,7 @@ class OwnMarkup(HTMLParser):
     def handle_starttag(self, tag, attrs):
         assert tag in TAGS, tag
         assert {name for name, _ in attrs} <= ATTRIBUTES, attrs
+        assert all(PLACE.fullmatch(value) for name, value in attrs if name in ("href", "id")), attrs
         assert not any("url(" in (value or "") for name, value in attrs if name == "style")
 
 
@@ -308,18 +313,6 @@ def test_a_link_asks_what_was_asked(space):
     assert Question.asked(space.catalog, space.limits, **dict(parse_qsl(asked.query(space.catalog)))) == asked
 
 
-def test_passages_sum_to_the_row(space, demo):
-    from hf_mambalrp.space.passages import passages
-
-    text = "Warm. Dull and long! " + "word " * 200 + "\n\nA last line without an end"
-    ex = demo.explain(text)
-    found = passages(ex, text)
-    assert [passage.text for passage in found[:2]] == ["Warm.", "Dull and long!"]
-    assert found[-1].text == "A last line without an end"
-    assert sum(passage.relevance for passage in found) == pytest.approx(ex.relevance.sum().item(), abs=1e-5)
-    assert max(len(passage.text) for passage in found) <= 400
-
-
 def test_a_packaged_model_stands_behind_those_of_its_task(tmp_path):
     from hf_mambalrp.space.catalog import read_allow_list
 
@@ -330,7 +323,25 @@ def test_a_packaged_model_stands_behind_those_of_its_task(tmp_path):
     ]
     (tmp_path / "models.json").write_text(json.dumps(given))
     found = [entry.id for entry in read_allow_list(tmp_path / "models.json")]
-    assert found == ["a/classes", DEMO_MODEL, "a/language", "a/pictures", DEMO_VISION_MODEL]
+    assert found == ["a/classes", DEMO_MODEL, "a/language", DEMO_LANGUAGE_MODEL, "a/pictures", DEMO_VISION_MODEL]
+
+
+def test_a_packaged_model_stands_where_a_list_names_it(tmp_path):
+    from hf_mambalrp.space.catalog import ALL_PACKAGED, read_allow_list
+
+    given = [
+        {"id": "DEMO_LANGUAGE_MODEL", "title": "Stories", "task": "text-generation"},
+        {"id": "a/language", "title": "A", "task": "text-generation"},
+    ]
+    (tmp_path / "models.json").write_text(json.dumps(given))
+    found = read_allow_list(tmp_path / "models.json")
+    assert [entry.id for entry in found] == [DEMO_MODEL, DEMO_LANGUAGE_MODEL, "a/language", DEMO_VISION_MODEL]
+    assert found[1].title == "Stories"
+    shipped = read_allow_list(Path(__file__).parents[2] / "spaces_app" / "models.json")
+    assert [entry.id for entry in shipped if "/" not in entry.id or Path(entry.id).is_dir()] == [
+        p.id for p in ALL_PACKAGED
+    ]
+    assert shipped[1].id == DEMO_LANGUAGE_MODEL  # before the model that the Hub has
 
 
 def test_without_a_language_model_the_tabs_say_so():

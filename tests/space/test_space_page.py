@@ -208,14 +208,20 @@ def test_document_shows_the_passages_that_mattered(visit, demo):
     page.wait_for_selector("#document-answer .passages")
     text = panel(page).locator("textarea").first.input_value()
     ex = demo.explain(text)
-    total = page.locator("#document-answer details .w").evaluate_all(
-        "all => all.map(w => Number(w.title)).reduce((a, b) => a + b)"
-    )
-    assert total == pytest.approx(ex.relevance.sum().item(), abs=0.01)
-    shown = page.locator("#document-answer .passages li > b").all_inner_texts()
+    strip = page.locator("#document-answer .strip a").evaluate_all("parts => parts.map(part => part.title)")
+    total = sum(float(part.rpartition(": ")[2]) for part in strip)
+    assert total == pytest.approx(ex.relevance.sum().item(), abs=0.03)
+    shown = page.locator("#document-answer .passages li > a").all_inner_texts()
     sizes = [abs(float(number)) for number in shown]
     assert len(shown) == 5
     assert sizes == sorted(sizes, reverse=True)
+    address = page.url
+    page.locator("#document-answer .strip a").last.click()
+    assert page.locator("#document-answer details").first.get_attribute("open") == ""
+    reached = page.locator("#document-answer .reached")
+    assert reached.inner_text().startswith("Still, I left the theatre happy")
+    assert reached.evaluate("sentence => sentence === document.activeElement")
+    assert page.url == address
     shot(page, "document")
     assert barriers(page) == []
 
