@@ -16,8 +16,9 @@ gc.disable()  # until all is imported: modules are no garbage, and have half a m
 
 
 def pytest_collection_finish():
-    """From here on garbage is looked for among what tests make, which takes no time."""
+    """From here on garbage is looked for among what tests make, and seldom: tensors are many objects and few cycles."""
     gc.freeze()
+    gc.set_threshold(20_000)
     gc.enable()
 
 
