@@ -1,5 +1,6 @@
 """Shared test settings: one thread, no network, GPU kernels without a GPU; a browser."""
 
+import atexit
 import gc
 import os
 import shutil
@@ -16,12 +17,14 @@ gc.disable()  # until all is imported: modules are no garbage, and have half a m
 
 
 def pytest_collection_finish():
-    """From here on garbage is looked for among what tests make, which takes no time."""
+    """From here on garbage is looked for among what tests make, and seldom: tensors are many objects and few cycles."""
     gc.freeze()
+    gc.set_threshold(20_000)
     gc.enable()
 
 
-def pytest_unconfigure():
+@atexit.register
+def unfreeze():
     """What is frozen when Python ends looks leaked to libraries that count, as nanobind does, and they say so."""
     gc.unfreeze()
 
@@ -51,7 +54,9 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        yield partial(playwright.chromium.launch_persistent_context, executable_path=path, args=["--no-sandbox"])
+        yield partial(
+            playwright.chromium.launch_persistent_context, executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
 
 
 @pytest.fixture(scope="session")
