@@ -1,5 +1,6 @@
 """Shared test settings: one thread, no network, GPU kernels without a GPU; a browser."""
 
+import atexit
 import gc
 import os
 import shutil
@@ -22,7 +23,8 @@ def pytest_collection_finish():
     gc.enable()
 
 
-def pytest_unconfigure():
+@atexit.register
+def unfreeze():
     """What is frozen when Python ends looks leaked to libraries that count, as nanobind does, and they say so."""
     gc.unfreeze()
 
@@ -52,7 +54,9 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        yield partial(playwright.chromium.launch_persistent_context, executable_path=path, args=["--no-sandbox"])
+        yield partial(
+            playwright.chromium.launch_persistent_context, executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def test_relevance_equals_the_oracle(kind, use_bias, dtype):
 @pytest.mark.parametrize("chunk_size", [1, 5, 7, 11, 12] if CUDA else [7])
 @pytest.mark.parametrize("kind", ["mamba", "mamba2, two groups"])
 def test_chunks_and_left_padding_change_nothing(kind, chunk_size):
-    model = explainable(kind, num_layers=2, hidden_size=16, dtype=torch.float32)
+    model = explainable(kind, num_layers=1, hidden_size=16, dtype=torch.float32)
     ids, mask = padded_batch([12, 7], seed=2)
     options = {"attention_mask": mask, "target": 3, "per_layer": True, "check_forward": not CUDA}
     whole = model.explain(ids, backend="chunked", **options)

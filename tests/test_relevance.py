@@ -172,7 +172,7 @@ COMBINATIONS += [("mamba", "mambalrp", "compiled"), ("falcon_mamba", "mambalrp",
 
 @pytest.mark.parametrize(("kind", "method", "backend"), COMBINATIONS)
 def test_every_chunk_size_and_backend_gives_the_same(kind, method, backend):
-    model = explainable(kind, num_layers=3, dtype=torch.float32, seed=9)
+    model = explainable(kind, num_layers=2, dtype=torch.float32, seed=9)
     ids, mask = padded_batch([13, 6])
     options = {"attention_mask": mask, "target": 2, "method": method, "per_layer": True}
     whole = model.explain(ids, **options)

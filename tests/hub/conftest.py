@@ -15,6 +15,7 @@ from server import running
 from small import byte_level_tokenizer
 
 from hf_mambalrp import MambaLRPForCausalLM
+from hf_mambalrp.results import card
 
 TEXT = "The capital of France is Paris. The capital of England is London."
 
@@ -42,6 +43,26 @@ def hub(server, tmp_path, monkeypatch):
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setenv("HF_TOKEN", "hf_me")
     return server
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """Pictures of cards that were drawn, by what they show."""
+    return {}
+
+
+@pytest.fixture
+def drawn_once(pictures, monkeypatch):
+    """For tests of what becomes of pictures, which take most of the time of a push to draw."""
+    draw = card._picture
+
+    def drawn(explanation, row):
+        shows = explanation.to_json(), row
+        if shows not in pictures:
+            pictures[shows] = draw(explanation, row)
+        return pictures[shows]
+
+    monkeypatch.setattr(card, "_picture", drawn)
 
 
 @pytest.fixture

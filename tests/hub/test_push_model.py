@@ -90,6 +90,7 @@ def test_a_model_of_texts_takes_no_image_processor(hub, model):
     assert not hub.repositories
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_a_card_that_was_there_is_extended(hub, model, explanation):
     repository = hub.add("me/theirs", {"README.md": THEIRS, "notes.txt": b"n", "tokenizer_config.json": b"{}"})
     model.push_to_hub("me/theirs", explanations=explanation)
@@ -118,6 +119,7 @@ def test_a_card_that_was_there_is_extended(hub, model, explanation):
     assert "explanations/explanation-1.png" in repository.files()
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_what_is_not_given_stays_as_an_earlier_push_left_it(hub, model, explanation):
     model.push_to_hub("me/explained", explanations=explanation)
     repository = hub.repositories["model", "me/explained"]
@@ -138,6 +140,7 @@ def test_what_is_not_given_stays_as_an_earlier_push_left_it(hub, model, explanat
     assert figures in card(repository)[1]
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_pictures_of_the_owner_stay(hub, model, explanation, tmp_path):
     theirs = "explanations/explanation-of-the-data.png"
     repository = hub.add("me/theirs", {theirs: b"data", "explanations/explanation-2.png": b"an earlier push's"})
@@ -229,6 +232,7 @@ def test_the_program_of_a_model_without_a_tokenizer_gives_ids(hub, environment, 
     assert str(bare.explain(input_ids=torch.tensor([[7, 3, 5]])).conservation[0]) in result.stdout
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_a_generation_and_a_long_list_are_shown(hub, model, explanation):
     generated = model.explain_generation("The capital of", max_new_tokens=2)
     model.push_to_hub("me/explained", explanations=[generated, *[explanation] * 4])
@@ -354,6 +358,7 @@ def test_no_hub_at_all(hub, model, monkeypatch):
         model.push_to_hub("me/explained")
 
 
+@pytest.mark.usefixtures("drawn_once")
 @pytest.mark.parametrize("applied", [False, True])
 @pytest.mark.parametrize("fragment", ["/repos/create", "/commit/"])
 def test_a_broken_connection_is_mended_by_a_second_push(hub, model, explanation, fragment, applied):
@@ -372,6 +377,7 @@ def test_a_broken_connection_is_mended_by_a_second_push(hub, model, explanation,
     assert hub.count("PUT", "/lfs/") == 1
 
 
+@pytest.mark.usefixtures("drawn_once")
 @pytest.mark.parametrize("applied", [False, True])
 def test_whichever_request_breaks_a_second_push_mends_it(hub, model, explanation, monkeypatch, tmp_path, applied):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)

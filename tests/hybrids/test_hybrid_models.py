@@ -267,7 +267,7 @@ def test_datasets_evaluation_and_cards(tmp_path, name, task):
     for replacement in ("auto", "zero"):
         evaluation = evaluate_faithfulness(ours, texts[:2], methods=["mambalrp", "random"], replacement=replacement)
         assert set(evaluation.results["methods"]) == {"mambalrp", "random"}
-    ours.save_pretrained(tmp_path / "card", explanations=ours.explain(texts), evaluation=evaluation)
+    ours.save_pretrained(tmp_path / "card", explanations=ours.explain(texts[0]), evaluation=evaluation)
     card = (tmp_path / "card" / "README.md").read_text("utf-8")
     assert type(model).__name__.replace("For", "LRPFor") in card or "AutoMambaLRPFor" in card
     assert auto.from_pretrained(tmp_path / "card").explain(texts).relevance.shape == (3, 8)

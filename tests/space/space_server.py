@@ -16,29 +16,39 @@ MARKUP = "<img src=x onerror=hacked=1>"
 """One token of the tiny model's vocabulary."""
 
 
-class Server:
-    """``python spaces_app/app.py``, or Python with other arguments, on a free port."""
+def answers(url, runs, said):
+    """Wait until a Space is there, while its process runs; what that said is an error's."""
+    for _ in range(600):
+        assert runs(), said()
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"the Space did not start:\n{said()}")
 
-    def __init__(self, environment, log, arguments=(APP / "app.py",)):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+
+def free_port():
+    """A port that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Server:
+    """``python spaces_app/app.py`` on a free port."""
+
+    def __init__(self, environment, log):
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         variables = {**os.environ, **environment, "GRADIO_SERVER_PORT": str(self.port)}
         self.log = log
         with log.open("w") as out:
             # From another folder: nothing may depend on where it is started.
             self.process = subprocess.Popen(
-                [sys.executable, *map(str, arguments)], env=variables, cwd=log.parent, stdout=out, stderr=out
+                [sys.executable, APP / "app.py"], env=variables, cwd=log.parent, stdout=out, stderr=out
             )
-        for _ in range(600):
-            assert self.process.poll() is None, log.read_text()
-            try:
-                urllib.request.urlopen(self.url, timeout=5).close()
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError(f"the Space did not start:\n{log.read_text()}")
+        answers(self.url, lambda: self.process.poll() is None, log.read_text)
 
     def peak_memory(self):
         """The most bytes the process ever held."""

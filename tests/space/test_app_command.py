@@ -1,13 +1,15 @@
 """``hf-mambalrp app``: what it starts, with which options, and what it says where it cannot."""
 
 import json
+import os
 import signal
-import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import forks
 import pytest
 from gradio_client import Client
-from space_server import LANGUAGE_MODEL, Server
+from space_server import LANGUAGE_MODEL, answers, free_port
 
 from hf_mambalrp import Explanation
 from hf_mambalrp.cli.main import main
@@ -26,20 +28,25 @@ def failed(capsys):
 
 
 def test_the_command_serves_the_packaged_model_until_it_is_interrupted(environment, tmp_path):
+    port, process = free_port(), tmp_path / "process"
     variables = {name: value for name, value in environment.items() if name != "SPACE_MODELS"}
+    variables = {**os.environ, **variables, "GRADIO_SERVER_PORT": str(port)}
     code = (  # the shell of tests in the background ignores interrupts, which a process inherits; a terminal's does not
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "open('process', 'w').write(str(os.getpid()))\n"
         "from hf_mambalrp.cli.main import main; main(['app'])"
     )
-    server = Server(variables, tmp_path / "log.txt", ("-c", code))
-    try:
-        found = Client(server.url, verbose=False).predict("A warm film.", api_name="/explain")
-        assert Explanation.from_dict(found["result"]).texts == ["A warm film."]
-        server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(timeout=300) == 0  # however busy the machine is
-    finally:
-        server.stop()
-    assert "Traceback" not in server.log.read_text()
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(forks.run, ["-c", code], env=variables, cwd=tmp_path)
+        try:
+            answers(f"http://127.0.0.1:{port}/", lambda: not run.done(), lambda: run.result().stderr)
+            found = Client(f"http://127.0.0.1:{port}/", verbose=False).predict("A warm film.", api_name="/explain")
+            assert Explanation.from_dict(found["result"]).texts == ["A warm film."]
+        finally:
+            os.kill(int(process.read_text()), signal.SIGINT)
+        ended = run.result()
+    assert ended.returncode == 0
+    assert "Traceback" not in ended.stderr
 
 
 def test_its_options_are_the_models_the_host_and_the_port(allow_list, monkeypatch, capsys):
@@ -47,10 +54,7 @@ def test_its_options_are_the_models_the_host_and_the_port(allow_list, monkeypatc
 
     from hf_mambalrp.space.catalog import PACKAGED, PACKAGED_VISION
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launched = {}
+    port, launched = free_port(), {}
     monkeypatch.setattr(gradio.Blocks, "launch", lambda page, **options: launched.update(options, page=page))
     monkeypatch.setattr("hf_mambalrp.space.answer.Answers.warm_up", lambda answers: None)
     with pytest.raises(SystemExit) as stopped:

@@ -1,9 +1,8 @@
 """Pictures on their way to the model: the image processor beside it, the caller's, or the one of the evaluation."""
 
 import json
-import subprocess
-import sys
 
+import forks
 import numpy as np
 import pytest
 import torch
@@ -93,5 +92,5 @@ def test_explaining_a_picture_says_nothing_on_the_side():
         "model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)\n"
         f"print(model.explain({DEMO_VISION_MODEL + '/scenes/pictures/bag.png'!r}).target_text)\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = forks.run(["-c", code])
     assert (run.stdout, run.stderr) == ("['bag']\n", "")
