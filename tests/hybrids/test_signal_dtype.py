@@ -1,6 +1,6 @@
-"""On a GPU the signals of a bfloat16 model stay in bfloat16 between matrix products: float32 ones cost many times more.
+"""On a GPU the signals of a bfloat16 model stay in bfloat16 between matrix products: float32 costs many times more.
 
-Through the GPU's kernels, interpreted. Their own products of bfloat16 are wrong there, so it is only looked at what kind
+Through the GPU's kernels, interpreted. Their own products of bfloat16 are wrong there, so this looks only at what kind
 of numbers the layers read.
 """
 

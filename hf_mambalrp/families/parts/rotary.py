@@ -20,6 +20,8 @@ class Rotary:
         positions = torch.arange(step.start, step.start + x.shape[1], device=x.device)
         # With the last of the text, whose length sets the frequencies of some.
         positions = torch.cat([positions, torch.full_like(positions[:1], step.length - 1)])[None]
+        if hasattr(self.module, "mrope_section"):  # turns by time, height and width, which are one for text
+            positions = positions.expand(3, *positions.shape)
         with torch.no_grad():
             cos, sin = (one[:, :-1, None] for one in self.module(x, positions))
         return [turned(one, cos, sin) for one in heads]

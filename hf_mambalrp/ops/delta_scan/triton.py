@@ -34,6 +34,19 @@ _BLOCK = tl.constexpr(16)
 
 
 @triton.jit
+def _sums(log_decay, g_l, i, f, N, inside, F: tl.constexpr):
+    """Sums of log2 decays up to each position, (Q, F), and of all, (F,); of one decay a head the latter are numbers."""
+    if F == 1:  # Triton 3.6 compiles no scan along a tensor that is one wide
+        logs = tl.load(log_decay + i * g_l, inside, other=0.0).to(tl.float32)
+        s, s_rest, s_last, s_last_rest = sums(logs * LOG2_E)
+        return s[:, None], s_rest[:, None], s_last, s_last_rest
+    else:
+        inside_f = inside[:, None] & (f < N)[None, :]
+        logs = tl.load(log_decay + i[:, None] * g_l + f[None, :], inside_f, other=0.0).to(tl.float32)
+        return sums(logs * LOG2_E)
+
+
+@triton.jit
 def _scores(q, k, s, s_rest, i, Q: tl.constexpr, F: tl.constexpr, OPERAND: tl.constexpr, PRECISION: tl.constexpr):
     """k_t . (G_t / G_j k_j), which counts for j < t only, and q_t . (G_t / G_j k_j), 0 for j > t. Shape: (Q, Q).
 
@@ -141,9 +154,7 @@ def _prepare(
     q_i = tl.load(q + i[:, None] * q_l + n[None, :], inside_n, other=0.0)
     k_i = tl.load(k + i[:, None] * k_l + n[None, :], inside_n, other=0.0)
     beta_i = tl.load(beta + i * beta_l, inside, other=0.0).to(tl.float32)
-    inside_f = inside[:, None] & (f < N)[None, :]
-    logs = tl.load(log_decay + i[:, None] * g_l + f[None, :], inside_f, other=0.0).to(tl.float32) * LOG2_E
-    s, s_rest, _, _ = sums(logs)
+    s, s_rest, _, _ = _sums(log_decay, g_l, i, f, N, inside, BLOCK_F)
     of_keys, of_queries = _scores(q_i, k_i, s, s_rest, i, Q, BLOCK_F, OPERAND, PRECISION)
     A = tl.where(i[:, None] > i[None, :], of_keys * beta_i[:, None], 0.0)
     solved = _inverse(A, i, Q, DOUBLINGS) * beta_i[None, :]
@@ -209,18 +220,19 @@ def _outputs(
         start = tl.cast(chunk * Q, tl.int64)
         inside = start + i < L
         inside_x, inside_n = inside[:, None] & (p < P)[None, :], inside[:, None] & (n < N)[None, :]
-        inside_f = inside[:, None] & (f < N)[None, :]
         x_i = tl.load(x + start * x_l + i[:, None] * x_l + p[None, :], inside_x, other=0.0).to(tl.float32)
         q_i = tl.load(q + start * q_l + i[:, None] * q_l + n[None, :], inside_n, other=0.0)
         k_i = tl.load(k + start * k_l + i[:, None] * k_l + n[None, :], inside_n, other=0.0)
-        logs = tl.load(log_decay + start * g_l + i[:, None] * g_l + f[None, :], inside_f, other=0.0).to(tl.float32)
         in_square = ((row * chunks + chunk) * H + head) * Q * Q + i[:, None] * Q + i[None, :]
         T_i, M_i = tl.load(T + in_square), tl.load(M + in_square)
 
-        s, s_rest, s_last, s_last_rest = sums(logs * LOG2_E)
-        since = tl.exp2(s + s_rest)
-        until = tl.exp2((s_last[None, :] - s) + (s_last_rest[None, :] - s_rest))
-        through = tl.exp2(s_last + s_last_rest)[:, None]
+        s, s_rest, s_last, s_last_rest = _sums(log_decay + start * g_l, g_l, i, f, N, inside, BLOCK_F)
+        since, through = tl.exp2(s + s_rest), tl.exp2(s_last + s_last_rest)
+        if BLOCK_F == 1:
+            until = tl.exp2((s_last - s) + (s_last_rest - s_rest))
+        else:
+            until = tl.exp2((s_last[None, :] - s) + (s_last_rest[None, :] - s_rest))
+            through = through[:, None]
         S = state.to(OPERAND)
         k_until = (k_i if BLOCK_F == 1 else k_i * until).to(OPERAND)
         k_i, q_i = (
