@@ -51,10 +51,22 @@ def words(ex, level="word"):
     return [(word.text.strip(), signed(word.relevance)) for word in ex.words(level=level)]
 
 
+def show_in(page, scheme):
+    """As somebody sees the page that is open in the dark, or by day."""
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark")
+
+
+def take_away(page):
+    """Open what can be taken away, where it is closed."""
+    if not page.locator(".code textarea:visible").count():
+        page.get_by_text("Take it with you").locator("visible=true").click()
+        page.locator(".code textarea:visible").first.wait_for()
+
+
 def barriers(page):
     """What axe finds that keeps people out, with everything open that can be opened."""
-    page.get_by_text("Take it with you").locator("visible=true").click()
-    page.locator(".code textarea:visible").first.wait_for()
+    take_away(page)
     for details in page.locator(".answer details").all():
         details.evaluate("d => d.open = true")
     return [

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from playwright.sync_api import expect
-from screen import PRAISE, SIZES, WAIT, ask, barriers, changed, choose, marks, panel, shot, words
+from screen import PRAISE, SIZES, WAIT, ask, barriers, changed, choose, marks, panel, shot, show_in, take_away, words
 from space_server import LANGUAGE_MODEL, MARKUP
 
 from hf_mambalrp import (
@@ -14,25 +14,31 @@ from hf_mambalrp import (
 )
 
 
-@pytest.mark.parametrize(
-    ("size", "scheme"), [("desktop", "light"), ("phone", "light"), ("desktop", "dark"), ("phone", "dark")]
-)
-def test_first_screen_shows_an_explanation(visit, demo, size, scheme):
-    page = visit(size=size, color_scheme=scheme)
+@pytest.mark.parametrize(("size", "passed"), [("desktop", "light"), ("phone", "dark")])
+def test_first_screen_shows_an_explanation(visit, demo, size, passed):
+    page = visit(size=size)
     ex = demo.explain(PRAISE)
     assert page.title() == "Why did the model say that?"
     assert page.locator("h1").count() == 1
     assert page.locator(".chances li").first.inner_text().split() == ["positive", f"{ex.probability.item():.1%}"]
     assert page.locator(".answer .sum").inner_text() == str(ex.conservation)
     assert marks(page) == words(ex)
-    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "the page scrolls sideways"
-    assert page.locator(".answer .text").first.bounding_box()["y"] < SIZES[size][1], "the words are below the screen"
-    shot(page, f"sentence-{size}-{scheme}")
+    for scheme in ("light", "dark"):
+        show_in(page, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "the page scrolls sideways"
+        place = page.locator(".answer .text").first.bounding_box()
+        assert place["y"] < SIZES[size][1], "the words are below the screen"
+        shot(page, f"sentence-{size}-{scheme}")
+    show_in(page, passed)
     assert barriers(page) == []
 
 
-def test_target_contrast_and_tokens(visit, demo):
+def test_examples_target_contrast_and_tokens(visit, demo):
     page = visit()
+    before = page.locator("#sentence-answer").inner_html()
+    panel(page).get_by_role("button", name="A pan").click()
+    changed(page, before)
+    assert marks(page) == words(demo.explain("A coarse and stupid gross out."))
     ask(page, "A warm and lovely film with a dull end.")
     before = page.locator("#sentence-answer").inner_html()
     choose(page, "Explain the score of", "negative")
@@ -104,19 +110,13 @@ def test_keyboard_reaches_every_word_and_shows_its_number(visit):
     assert page.locator(".text .w").nth(2).evaluate("w => getComputedStyle(w, '::after').content") == f'"{shown[2][1]}"'
 
 
-def test_examples(visit, demo):
-    page = visit()
-    before = page.locator("#sentence-answer").inner_html()
-    panel(page).get_by_role("button", name="A pan").click()
-    changed(page, before)
-    assert marks(page) == words(demo.explain("A coarse and stupid gross out."))
-
-
 def test_downloads_python_and_link(visit, demo, server, browser):
     page = visit()
+    take_away(page)
+    link = page.locator("#sentence-link").locator("textarea, input")
+    assert link.input_value().startswith(server.url + "#text=The+plot"), "the first screen has its link"
     text = 'She said "wow" and it\'s a dull\\boring film.'
     ask(page, text)
-    page.get_by_text("Take it with you").first.click()
     ex = demo.explain(text)
     files = {}
     for form in ("html", "json", "png"):
@@ -136,10 +136,9 @@ def test_downloads_python_and_link(visit, demo, server, browser):
     exec(code, run)
     assert run["result"].relevance.equal(ex.relevance)
 
-    link = page.locator("#sentence-link").locator("textarea, input").input_value()
-    assert link == page.url
-    assert link.startswith(server.url)
-    other = visit(link.removeprefix(server.url))
+    assert link.input_value() == page.url
+    assert page.url.startswith(server.url)
+    other = visit(page.url.removeprefix(server.url))
     assert (
         other.locator("#sentence-answer .answer").inner_html() == page.locator("#sentence-answer .answer").inner_html()
     )
@@ -147,10 +146,12 @@ def test_downloads_python_and_link(visit, demo, server, browser):
     shot(page, "take-away")
 
 
-def test_a_link_restores_every_choice(visit):
+def test_a_link_restores_every_choice_and_leaves_gradios_own_query_alone(visit):
     page = visit(
+        "?view=api"
         "#text=A+dull+film&target=positive&contrast=negative&method=lrp_ln&view=methods&level=token&compared=lrp_ln"
     )
+    assert "?view=api#" in page.url
     assert "What speaks for positive rather than negative? 1 methods" in page.locator("#sentence-answer").inner_text()
     expect(panel(page).get_by_label("Methods", exact=True)).to_be_checked(timeout=WAIT)
     expect(panel(page).get_by_label("Tokens")).to_be_checked(timeout=WAIT)
@@ -158,7 +159,7 @@ def test_a_link_restores_every_choice(visit):
     expect(panel(page).get_by_label("Gradient × Input")).not_to_be_checked(timeout=WAIT)
 
 
-def test_next_word(visit, allow_list):
+def test_next_word_and_another(visit, allow_list):
     page = visit("#kind=next&text=The+capital+of+France+is&target=+Paris&contrast=+One", kind="next")
     model = AutoMambaLRPForCausalLM.from_pretrained(json.loads(allow_list.read_text())[0]["id"])
     ex = model.explain("The capital of France is", target=" Paris", contrast=" One")
@@ -167,6 +168,11 @@ def test_next_word(visit, allow_list):
     assert page.locator("#next-answer .chances li").count() == 5
     shot(page, "next-word")
     assert barriers(page) == []
+    before = page.locator("#next-answer").inner_html()
+    panel(page).get_by_label("Explain the next word").fill(" of")
+    panel(page).get_by_label("Explain the next word").press("Enter")
+    changed(page, before, "next")
+    assert "What speaks for “of” rather than “One”?" in page.locator("#next-answer").inner_text()
 
 
 def test_generation_matrix(visit, allow_list):
@@ -181,7 +187,9 @@ def test_generation_matrix(visit, allow_list):
     expected = ex.relevance[0, : len(steps), : ex.prompt_length + steps[-1]].tolist()
     assert shown == [pytest.approx(row, abs=0.00051) for row in expected]
     shot(page, "generation")
-    assert barriers(page) == []
+    for scheme in ("light", "dark"):
+        show_in(page, scheme)
+        assert barriers(page) == []
     with page.expect_download() as download:
         page.locator("#generation-json").click()
     loaded = GenerationExplanation.from_dict(json.loads(download.value.path().read_text()))
@@ -223,10 +231,12 @@ def test_document_shows_the_passages_that_mattered(visit, demo):
     assert reached.evaluate("sentence => sentence === document.activeElement")
     assert page.url == address
     shot(page, "document")
-    assert barriers(page) == []
+    for scheme in ("light", "dark"):
+        show_in(page, scheme)
+        assert barriers(page) == []
 
 
-def test_what_is_refused_is_said_where_the_answer_would_be(visit):
+def test_refusals_stand_where_the_answer_would_be_and_text_and_vocabulary_are_never_markup(visit):
     page = visit()
     for text, says in (
         ("   ", "There is no text yet"),
@@ -234,11 +244,7 @@ def test_what_is_refused_is_said_where_the_answer_would_be(visit):
     ):
         ask(page, text)
         assert says in page.locator("#sentence-answer [role=alert]").inner_text()
-
-
-def test_text_and_vocabulary_are_never_markup(visit):
     attack = f"{MARKUP} <script>hacked=1</script> <b onmouseover=hacked=1>fine film</b> \u202eevil"
-    page = visit()
     ask(page, attack)
     assert page.locator("#sentence-answer").locator("img, script, b[onmouseover]").count() == 0
     assert "<script>hacked=1</script>" in page.locator("#sentence-answer .text").inner_text().replace("+", "").replace(
@@ -254,9 +260,3 @@ def test_text_and_vocabulary_are_never_markup(visit):
         other = visit("#" + urlencode(asked), kind=kind)
         assert other.locator(f"#{kind}-answer").locator("img, script").count() == 0
         assert "<img" in other.locator(f"#{kind}-answer").inner_text()
-
-
-@pytest.mark.parametrize("kind", ["generation", "document"])
-def test_nothing_keeps_people_out_in_the_dark(visit, kind):
-    page = visit(f"#kind={kind}&text=A+warm+film.+But+a+dull+end.", kind=kind, color_scheme="dark")
-    assert barriers(page) == []

@@ -14,7 +14,7 @@ import pytest
 from gradio_client import Client
 from PIL import Image
 from playwright.sync_api import expect
-from screen import SIZES, WAIT, barriers, changed, choose, panel, shot
+from screen import SIZES, WAIT, barriers, changed, choose, panel, shot, show_in, take_away
 from test_space_limits import ATTRIBUTES, TAGS, OwnMarkup, post
 
 from hf_mambalrp import DEMO_VISION_MODEL
@@ -72,8 +72,7 @@ def downloaded(page, form):
 
 
 def explanation(page):
-    if not page.locator("#image-json").is_visible():
-        page.get_by_text("Take it with you").locator("visible=true").click()
+    take_away(page)
     return ImageExplanation.from_dict(json.loads(downloaded(page, "json")[1]))
 
 
@@ -89,21 +88,23 @@ GIVE = """([event, data]) => {
 # What is on the screen
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_an_example_with_a_target_and_a_contrast(visit, demo_vision, size, scheme):
-    page = visit("#kind=image&picture=bag_trouser&target=bag&contrast=trouser", size, "image", color_scheme=scheme)
+@pytest.mark.parametrize(("size", "passed"), [("desktop", "light"), ("phone", "dark")])
+def test_an_example_with_a_target_and_a_contrast(visit, demo_vision, size, passed):
+    page = visit("#kind=image&picture=bag_trouser&target=bag&contrast=trouser", size, "image")
     ex = demo_vision.explain(BOTH, target="bag", contrast="trouser")
     assert "What speaks for bag rather than trouser?" in page.locator("#image-answer").inner_text()
     assert numbers(page) == expected(ex)
-    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "the page scrolls sideways"
     preview, thumb = (
         page.locator(which).get_attribute("src") for which in (".drop img", "[data-picture=bag_trouser] img")
     )
     assert preview == thumb
-    shot(page, f"picture-{size}-{scheme}")
+    for scheme in ("light", "dark"):
+        show_in(page, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "the page scrolls sideways"
+        shot(page, f"picture-{size}-{scheme}")
+    show_in(page, passed)
     assert barriers(page) == []
-    shot(page, f"picture-open-{size}-{scheme}")
+    shot(page, f"picture-open-{size}-{passed}")
 
 
 def test_another_example_target_method_and_gamma(visit, demo_vision):
@@ -171,17 +172,18 @@ def test_what_is_pressed_on_a_phone_is_large_enough(visit):
     assert page.locator("#image-answer .stage .over").evaluate("i => getComputedStyle(i).opacity") == "1"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_which_view_is_chosen_can_be_seen(visit, scheme):
+def test_which_view_is_chosen_can_be_seen(visit):
     """What is seen of a button that is chosen is not what is seen of the others."""
-    page = visit("#kind=image&picture=bag", kind="image", color_scheme=scheme)
-    looks = []
-    for number in (0, 1):
-        page.locator(".views input").nth(number).check()
-        page.mouse.move(0, 0)
-        looks.append([page.locator(".views input").nth(n).screenshot(animations="disabled") for n in (0, 1)])
-    assert looks[0][0] != looks[1][0]
-    assert looks[0][1] != looks[1][1]
+    page = visit("#kind=image&picture=bag", kind="image")
+    for scheme in ("light", "dark"):
+        show_in(page, scheme)
+        looks = []
+        for number in (0, 1):
+            page.locator(".views input").nth(number).check()
+            page.mouse.move(0, 0)
+            looks.append([page.locator(".views input").nth(n).screenshot(animations="disabled") for n in (0, 1)])
+        assert looks[0][0] != looks[1][0]
+        assert looks[0][1] != looks[1][1]
 
 
 # A visitor's own file
@@ -216,8 +218,15 @@ def quarters(width, height):
     return Image.fromarray(noise + corners.repeat(height // 2, 0).repeat(width // 2, 1))
 
 
-def test_a_large_photo_on_its_side_is_made_small_and_upright(visit, tmp_path):
+def test_one_picture_after_another(visit, demo_vision, tmp_path):
     page = visit("#kind=image&picture=bag", kind="image")
+    a_large_photo_on_its_side_is_made_small_and_upright(page, tmp_path)
+    what_the_server_does_not_read_is_sent_as_what_the_browser_sees(page, demo_vision, tmp_path)
+    a_picture_can_be_dropped_and_pasted(page, demo_vision)
+    a_file_that_is_no_picture_is_answered_with_a_sentence(page, tmp_path)
+
+
+def a_large_photo_on_its_side_is_made_small_and_upright(page, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     shown = quarters(1600, 1600)
@@ -232,8 +241,7 @@ def test_a_large_photo_on_its_side_is_made_small_and_upright(visit, tmp_path):
     assert len(data) < 400_000
 
 
-def test_what_the_server_does_not_read_is_sent_as_what_the_browser_sees(visit, demo_vision, tmp_path):
-    page = visit("#kind=image&picture=bag", kind="image")
+def what_the_server_does_not_read_is_sent_as_what_the_browser_sees(page, demo_vision, tmp_path):
     Image.open(BOTH).save(tmp_path / "a.bmp")
     answered(page, lambda: page.locator("#picture-file").set_input_files(tmp_path / "a.bmp"))
     found, ex = explanation(page), demo_vision.explain(BOTH)
@@ -241,16 +249,14 @@ def test_what_the_server_does_not_read_is_sent_as_what_the_browser_sees(visit, d
     assert (found.images.int() - ex.images.int()).abs().float().mean() < 5
 
 
-def test_a_picture_can_be_dropped_and_pasted(visit, demo_vision):
-    page = visit("#kind=image&picture=bag", kind="image")
+def a_picture_can_be_dropped_and_pasted(page, demo_vision):
     for event, name in (("drop", "trouser"), ("paste", "bag_trouser")):
         data = base64.b64encode(Path(PICTURES, f"{name}.png").read_bytes()).decode()
         answered(page, lambda event=event, data=data: page.evaluate(GIVE, [event, data]))
         assert numbers(page) == expected(demo_vision.explain(f"{PICTURES}/{name}.png"))
 
 
-def test_a_file_that_is_no_picture_is_answered_with_a_sentence(visit, tmp_path):
-    page = visit("#kind=image&picture=bag", kind="image")
+def a_file_that_is_no_picture_is_answered_with_a_sentence(page, tmp_path):
     svg = b"<svg xmlns='http://www.w3.org/2000/svg'><script>hacked=1</script></svg>"
     heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(10**6)
     for name, data, says in (
