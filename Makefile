@@ -26,6 +26,8 @@ MODEL_TESTS := $(addprefix tests/test_,checkpoints.py classification.py explain.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 export HF_HUB_OFFLINE = 1
+# Where it is set, every process of the tests would compile all of the package again.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test test-releases test-newest test-peers lint format docs benchmark clean
 
