@@ -7,6 +7,7 @@ occurs, and all but one SSD chunks of 4 tokens, so that ten tokens are no whole 
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -334,7 +335,7 @@ def build(name: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> An
     inverse softplus of log-uniform 0.01 .. 1. Values depend on the seed, not on the dtype.
     """
     entry = TABLE[name]
-    config = config_class(entry)(**TOKENS, **entry.settings)
+    config = config_class(entry)(**TOKENS, **deepcopy(entry.settings))  # whose lists a test may change
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
     with torch.random.fork_rng(devices=[]):
