@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -57,16 +58,22 @@ class Answers:
             raise RefusedError(_layers(found.result.layers))
         return found
 
-    def warm_up(self) -> None:
-        """Load the packaged models, and let kernels of short and long texts compile, before the first visitor comes."""
-        for kind, text in (("sentence", "A warm film."), ("document", "A warm film. " * 400)):
-            self._compute_without_limit(Question.asked(self.catalog, self.limits, kind=kind, text=text))
-        language = PACKAGED_LANGUAGE.title
-        for kind in ("next", "generation"):
-            asked = Question.asked(self.catalog, self.limits, kind=kind, model=language, text="The capital of")
-            self._compute_without_limit(asked)
-        example = next(iter(PICTURES))
-        self._compute_without_limit(Question.asked(self.catalog, self.limits, kind="image", picture=example))
+    def warm_up(self, stopped: Event) -> None:
+        """Load the packaged models, and let kernels of short and long texts compile, before the first visitor comes.
+
+        It leaves off between two of them once ``stopped`` is set.
+        """
+        language, example = PACKAGED_LANGUAGE.title, next(iter(PICTURES))
+        first: list[dict[str, Any]] = [
+            {"kind": "sentence", "text": "A warm film."},
+            {"kind": "document", "text": "A warm film. " * 400},
+            {"kind": "next", "model": language, "text": "The capital of"},
+            {"kind": "generation", "model": language, "text": "The capital of"},
+            {"kind": "image", "picture": example},
+        ]
+        for asked in first:
+            if not stopped.is_set():
+                self._compute_without_limit(Question.asked(self.catalog, self.limits, **asked))
 
     def _check_text(self, question: Question) -> None:
         if not question.text.strip():

@@ -3,7 +3,7 @@
 import os
 import socket
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 from hf_mambalrp.errors import MissingExtraError, OptionError
 
@@ -41,20 +41,25 @@ def launch(models: Path | None = None, *, host: str | None = None, port: int | N
     app = App(limits=limits) if models is None else App(read_allow_list(models), limits)
     page = build(app)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // limits.at_once))
-    Thread(
-        target=app.answers.warm_up
-    ).start()  # no daemon: torn down in the middle of torch, the process would abort at its end
-    page.launch(
-        server_name=host,
-        server_port=port,
-        theme=THEME,
-        head=HEAD,
-        app_kwargs={"middleware": [Middleware(BodyLimit, most=limits.body_bytes)]},
-        footer_links=["api"],
-        state_session_capacity=1000,
-        max_file_size=1,
-        ssr_mode=False,
-    )
+    # Waited for, and no daemon: torn down in the middle of torch, the process would abort at its end.
+    stopped = Event()
+    warming = Thread(target=app.answers.warm_up, args=(stopped,))
+    warming.start()
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            theme=THEME,
+            head=HEAD,
+            app_kwargs={"middleware": [Middleware(BodyLimit, most=limits.body_bytes)]},
+            footer_links=["api"],
+            state_session_capacity=1000,
+            max_file_size=1,
+            ssr_mode=False,
+        )
+    finally:
+        stopped.set()
+        warming.join()
 
 
 def _check(host: str | None, port: int | None) -> None:

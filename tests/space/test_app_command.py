@@ -56,7 +56,7 @@ def test_its_options_are_the_models_the_host_and_the_port(allow_list, monkeypatc
 
     port, launched = free_port(), {}
     monkeypatch.setattr(gradio.Blocks, "launch", lambda page, **options: launched.update(options, page=page))
-    monkeypatch.setattr("hf_mambalrp.space.answer.Answers.warm_up", lambda answers: None)
+    monkeypatch.setattr("hf_mambalrp.space.answer.Answers.warm_up", lambda answers, stopped: None)
     with pytest.raises(SystemExit) as stopped:
         main(["app", "--models", str(allow_list), "--host", "localhost", "--port", str(port)])
     assert stopped.value.code == 0, capsys.readouterr().err

@@ -18,11 +18,13 @@ from hf_mambalrp.rules.norm import rms_norm
 class RMSNorm:
     """x * [rsqrt(mean(x^2) + eps)] * w, the bracket constant under the norm rule.
 
-    Where the module's weight is of a norm around 1, as Gemma's and Qwen's, who call eps ``eps``, w is 1 + weight.
+    Where the module's weight is of a norm around 1, as Gemma's and Qwen's, who call eps ``eps``, w is 1 + weight. Norms
+    of other kinds have an ``eps`` too, and a bias, if only None; they are not read.
     """
 
     def __init__(self, module: Any) -> None:
-        self.around_one = hasattr(effective(module), "eps") and not isinstance(module, nn.RMSNorm)
+        own = effective(module)
+        self.around_one = hasattr(own, "eps") and not hasattr(own, "bias") and not isinstance(own, nn.RMSNorm)
         self.eps = "eps" if self.around_one else "variance_epsilon"
         self.module = reads(module, "weight", self.eps)
 
