@@ -321,4 +321,4 @@ def test_the_command_explains_a_folder(tmp_path, monkeypatch, capsys, name):
 @pytest.mark.skipif(not has_family("nemotron_h"), reason="the installed transformers lacks a family")
 def test_this_is_about_every_hybrid():
     found = {language_model(name).config.model_type for name in ONE_EACH}
-    assert found == set(FAMILIES) - {"mamba", "falcon_mamba", "mamba2", "vim"}
+    assert found == {name for name in FAMILIES if has_family(name)} - {"mamba", "falcon_mamba", "mamba2", "vim"}
