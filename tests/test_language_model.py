@@ -1,4 +1,4 @@
-"""The language model that the package ships: its files, what its card says, and what it carries over a few sentences."""
+"""The language model that the package ships: its files, its card, and what it carries over a few sentences."""
 
 import json
 import sys
