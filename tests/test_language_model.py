@@ -1,9 +1,7 @@
-"""The language model that the package ships: its files, what its card says, and what it carries over sentences."""
+"""The language model that the package ships: its files, its card, and what it carries over a few sentences."""
 
 import json
-import sys
 from pathlib import Path
-from random import Random
 
 import pytest
 import torch
@@ -73,28 +71,27 @@ def test_a_name_that_is_copied_gets_the_most_relevance(model):
     assert ex.conservation.gap.abs().max() < 1e-4
 
 
-def test_it_copies_names_as_often_as_its_card_says(model, tokenizer):
-    """On some of the card's cases, by the stock forward: within the interval of so few, and well above chance."""
-    sys.path.insert(0, str(EXAMPLE))
-    try:
-        import stories
-    finally:
-        sys.path.remove(str(EXAMPLE))
-    for names, found in REPORT["copying"].items():
-        rng, right = Random(names), 0
-        for _ in range(40):
-            case = stories.copy_case(rng, names)
-            scores = []
-            for name in (case.answer, case.other):
-                prompt = tokenizer(case.text)["input_ids"]
-                ids = torch.tensor([prompt + tokenizer(f" {name}")["input_ids"]])
-                with torch.no_grad():
-                    log_p = model(ids, use_cache=False).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-                scores.append(log_p.gather(1, ids[0, len(prompt) :, None]).sum().item())
-            right += scores[0] > scores[1]
-        share, *_ = found["name rather than the other"]
-        assert abs(right / 40 - share) < 0.2, names
-    sys.modules.pop("stories")
+def test_it_copies_a_name_of_the_text_and_unseen_ones_too(model, tokenizer):
+    """The wording of the training, by the stock forward in one batch; names of several tokens among them."""
+    names = ["Anna", "Priya", "Martha", "Edgar", "Zorbin", "Melthax", "Nadia", "Hector"]
+    prompts = [
+        f"My name is {name}. I live in Oslo and work as a baker. A bell rang. Nice to meet you," for name in names
+    ]
+    rows = [
+        (tokenizer(prompt)["input_ids"], tokenizer(f" {name}")["input_ids"])
+        for prompt, name in zip(prompts, names, strict=True)
+    ]
+    assert max(len(name) for _, name in rows) > 1
+    ids = torch.ones(len(rows), max(len(prompt) + len(name) for prompt, name in rows), dtype=torch.long)
+    for row, (prompt, name) in enumerate(rows):
+        ids[row, : len(prompt) + len(name)] = torch.tensor(prompt + name)
+    with torch.no_grad():
+        found = model(ids, use_cache=False).logits.argmax(-1)  # causal: what pads the right changes nothing before it
+    right = [
+        found[row, len(prompt) - 1 : len(prompt) + len(name) - 1].tolist() == name
+        for row, (prompt, name) in enumerate(rows)
+    ]
+    assert sum(right) >= 7
 
 
 def test_the_card_has_the_numbers_of_the_run():
