@@ -226,7 +226,7 @@ def compare(dtype: str, names: list[str], lengths: list[int], batches: list[int]
             row["mamba_ssm"] = attempt(lambda arguments=arguments: both_ways(mamba_ssm, arguments, parameters=True))
         if batch * length <= 4096:
             row["chunked"] = attempt(lambda arguments=arguments: both_ways(chunked, arguments))
-        tuning, processors = default(dtype, shape), ssd._processors(arguments[0].device)
+        tuning, processors = default(dtype, shape), ssd.processors(arguments[0].device)
         programs = batch * shape.H * -(-shape.P // tuning.width)
         row["segments"] = ssd.segments_for(programs, -(-length // tuning.chunk), processors)
         rows.append(row)

@@ -5,6 +5,7 @@
 
 from math import gcd
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -55,3 +56,13 @@ def one_row(width: int, per_warp: int) -> dict[str, int]:
     """Block and warps of a program that holds one row."""
     block = triton.next_power_of_2(width)
     return {"BLOCK": block, "num_warps": max(1, min(16, block // per_warp))}
+
+
+def processors(device: torch.device) -> int:
+    """How many multiprocessors a device has; 1 of what is no GPU."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def with_unit_stride(value: Tensor) -> Tensor:
+    """The same numbers with the last dimension contiguous."""
+    return value if value.stride(-1) == 1 else value.contiguous()

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hf_mambalrp.errors import BackendError
-from hf_mambalrp.ops.triton_common import LOG2_E, sums
+from hf_mambalrp.ops.triton_common import LOG2_E, processors, sums, with_unit_stride
 
 _ANY_LENGTH = ["L", "H", "heads_per_group", "chunks", "beta_b", "g_b"]
 """Numbers that a kernel is not compiled anew for."""
@@ -286,14 +286,6 @@ def tuning_for(dtype: torch.dtype, P: int, N: int, heads: int, processors: int) 
     return Tuning(chunk=32, width=width, warps=warps, stages=1, precision=precision)
 
 
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-
-
-def _with_unit_stride(value: Tensor) -> Tensor:
-    return value if value.stride(-1) == 1 else value.contiguous()
-
-
 def scan(
     x: Tensor,
     q: Tensor,
@@ -308,8 +300,8 @@ def scan(
     """The formulas of the module: y (B, L, H, P) in the dtype of ``x`` and the state at the end in float32."""
     rows, length, heads, P = x.shape
     groups, N = k.shape[2:]
-    tuning = tuning or tuning_for(x.dtype, P, N, rows * heads, _processors(x.device))
-    x, q, k, log_decay = (_with_unit_stride(value) for value in (x, q, k, log_decay))
+    tuning = tuning or tuning_for(x.dtype, P, N, rows * heads, processors(x.device))
+    x, q, k, log_decay = (with_unit_stride(value) for value in (x, q, k, log_decay))
     before = None if before is None else before.contiguous()
     Q = tuning.chunk
     chunks = max(1, triton.cdiv(length, Q))

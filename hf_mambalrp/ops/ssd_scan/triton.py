@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hf_mambalrp.errors import BackendError
-from hf_mambalrp.ops.triton_common import sums
+from hf_mambalrp.ops.triton_common import processors, sums, with_unit_stride
 
 _LOG2_E = 1.4426950408889634
 _ANY_LENGTH = ["L", "H", "heads_per_group", "chunks", "chunks_per_segment", "dt_b"]
@@ -238,14 +238,6 @@ def segments_for(programs: int, chunks: int, processors: int) -> int:
     return min(range(1, min(chunks, 64) + 1), key=cost)
 
 
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-
-
-def _with_unit_stride(value: Tensor) -> Tensor:
-    return value if value.stride(-1) == 1 else value.contiguous()
-
-
 def scan(
     x: Tensor,
     dt: Tensor,
@@ -261,11 +253,11 @@ def scan(
     rows, length, heads, P = x.shape
     groups, N = W.shape[2:]
     tuning = tuning or tuning_for(x.dtype, P, N)
-    x, W, R = (_with_unit_stride(value) for value in (x, W, R))
+    x, W, R = (with_unit_stride(value) for value in (x, W, R))
     A, before = A.contiguous(), None if before is None else before.contiguous()
     chunks = max(1, triton.cdiv(length, tuning.chunk))
     programs = heads * triton.cdiv(P, tuning.width)
-    segments = tuning.segments or segments_for(rows * programs, chunks, _processors(x.device))
+    segments = tuning.segments or segments_for(rows * programs, chunks, processors(x.device))
     chunks_per_segment = triton.cdiv(chunks, segments)
     segments = triton.cdiv(chunks, chunks_per_segment)
 
