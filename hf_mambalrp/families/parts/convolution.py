@@ -37,8 +37,13 @@ def convolved(
         weight = constant(module.weight, dtype)[channels, 0]
         bias = None if module.bias is None else step.ledger.enter(module.bias[channels], dtype)
     u = conv_silu(x, weight, bias, earlier, step.mask, rules=step.rules, backend=step.backend)
-    kept = weight.shape[-1] - 1
-    return u, torch.cat([earlier, x[:, -kept:]], 1)[:, -kept:] if kept else earlier
+    return u, carried(earlier, x)
+
+
+def carried(earlier: Tensor, x: Tensor) -> Tensor:
+    """The last K - 1 inputs, which the next chunk starts from: of ``earlier`` (B, K - 1, E) and then x (B, L, E)."""
+    kept = earlier.shape[1]
+    return torch.cat([earlier, x[:, -kept:]], 1)[:, -kept:] if kept else earlier
 
 
 class Convolution(NamedTuple):

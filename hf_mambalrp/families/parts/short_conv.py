@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hf_mambalrp.attention import ConvMixing
 from hf_mambalrp.families.base import Step
-from hf_mambalrp.families.parts.convolution import taps_of
+from hf_mambalrp.families.parts.convolution import carried, taps_of
 from hf_mambalrp.families.parts.mlp import Positionwise
 from hf_mambalrp.families.parts.reading import masked, reads, wide
 from hf_mambalrp.ops.conv_silu.chunked import causal_convolution
@@ -55,10 +55,8 @@ class ShortConv:
         taps, added = taps_of(m.conv, slice(None), wide(p.dtype))
         bias = None if m.conv.bias is None else ledger.enter(added, wide(p.dtype))
         c = causal_convolution(p.to(taps.dtype), taps, bias, state.conv.to(taps.dtype), rules.gamma_of("conv1d"))
-        kept = state.conv.shape[1]
-        behind = torch.cat([state.conv, p[:, -kept:]], 1)[:, -kept:] if kept else state.conv
         y = product(c.to(C.dtype), C, rules)
-        return linear(m.out_proj, y, ledger, rules.gamma_of("linear")), ConvState(behind)
+        return linear(m.out_proj, y, ledger, rules.gamma_of("linear")), ConvState(carried(state.conv, p))
 
     def mixing(self, x: Tensor, step: Step) -> ConvMixing:
         """The convolution as a linear map of x, everything that multiplies it constant."""
