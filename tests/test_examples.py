@@ -48,6 +48,9 @@ COMMANDS = {
     ),
     "benchmarks/kernels_fused.py": ["--shapes", "1x4", "--widths", "8", "--no-tilings"],
     "benchmarks/kernels_gated_scan.py": [],
+    "benchmarks/kernels_delta_scan.py": shlex.split(
+        "--shapes tiny tiny-channels --lengths 20 --gate-length 40 --dtype float32"
+    ),
     "benchmarks/kernels_ssd_scan.py": shlex.split(
         "--dtypes float32 --timed-dtypes float32 --shapes tiny --gate-shapes tiny --lengths 16 --gate-lengths 40 "
         "--batches 1 --no-sweep"
@@ -98,6 +101,7 @@ PROMISED = {
     "benchmarks/hybrids.py": ["| bamba | 12 |", "| jamba | 12 |"],
     "benchmarks/kernels_fused.py": ["ALL CORRECT"],
     "benchmarks/kernels_gated_scan.py": ["a check of one configuration"],
+    "benchmarks/kernels_delta_scan.py": ["over the bound: nothing"],
     "benchmarks/kernels_ssd_scan.py": ["over the bound: nothing"],
     "benchmarks/plot.py": ["written: gpu.png"],
     "benchmarks/vision.py": ["| tiny | float32 | 3 | explain() |", "| tiny | float32 | 1 | gradient x input |"],

@@ -5,8 +5,8 @@ on the GPU must be that of float64 on the CPU, in padded batches and in chunks t
 score, the score must be transformers' own logit, and the relevance of a row of up to 2048 tokens the same in chunks, in
 float32. What fails is not timed, and the exit status is 1.
 
-transformers is fast only with mamba-ssm and causal-conv1d installed. Without them its scan is a Python loop, and only
-explain() is timed, unless --slow-hf says that the loop is wanted.
+transformers is fast only with mamba-ssm, causal-conv1d and, for delta nets, flash-linear-attention installed. Without
+them its scan is a Python loop, and only explain() is timed, unless --slow-hf says that the loop is wanted.
 
     python examples/benchmarks/gpu.py --json run.json                        # everything; far more than ten minutes
     python examples/benchmarks/gpu.py --models mamba-130m --dtypes bfloat16 --json run.json --budget-seconds 500
@@ -81,8 +81,9 @@ def small_hybrid(family: str) -> Callable[[int], nn.Module]:
     def build(vocabulary: int) -> nn.Module:
         config = configuration(family, 64, 4, head_dim=16, state_size=32, vocabulary=vocabulary)
         config.initializer_range = 0.1
-        if getattr(config, "num_local_experts", 0):
-            config.num_experts_per_tok = config.num_local_experts
+        for experts in ("num_local_experts", "num_experts"):
+            if getattr(config, experts, 0):
+                config.num_experts_per_tok = getattr(config, experts)
         return AutoMambaLRPForCausalLM.from_config(config)
 
     return build
@@ -119,6 +120,8 @@ SMALL_HYBRIDS = {
     "nemotron-h-8b": small_hybrid("nemotron_h"),
     "falcon-h1-1.5b": small_hybrid("falcon_h1"),
     "zamba2-1.2b": small_hybrid("zamba2"),
+    "qwen3.5-0.8b": small_hybrid("qwen3_5"),
+    "qwen3-next-block": small_hybrid("qwen3_next, 2 of 8 experts"),
 }
 SHAPES = {
     "mamba-130m": Shape(mamba(768, 24), SMALL["mamba"], (2**20,)),
@@ -279,11 +282,12 @@ def check_chunks(model: Any, arguments: argparse.Namespace) -> float:
 
 
 def kernels_used(model: Any, ids: Tensor) -> dict[str, int]:
-    """How often one forward of transformers calls the compiled kernels of mamba-ssm and causal-conv1d."""
+    """How often one forward of transformers calls the kernels of other packages: its scans, and its convolution."""
     counted = {
         "selective_scan_cuda": "fwd",
         "causal_conv1d_cuda": "causal_conv1d_fwd",
         "mamba_ssm.ops.triton.ssd_combined": "_mamba_chunk_scan_combined_fwd",
+        "fla.ops.gated_delta_rule.chunk": "chunk_gated_delta_rule_fwd",
     }
     with ExitStack() as stack:
         counters = {}
@@ -478,8 +482,9 @@ class Bench:
         if not any(name.startswith("HF") for name in self.calls):
             return None
         used = kernels_used(model, ids)
-        if not self.arguments.slow_hf and not any("scan" in name and count for name, count in used.items()):
-            raise AssertionError(f"transformers does not call the kernels of mamba-ssm: {used}")
+        scans = [count for name, count in used.items() if "conv1d" not in name]
+        if not self.arguments.slow_hf and not any(scans):
+            raise AssertionError(f"transformers' scan is its own loop: {used}")
         return used
 
     def todo(self, case: "Case") -> bool:
@@ -601,7 +606,7 @@ def environment(arguments: argparse.Namespace) -> dict[str, Any]:
             return None
 
     cuda = arguments.device.startswith("cuda")
-    packages = ("torch", "triton", "transformers", "mamba_ssm", "causal_conv1d")
+    packages = ("torch", "triton", "transformers", "mamba_ssm", "causal_conv1d", "fla-core")
     return {
         "date": date.today().isoformat(),
         "device": torch.cuda.get_device_name() if cuda else "CPU",

@@ -177,8 +177,28 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
             "layers_block_type": ["hybrid" if layer % 6 == 5 else "mamba" for layer in range(38)],
         },
     ),
+    "qwen3.5-0.8b": (
+        "qwen3_5_text",
+        {
+            "vocab_size": 248320, "hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 3584,
+            "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256, "linear_num_key_heads": 16,
+            "linear_num_value_heads": 16, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "qwen3-next-block": (
+        "qwen3_next",
+        {
+            "vocab_size": 151936, "hidden_size": 2048, "num_hidden_layers": 4, "intermediate_size": 5120,
+            "num_attention_heads": 16, "num_key_value_heads": 2, "head_dim": 256, "linear_num_key_heads": 16,
+            "linear_num_value_heads": 32, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
+            "num_experts": 512, "num_experts_per_tok": 10, "moe_intermediate_size": 512,
+            "shared_expert_intermediate_size": 512, "tie_word_embeddings": False,
+        },
+    ),
 }  # fmt: skip
-"""Model type and sizes of published models; Falcon-H1's without its multipliers, which cost nothing."""
+"""Model type and sizes of published models: Falcon-H1's without its multipliers, which cost nothing, and of Qwen3-Next
+the four layers that repeat."""
 
 
 def published(name: str) -> Any:

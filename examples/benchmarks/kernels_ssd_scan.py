@@ -152,23 +152,24 @@ def back_to_back(call: Callable[[], object], calls: int = 30) -> float:
 
 def both_ways(scan: Callable[..., Any], arguments: tuple[Tensor, ...], parameters: bool = False) -> list[float]:
     """Forward and backward ms, from no state, and both back to back."""
-    x, dt, A, B, C, _ = (value.detach() for value in arguments)
-    signals = [value.requires_grad_() for value in ((x, dt, B, C) if parameters else (x,))]
+    x, *constants, _ = (value.detach() for value in arguments)
+    signals = [value.requires_grad_() for value in ((x, *constants) if parameters else (x,))]
     stream = torch.cuda.Stream() if DEVICE == "cuda" else None
     grad_y = torch.randn_like(x)
     if stream is not None:
         torch.cuda.synchronize()  # the inputs were made on another stream
     with torch.cuda.stream(stream):
-        y = scan(x, dt, A, B, C, None)[0]  # a backward runs on the stream of its forward
+        y = scan(x, *constants, None)[0]  # a backward runs on the stream of its forward
 
     def forward() -> None:
         with torch.no_grad():
-            scan(x, dt, A, B, C, None)
+            scan(x, *constants, None)
 
     def backward() -> None:
         torch.autograd.grad(y, signals, grad_y, retain_graph=True)
 
-    graphs = [milliseconds([call] * 10, stream) for call in (forward, backward)]  # without the time of the host
+    calls = 10 if DEVICE == "cuda" else 1
+    graphs = [milliseconds([call] * calls, stream) for call in (forward, backward)]  # without the time of the host
     return [*graphs, back_to_back(forward), back_to_back(backward)]
 
 
