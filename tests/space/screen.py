@@ -55,6 +55,14 @@ def show_in(page, scheme):
     """As somebody sees the page that is open in the dark, or by day."""
     page.emulate_media(color_scheme=scheme)
     page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark")
+    settled(page)
+
+
+def settled(page):
+    """Wait for colours and places that fade from one to another; what turns until an answer is there never ends."""
+    page.wait_for_function(
+        "() => document.getAnimations().every(a => a.playState !== 'running' || a.effect.getTiming().iterations > 9)"
+    )
 
 
 def take_away(page):
@@ -69,6 +77,7 @@ def barriers(page):
     take_away(page)
     for details in page.locator(".answer details").all():
         details.evaluate("d => d.open = true")
+    settled(page)
     return [
         (v["id"], [node["html"][:160] + " // " + node["failureSummary"][:200] for node in v["nodes"][:3]])
         for v in Axe().run(page).response["violations"]
