@@ -20,7 +20,7 @@ from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import BackendError, CheckpointError, DetachedLayerError, UnknownArchitectureError
 from hf_mambalrp.families.base import HEADS, Branch, Family, Head, Mixer, Part, State, Stem, Step, tapped
 from hf_mambalrp.families.padding import keys_of, padding_of
-from hf_mambalrp.families.parts.reading import UnknownActivation, UnreadableModule
+from hf_mambalrp.families.parts.reading import UnknownActivation, UnreadableModule, scaled
 from hf_mambalrp.families.parts.stems import Tokens
 from hf_mambalrp.ops.backend import kernels_decline
 from hf_mambalrp.rules import NO_RULES, Rules
@@ -208,12 +208,12 @@ class Network:
         for term, state in zip(branch.terms, states, strict=True):
             if x is None or local.taps is not None:  # which each part then reads by a name of its own
                 x = _read(branch, tapped(local, term.part.kind, hidden), aside, local)
-            y, after = term.part(_scaled(x, term.before).to(execution_device(term.part.module)), state, local)
+            y, after = term.part(scaled(x, term.before).to(execution_device(term.part.module)), state, local)
             y = tapped(local, term.part.kind, y, output=True)
-            outputs.append(_scaled(y, term.after).to(hidden.device))
+            outputs.append(scaled(y, term.after).to(hidden.device))
             behind.append(after)
         out = sum(outputs[1:], outputs[0])
-        out = _scaled(out if branch.post is None else branch.post(out, local), branch.scale)
+        out = scaled(out if branch.post is None else branch.post(out, local), branch.scale)
         if branch.aside:
             return hidden, out, behind
         return tapped(local, "skip", hidden) + out, None, behind
@@ -256,7 +256,7 @@ class Network:
                 x = _read(branch, hidden, aside, local)
                 for term in branch.terms:
                     if isinstance(term.part, Mixer):
-                        read = _scaled(x, term.before).to(execution_device(term.part.module))
+                        read = scaled(x, term.before).to(execution_device(term.part.module))
                         found.append(((index, number, term.part.mixes), term.part.mixing(read, local)))
                 if not any(mixed[number + 1 :]):
                     break
@@ -313,7 +313,7 @@ class Network:
                 normed = head.neck.norm(narrow.flatten(1)[:, None], step)
             elif head.positions is not None:
                 normed = normed.flatten(1)[:, None]
-            return _scaled(linear(head.linear, normed.to(execution_device(head.linear)), ledger), head.scale)
+            return scaled(linear(head.linear, normed.to(execution_device(head.linear)), ledger), head.scale)
 
     @contextmanager
     def _naming_layers(self) -> Iterator[None]:
@@ -371,10 +371,6 @@ def walk(model: nn.Module) -> list[nn.Module]:
             found[id(module)] = module
             left += [child for child in module._modules.values() if child is not None]
     return list(found.values())
-
-
-def _scaled(x: Tensor, factor: float) -> Tensor:
-    return x if factor == 1 else x * factor
 
 
 def _read(branch: Branch, hidden: Tensor, aside: Tensor | None, step: Step) -> Tensor:

@@ -26,7 +26,7 @@ class _HalfGate(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         to_y, to_z = ctx.saved_tensors
         half = grad / 2
-        return half * to_y, half * to_z, None
+        return half * to_y, half.mul_(to_z), None
 
 
 def gate(y: Tensor, z: Tensor, rules: Rules, factor: Factor = torch.sigmoid) -> Tensor:
@@ -50,7 +50,7 @@ class _HalfProduct(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         y, z = ctx.saved_tensors
         half = grad / 2
-        return half * z, half * y
+        return half * z, half.mul_(y)
 
 
 def product(y: Tensor, z: Tensor, rules: Rules) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hf_mambalrp.attention import SoftmaxMixing
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.parts.heads import Heads
-from hf_mambalrp.families.parts.reading import named, reads
+from hf_mambalrp.families.parts.reading import named, reads, scaled
 from hf_mambalrp.families.parts.rotary import Rotary
 from hf_mambalrp.ops.attention import Scores, attention
 from hf_mambalrp.ops.attention.dispatch import BACKENDS
@@ -95,7 +95,7 @@ class Attention:
     def _read(self, x: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor | None]:
         """q (B, L, H, P) and k (B, L, K, P), normed and turned, and the gate, as q."""
         (q, gate), (k, _) = self.q(x, step), self.k(x, step)
-        k = k * getattr(self.module, "key_multiplier", 1.0)
+        k = scaled(k, getattr(self.module, "key_multiplier", 1.0))
         if self.rotary is not None:
             q, k = self.rotary(x, step, q, k)
         return q, k, gate

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hf_mambalrp.families.base import State, Step
-from hf_mambalrp.families.parts.reading import factor_of, in_turn, reads
+from hf_mambalrp.families.parts.reading import factor_of, in_turn, reads, scaled
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.activation import Factor, activation
 from hf_mambalrp.rules.adapters import innermost
@@ -66,8 +66,8 @@ class GatedMLP(Positionwise):
         if self.adapter:
             added = in_turn(self.adapter, x, step)
             z, y = (one + more for one, more in zip((z, y), added.chunk(2, -1), strict=True))
-        p = gate(y, z * getattr(m, "gate_multiplier", 1.0), step.rules, self.factor)
-        return linear(self.down, p, ledger, gamma) * getattr(m, "down_multiplier", 1.0), ()
+        p = gate(y, scaled(z, getattr(m, "gate_multiplier", 1.0)), step.rules, self.factor)
+        return scaled(linear(self.down, p, ledger, gamma), getattr(m, "down_multiplier", 1.0)), ()
 
 
 class WeightedMLP(GatedMLP):

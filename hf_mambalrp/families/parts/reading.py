@@ -90,6 +90,11 @@ def masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask
 
 
+def scaled(x: Tensor, factor: float) -> Tensor:
+    """x times a factor that is 1 in most models, where nothing is computed."""
+    return x if factor == 1 else x * factor
+
+
 def wide(dtype: torch.dtype) -> torch.dtype:
     """What parameters beside matrices are held in, for signals of ``dtype``: float32 at least."""
     return torch.promote_types(dtype, torch.float32)

@@ -16,7 +16,7 @@ from hf_mambalrp.attention import SSDMixing
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.parts.convolution import convolution, convolved
 from hf_mambalrp.families.parts.gated import gated
-from hf_mambalrp.families.parts.reading import masked, reads, wide, with_silu
+from hf_mambalrp.families.parts.reading import masked, reads, scaled, wide, with_silu
 from hf_mambalrp.ops.ssd_scan import ssd_scan
 from hf_mambalrp.ops.ssd_scan.dispatch import BACKENDS
 from hf_mambalrp.rules import LRP_LN, Rules
@@ -110,7 +110,7 @@ class SSD:
         """z, x, B and C, dt."""
         m, (inner, heads, parameters) = self.module, self._sizes()
         sizes = [inner, inner, parameters, heads]
-        x = masked(x, step.mask) * getattr(m, "ssm_in_multiplier", 1.0)
+        x = scaled(masked(x, step.mask), getattr(m, "ssm_in_multiplier", 1.0))
         found = linear_parts(m.in_proj, x, sizes, step.ledger, step.rules.gamma_of("linear"))
         if hasattr(m, "mup_vector"):
             factors = constant(m.mup_vector, x.dtype).to(x.device).split(sizes, -1)

@@ -26,7 +26,8 @@ def attention_reference(
 def weights(q: Tensor, k: Tensor, keys: range, scores: Scores, rules: Rules) -> Tensor:
     """A of queries, the last of the positions ``keys``. Shape: (B, R, H, P), (B, keys, K, P) -> (B, H, R, keys)."""
     wide = torch.promote_types(q.dtype, torch.float32)
-    x = scores.scale * torch.einsum("bihp,bjhp->bhij", q.to(wide), _for_every_head(k, q.shape[2]).to(wide))
+    shared = (scores.scale * q.to(wide)).unflatten(2, (k.shape[2], -1))
+    x = torch.einsum("bikgp,bjkp->bkgij", shared, k.to(wide)).flatten(1, 2)
     if scores.softcap is not None:
         x = _capped(x, scores.softcap, rules)
     are_read = read(range(keys.stop - q.shape[1], keys.stop), keys, scores, q.device)
@@ -48,7 +49,13 @@ def read(queries: range, keys: range, scores: Scores, device: torch.device) -> T
 
 def product(A: Tensor, v: Tensor) -> Tensor:
     """A v in the dtype of v. Shape: (B, H, R, keys), (B, keys, K, P) -> (B, R, H, P)."""
-    return torch.einsum("bhij,bjhp->bihp", A, _for_every_head(v, A.shape[1]).to(A)).to(v.dtype)
+    return torch.einsum("bkgij,bjkp->bikgp", A.unflatten(1, (v.shape[2], -1)), v.to(A)).flatten(2, 3).to(v.dtype)
+
+
+def transposed_product(A: Tensor, o: Tensor, heads: int) -> Tensor:
+    """A^T o in the dtype of A. Shape: (B, H, R, keys), (B, R, H, P) -> (B, keys, heads, P)."""
+    by_heads = A.unflatten(1, (heads, -1)), o.to(A).unflatten(2, (heads, -1))
+    return torch.einsum("bkgij,bikgp->bjkp", *by_heads)
 
 
 def _capped(x: Tensor, c: float, rules: Rules) -> Tensor:
@@ -56,8 +63,3 @@ def _capped(x: Tensor, c: float, rules: Rules) -> Tensor:
         return c * torch.tanh(x / c)
     seen = x.detach()
     return x * torch.where(seen == 0, 1.0, c * torch.tanh(seen / c) / seen)
-
-
-def _for_every_head(x: Tensor, heads: int) -> Tensor:
-    """(B, L, K, P) -> (B, L, heads, P)."""
-    return x if x.shape[2] == heads else x.repeat_interleave(heads // x.shape[2], 2)

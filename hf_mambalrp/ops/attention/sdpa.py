@@ -1,20 +1,23 @@
 """Softmax attention by torch's ``scaled_dot_product_attention``, whose kernels hold no matrix of the length squared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.attention.bias import causal_lower_right
 from torch.utils.checkpoint import checkpoint
 
 from hf_mambalrp.ops.attention.dispatch import Scores
-from hf_mambalrp.ops.attention.reference import product, read, weights
+from hf_mambalrp.ops.attention.reference import product, read, transposed_product, weights
 from hf_mambalrp.rules import Rules
 
 BLOCK_ELEMENTS = 2**24
 """How many bits (B, R, keys) the mask of a block of queries has, or with a softcap how many numbers (B, H, R, keys)."""
+ROWS = 128
+"""Of a block in the backward of constant weights: few, since what is computed and not read grows with them."""
 ON_A_GPU = 8
 """So many times as many there: a block reads all keys before it, which are in memory of their own for it."""
 
@@ -30,6 +33,88 @@ def attention_sdpa(
     rules: Rules,
 ) -> Tensor:
     """Same contract as :func:`hf_mambalrp.ops.attention.reference.attention_reference`."""
+    if rules.attention == "cp" and torch.is_grad_enabled() and not v.is_cuda:
+        o: Tensor = _ConstantWeights.apply(v, v_past, q, k, k_past, scores, rules)
+        return o
+    return _mixed(q, k, v, k_past, v_past, scores, rules)
+
+
+class _ConstantWeights(torch.autograd.Function):
+    """o = [A] v on a CPU. Its backward is A^T alone; torch's own would give the gradients of q and k too."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        v: Tensor,
+        v_past: Tensor | None,
+        q: Tensor,
+        k: Tensor,
+        k_past: Tensor | None,
+        scores: Scores,
+        rules: Rules,
+    ) -> Tensor:
+        ctx.scores, ctx.rules, lse = scores, rules, None
+        if k_past is None and scores == Scores(scores.scale):
+            o, lse = _causal(q, k, v, scores.scale)
+        else:
+            o = _mixed(q, k, v, k_past, v_past, scores, rules)
+        ctx.save_for_backward(q, k, k_past, lse)
+        return o
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, k_past, lse = ctx.saved_tensors
+        if lse is not None:
+            of_past, of_v = None, _transposed(q, k, lse, grad, ctx.scores.scale)
+        else:
+            of_past, of_v = _transposed_in_blocks(q, k, k_past, grad, ctx.scores, ctx.rules)
+        return of_v, of_past, None, None, None, None, None
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """o, every query reading all up to itself, and lse (B, H, L), the logarithms of what the softmax divides by."""
+    k, v = (x.repeat_interleave(q.shape[2] // x.shape[2], 2) for x in (k, v))
+    q, k, v = (x.to(v.dtype).transpose(1, 2) for x in (q, k, v))
+    o, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True, scale=scale)
+    return o.transpose(1, 2), lse
+
+
+def _transposed(q: Tensor, k: Tensor, lse: Tensor, grad: Tensor, scale: float) -> Tensor:
+    """A^T grad, by the same kernel: A_ij = exp(s q_i . k_j - lse_i) is, of keys that read queries and with the columns
+    [s k, 1] and [q, -lse], a softmax that is not divided by its sum, and backwards in time it is causal.
+    """
+    k, heads = k.repeat_interleave(q.shape[2] // k.shape[2], 2), k.shape[2]
+    wide = lse.dtype
+    q, k, grad = (x.to(wide).transpose(1, 2).flip(2) for x in (q, k, grad))
+    lse = lse.flip(2)[..., None]
+    readers = torch.cat([scale * k, torch.ones_like(lse)], -1)
+    found, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        readers, torch.cat([q, -lse], -1), F.pad(grad, (0, 1)), 0.0, True, scale=1.0
+    )
+    each = (found[..., :-1] * sums.exp()[..., None]).flip(2).transpose(1, 2)
+    return each.unflatten(2, (heads, -1)).sum(3)
+
+
+def _transposed_in_blocks(
+    q: Tensor, k: Tensor, k_past: Tensor | None, grad: Tensor, scores: Scores, rules: Rules
+) -> tuple[Tensor | None, Tensor]:
+    """A^T grad for positions before and for these, A computed again for some queries at a time."""
+    before = 0 if k_past is None else k_past.shape[1]
+    length, heads = before + q.shape[1], k.shape[2]
+    found = grad.new_zeros(len(q), length, heads, q.shape[3], dtype=torch.promote_types(grad.dtype, torch.float32))
+    rows = max(1, min(ROWS, BLOCK_ELEMENTS // (len(q) * q.shape[2] * length)))
+    for queries, keys in _blocks(before, length, rows, scores.window):
+        own = slice(queries.start - before, queries.stop - before)
+        A = weights(q[:, own], _at(keys, k_past, k), keys, scores, rules)
+        found[:, keys.start : keys.stop] += transposed_product(A, grad[:, own], heads)
+    of_past, of_v = found.to(grad.dtype).split([before, length - before], 1)
+    return None if k_past is None else of_past, of_v
+
+
+def _mixed(
+    q: Tensor, k: Tensor, v: Tensor, k_past: Tensor | None, v_past: Tensor | None, scores: Scores, rules: Rules
+) -> Tensor:
     before = 0 if k_past is None else k_past.shape[1]
     length = before + q.shape[1]
     window = length if scores.window is None else min(scores.window, length)
@@ -39,10 +124,8 @@ def attention_sdpa(
         if _flash(q, k, v):
             return _again(_behind, q, k, v, k_past, v_past, scores.scale)
     found = []
-    for start in range(before, length, size := _rows(q, length, window, scores)):
-        queries = range(start, min(start + size, length))
-        keys = range(max(0, start - window + 1), queries.stop)
-        own = q[:, start - before : queries.stop - before]
+    for queries, keys in _blocks(before, length, _rows(q, length, window, scores), scores.window):
+        own = q[:, queries.start - before : queries.stop - before]
         found.append(_again(_block, own, k, v, k_past, v_past, queries, keys, scores, rules))
     return torch.cat(found, 1)
 
@@ -51,6 +134,13 @@ def _again(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
     """Computed again in the backward, or masks and joined keys of all blocks and layers would be kept until it."""
     found: Tensor = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
     return found
+
+
+def _blocks(before: int, length: int, rows: int, window: int | None) -> Iterator[tuple[range, range]]:
+    """Queries from ``before`` on, so many at a time, and the keys that they may read."""
+    for start in range(before, length, rows):
+        stop = min(start + rows, length)
+        yield range(start, stop), range(0 if window is None else max(0, start - window + 1), stop)
 
 
 def _rows(q: Tensor, length: int, window: int, scores: Scores) -> int:
