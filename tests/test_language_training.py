@@ -69,17 +69,17 @@ def small_model(vocabulary=50):
 
 
 def test_a_copied_name_stands_once_and_two_sentences_before():
-    from stories import Names, copy_case
+    from stories import Names, copy_case, introduction_case
 
     rng = Random(0)
     for number in range(300):
-        case = copy_case(rng, get_args(Names)[number % 3])
-        assert (
-            len(re.findall(rf"\b{case.answer}\b", case.text)) == len(re.findall(rf"\b{case.other}\b", case.text)) == 1
-        )
-        after = case.text[case.text.index(case.answer) :]
-        assert len(re.findall(r"[.?!] ", after)) >= 2
-        assert "{" not in case.text
+        for case_of, sentences in ((copy_case, 2), (introduction_case, 4)):
+            case = case_of(rng, get_args(Names)[number % 3])
+            for name in (case.answer, case.other):
+                assert len(re.findall(rf"\b{name}\b", case.text)) == 1
+            after = case.text[case.text.index(case.answer) :]
+            assert len(re.findall(r"[.?!]\"? ", after)) >= sentences
+            assert "{" not in case.text
 
 
 def test_either_name_is_asked_for_equally_often():

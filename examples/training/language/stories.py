@@ -242,6 +242,17 @@ def copy_case(rng: Random, names: Names) -> CopyCase:
     return CopyCase(fill(f"{copying['text']} {copying['questions'][asked]}", slots), answers[asked], answers[1 - asked])
 
 
+def introduction_case(rng: Random, names: Names) -> CopyCase:
+    """The same in wordings of the training: somebody says their name and a friend's, and is called by it."""
+    a, b = _two_people(rng, names)
+    wordings = TEXTS["introductions"]
+    between = rng.sample([step for step in wordings["between"] if "{B}" not in step], 2)
+    between.insert(rng.randrange(3), rng.choice([step for step in wordings["between"] if "{B}" in step]))
+    uses = [before for before, _, behind in (use.rpartition(" {A}") for use in wordings["uses"]) if len(behind) == 1]
+    text = " ".join([rng.choice(wordings["greetings"]), *between, rng.choice(uses)])
+    return CopyCase(fill(text, cast(rng, a, b)), a.name, b.name)
+
+
 def _two_people(rng: Random, names: Names) -> tuple[Person, Person]:
     if names == "invented":
         return person(invented(rng), rng.random() < 0.5, rng), person(invented(rng), rng.random() < 0.5, rng)

@@ -25,7 +25,7 @@ import torch
 import transformers
 from fast_forward import hidden_states, logits
 from prepare import load
-from stories import Names, copy_case
+from stories import CopyCase, Names, copy_case, introduction_case
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoTokenizer, Mamba2Config, Mamba2ForCausalLM, PreTrainedTokenizerBase
@@ -48,6 +48,8 @@ class Settings:
     warm_up: float = 0.02
     weight_decay: float = 0.1
     dropout: float = 0.1
+    dropout_from: float = 0.0
+    """The share of the time after which there is dropout."""
     max_norm: float = 1.0
     seed: int = 0
 
@@ -117,17 +119,22 @@ def bits_per_byte(model: Mamba2ForCausalLM, windows: Windows, length: int, *, mo
     return round(total.item() / math.log(2) / (windows.bytes * share), 4)
 
 
+CaseOf = Callable[[Random, Names], CopyCase]
+
+
 @torch.no_grad()
-def copying(model: Mamba2ForCausalLM, tokenizer: PreTrainedTokenizerBase, cases: int, names: Names) -> dict[str, Any]:
+def copying(
+    model: Mamba2ForCausalLM, tokenizer: PreTrainedTokenizerBase, case_of: CaseOf, cases: int, names: Names
+) -> dict[str, Any]:
     """How often the name asked for gets more probability than the other of the text, and is what greedy decoding gives.
 
-    With 95 % intervals of Wilson. Either name is asked for equally often, so chance is one half, whatever the names.
+    With 95 % intervals of Wilson.
     """
     rng = Random(names)
     device = model.device
     chosen, greedy = 0, 0
     for _ in range(cases):
-        case = copy_case(rng, names)
+        case = case_of(rng, names)
         prompt = tokenizer(case.text)["input_ids"]
         scores = []
         for name in (case.answer, case.other):
@@ -231,11 +238,14 @@ class Run:
     def fit(self, seconds: float, points: int) -> None:
         settings, weights = self.settings, list(self.model.parameters())
 
-        def compute(batch: Tensor) -> Tensor:
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda", cache_enabled=False):
-                return loss_of(self.model, batch, settings.dropout)
+        def step_with(dropout: float) -> Callable[..., Tensor]:
+            def compute(batch: Tensor) -> Tensor:
+                with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda", cache_enabled=False):
+                    return loss_of(self.model, batch, dropout)
 
-        step = compiled(compute, self.draw()) if self.device == "cuda" else compute
+            return compiled(compute, self.draw()) if self.device == "cuda" else compute
+
+        plain, dropping = step_with(0.0), step_with(settings.dropout)
         started, paused, due = time.perf_counter(), 0.0, seconds / points
         while self.seconds < seconds:
             share = self.seconds / seconds
@@ -243,7 +253,7 @@ class Run:
                 rise = min(1.0, share / settings.warm_up, (self.steps + 1) / 100)
                 group["lr"] = settings.lr * rise * max(0.005, 0.5 + 0.5 * math.cos(math.pi * share))
             self.optimizer.zero_grad(set_to_none=True)
-            loss = step(self.draw())
+            loss = (dropping if share >= settings.dropout_from else plain)(self.draw())
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, settings.max_norm)
             self.optimizer.step()
@@ -295,7 +305,10 @@ def main(argv: list[str] | None = None) -> None:
         "test bits per byte": {
             kind: bits_per_byte(model, Windows(arguments.data, "test", kind, device), 512) for kind in KINDS
         },
-        "copying": {names: copying(model, run.tokenizer, arguments.cases, names) for names in get_args(Names)},
+        **{
+            kind: {names: copying(model, run.tokenizer, case_of, arguments.cases, names) for names in get_args(Names)}
+            for kind, case_of in {"copying": copy_case, "introductions": introduction_case}.items()
+        },
         "validation": run.curve,
     }
     text = json.dumps(report, indent=2)
