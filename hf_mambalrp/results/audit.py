@@ -112,10 +112,9 @@ class Audit(Shown):
         """Return what every rendering shows; it has one section, whatever ``rows`` is.
 
         Example:
-            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
-            >>> from hf_mambalrp.audit import Audit, audit
-            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
-            >>> found = audit(model, f"{DEMO_MODEL}/reviews.jsonl", min_texts=5, progress=False)
+            >>> from hf_mambalrp import DEMO_MODEL
+            >>> from hf_mambalrp.audit import Audit
+            >>> found = Audit.load(f"{DEMO_MODEL}/audit.json")
             >>> found.document().sections[0].blocks[0]
             Heading(text='What does the model rely on?')
         """
@@ -128,10 +127,9 @@ class Audit(Shown):
         and is not registered with pyplot. MissingExtraError: matplotlib is not installed.
 
         Example:
-            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
-            >>> from hf_mambalrp.audit import audit
-            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
-            >>> found = audit(model, f"{DEMO_MODEL}/reviews.jsonl", min_texts=5, progress=False)
+            >>> from hf_mambalrp import DEMO_MODEL
+            >>> from hf_mambalrp.audit import Audit
+            >>> found = Audit.load(f"{DEMO_MODEL}/audit.json")
             >>> found.plot().savefig("audit.png")
         """
         return audit_figure(self)
@@ -140,10 +138,9 @@ class Audit(Shown):
         """Return a table of the candidates. MissingExtraError: pandas is not installed.
 
         Example:
-            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
-            >>> from hf_mambalrp.audit import Audit, audit
-            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
-            >>> found = audit(model, f"{DEMO_MODEL}/reviews.jsonl", min_texts=5, progress=False)
+            >>> from hf_mambalrp import DEMO_MODEL
+            >>> from hf_mambalrp.audit import Audit
+            >>> found = Audit.load(f"{DEMO_MODEL}/audit.json")
             >>> len(found.to_pandas()) == len(found.candidates)
             True
         """
@@ -171,10 +168,9 @@ class Audit(Shown):
         """Write everything as one file of JSON, whole or not at all; equal audits are equal files.
 
         Example:
-            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
-            >>> from hf_mambalrp.audit import Audit, audit
-            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
-            >>> found = audit(model, f"{DEMO_MODEL}/reviews.jsonl", min_texts=5, progress=False)
+            >>> from hf_mambalrp import DEMO_MODEL
+            >>> from hf_mambalrp.audit import Audit
+            >>> found = Audit.load(f"{DEMO_MODEL}/audit.json")
             >>> found.save("audit.json")
         """
         contents = {"format": FORMAT, "class": "Audit", **_plain(vars(self))}
@@ -185,10 +181,9 @@ class Audit(Shown):
         """Read what :meth:`save` wrote. InputError: no such file, or another file.
 
         Example:
-            >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
-            >>> from hf_mambalrp.audit import Audit, audit
-            >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
-            >>> found = audit(model, f"{DEMO_MODEL}/reviews.jsonl", min_texts=5, progress=False)
+            >>> from hf_mambalrp import DEMO_MODEL
+            >>> from hf_mambalrp.audit import Audit
+            >>> found = Audit.load(f"{DEMO_MODEL}/audit.json")
             >>> found.save("audit.json")
             >>> Audit.load("audit.json") == found
             True

@@ -58,13 +58,11 @@ class Candidate(NamedTuple):
     """Words with much relevance, and what deleting them does.
 
     Example:
-        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
-        >>> from hf_mambalrp.audit import audit
-        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
-        >>> reviews = f"{DEMO_MODEL}/reviews.jsonl"
-        >>> found = audit(model, reviews, min_texts=5, candidates=2, progress=False)
-        >>> [(one.found.name, one.confirmed) for one in found.candidates]
-        [...]
+        >>> from hf_mambalrp import DEMO_MODEL
+        >>> from hf_mambalrp.audit import Audit
+        >>> found = Audit.load(f"{DEMO_MODEL}/audit.json")
+        >>> [(one.found.name, one.confirmed) for one in found.candidates][:3]
+        [('.', False), ('too', True), ('bad', False)]
     """
 
     share: float
@@ -81,14 +79,12 @@ class Swap(NamedTuple):
     """Words of two sides, what putting one in the place of the other does, and what swaps of other words do.
 
     Example:
-        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
-        >>> from hf_mambalrp.audit import audit
-        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
-        >>> reviews = f"{DEMO_MODEL}/reviews.jsonl"
-        >>> swaps = {"and/but": [("and", "but")]}
-        >>> (one,) = audit(model, reviews, min_texts=5, candidates=1, swaps=swaps, progress=False).swaps
-        >>> one.found.name, len(one.controls) > 0
-        ('and + but', True)
+        >>> from hf_mambalrp import DEMO_MODEL
+        >>> from hf_mambalrp.audit import Audit
+        >>> found = Audit.load(f"{DEMO_MODEL}/audit.json")
+        >>> one = found.swaps[0]
+        >>> one.found.name, len(one.controls), one.confirmed
+        ('he + she', 10, False)
     """
 
     found: Effect
@@ -124,11 +120,9 @@ class Positions(NamedTuple):
     """Where the relevance is, means over the texts.
 
     Example:
-        >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
-        >>> from hf_mambalrp.audit import audit
-        >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
-        >>> reviews = f"{DEMO_MODEL}/reviews.jsonl"
-        >>> found = audit(model, reviews, min_texts=5, candidates=1, progress=False)
+        >>> from hf_mambalrp import DEMO_MODEL
+        >>> from hf_mambalrp.audit import Audit
+        >>> found = Audit.load(f"{DEMO_MODEL}/audit.json")
         >>> f"{found.positions.last_word:.0%} at the last word"
         '26% at the last word'
     """
