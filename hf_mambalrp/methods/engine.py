@@ -90,7 +90,9 @@ class Forward:
         embeddings = problem.embeddings
         self.mask, self.positions = problem.padding(), problem.positions.to(embeddings.device)
         size, length = int(problem.chunk_size), embeddings.shape[1]
-        self.chunks = [slice(start, min(start + size, length)) for start in range(0, length, size)]
+        # The last chunk keeps its graph and all others are computed twice, so what is left over is the first.
+        ends = range(length % size or size, length + 1, size)
+        self.chunks = [slice(max(0, end - size), end) for end in ends]
         self.keys = keys_of(problem.mask, embeddings)
         self.states = States(problem.network, embeddings, self.chunks) if size < length else None
         """The states before every chunk; None where there is but one."""

@@ -21,6 +21,35 @@ from hf_mambalrp.rules.biases import RowLedger
 from hf_mambalrp.rules.linear import linear
 
 
+class _Permuted(torch.autograd.Function):
+    """x[to], a permutation whose inverse is known: without it the backward would add row by row, in bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, to: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back)
+        return x.index_select(0, to)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (back,) = ctx.saved_tensors
+        return grad.index_select(0, back), None, None
+
+
+class _Sent(torch.autograd.Function):
+    """x[order // k]: a token's k copies, in the order of the experts that they go to. Shape: (T, D) -> (T k, D)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, place: Tensor, k: int) -> Tensor:
+        ctx.k = k
+        ctx.save_for_backward(place)
+        return x.index_select(0, order // k)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (place,) = ctx.saved_tensors
+        return grad.index_select(0, place).unflatten(0, (-1, ctx.k)).sum(1), None, None, None
+
+
 class Experts(Positionwise):
     """sum_k [w_k] E_k(x) of the experts that :func:`routed` chose, E a gated or a plain MLP.
 
@@ -69,9 +98,10 @@ class Experts(Positionwise):
     def _at_once(self, experts: Stacked, x: Tensor, weights: Tensor, numbers: Tensor, step: Step) -> Tensor:
         """Every token k times, sorted by expert. Shape: (T, D) -> (T, D)."""
         numbers, order = numbers.flatten().sort(stable=True)
-        each = x[:, None].expand(-1, weights.shape[1], -1).flatten(0, 1).index_select(0, order)
-        outputs = weights.flatten()[order, None].to(x.dtype) * experts.all(each, numbers, step)
-        mixed: Tensor = outputs.index_select(0, order.argsort()).unflatten(0, weights.shape).sum(1)
+        place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        outputs = experts.all(_Sent.apply(x, order, place, weights.shape[1]), numbers, step)
+        shares = weights.flatten()[order, None].to(x.dtype)
+        mixed: Tensor = _Permuted.apply(shares * outputs, place, order).unflatten(0, weights.shape).sum(1)
         return mixed
 
     def _one_by_one(self, x: Tensor, weights: Tensor, numbers: Tensor, step: Step) -> Tensor:

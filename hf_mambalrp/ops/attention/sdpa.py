@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hf_mambalrp.ops.attention.dispatch import Scores
 from hf_mambalrp.ops.attention.reference import product, read, transposed_product, weights
+from hf_mambalrp.ops.gpu import triton_declines
 from hf_mambalrp.rules import Rules
 
 BLOCK_ELEMENTS = 2**24
@@ -33,14 +34,16 @@ def attention_sdpa(
     rules: Rules,
 ) -> Tensor:
     """Same contract as :func:`hf_mambalrp.ops.attention.reference.attention_reference`."""
-    if rules.attention == "cp" and torch.is_grad_enabled() and not v.is_cuda:
-        o: Tensor = _ConstantWeights.apply(v, v_past, q, k, k_past, scores, rules)
-        return o
+    if rules.attention == "cp" and torch.is_grad_enabled():
+        all_before = _all_before(q.shape[1] + (0 if k_past is None else k_past.shape[1]), scores)
+        if v.device.type == "cpu" or (all_before and v.is_cuda and triton_declines(v.device, v.dtype) is None):
+            o: Tensor = _ConstantWeights.apply(v, v_past, q, k, k_past, scores, rules)
+            return o
     return _mixed(q, k, v, k_past, v_past, scores, rules)
 
 
 class _ConstantWeights(torch.autograd.Function):
-    """o = [A] v on a CPU. Its backward is A^T alone; torch's own would give the gradients of q and k too."""
+    """o = [A] v. Its backward is A^T alone; torch's own would give the gradients of q and k too."""
 
     @staticmethod
     def forward(
@@ -54,8 +57,11 @@ class _ConstantWeights(torch.autograd.Function):
         rules: Rules,
     ) -> Tensor:
         ctx.scores, ctx.rules, lse = scores, rules, None
-        if k_past is None and scores == Scores(scores.scale):
-            o, lse = _causal(q, k, v, scores.scale)
+        if v.is_cuda:
+            o, lse = _with_lse(q, k, v, k_past, v_past, scores.scale)
+        elif k_past is None and _all_before(q.shape[1], scores):
+            o, lse = _causal(*_by_heads(v.dtype, q, k, v), scores.scale)
+            o = o.transpose(1, 2)
         else:
             o = _mixed(q, k, v, k_past, v_past, scores, rules)
         ctx.save_for_backward(q, k, k_past, lse)
@@ -65,51 +71,88 @@ class _ConstantWeights(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, k_past, lse = ctx.saved_tensors
-        if lse is not None:
-            of_past, of_v = None, _transposed(q, k, lse, grad, ctx.scores.scale)
+        if lse is None:
+            found = _transposed_in_blocks(q, k, k_past, grad, ctx.scores, ctx.rules)
+        elif grad.is_cuda:
+            found = _transposed_on_a_gpu(q, k, k_past, lse, grad, ctx.scores.scale)
         else:
-            of_past, of_v = _transposed_in_blocks(q, k, k_past, grad, ctx.scores, ctx.rules)
-        return of_v, of_past, None, None, None, None, None
+            each = _transposed(*_by_heads(lse.dtype, q, k), lse, grad.to(lse.dtype).transpose(1, 2), ctx.scores.scale)
+            found = each.unflatten(1, (k.shape[2], -1)).sum(2).transpose(1, 2)
+        of_past, of_v = found.to(grad.dtype).tensor_split([found.shape[1] - q.shape[1]], 1)
+        return of_v, None if k_past is None else of_past, None, None, None, None, None
+
+
+def _all_before(length: int, scores: Scores) -> bool:
+    """Whether every query reads all positions up to itself, by scores as they are."""
+    return (scores.window or length) >= length and scores.mask is None and scores.softcap is None
+
+
+def _with_lse(
+    q: Tensor, k: Tensor, v: Tensor, k_past: Tensor | None, v_past: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor | None]:
+    """o and lse (B, H, L), as the kernel that torch chooses keeps it for its backward; None where it keeps none."""
+    if k_past is not None and v_past is not None:
+        k, v = torch.cat([k_past, k], 1), torch.cat([v_past, v], 1)
+    with torch.enable_grad():
+        o = _sdpa(q, k, v.detach().requires_grad_(), scale)
+    node = o.grad_fn
+    while node is not None and not hasattr(node, "_saved_logsumexp") and not hasattr(node, "_saved_log_sumexp"):
+        node = node.next_functions[0][0] if node.next_functions else None
+    lse = getattr(node, "_saved_logsumexp", None)
+    lse = getattr(node, "_saved_log_sumexp", None) if lse is None else lse
+    return o.detach(), None if lse is None else lse.flatten(2)[..., : q.shape[1]]
+
+
+def _transposed_on_a_gpu(
+    q: Tensor, k: Tensor, k_past: Tensor | None, lse: Tensor, grad: Tensor, scale: float
+) -> Tensor:
+    """A^T grad, for positions before and for these."""
+    from hf_mambalrp.ops.attention.triton import transposed_triton  # which is not installed everywhere
+
+    q, k = (x.to(grad.dtype) for x in (q, k if k_past is None else torch.cat([k_past, k], 1)))
+    return transposed_triton(q, k, lse, grad, scale)
+
+
+def _by_heads(dtype: torch.dtype, *signals: Tensor) -> Iterator[Tensor]:
+    """Each as (B, H, L, P), heads that share repeated."""
+    heads = signals[0].shape[2]
+    return (x.repeat_interleave(heads // x.shape[2], 2).to(dtype).transpose(1, 2) for x in signals)
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """o, every query reading all up to itself, and lse (B, H, L), the logarithms of what the softmax divides by."""
-    k, v = (x.repeat_interleave(q.shape[2] // x.shape[2], 2) for x in (k, v))
-    q, k, v = (x.to(v.dtype).transpose(1, 2) for x in (q, k, v))
-    o, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True, scale=scale)
-    return o.transpose(1, 2), lse
+    """o, every query reading all up to itself, and lse (B, H, L), the logarithms of what the softmax divides by.
+
+    Heads are all equally many here, but values may have another width. Shape: (B, H, L, P).
+    """
+    width = max(q.shape[-1], v.shape[-1])
+    padded = (F.pad(x, (0, width - x.shape[-1])) for x in (q, k, v))
+    o, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*padded, 0.0, True, scale=scale)
+    return o[..., : v.shape[-1]], lse
 
 
 def _transposed(q: Tensor, k: Tensor, lse: Tensor, grad: Tensor, scale: float) -> Tensor:
     """A^T grad, by the same kernel: A_ij = exp(s q_i . k_j - lse_i) is, of keys that read queries and with the columns
     [s k, 1] and [q, -lse], a softmax that is not divided by its sum, and backwards in time it is causal.
     """
-    k, heads = k.repeat_interleave(q.shape[2] // k.shape[2], 2), k.shape[2]
-    wide = lse.dtype
-    q, k, grad = (x.to(wide).transpose(1, 2).flip(2) for x in (q, k, grad))
-    lse = lse.flip(2)[..., None]
-    readers = torch.cat([scale * k, torch.ones_like(lse)], -1)
-    found, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        readers, torch.cat([q, -lse], -1), F.pad(grad, (0, 1)), 0.0, True, scale=1.0
-    )
-    each = (found[..., :-1] * sums.exp()[..., None]).flip(2).transpose(1, 2)
-    return each.unflatten(2, (heads, -1)).sum(3)
+    q, k, grad, lse = (x.flip(2) for x in (q, k, grad, lse[..., None]))
+    readers, read = torch.cat([scale * k, torch.ones_like(lse)], -1), torch.cat([q, -lse], -1)
+    found, sums = _causal(readers, read, grad, 1.0)
+    return (found * sums.exp()[..., None]).flip(2)
 
 
 def _transposed_in_blocks(
     q: Tensor, k: Tensor, k_past: Tensor | None, grad: Tensor, scores: Scores, rules: Rules
-) -> tuple[Tensor | None, Tensor]:
+) -> Tensor:
     """A^T grad for positions before and for these, A computed again for some queries at a time."""
     before = 0 if k_past is None else k_past.shape[1]
     length, heads = before + q.shape[1], k.shape[2]
-    found = grad.new_zeros(len(q), length, heads, q.shape[3], dtype=torch.promote_types(grad.dtype, torch.float32))
+    found = grad.new_zeros(len(q), length, heads, grad.shape[3], dtype=torch.promote_types(grad.dtype, torch.float32))
     rows = max(1, min(ROWS, BLOCK_ELEMENTS // (len(q) * q.shape[2] * length)))
     for queries, keys in _blocks(before, length, rows, scores.window):
         own = slice(queries.start - before, queries.stop - before)
         A = weights(q[:, own], _at(keys, k_past, k), keys, scores, rules)
         found[:, keys.start : keys.stop] += transposed_product(A, grad[:, own], heads)
-    of_past, of_v = found.to(grad.dtype).split([before, length - before], 1)
-    return None if k_past is None else of_past, of_v
+    return found
 
 
 def _mixed(
@@ -118,7 +161,7 @@ def _mixed(
     before = 0 if k_past is None else k_past.shape[1]
     length = before + q.shape[1]
     window = length if scores.window is None else min(scores.window, length)
-    if window == length and scores.mask is None and scores.softcap is None:
+    if _all_before(length, scores):
         if before == 0:
             return _sdpa(q, k, v, scores.scale)
         if _flash(q, k, v):
