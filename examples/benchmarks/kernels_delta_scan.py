@@ -1,4 +1,4 @@
-"""GPU benchmark of the gated delta rule: the Triton kernels beside flash-linear-attention's, on real shapes.
+"""GPU benchmark of the gated delta rule: the Triton kernels beside flash-linear-attention's and plain torch.
 
 Correctness first: outputs and gradients against the chunked scan in float64, with outputs that start as NaN; what fails
 is not timed, and the exit status is 1. Times are medians of replayed CUDA graphs. The transposed scan is all that an
@@ -22,6 +22,7 @@ from unittest.mock import patch
 import torch
 from kernels_ssd_scan import BOUND, DEVICE, DTYPES, attempt, both_ways, poisoned, shown, with_gradients
 from torch import Tensor
+from transformers.models.qwen3_next.modeling_qwen3_next import torch_chunk_gated_delta_rule
 
 from hf_mambalrp.ops.delta_scan.chunked import delta_scan_chunked
 from hf_mambalrp.ops.delta_scan.triton import Tuning, delta_scan_triton, processors, tuning_for
@@ -80,6 +81,15 @@ def flash_linear_attention(
     return o, last.mT
 
 
+def transformers_rule(
+    v: Tensor, q: Tensor, k: Tensor, log_decay: Tensor, beta: Tensor, _: None
+) -> tuple[Tensor, Tensor]:
+    """What transformers computes where flash-linear-attention is not installed."""
+    q, k = (x.repeat_interleave(v.shape[2] // x.shape[2], 2) for x in (q, k))
+    o, last = torch_chunk_gated_delta_rule(q, k, v, log_decay[..., 0], beta, output_final_state=True)
+    return o, last.mT
+
+
 def errors(
     shape: Shape, length: int, dtype: torch.dtype, scans: dict[str, Callable[..., Any]]
 ) -> dict[str, list[float] | str]:
@@ -130,15 +140,18 @@ def sweep(name: str, length: int, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def compare(name: str, length: int, dtype: torch.dtype) -> dict[str, Any]:
-    """Both scans on one shape, with the ratio of the transposed one to flash-linear-attention's backward."""
+    """All scans on one shape; the last numbers are the ratios to flash-linear-attention, or else to transformers."""
     arguments = inputs(SHAPES[name], length, dtype)
     row: dict[str, Any] = {"shape": name, "length": length}
     row["triton"] = attempt(lambda: both_ways(delta_scan_triton, arguments))
     if chunk_kda is not None:
         row["fla"] = attempt(lambda: both_ways(flash_linear_attention, arguments, parameters=True))
-    found = [row[key] for key in ("triton", "fla") if key in row]
+    elif not SHAPES[name].by_channel and length <= 4096:
+        row["transformers"] = attempt(lambda: both_ways(transformers_rule, arguments, parameters=True))
+    found = [row[key] for key in ("triton", "fla", "transformers") if key in row]
     timed = [times for times in found if not isinstance(times, str)]
-    row["ratios"] = [ours / theirs for ours, theirs in zip(*timed, strict=True)] if len(timed) == 2 else None
+    comparable = DEVICE == "cuda" and len(timed) == 2
+    row["ratios"] = [ours / theirs for ours, theirs in zip(*timed, strict=True)] if comparable else None
     ratios = "" if row["ratios"] is None else " ".join(f"{ratio:.2f}" for ratio in row["ratios"])
     print(f"{name:14} L {length:6} |", " | ".join(shown(times) for times in found), "|", ratios, flush=True)
     return row

@@ -204,13 +204,15 @@ def check_small(dtype: torch.dtype, device: str) -> dict[str, float]:
 
 
 def check_full(model: Any, pixel_values: Tensor) -> dict[str, float]:
-    """Relevance and biases sum to the score, and the score is the model's own logit; so is the network's forward."""
+    """Relevance and biases sum to the score, and the score is the model's own logit; so is the network's forward.
+
+    All relative to the largest logit: a score, and with it what relevance sums to, may be near zero.
+    """
     explanation = explain(model, pixel_values)
     own = own_forward(model, pixel_values).float().cpu()
     scale, gap = own.abs().amax(-1), explanation.conservation.gap.abs()
-    sizes = explanation.relevance.abs().flatten(1).sum(-1) + explanation.class_relevance.abs().sum(-1)
     found = {
-        "sum of relevance": float((gap / sizes).max()),
+        "sum of relevance": float((gap / scale).max()),
         "score": float(((explanation.score - own[:, TARGET]).abs() / scale).max()),
         NETWORK: float(((network_forward(model, pixel_values).float() - own).abs().amax(-1) / scale).max()),
     }

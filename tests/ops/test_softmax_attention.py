@@ -247,3 +247,41 @@ def test_the_scale_is_the_callers():
             q * math.sqrt(2), k * math.sqrt(2), v, None, Scores(1.0), rules=MAMBALRP, ledger=BiasLedger(2)
         )
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("before", "heads", "N", "P"), [(0, 2, 8, 8), (80, 1, 24, 16), (3, 4, 16, 40)])
+def test_the_kernel_of_constant_weights_is_their_transpose(before, heads, N, P):
+    """More keys than a block has, heads that share, and widths that are no powers of two."""
+    pytest.importorskip("triton")
+    from hf_mambalrp.ops.attention.triton import transposed_triton
+
+    length, device = 70, "cuda" if torch.cuda.is_available() else "cpu"
+    q, k, g = (
+        torch.randn(2, rows, count, width, device=device)
+        for rows, count, width in ((length, 4, N), (before + length, heads, N), (length, 4, P))
+    )
+    scores = 0.4 * torch.einsum("bihp,bjhp->bhij", q, k.repeat_interleave(4 // heads, 2))
+    later = torch.arange(before + length) > torch.arange(before, before + length)[:, None]
+    scores = scores.masked_fill(later.to(device), -torch.inf)
+    expected = torch.einsum("bhij,bihp->bjhp", scores.softmax(-1), g).unflatten(2, (heads, -1)).sum(3)
+    found = transposed_triton(q, k, scores.logsumexp(-1), g, 0.4)
+    assert (found - expected).norm() < 1e-6 * expected.norm()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("before", [0, 300])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
+def test_constant_weights_on_a_gpu(dtype, tolerance, before):
+    """By the logsumexp of the kernel that torch chooses, whichever that is."""
+    generator = torch.Generator().manual_seed(before)
+    shapes = [(500 - before, 8), *[(500 - before, 2)] * 2, *[(before, 2)] * 2][: 5 if before else 3]
+    arguments = [
+        torch.randn(2, rows, count, 64, generator=generator).to("cuda", dtype).requires_grad_()
+        for rows, count in shapes
+    ]
+    wide = [x.detach().double().cpu().requires_grad_() for x in arguments]
+    found, expected = (
+        computed(signals, Scores(0.4), "cp", backend) for signals, backend in ((arguments, "auto"), (wide, "reference"))
+    )
+    for one, other in zip((found[0], *found[2]), (expected[0], *expected[2]), strict=True):
+        assert (one.double().cpu() - other).norm() <= tolerance * max(1.0, float(other.norm()))
