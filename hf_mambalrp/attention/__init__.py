@@ -16,6 +16,7 @@ from hf_mambalrp.attention.matrix import (
     weighted_rows,
 )
 from hf_mambalrp.attention.mixing import BothWaysMixing, CausalMixing, Gains, Mixing, ScanMixing
+from hf_mambalrp.attention.rg_lru import RGLRUMixing
 from hf_mambalrp.attention.selective import SelectiveMixing
 from hf_mambalrp.attention.softmax import SoftmaxMixing
 from hf_mambalrp.attention.ssd import SSDMixing
@@ -32,6 +33,7 @@ __all__ = [
     "Kind",
     "Mixing",
     "Part",
+    "RGLRUMixing",
     "Reduce",
     "SSDMixing",
     "ScanMixing",

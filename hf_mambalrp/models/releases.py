@@ -24,6 +24,7 @@ SINCE = {
     "qwen3_5_text": Since("5.2", "Qwen3_5", "qwen3_5"),
     "olmo_hybrid": Since("5.3", "OlmoHybrid"),
     "kimi_linear": Since("5.17", "KimiLinear"),
+    "bailing_hybrid": Since("5.20", "BailingHybrid"),
     "lfm2_moe": Since("5.0", "Lfm2Moe"),
 }
 """By ``config.model_type``; where the name of a class begins with several prefixes, the first is its family's."""

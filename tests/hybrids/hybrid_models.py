@@ -25,6 +25,7 @@ OF_TRANSFORMERS = {
     "Zamba2": "Zamba2",
     "Qwen3Next": "Qwen3Next",
     "Qwen3_5": "Qwen3_5Text",
+    "MiniMax": "MiniMax",
 }
 """Families whose classifier transformers has, and how its name begins."""
 

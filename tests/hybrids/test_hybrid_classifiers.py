@@ -18,7 +18,7 @@ from hf_mambalrp import (
 from hf_mambalrp.errors import InputError, MissingHeadError, MissingReleaseError, UnknownArchitectureError
 from hf_mambalrp.models import releases
 
-THEIRS = [name for name in ("jamba-moe", "zamba", "zamba2", "qwen3_next", "qwen3_5") if name in MODELS]
+THEIRS = [name for name in ("jamba-moe", "zamba", "zamba2", "qwen3_next", "qwen3_5", "minimax") if name in MODELS]
 OURS = [name for name in ONE_EACH if name not in THEIRS]
 TARGETS = [2, 1]
 every_family = pytest.mark.parametrize("name", ONE_EACH)
@@ -133,7 +133,7 @@ def test_positions_of_tokens_reach_the_backbone(name):
     with torch.no_grad():
         hidden = model.model(row, attention_mask=torch.ones_like(row), position_ids=spread).last_hidden_state
     torch.testing.assert_close(found, hidden[:, -1] @ model.score.weight.T)
-    rotates = prefix(name) in ("Bamba", "FalconH1", "Qwen3_5Moe", "OlmoHybrid", "Lfm2", "Lfm2Moe")
+    rotates = prefix(name) in ("Bamba", "FalconH1", "Qwen3_5Moe", "OlmoHybrid", "BailingHybrid", "Lfm2", "Lfm2Moe")
     assert torch.allclose(found, logits(model, row), atol=1e-5) != rotates
 
 
