@@ -163,6 +163,7 @@ class DeltaNet:
             return Signals(qk, v, z, beta, decay)
         q, k, v, beta = (linear(layer, x, ledger, gamma) for layer in (m.q_proj, m.k_proj, m.v_proj, m.b_proj))
         gates = (m.g_proj,) if hasattr(m, "g_proj") else (m.g_a_proj, m.g_b_proj)
+        decays: tuple[Any, ...]
         if hasattr(m, "a_proj"):
             decays = (m.a_proj,)
         elif hasattr(self.decay, "f_proj"):

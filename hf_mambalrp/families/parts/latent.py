@@ -69,4 +69,5 @@ class LatentAttention(Attention):
 
 def _halves(pairs: Tensor) -> Tensor:
     """The firsts of all pairs, then the seconds: of neighbours what RoPE turns. Products of q and k stay the same."""
-    return pairs.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)
+    halves: Tensor = pairs.unflatten(-1, (-1, 2)).transpose(-1, -2)
+    return halves.flatten(-2)

@@ -52,7 +52,7 @@ class RGLRU:
     """
 
     kind = mixes = "linear"
-    backends = ("auto", "chunked", "compiled", "reference", "triton")
+    backends: tuple[str, ...] = ("auto", "chunked", "compiled", "reference", "triton")
     causal, appends, recordable = True, False, True
 
     def __init__(self, module: Any) -> None:
