@@ -3,6 +3,7 @@
 from hf_mambalrp.attention.conv import ConvMixing
 from hf_mambalrp.attention.delta import DeltaMixing
 from hf_mambalrp.attention.heads import HeadsMixing
+from hf_mambalrp.attention.mamba3 import Mamba3Mixing
 from hf_mambalrp.attention.matrix import (
     Direction,
     Kind,
@@ -31,6 +32,7 @@ __all__ = [
     "Gains",
     "HeadsMixing",
     "Kind",
+    "Mamba3Mixing",
     "Mixing",
     "Part",
     "RGLRUMixing",

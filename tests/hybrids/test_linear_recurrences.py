@@ -10,6 +10,7 @@ from small_hybrids import build
 from hf_mambalrp import make_explainable
 from hf_mambalrp.errors import UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.families.parts.reading import SLOWEST
 from hf_mambalrp.families.parts.rg_lru import recurrence
 from hf_mambalrp.rules import MAMBALRP
 from hf_mambalrp.rules.biases import BiasLedger
@@ -43,7 +44,7 @@ def test_a_part_passes_on_what_it_gets_but_for_its_biases(name):
 def test_the_recurrence_is_its_loop_and_its_transpose_that_of_the_loop(backend, length):
     """Of decays from 0 to 1: where nothing decays, dt, by which is divided, is next to 0."""
     x, dt, state = random(2, length, 5), random(2, length, 5, seed=1).exp(), random(2, 5, 1, seed=2)
-    dt[..., 0], dt[..., 1] = torch.finfo(torch.float32).tiny, 200.0
+    dt[..., 0], dt[..., 1] = SLOWEST, 200.0
     dtype = torch.float64 if backend in ("reference", "chunked") else torch.float32
     given = [one.to(dtype).requires_grad_() for one in (x, state)]
     h, last = recurrence(given[0], dt.to(dtype), given[1], backend)

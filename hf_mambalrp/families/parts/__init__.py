@@ -6,6 +6,7 @@ from hf_mambalrp.families.parts.delta import DeltaNet
 from hf_mambalrp.families.parts.experts import Experts
 from hf_mambalrp.families.parts.latent import LatentAttention
 from hf_mambalrp.families.parts.lightning import Lightning
+from hf_mambalrp.families.parts.mamba3 import Mamba3
 from hf_mambalrp.families.parts.mlp import MLP, GatedMLP, WeightedMLP
 from hf_mambalrp.families.parts.norm import RMSNorm, normed_by
 from hf_mambalrp.families.parts.rg_lru import RGLRU
@@ -27,6 +28,7 @@ __all__ = [
     "GatedMLP",
     "LatentAttention",
     "Lightning",
+    "Mamba3",
     "Patches",
     "RMSNorm",
     "Selective",

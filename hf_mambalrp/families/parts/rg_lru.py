@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from hf_mambalrp.attention import RGLRUMixing
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.parts.convolution import carried, taps_of
-from hf_mambalrp.families.parts.reading import factor_of, masked, reads, wide
+from hf_mambalrp.families.parts.reading import SLOWEST, factor_of, masked, reads, wide
 from hf_mambalrp.ops.conv_silu.chunked import causal_convolution
 from hf_mambalrp.ops.selective_scan import selective_scan
 from hf_mambalrp.ops.ssd_scan import ssd_scan
@@ -110,7 +110,7 @@ class RGLRU:
                 for name in ("input", "recurrent")
             )
             rate = SHARPNESS * F.softplus(constant(self.unit.recurrent_param, c.dtype))
-        dt = (rate * r).clamp_min(torch.finfo(c.dtype).tiny)  # by which is divided
+        dt = (rate * r).clamp_min(SLOWEST)
         m = torch.sqrt(-torch.expm1(-2 * dt))
         if first:
             m = torch.cat([torch.ones_like(m[:, :1]), m[:, 1:]], 1)
