@@ -1,7 +1,7 @@
 """Tiny hybrid language models of transformers, every parameter random and large enough to matter.
 
-`TABLE` names them, `build(name)` makes one. All have at least four layers, so that every kind of layer of the family
-occurs, and all but one SSD chunks of 4 tokens, so that ten tokens are no whole number of chunks.
+`TABLE` names them, `build(name)` makes one. All have layers of every kind of the family, and all but one SSD chunks of
+4 tokens, so that ten tokens are no whole number of chunks.
 """
 
 from __future__ import annotations
@@ -181,6 +181,9 @@ KIMI = {
 }
 BAILING = {
     **{name: KIMI[name] for name in KIMI if not name.startswith("linear_")},
+    "num_hidden_layers": 2,
+    "layer_types": ["linear_attention", "full_attention"],
+    "mlp_layer_types": ["dense", "sparse"],
     "head_dim": 5,
     "short_conv_kernel_size": 4,
     "q_lora_rank": 5,
@@ -189,8 +192,8 @@ MINIMAX = {
     **ATTENTION,
     "head_dim": 6,
     "intermediate_size": 12,
-    "num_hidden_layers": 4,
-    "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+    "num_hidden_layers": 2,
+    "layer_types": ["linear_attention", "full_attention"],
     "block_size": 4,
     "num_local_experts": 5,
     "num_experts_per_tok": 2,
@@ -207,7 +210,8 @@ RECURRENT_GEMMA = {
     "lru_width": 24,
     "attention_window_size": 5,
     "intermediate_size": 36,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 2,
+    "block_types": ["recurrent", "attention"],
     "logits_soft_cap": 2.5,
 }
 LFM2 = {
