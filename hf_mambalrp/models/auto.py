@@ -158,6 +158,7 @@ def make_explainable(model: Any) -> Any:
 
     Raises:
         UnknownArchitectureError: no rules for this model.
+        MissingReleaseError: the installed transformers has its family with a forward that is wrong.
 
     Example:
         >>> from transformers import AutoModelForSequenceClassification
@@ -169,6 +170,7 @@ def make_explainable(model: Any) -> Any:
     own = uncompiled(model)
     explained = twin(own) if is_live(own) else own
     network = Network(explained, FAMILIES)  # raises before anything is put into the model
+    check_release(network.family.model_type, type(network.model).__name__)
     owner = model if explained is own else explained  # what torch.compile returned, not the model inside
     subject_of(owner).place()
     if not isinstance(model, StockMixin):

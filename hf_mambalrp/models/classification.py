@@ -17,8 +17,6 @@ from transformers import (
     Mamba2PreTrainedModel,
     MambaModel,
     MambaPreTrainedModel,
-    RecurrentGemmaModel,
-    RecurrentGemmaPreTrainedModel,
 )
 
 from hf_mambalrp.models.pooled import SequenceClassification
@@ -146,24 +144,6 @@ class Lfm2ForSequenceClassification(SequenceClassification, Lfm2PreTrainedModel)
     backbone_class = Lfm2Model
 
 
-class RecurrentGemmaForSequenceClassification(SequenceClassification, RecurrentGemmaPreTrainedModel):
-    """RecurrentGemma, likewise; its backbone is called ``model``, as in ``RecurrentGemmaForCausalLM``.
-
-    On the left its recurrence would read the padding: pad on the right.
-
-    Example:
-        >>> import torch
-        >>> from transformers import RecurrentGemmaConfig
-        >>> from hf_mambalrp import RecurrentGemmaForSequenceClassification
-        >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=3)
-        >>> model = RecurrentGemmaForSequenceClassification(RecurrentGemmaConfig(**sizes, num_attention_heads=2))
-        >>> model(torch.tensor([[1, 2, 3]])).logits.shape
-        torch.Size([1, 2])
-    """
-
-    backbone_class = RecurrentGemmaModel
-
-
 CLASSIFIERS: tuple[Any, ...] = (
     MambaForSequenceClassification,
     FalconMambaForSequenceClassification,
@@ -172,7 +152,6 @@ CLASSIFIERS: tuple[Any, ...] = (
     GraniteMoeHybridForSequenceClassification,
     FalconH1ForSequenceClassification,
     Lfm2ForSequenceClassification,
-    RecurrentGemmaForSequenceClassification,
 )
 """What ``AutoModelForSequenceClassification`` finds where transformers has no class of its own."""
 
@@ -308,3 +287,25 @@ if has_family("lfm2_moe"):
         backbone_class = Lfm2MoeModel
 
     CLASSIFIERS += (Lfm2MoeForSequenceClassification,)
+
+if has_family("recurrent_gemma"):
+    from transformers import RecurrentGemmaModel, RecurrentGemmaPreTrainedModel
+
+    class RecurrentGemmaForSequenceClassification(SequenceClassification, RecurrentGemmaPreTrainedModel):
+        """RecurrentGemma, likewise; its backbone is called ``model``, as in ``RecurrentGemmaForCausalLM``.
+
+        On the left its recurrence would read the padding: pad on the right.
+
+        Example:
+            >>> import torch
+            >>> from transformers import RecurrentGemmaConfig
+            >>> from hf_mambalrp import RecurrentGemmaForSequenceClassification
+            >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=3)
+            >>> model = RecurrentGemmaForSequenceClassification(RecurrentGemmaConfig(**sizes, num_attention_heads=2))
+            >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+            torch.Size([1, 2])
+        """
+
+        backbone_class = RecurrentGemmaModel
+
+    CLASSIFIERS += (RecurrentGemmaForSequenceClassification,)

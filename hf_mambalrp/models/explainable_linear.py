@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from transformers import MiniMaxForCausalLM, MiniMaxForSequenceClassification, RecurrentGemmaForCausalLM
+from transformers import MiniMaxForCausalLM, MiniMaxForSequenceClassification
 
-from hf_mambalrp.models.classification import RecurrentGemmaForSequenceClassification
 from hf_mambalrp.models.mixin import MambaLRPMixin
+from hf_mambalrp.models.releases import has_family
 
 
 class MiniMaxLRPForCausalLM(MambaLRPMixin, MiniMaxForCausalLM):
@@ -38,36 +38,39 @@ class MiniMaxLRPForSequenceClassification(MambaLRPMixin, MiniMaxForSequenceClass
     """
 
 
-class RecurrentGemmaLRPForCausalLM(MambaLRPMixin, RecurrentGemmaForCausalLM):
-    """``RecurrentGemmaForCausalLM`` with ``explain``; loads and saves the same checkpoints.
-
-    Example:
-        >>> from transformers import RecurrentGemmaConfig
-        >>> from hf_mambalrp import RecurrentGemmaLRPForCausalLM
-        >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=3)
-        >>> model = RecurrentGemmaLRPForCausalLM(RecurrentGemmaConfig(**sizes, num_attention_heads=2))
-        >>> model.explain([[1, 2, 3]]).relevance.shape
-        torch.Size([1, 3])
-    """
-
-
-class RecurrentGemmaLRPForSequenceClassification(MambaLRPMixin, RecurrentGemmaForSequenceClassification):
-    """``RecurrentGemmaForSequenceClassification`` with ``explain``; loads and saves the same checkpoints.
-
-    Example:
-        >>> from transformers import RecurrentGemmaConfig
-        >>> from hf_mambalrp import RecurrentGemmaLRPForSequenceClassification
-        >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=3)
-        >>> model = RecurrentGemmaLRPForSequenceClassification(RecurrentGemmaConfig(**sizes, num_attention_heads=2))
-        >>> model.explain([[1, 2, 3]]).relevance.shape
-        torch.Size([1, 3])
-    """
-
-
-LANGUAGE_MODELS: tuple[Any, ...] = (MiniMaxLRPForCausalLM, RecurrentGemmaLRPForCausalLM)
+LANGUAGE_MODELS: tuple[Any, ...] = (MiniMaxLRPForCausalLM,)
 """By their families."""
-CLASSIFIERS: tuple[Any, ...] = (
-    MiniMaxLRPForSequenceClassification,
-    RecurrentGemmaLRPForSequenceClassification,
-)
+CLASSIFIERS: tuple[Any, ...] = (MiniMaxLRPForSequenceClassification,)
 """Likewise."""
+
+if has_family("recurrent_gemma"):
+    from transformers import RecurrentGemmaForCausalLM
+
+    from hf_mambalrp.models.classification import RecurrentGemmaForSequenceClassification
+
+    class RecurrentGemmaLRPForCausalLM(MambaLRPMixin, RecurrentGemmaForCausalLM):
+        """``RecurrentGemmaForCausalLM`` with ``explain``; loads and saves the same checkpoints.
+
+        Example:
+            >>> from transformers import RecurrentGemmaConfig
+            >>> from hf_mambalrp import RecurrentGemmaLRPForCausalLM
+            >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=3)
+            >>> model = RecurrentGemmaLRPForCausalLM(RecurrentGemmaConfig(**sizes, num_attention_heads=2))
+            >>> model.explain([[1, 2, 3]]).relevance.shape
+            torch.Size([1, 3])
+        """
+
+    class RecurrentGemmaLRPForSequenceClassification(MambaLRPMixin, RecurrentGemmaForSequenceClassification):
+        """``RecurrentGemmaForSequenceClassification`` with ``explain``; loads and saves the same checkpoints.
+
+        Example:
+            >>> from transformers import RecurrentGemmaConfig
+            >>> from hf_mambalrp import RecurrentGemmaLRPForSequenceClassification
+            >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=3)
+            >>> model = RecurrentGemmaLRPForSequenceClassification(RecurrentGemmaConfig(**sizes, num_attention_heads=2))
+            >>> model.explain([[1, 2, 3]]).relevance.shape
+            torch.Size([1, 3])
+        """
+
+    LANGUAGE_MODELS += (RecurrentGemmaLRPForCausalLM,)
+    CLASSIFIERS += (RecurrentGemmaLRPForSequenceClassification,)

@@ -332,7 +332,7 @@ TABLE: dict[str, Entry] = {
     ),
     "minimax": Entry("MiniMax", "4.57.6", MINIMAX),
     "minimax-window": Entry("MiniMax", "4.57.6", {**MINIMAX, "sliding_window": 3}),
-    "recurrent_gemma": Entry("RecurrentGemma", "4.57.6", RECURRENT_GEMMA),
+    "recurrent_gemma": Entry("RecurrentGemma", "5.16.1", RECURRENT_GEMMA),
     "lfm2": Entry("Lfm2", "5.16.1", LFM2),
     "lfm2-biases": Entry("Lfm2", "5.16.1", {**LFM2, "conv_bias": True}),
     "lfm2-moe": Entry(

@@ -206,6 +206,22 @@ def test_a_family_that_the_installed_transformers_lacks_is_named_with_its_releas
         MambaLRPForCausalLM.from_pretrained(tmp_path)
 
 
+def test_a_family_that_an_older_release_has_with_a_wrong_forward_is_refused(monkeypatch):
+    """RecurrentGemma's recurrence there keeps the state of the call before, and fails at a batch of another size."""
+    from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
+
+    sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3}
+    model = RecurrentGemmaForCausalLM(RecurrentGemmaConfig(**sizes, num_attention_heads=2))
+    monkeypatch.setattr(releases, "version", lambda _: "4.57.6")
+    with pytest.raises(MissingReleaseError, match=r"RecurrentGemmaForCausalLM needs transformers 5\.0 or later"):
+        make_explainable(model)
+    assert not hasattr(model, "explain")
+    with pytest.raises(MissingReleaseError, match=r"RecurrentGemmaLRPForCausalLM needs transformers 5\.0"):
+        hf_mambalrp.RecurrentGemmaLRPForCausalLM  # noqa: B018
+    monkeypatch.setattr(releases, "version", lambda _: "5.0.0.dev0")
+    assert releases.has_family("recurrent_gemma")
+
+
 @pytest.mark.skipif(releases.has_family("nemotron_h"), reason="the installed transformers has the family")
 def test_without_the_family_all_else_works(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "nemotron_h"}))
