@@ -1,4 +1,4 @@
-"""Delta nets and lightning attention through the Triton kernels; without a GPU in Triton's interpreter."""
+"""Delta nets and linear recurrences through the Triton kernels; without a GPU in Triton's interpreter."""
 
 import sys
 

@@ -83,7 +83,7 @@ class Mamba3:
     def __init__(self, module: Any) -> None:
         names = ("in_proj", "B_norm", "C_norm", "B_bias", "C_bias", "dt_bias", "D", "out_proj", "A_floor")
         self.module = m = reads(module, *names, "headdim", "num_bc_heads", "num_rope_angles")
-        self.heads, rank, self.states = m.B_bias.shape
+        self.heads, rank, self.states = (int(size) for size in m.B_bias.shape)
         self.inner, self.groups = self.heads * int(m.headdim), int(m.num_bc_heads)
         if rank > 1:
             raise UnknownArchitectureError(
@@ -103,7 +103,7 @@ class Mamba3:
 
     def kept(self, rules: Rules) -> int:
         """Two factors of the gate, q and k of every head, and factors; without the SSM rule what gradients need."""
-        keys: int = 2 * self.heads * self.states
+        keys = 2 * self.heads * self.states
         return 2 * self.inner + keys + 4 * self.heads if rules.ssm else 10 * self.inner + 5 * keys + 300 * self.heads
 
     def __call__(self, x: Tensor, state: Mamba3State, step: Step) -> tuple[Tensor, Mamba3State]:
