@@ -14,7 +14,6 @@ MambaLRP for its scan; its use here is this project's own. Put together by x_j, 
 Glossary: B batch, L length, D hidden, E inner, H heads of P channels, N state, G groups, R angles.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +24,8 @@ from torch.nn import functional as F
 from hf_mambalrp.attention import Mamba3Mixing
 from hf_mambalrp.errors import UnknownArchitectureError
 from hf_mambalrp.families.base import Step
-from hf_mambalrp.families.parts.reading import SLOWEST, masked, reads, wide
+from hf_mambalrp.families.parts.reading import masked, reads, wide
+from hf_mambalrp.families.parts.trapezoid import Trapezoid
 from hf_mambalrp.ops.ssd_scan import ssd_scan
 from hf_mambalrp.ops.ssd_scan.dispatch import BACKENDS
 from hf_mambalrp.rules import LRP_LN, Rules
@@ -48,25 +48,6 @@ class Mamba3State(NamedTuple):
     """(B, H, P, N) state of the scan before the chunk."""
 
 
-class Selected(NamedTuple):
-    """What the projections other than x and z make of a chunk."""
-
-    q: Tensor
-    """(B, L, H, N), turned."""
-    k: Tensor
-    """(B, L, H, N), turned."""
-    log_decay: Tensor
-    """-A dt, (B, L, H)."""
-    weight: Tensor
-    """w, (B, L, H); at the last position without what the next chunk adds."""
-    later: Tensor
-    """(1 - l_{t+1}) dt_{t+1} (q_t . k_t), (B, L, H): what w adds to a position's reading of itself too much."""
-    before: Tensor
-    """(1 - l) dt of the first position, (B, H)."""
-    angle: Tensor
-    """(B, H, R) at the last position."""
-
-
 class Mamba3:
     """``in_proj`` D -> E + E + G N + G N + 3 H + R (gate z, content x, B, C, dt, A, l, angles), ``B_norm`` and
     ``C_norm`` (N,), ``B_bias`` and ``C_bias`` (H, 1, N), ``dt_bias`` and the skip ``D`` (H,), ``norm`` of every head
@@ -85,6 +66,7 @@ class Mamba3:
         self.module = m = reads(module, *names, "headdim", "num_bc_heads", "num_rope_angles")
         self.heads, rank, self.states = (int(size) for size in m.B_bias.shape)
         self.inner, self.groups = self.heads * int(m.headdim), int(m.num_bc_heads)
+        self.select = Trapezoid(m, self.heads, self.states, self.groups)
         if rank > 1:
             raise UnknownArchitectureError(
                 f"This Mamba-3 has mimo_rank={rank}, and rules are known of one input and output. Explain a model with "
@@ -110,11 +92,11 @@ class Mamba3:
         """Mix the normed stream over positions; padding is masked before in_proj."""
         rules, (z, x, *projected) = step.rules, self._projected(x, step)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
-            s = self._selected(projected, state.angle, rules)
+            s = self.select(projected, state.angle, rules)
             key = state.k.to(s.k) * s.before[..., None]
         before = state.scan + self._in_heads(state.x)[:, 0, :, :, None] * key[:, :, None]
         content = self._in_heads(x)
-        A, D = -torch.ones_like(s.before[0]), self._parameter("D", s.k.dtype)
+        A, D = -torch.ones_like(s.before[0]), self.select.parameter("D", s.k.dtype)
         u = (content * (s.weight / s.log_decay)[..., None]).to(x.dtype)
         y, scan = ssd_scan(u, s.log_decay, A, s.k, s.q, before, backend=step.backend)  # constants
         y = y + (content * (D - s.later)[..., None]).to(y.dtype)  # LRP-0
@@ -126,8 +108,8 @@ class Mamba3:
         """The mixer as a linear map of x, everything that multiplies it constant."""
         with torch.no_grad():
             z, x, *projected = self._projected(x, step)
-            s = self._selected(projected, self.state(len(x), x).angle, LRP_LN)
-            A, D = -torch.ones_like(s.before[0]), self._parameter("D", x.dtype)
+            s = self.select(projected, self.state(len(x), x).angle, LRP_LN)
+            A, D = -torch.ones_like(s.before[0]), self.select.parameter("D", x.dtype)
             D = D.repeat_interleave(self.inner // self.heads)
             B = s.k * (s.weight / s.log_decay)[..., None]
             scan = ssd_scan(self._in_heads(x), s.log_decay, A, B, s.q)[0] - self._in_heads(x) * s.later[..., None]
@@ -144,27 +126,6 @@ class Mamba3:
         gamma = step.rules.gamma_of("linear")
         return linear_parts(self.module.in_proj, masked(x, step.mask), sizes, step.ledger, gamma)
 
-    def _selected(self, projected: list[Tensor], angle: Tensor, rules: Rules) -> Selected:
-        B, C, dt, A, trap, angles = (one.to(wide(one.dtype)) for one in projected)
-        dt = F.softplus(dt + self._parameter("dt_bias", dt.dtype))
-        log_decay = (F.softplus(A).clamp_min(self.module.A_floor) * dt).clamp_min(SLOWEST)
-        k, q = (self._of_heads(one, name, rules) for one, name in ((B, "B"), (C, "C")))
-        later = dt * torch.sigmoid(-trap)  # 1 - l
-        shifted = F.pad(later[:, 1:], (0, 0, 0, 1))
-        steps = (math.pi * torch.tanh(angles)[:, :, None] * dt[..., None]).double().cumsum(1)
-        turns = (angle[:, None].double() + steps).remainder(2 * math.pi).to(dt.dtype)
-        weight = dt * torch.sigmoid(trap) + shifted
-        k_turned, q_turned = _turned(k, turns), _turned(q, turns)
-        return Selected(q_turned, k_turned, log_decay, weight, shifted * (q * k).sum(-1), later[:, 0], turns[:, -1])
-
-    def _of_heads(self, x: Tensor, name: str, rules: Rules) -> Tensor:
-        """norm(x) + bias of every head. Shape: (B, L, G N) -> (B, L, H, N)."""
-        norm = getattr(self.module, f"{name}_norm")
-        with align_module_device(norm):
-            weight = constant(norm.weight, x.dtype)
-        normed = rms_norm(x.unflatten(-1, (self.groups, -1)), weight, norm.eps, rules)
-        return normed.repeat_interleave(self.heads // self.groups, 2) + self._parameter(f"{name}_bias", x.dtype)[:, 0]
-
     def _normed(self, y: Tensor, rules: Rules) -> Tensor:
         """Of every head by itself, where the mixer has this norm. Shape: (B, L, E) -> (B, L, E)."""
         norm = getattr(self.module, "norm", None)
@@ -174,18 +135,6 @@ class Mamba3:
             weight = constant(norm.weight, wide(y.dtype)).unflatten(0, (self.heads, -1))
         return rms_norm(self._in_heads(y), weight, norm.eps, rules).flatten(2).to(y.dtype)
 
-    def _parameter(self, name: str, dtype: torch.dtype) -> Tensor:
-        with align_module_device(self.module):
-            return constant(getattr(self.module, name), dtype)
-
     def _in_heads(self, x: Tensor) -> Tensor:
         heads: Tensor = x.unflatten(-1, (self.heads, -1))
         return heads
-
-
-def _turned(x: Tensor, angles: Tensor) -> Tensor:
-    """The first R pairs of neighbours of x (B, L, H, N), turned by angles (B, L, H, R)."""
-    pairs, rest = x.split([2 * angles.shape[-1], x.shape[-1] - 2 * angles.shape[-1]], -1)
-    a, b = pairs.unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = angles.cos(), angles.sin()
-    return torch.cat([torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2), rest], -1)
