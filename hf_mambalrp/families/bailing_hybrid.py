@@ -1,4 +1,4 @@
-"""Ling 3 (``BailingHybridForCausalLM``): Kimi-Linear, whose latent attention has RoPE and a gate of every head."""
+"""Ling 3 (``BailingHybridForCausalLM``): as Kimi-Linear, with RoPE and a gate of every head in its attention."""
 
 from hf_mambalrp.families.kimi_linear import KIMI_LINEAR, layer
 
