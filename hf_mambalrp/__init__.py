@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         make_explainable,
     )
     from hf_mambalrp.models.classification import (
+        BailingHybridForSequenceClassification,
         BambaForSequenceClassification,
         FalconH1ForSequenceClassification,
         FalconMambaForSequenceClassification,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         NemotronHForSequenceClassification,
         OlmoHybridForSequenceClassification,
         Qwen3_5MoeForSequenceClassification,
+        RecurrentGemmaForSequenceClassification,
     )
     from hf_mambalrp.models.explainable import (
         BambaLRPForCausalLM,
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
         ZambaLRPForSequenceClassification,
     )
     from hf_mambalrp.models.explainable_delta import (
+        BailingHybridLRPForCausalLM,
+        BailingHybridLRPForSequenceClassification,
         KimiLinearLRPForCausalLM,
         KimiLinearLRPForSequenceClassification,
         Lfm2LRPForCausalLM,
@@ -77,6 +81,12 @@ if TYPE_CHECKING:
         Qwen3_5MoeLRPForSequenceClassification,
         Qwen3NextLRPForCausalLM,
         Qwen3NextLRPForSequenceClassification,
+    )
+    from hf_mambalrp.models.explainable_linear import (
+        MiniMaxLRPForCausalLM,
+        MiniMaxLRPForSequenceClassification,
+        RecurrentGemmaLRPForCausalLM,
+        RecurrentGemmaLRPForSequenceClassification,
     )
     from hf_mambalrp.models.mixin import MambaLRPMixin
     from hf_mambalrp.models.vim.configuration import VimConfig
@@ -107,6 +117,9 @@ _MODULES = {
     "AutoMambaLRPForCausalLM": "models.auto",
     "AutoMambaLRPForImageClassification": "models.auto",
     "AutoMambaLRPForSequenceClassification": "models.auto",
+    "BailingHybridForSequenceClassification": "models.classification",
+    "BailingHybridLRPForCausalLM": "models.explainable_delta",
+    "BailingHybridLRPForSequenceClassification": "models.explainable_delta",
     "BambaForSequenceClassification": "models.classification",
     "BambaLRPForCausalLM": "models.explainable",
     "BambaLRPForSequenceClassification": "models.explainable",
@@ -144,6 +157,8 @@ _MODULES = {
     "MambaLRPForCausalLM": "models.explainable",
     "MambaLRPForSequenceClassification": "models.explainable",
     "MambaLRPMixin": "models.mixin",
+    "MiniMaxLRPForCausalLM": "models.explainable_linear",
+    "MiniMaxLRPForSequenceClassification": "models.explainable_linear",
     "NemotronHForSequenceClassification": "models.classification",
     "NemotronHLRPForCausalLM": "models.explainable",
     "NemotronHLRPForSequenceClassification": "models.explainable",
@@ -158,6 +173,9 @@ _MODULES = {
     "Qwen3_5MoeForSequenceClassification": "models.classification",
     "Qwen3_5MoeLRPForCausalLM": "models.explainable_delta",
     "Qwen3_5MoeLRPForSequenceClassification": "models.explainable_delta",
+    "RecurrentGemmaForSequenceClassification": "models.classification",
+    "RecurrentGemmaLRPForCausalLM": "models.explainable_linear",
+    "RecurrentGemmaLRPForSequenceClassification": "models.explainable_linear",
     "VimConfig": "models.vim.configuration",
     "VimForImageClassification": "models.vim.modeling",
     "VimLRPForImageClassification": "models.vision",
@@ -167,9 +185,9 @@ _MODULES = {
     "Zamba2LRPForSequenceClassification": "models.explainable",
     "ZambaLRPForCausalLM": "models.explainable",
     "ZambaLRPForSequenceClassification": "models.explainable",
+    "create_space": "space.create",
     "evaluate_faithfulness": "evaluation",
     "evaluate_image_explanations": "evaluation",
-    "create_space": "space.create",
     "explain_dataset": "datasets",
     "load": "results.loading",
     "load_explanations": "datasets",
@@ -184,6 +202,9 @@ __all__ = [
     "AutoMambaLRPForCausalLM",
     "AutoMambaLRPForImageClassification",
     "AutoMambaLRPForSequenceClassification",
+    "BailingHybridForSequenceClassification",
+    "BailingHybridLRPForCausalLM",
+    "BailingHybridLRPForSequenceClassification",
     "BambaForSequenceClassification",
     "BambaLRPForCausalLM",
     "BambaLRPForSequenceClassification",
@@ -221,6 +242,8 @@ __all__ = [
     "MambaLRPForCausalLM",
     "MambaLRPForSequenceClassification",
     "MambaLRPMixin",
+    "MiniMaxLRPForCausalLM",
+    "MiniMaxLRPForSequenceClassification",
     "NemotronHForSequenceClassification",
     "NemotronHLRPForCausalLM",
     "NemotronHLRPForSequenceClassification",
@@ -235,6 +258,9 @@ __all__ = [
     "Qwen3_5MoeForSequenceClassification",
     "Qwen3_5MoeLRPForCausalLM",
     "Qwen3_5MoeLRPForSequenceClassification",
+    "RecurrentGemmaForSequenceClassification",
+    "RecurrentGemmaLRPForCausalLM",
+    "RecurrentGemmaLRPForSequenceClassification",
     "VimConfig",
     "VimForImageClassification",
     "VimLRPForImageClassification",

@@ -1,6 +1,7 @@
 """A stand-in for the package mamba_ssm, which needs CUDA: its classes with its parameters' names and its way to save,
 and a slow forward. Written from mamba_ssm 2.3 (`models/mixer_seq_simple.py`, `modules/mamba_simple.py`,
-`modules/mamba2.py`, `selective_scan_ref`, `rms_norm_ref`); nothing of transformers or of this package is in it.
+`modules/mamba2.py`, `modules/mamba3.py`, `selective_scan_ref`, `rms_norm_ref`); nothing of transformers or of
+this package is in it.
 
 Glossary: B rows, L tokens, D hidden, E inner channels, N state, R dt rank, H heads, P channels of a head, G groups.
 """
@@ -40,7 +41,7 @@ class RMSNorm(nn.Module):
     def __init__(self, width, groups=1, dtype=None):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width, dtype=dtype).uniform_(0.5, 1.5))
-        self.groups = groups
+        self.groups, self.eps = groups, 1e-5
 
     def forward(self, x, z=None):
         x = x if z is None else x * F.silu(z)
@@ -117,6 +118,58 @@ class Mamba2(nn.Module):
             y.append((state * C[:, t, :, None]).sum(-1))
         y = torch.stack(y, 1) + self.D[:, None] * x
         return self.out_proj(self.norm(y.flatten(-2), z))
+
+
+class Mamba3(nn.Module):
+    """With one input and output; mamba_ssm's own LM class has no such layer. Its ``step`` is what this computes."""
+
+    def __init__(
+        self, d_model, d_state=128, expand=2, headdim=64, ngroups=1, rope_fraction=0.5, A_floor=1e-4,
+        is_outproj_norm=False, dtype=None,
+    ):  # fmt: skip
+        super().__init__()
+        self.E, self.N, self.headdim, self.num_bc_heads = expand * d_model, d_state, headdim, ngroups
+        self.H, self.A_floor, self.num_rope_angles = self.E // headdim, A_floor, int(d_state * rope_fraction) // 2
+        width = 2 * self.E + 2 * d_state * ngroups + 3 * self.H + self.num_rope_angles
+        self.in_proj = nn.Linear(d_model, width, bias=False, dtype=dtype)
+        self.dt_bias = nn.Parameter(torch.empty(self.H).uniform_(-2, 1))
+        self.B_bias = nn.Parameter(torch.empty(self.H, 1, d_state).uniform_(0.5, 1.5))
+        self.C_bias = nn.Parameter(torch.empty(self.H, 1, d_state).uniform_(0.5, 1.5))
+        self.B_norm, self.C_norm = RMSNorm(d_state, dtype=dtype), RMSNorm(d_state, dtype=dtype)
+        self.D = nn.Parameter(torch.empty(self.H).uniform_(0.5, 1.5))
+        if is_outproj_norm:
+            self.norm = RMSNorm(self.E, self.H, dtype=dtype)
+        self.out_proj = nn.Linear(self.E, d_model, bias=False, dtype=dtype)
+
+    def forward(self, hidden):
+        sizes = [self.E, self.E, *[self.N * self.num_bc_heads] * 2, *[self.H] * 3, self.num_rope_angles]
+        z, x, B, C, dt, A, trap, angles = self.in_proj(hidden).split(sizes, -1)
+        x = x.unflatten(-1, (self.H, -1))  # (B, L, H, P)
+        B, C = (norm(v.unflatten(-1, (self.num_bc_heads, -1))) for v, norm in ((B, self.B_norm), (C, self.C_norm)))
+        heads = self.H // self.num_bc_heads
+        B, C = (v.repeat_interleave(heads, 2) + bias[:, 0] for v, bias in ((B, self.B_bias), (C, self.C_bias)))
+        dt, A, trap = F.softplus(dt + self.dt_bias), -F.softplus(A).clamp(min=self.A_floor), torch.sigmoid(trap)
+        angle, state = x.new_zeros(len(x), self.H, self.num_rope_angles), x.new_zeros(*x[:, 0].shape, self.N)
+        x_before, B_before, y = torch.zeros_like(x[:, 0]), torch.zeros_like(B[:, 0]), []
+        for t in range(x.shape[1]):
+            angle = angle + torch.tanh(angles[:, t, None]) * dt[:, t, :, None] * math.pi
+            B_t, C_t = (self.turned(v[:, t], angle) for v in (B, C))
+            alpha = torch.exp(A[:, t] * dt[:, t])
+            beta, gamma = (1 - trap[:, t]) * dt[:, t] * alpha, trap[:, t] * dt[:, t]
+            state = state * alpha[..., None, None]
+            for weight, value, key in ((gamma, x[:, t], B_t), (beta, x_before, B_before)):
+                state = state + weight[..., None, None] * value[..., None] * key[:, :, None]
+            y.append((state * C_t[:, :, None]).sum(-1) + self.D[:, None] * x[:, t])
+            x_before, B_before = x[:, t], B_t
+        y = torch.stack(y, 1).flatten(2)
+        return self.out_proj((self.norm(y) if hasattr(self, "norm") else y) * F.silu(z))
+
+    def turned(self, x, angle):
+        """Neighbours, as many pairs as there are angles."""
+        pairs, rest = x.split([2 * self.num_rope_angles, self.N - 2 * self.num_rope_angles], -1)
+        first, second = pairs[..., ::2], pairs[..., 1::2]
+        both = first * angle.cos() - second * angle.sin(), first * angle.sin() + second * angle.cos()
+        return torch.cat([torch.stack(both, -1).flatten(-2), rest], -1)
 
 
 class Block(nn.Module):

@@ -108,6 +108,24 @@ def configuration(
                 "v_head_dim": 32,
             },
         ),
+        "bailing_hybrid": (
+            "bailing_hybrid",
+            {
+                **tokens, "layer_types": delta["layer_types"], "mlp_layer_types": ["dense"] * layers,
+                "num_attention_heads": 2 * width // 64, "num_key_value_heads": 2 * width // 64, "head_dim": 64,
+                "kv_lora_rank": width // 4, "qk_rope_head_dim": 16, "qk_nope_head_dim": 32, "v_head_dim": 32,
+            },
+        ),
+        "minimax, 2 of 8 experts": (
+            "minimax",
+            {
+                "layer_types": delta["layer_types"], "intermediate_size": width // 2, "num_local_experts": 8,
+                "num_experts_per_tok": 2,
+            },
+        ),
+        "recurrent_gemma": (
+            "recurrent_gemma", {"intermediate_size": 6 * width, "block_types": ["recurrent", "attention"]},
+        ),
         "lfm2": (
             "lfm2",
             {
@@ -133,6 +151,9 @@ FAMILIES = [
     "qwen3_next, 2 of 8 experts",
     "olmo_hybrid",
     "kimi_linear",
+    "bailing_hybrid",
+    "minimax, 2 of 8 experts",
+    "recurrent_gemma",
     "lfm2",
 ]
 

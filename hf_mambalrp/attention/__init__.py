@@ -3,6 +3,7 @@
 from hf_mambalrp.attention.conv import ConvMixing
 from hf_mambalrp.attention.delta import DeltaMixing
 from hf_mambalrp.attention.heads import HeadsMixing
+from hf_mambalrp.attention.mamba3 import Mamba3Mixing
 from hf_mambalrp.attention.matrix import (
     Direction,
     Kind,
@@ -16,6 +17,7 @@ from hf_mambalrp.attention.matrix import (
     weighted_rows,
 )
 from hf_mambalrp.attention.mixing import BothWaysMixing, CausalMixing, Gains, Mixing, ScanMixing
+from hf_mambalrp.attention.rg_lru import RGLRUMixing
 from hf_mambalrp.attention.selective import SelectiveMixing
 from hf_mambalrp.attention.softmax import SoftmaxMixing
 from hf_mambalrp.attention.ssd import SSDMixing
@@ -30,8 +32,10 @@ __all__ = [
     "Gains",
     "HeadsMixing",
     "Kind",
+    "Mamba3Mixing",
     "Mixing",
     "Part",
+    "RGLRUMixing",
     "Reduce",
     "SSDMixing",
     "ScanMixing",

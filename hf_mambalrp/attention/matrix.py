@@ -13,8 +13,9 @@ from hf_mambalrp.errors import OptionError
 
 Kind = Literal["raw", "unified"]
 Direction = Literal["both", "forward", "backward"]
-Part = Literal["ssm", "delta", "conv", "attention"]
-"""What mixes positions: a state-space mixer, a gated delta net, a short convolution, softmax attention."""
+Part = Literal["ssm", "delta", "conv", "linear", "attention"]
+"""What mixes positions: a state-space mixer, a gated delta net, a short convolution, a linear recurrence of another
+kind (linear attention, RG-LRU), softmax attention."""
 Reduce = Literal["mean", "none"] | Callable[[Tensor], Tensor]
 
 BLOCK_ELEMENTS = 2**24

@@ -41,6 +41,11 @@ class SelectiveMixing(ScanMixing):
     """(B, L, N)."""
 
     @property
+    def written(self) -> Tensor:
+        """(B, L, E) the factor of u in the state, beside B."""
+        return self.dt
+
+    @property
     def matrices(self) -> int:
         """E."""
         return self.x.shape[2]
@@ -92,7 +97,7 @@ def _mean_of_channels(s: SelectiveMixing, rows: range, gains: Gains | None) -> T
     matrix = s.dt.new_zeros(batch, len(rows), rows.stop + overhang)
     # S before every position and after the last; differences of sums would lose digits in float32.
     sums = pad(s.dt.double().cumsum(1), (0, 0, 1, 0))
-    inputs = s.dt if gains is None else s.dt * gains.keys
+    inputs = s.written if gains is None else s.written * gains.keys
     states = s.A.shape[1]
     elements = CPU_ELEMENTS if s.dt.device.type == "cpu" else GPU_ELEMENTS
     together = max(-(-INNER // states), elements // (batch * rows.stop * states))
@@ -197,4 +202,4 @@ def _every_channel(s: SelectiveMixing, rows: range) -> Tensor:
         left = decay(sums[:, at] - border, A) * s.C[:, at, None]  # (B, R, E, N)
         right = decay(border - sums[:, before], A) * s.B[:, before, None]
         alpha = torch.cat([left.transpose(1, 2) @ right.permute(0, 2, 3, 1), alpha], -1)
-    return alpha * s.dt[:, : rows.stop].transpose(1, 2)[:, :, None]
+    return alpha * s.written[:, : rows.stop].transpose(1, 2)[:, :, None]

@@ -36,7 +36,7 @@ class Place(NamedTuple):
     number: int
     """Of what mixes positions in the layer, from 0."""
     mixes: str
-    """"ssm", "delta", "conv" or "attention"."""
+    """"ssm", "delta", "conv", "linear" or "attention"."""
 
 
 @own_gradient_mode()

@@ -51,7 +51,7 @@ JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the numbe
 METHODS_WITH_LAYERS = ("mambalrp", "lrp_ln", "gradient_x_input")
 METHODS = tuple(METHOD_NAMES)
 BACKENDS = ("auto", "reference", "chunked", "compiled", "triton", "mamba_ssm")
-PARTS = ("ssm", "delta", "conv", "attention")
+PARTS = ("ssm", "delta", "conv", "linear", "attention")
 """Their names once more, so that a wrong one is refused before torch is loaded; a test compares."""
 
 

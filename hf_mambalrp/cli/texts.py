@@ -102,7 +102,9 @@ def attention(
     model: ModelOption = None,
     tokenizer: TokenizerOption = None,
     layer: Annotated[int | None, typer.Option(help="From 0, or from the last with -1; default: all.")] = None,
-    part: Annotated[str | None, typer.Option(help="ssm, delta, conv or attention, of a hybrid; default: all.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="ssm, delta, conv, linear or attention, of a hybrid; default: all.")
+    ] = None,
     kind: Annotated[str, typer.Option(help="raw (the scan) or unified (gate, scan, SiLU and convolution).")] = "raw",
     html: HtmlOption = None,
     json_file: JsonOption = None,

@@ -65,8 +65,8 @@ class Part(Protocol):
 
     module: nn.Module
     kind: str
-    """What it is called where relevance is told apart by parts: "ssm", "delta", "conv", "attention", "mlp", "experts",
-    "shared block"."""
+    """What it is called where relevance is told apart by parts: "ssm", "delta", "conv", "linear", "attention", "mlp",
+    "experts", "shared block"."""
     backends: tuple[str, ...]
     """Names of what can compute it."""
     causal: bool
@@ -91,7 +91,7 @@ class Mixer(Part, Protocol):
     """A part that mixes positions."""
 
     mixes: str
-    """What mixes them: "ssm", "delta", "conv" or "attention"."""
+    """What mixes them: "ssm", "delta", "conv", "linear" or "attention"."""
 
     def mixing(self, x: Tensor, step: Step) -> Mixing:
         """The part as a linear map over positions, from the first one on."""
@@ -130,12 +130,19 @@ class Branch(NamedTuple):
     pre: Norm | None = None
     post: Norm | None = None
     scale: float = 1.0
+    past: float | None = None
+    """Where ``past`` pre(h) stands in the place of h in this sum, which then is the stream: its factor."""
     aside: bool = False
     """Whether what it adds is added for the next branch alone: that reads pre(h + it) and adds to h."""
 
 
 def branch(
-    norm: Norm | None, *parts: Part | Term | None, post: bool = False, scale: float = 1.0, aside: bool = False
+    norm: Norm | None,
+    *parts: Part | Term | None,
+    post: bool = False,
+    scale: float = 1.0,
+    past: float | None = None,
+    aside: bool = False,
 ) -> Branch | None:
     """A branch of these parts, side by side, with its norm before them or ``post`` them; a part that is None is absent.
 
@@ -144,7 +151,7 @@ def branch(
     terms = tuple(part if isinstance(part, Term) else Term(part) for part in parts if part is not None)
     if not terms:
         return None
-    return Branch(terms, None if post else norm, norm if post else None, scale, aside)
+    return Branch(terms, None if post else norm, norm if post else None, scale, past, aside)
 
 
 def part_of(layer: nn.Module, name: str, kind: Callable[..., Part], *arguments: Any) -> Part | None:
@@ -174,7 +181,9 @@ class Stem(Protocol):
 
 
 class Head(NamedTuple):
-    """The stream to logits: ``scale`` linear(norm(h)), with the neck between norm and linear where there is one."""
+    """The stream to logits: ``scale`` linear(norm(h)), with the neck between norm and linear where there is one, and
+    with z these, ``cap`` tanh(z / ``cap``) where there is a cap.
+    """
 
     norm: Norm
     linear: nn.Module
@@ -182,6 +191,7 @@ class Head(NamedTuple):
     positions: tuple[int, ...] | None = None
     """The positions that it reads, side by side, where the architecture fixes them; None where a call chooses."""
     neck: "Neck | None" = None
+    cap: float | None = None
 
 
 class Neck(NamedTuple):

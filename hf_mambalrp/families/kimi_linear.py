@@ -6,12 +6,13 @@ from hf_mambalrp.families.base import Branch, Family, Head, branch
 from hf_mambalrp.families.parts import DeltaNet, Experts, GatedMLP, LatentAttention, RMSNorm, Tokens
 
 
-def layer(b: Any) -> tuple[Branch | None, ...]:
+def layer(b: Any, rotary: Any = None) -> tuple[Branch | None, ...]:
     """Both branches of a layer."""
     mixer, mlp = b.self_attn, b.mlp
     forward = (Experts(mlp), GatedMLP(mlp.shared_experts)) if hasattr(mlp, "experts") else (GatedMLP(mlp),)
+    delta = hasattr(mixer, "conv1d")
     return (
-        branch(RMSNorm(b.input_layernorm), DeltaNet(mixer) if hasattr(mixer, "conv1d") else LatentAttention(mixer)),
+        branch(RMSNorm(b.input_layernorm), DeltaNet(mixer) if delta else LatentAttention(mixer, rotary)),
         branch(RMSNorm(b.post_attention_layernorm), *forward),
     )
 

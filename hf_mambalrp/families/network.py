@@ -24,6 +24,7 @@ from hf_mambalrp.families.parts.reading import UnknownActivation, UnreadableModu
 from hf_mambalrp.families.parts.stems import Tokens
 from hf_mambalrp.ops.backend import kernels_decline
 from hf_mambalrp.rules import NO_RULES, Rules
+from hf_mambalrp.rules.activation import softcap
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.linear import NoGradient, is_plain, linear
@@ -216,7 +217,10 @@ class Network:
         out = scaled(out if branch.post is None else branch.post(out, local), branch.scale)
         if branch.aside:
             return hidden, out, behind
-        return tapped(local, "skip", hidden) + out, None, behind
+        skip = tapped(local, "skip", hidden)
+        if branch.past is not None:
+            skip = scaled(_read(branch, skip, aside, replace(local, dtype=skip.dtype)), branch.past)
+        return skip + out, None, behind
 
     def states_of(self, states: list[State]) -> Iterator[list[State]]:
         """The states of every layer's parts, layer by layer, from those of all parts."""
@@ -313,7 +317,8 @@ class Network:
                 normed = head.neck.norm(narrow.flatten(1)[:, None], step)
             elif head.positions is not None:
                 normed = normed.flatten(1)[:, None]
-            return scaled(linear(head.linear, normed.to(execution_device(head.linear)), ledger), head.scale)
+            logits = scaled(linear(head.linear, normed.to(execution_device(head.linear)), ledger), head.scale)
+        return logits if head.cap is None else softcap(logits, head.cap, rules)
 
     @contextmanager
     def _naming_layers(self) -> Iterator[None]:

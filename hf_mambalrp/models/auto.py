@@ -11,7 +11,7 @@ from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.families.parts import Patches
-from hf_mambalrp.models import explainable, explainable_delta
+from hf_mambalrp.models import explainable, explainable_delta, explainable_linear
 from hf_mambalrp.models.mixin import MambaLRPMixin
 from hf_mambalrp.models.releases import check_release
 from hf_mambalrp.models.state_spaces import find_config, is_live, through_twin, twin
@@ -107,7 +107,9 @@ class AutoMambaLRPForCausalLM(_AutoClass):
         torch.Size([1, 3])
     """
 
-    classes: ClassVar = _by_model_type(*explainable.LANGUAGE_MODELS, *explainable_delta.LANGUAGE_MODELS)
+    classes: ClassVar = _by_model_type(
+        *explainable.LANGUAGE_MODELS, *explainable_delta.LANGUAGE_MODELS, *explainable_linear.LANGUAGE_MODELS
+    )
 
 
 class AutoMambaLRPForSequenceClassification(_AutoClass):
@@ -120,7 +122,9 @@ class AutoMambaLRPForSequenceClassification(_AutoClass):
         ['negative', 'positive']
     """
 
-    classes: ClassVar = _by_model_type(*explainable.CLASSIFIERS, *explainable_delta.CLASSIFIERS)
+    classes: ClassVar = _by_model_type(
+        *explainable.CLASSIFIERS, *explainable_delta.CLASSIFIERS, *explainable_linear.CLASSIFIERS
+    )
 
 
 class AutoMambaLRPForImageClassification(_AutoClass):
@@ -154,6 +158,7 @@ def make_explainable(model: Any) -> Any:
 
     Raises:
         UnknownArchitectureError: no rules for this model.
+        MissingReleaseError: the installed transformers has its family with a forward that is wrong.
 
     Example:
         >>> from transformers import AutoModelForSequenceClassification
@@ -165,6 +170,7 @@ def make_explainable(model: Any) -> Any:
     own = uncompiled(model)
     explained = twin(own) if is_live(own) else own
     network = Network(explained, FAMILIES)  # raises before anything is put into the model
+    check_release(network.family.model_type, type(network.model).__name__)
     owner = model if explained is own else explained  # what torch.compile returned, not the model inside
     subject_of(owner).place()
     if not isinstance(model, StockMixin):

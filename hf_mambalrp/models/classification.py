@@ -245,6 +245,27 @@ if has_family("kimi_linear"):
 
     CLASSIFIERS += (KimiLinearForSequenceClassification,)
 
+if has_family("bailing_hybrid"):
+    from transformers import BailingHybridModel, BailingHybridPreTrainedModel
+
+    class BailingHybridForSequenceClassification(SequenceClassification, BailingHybridPreTrainedModel):
+        """Ling 3, likewise; its backbone is called ``model``, as in ``BailingHybridForCausalLM``.
+
+        Example:
+            >>> import torch
+            >>> from transformers import BailingHybridConfig
+            >>> from hf_mambalrp import BailingHybridForSequenceClassification
+            >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2, pad_token_id=0)
+            >>> heads = dict(num_attention_heads=2, num_key_value_heads=2, head_dim=8, layer_group_size=2)
+            >>> model = BailingHybridForSequenceClassification(BailingHybridConfig(**sizes, **heads))
+            >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+            torch.Size([1, 2])
+        """
+
+        backbone_class = BailingHybridModel
+
+    CLASSIFIERS += (BailingHybridForSequenceClassification,)
+
 if has_family("lfm2_moe"):
     from transformers import Lfm2MoeModel, Lfm2MoePreTrainedModel
 
@@ -266,3 +287,25 @@ if has_family("lfm2_moe"):
         backbone_class = Lfm2MoeModel
 
     CLASSIFIERS += (Lfm2MoeForSequenceClassification,)
+
+if has_family("recurrent_gemma"):
+    from transformers import RecurrentGemmaModel, RecurrentGemmaPreTrainedModel
+
+    class RecurrentGemmaForSequenceClassification(SequenceClassification, RecurrentGemmaPreTrainedModel):
+        """RecurrentGemma, likewise; its backbone is called ``model``, as in ``RecurrentGemmaForCausalLM``.
+
+        On the left its recurrence would read the padding: pad on the right.
+
+        Example:
+            >>> import torch
+            >>> from transformers import RecurrentGemmaConfig
+            >>> from hf_mambalrp import RecurrentGemmaForSequenceClassification
+            >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=3)
+            >>> model = RecurrentGemmaForSequenceClassification(RecurrentGemmaConfig(**sizes, num_attention_heads=2))
+            >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+            torch.Size([1, 2])
+        """
+
+        backbone_class = RecurrentGemmaModel
+
+    CLASSIFIERS += (RecurrentGemmaForSequenceClassification,)

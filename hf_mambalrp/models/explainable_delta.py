@@ -220,6 +220,40 @@ if has_family("kimi_linear"):
     LANGUAGE_MODELS += (KimiLinearLRPForCausalLM,)
     CLASSIFIERS += (KimiLinearLRPForSequenceClassification,)
 
+if has_family("bailing_hybrid"):
+    from transformers import BailingHybridForCausalLM
+
+    from hf_mambalrp.models.classification import BailingHybridForSequenceClassification
+
+    class BailingHybridLRPForCausalLM(MambaLRPMixin, BailingHybridForCausalLM):
+        """``BailingHybridForCausalLM`` with ``explain``; loads and saves the same checkpoints.
+
+        Example:
+            >>> from transformers import BailingHybridConfig
+            >>> from hf_mambalrp import BailingHybridLRPForCausalLM
+            >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2, pad_token_id=0)
+            >>> heads = dict(num_attention_heads=2, num_key_value_heads=2, head_dim=8, layer_group_size=2)
+            >>> model = BailingHybridLRPForCausalLM(BailingHybridConfig(**sizes, **heads))
+            >>> model.explain([[1, 2, 3]]).relevance.shape
+            torch.Size([1, 3])
+        """
+
+    class BailingHybridLRPForSequenceClassification(MambaLRPMixin, BailingHybridForSequenceClassification):
+        """``BailingHybridForSequenceClassification`` with ``explain``; loads and saves the same checkpoints.
+
+        Example:
+            >>> from transformers import BailingHybridConfig
+            >>> from hf_mambalrp import BailingHybridLRPForSequenceClassification
+            >>> sizes = dict(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=2, pad_token_id=0)
+            >>> heads = dict(num_attention_heads=2, num_key_value_heads=2, head_dim=8, layer_group_size=2)
+            >>> model = BailingHybridLRPForSequenceClassification(BailingHybridConfig(**sizes, **heads))
+            >>> model.explain([[1, 2, 3]]).relevance.shape
+            torch.Size([1, 3])
+        """
+
+    LANGUAGE_MODELS += (BailingHybridLRPForCausalLM,)
+    CLASSIFIERS += (BailingHybridLRPForSequenceClassification,)
+
 if has_family("lfm2_moe"):
     from transformers import Lfm2MoeForCausalLM
 

@@ -234,7 +234,7 @@ class MambaLRPMixin(StockMixin):
             tokenizer: as for :meth:`explain`.
             layers: their numbers from 0, negative from the last; None is all in which something mixes positions.
             part: of a hybrid "ssm", the state-space mixers, "delta", the gated delta nets, "conv", the short
-                convolutions, or "attention"; None is all, one matrix each.
+                convolutions, "linear", linear attention and RG-LRU, or "attention"; None is all, one matrix each.
             reduce: "mean" over the E channels; "none" for every channel (for raw Mamba-2 and attention every head,
                 whose channels share their matrix), of one part; or a function of a block of query rows (B, E, R, L)
                 -> (B, R, L).

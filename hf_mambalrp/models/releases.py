@@ -1,4 +1,4 @@
-"""Families that only newer releases of transformers have; of older ones the rest of the package works without them."""
+"""Families that only newer releases of transformers have, or have right; with older ones all else works."""
 
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -16,6 +16,8 @@ class Since(NamedTuple):
     """How its classes' names begin."""
     folder: str = ""
     """Where its modules are, if not under its model type."""
+    rewritten: bool = False
+    """Whether older releases have it too, with a forward that is wrong."""
 
 
 SINCE = {
@@ -24,7 +26,10 @@ SINCE = {
     "qwen3_5_text": Since("5.2", "Qwen3_5", "qwen3_5"),
     "olmo_hybrid": Since("5.3", "OlmoHybrid"),
     "kimi_linear": Since("5.17", "KimiLinear"),
+    "bailing_hybrid": Since("5.20", "BailingHybrid"),
     "lfm2_moe": Since("5.0", "Lfm2Moe"),
+    # Before, its recurrence keeps the state of the last call, and fails at a batch of another size.
+    "recurrent_gemma": Since("5.0", "RecurrentGemma", rewritten=True),
 }
 """By ``config.model_type``; where the name of a class begins with several prefixes, the first is its family's."""
 
@@ -33,9 +38,17 @@ def has_family(model_type: str) -> bool:
     """Whether the installed transformers has this family. Looks at its files, and so loads nothing."""
     if model_type not in SINCE:
         return True
+    since = SINCE[model_type]
+    if since.rewritten and _numbers(version("transformers")) < _numbers(since.release):
+        return False
     spec = find_spec("transformers")
     folders = None if spec is None else spec.submodule_search_locations
-    return any(Path(folder, "models", SINCE[model_type].folder or model_type).is_dir() for folder in folders or ())
+    return any(Path(folder, "models", since.folder or model_type).is_dir() for folder in folders or ())
+
+
+def _numbers(release: str) -> list[int]:
+    """Major and minor."""
+    return [int(number) for number in release.split(".")[:2]]
 
 
 def family_of(name: str) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PARTS = ("ssm", "delta", "conv", "attention")
+PARTS = ("ssm", "delta", "conv", "linear", "attention")
 """What mixes positions."""
 
 
@@ -59,7 +59,7 @@ class HiddenAttention(Rows):
         class_positions: positions of the class tokens.
         direction: "both" directions of a mixer added up, or one of them: "forward" or "backward".
         parts: what each matrix is of, "ssm" (a state-space mixer), "delta" (a gated delta net), "conv" (a short
-            convolution) or "attention" (softmax attention); not given, "ssm".
+            convolution), "linear" (linear attention or RG-LRU) or "attention" (softmax attention); not given, "ssm".
 
     Raises:
         InputError: fields disagree in shape.

@@ -58,9 +58,9 @@ class PartRelevance(Shown, Rows):
     Args:
         relevance: (P, B, L) float32 in units of the score, 0 on padding.
         names: the P of them in the order of the forward: layer, branch of it, and what reads: "ssm", "delta" (a gated
-            delta net), "conv" (a short convolution), "attention", "mlp", "experts", "shared block" (Zamba's
-            transformer); "skip" for what goes past; "embeddings" for what a shared block reads of the embeddings
-            beside the stream.
+            delta net), "conv" (a short convolution), "linear" (linear attention or RG-LRU), "attention", "mlp",
+            "experts", "shared block" (Zamba's transformer); "skip" for what goes past; "embeddings" for what a shared
+            block reads of the embeddings beside the stream.
 
     Raises:
         InputError: not one name for each.

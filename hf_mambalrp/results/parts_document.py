@@ -72,9 +72,8 @@ def parts_summary(parts: "PartRelevance") -> str:
 
 def kind_name(kind: str) -> str:
     """Return what a kind of part is called in what a person reads."""
-    return (
-        kind.upper() if kind in ("ssm", "mlp") else {"delta": "delta net", "conv": "short convolution"}.get(kind, kind)
-    )
+    longer = {"delta": "delta net", "conv": "short convolution", "linear": "linear recurrence"}
+    return kind.upper() if kind in ("ssm", "mlp") else longer.get(kind, kind)
 
 
 def _percent(share: float) -> str:

@@ -77,3 +77,12 @@ def activation(x: Tensor, rules: Rules, factor: Factor = torch.sigmoid) -> Tenso
         y: Tensor = _Identity.apply(x, factor)
         return y
     return x * factor(x)
+
+
+def softcap(x: Tensor, cap: float, rules: Rules) -> Tensor:
+    """c tanh(x / c), c the cap; under the identity rule x * [tanh(x / c) / (x / c)], which is x * [1] at 0."""
+
+    def factor(x: Tensor) -> Tensor:
+        return torch.where(x == 0, 1.0, torch.tanh(x / cap) / (x / cap))
+
+    return activation(x, rules, factor) if rules.silu else cap * torch.tanh(x / cap)

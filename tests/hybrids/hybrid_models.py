@@ -25,6 +25,7 @@ OF_TRANSFORMERS = {
     "Zamba2": "Zamba2",
     "Qwen3Next": "Qwen3Next",
     "Qwen3_5": "Qwen3_5Text",
+    "MiniMax": "MiniMax",
 }
 """Families whose classifier transformers has, and how its name begins."""
 
@@ -91,4 +92,5 @@ def padded(side="right", lengths=(7, 4), pad=0):
 @torch.no_grad()
 def logits(model, ids, mask=None, **inputs):
     """The model's own."""
-    return model.eval()(ids, attention_mask=torch.ones_like(ids) if mask is None else mask, **inputs).logits
+    mask = torch.ones_like(ids) if mask is None else mask
+    return model.eval()(ids, attention_mask=mask, use_cache=False, **inputs).logits

@@ -3,6 +3,7 @@
     h' = h + s sum_p out_p part_p(in_p Norm(h))                      G_h = G + Norm^T sum_p in_p part_p^T(s out_p G)
     h' = h + mamba(Norm(h + t(h, e0)))                               Zamba's hybrid layer, e0 the embeddings,
     h' = h + Norm(part(h))                                           OLMo-Hybrid's attention layers
+    h' = a Norm(h) + s part(Norm(h))                                 MiniMax
     t(h, e0) = W_linear mlp(Norm(attention(Norm([h, e0]))))          with the shared transformer in it
 
 G is the modified gradient; a ^T is the backward of a part under its rules.
@@ -36,6 +37,8 @@ class Branch:
     scale: float = 1.0
     behind: bool = False
     """h' = h + Norm(part(h)) instead, of one part without factors."""
+    past: float | None = None
+    """The factor a of h' = a Norm(h) + scale * sum_p out_p part_p(in_p Norm(h)) instead."""
 
     def forward(self, h: Tensor, _embeddings: Tensor) -> Tensor:
         self.h = h
@@ -44,11 +47,11 @@ class Branch:
             return h + self.norm.forward(only.part.forward(h))
         u = self.norm.forward(h)
         outputs = [p.scale_out * p.part.forward(p.scale_in * u) for p in self.parts.values()]
-        return h + self.scale * torch.stack(outputs).sum(0)
+        return (h if self.past is None else self.past * u) + self.scale * torch.stack(outputs).sum(0)
 
     def backward(self, G: Tensor, absorbed: Absorbed) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """G of h and of the embeddings, and the relevance that the skip and each part pass down to h, (L,)."""
-        by_path = {"skip": G}
+        by_path = {"skip": G if self.past is None else self.norm.backward(self.past * G)}
         for name, p in self.parts.items():
             if self.behind:
                 by_path[name] = p.part.backward(self.norm.backward(G), absorbed)
@@ -97,3 +100,5 @@ class Network:
     norm: Norm
     head: Linear
     head_multiplier: float
+    cap: float | None = None
+    """c of logits c tanh(z / c), which have the identity rule."""

@@ -3,7 +3,8 @@
 One row without padding; G is the modified gradient. Heads h of H read keys of group g = h // (H / groups):
 
     q, k, v, z, b, a = projections of x;  q, k, v = silu(conv(.));  q = q / (|q| sqrt(N)), k = k / |k|
-    beta = sigmoid(b), twice that where eigenvalues may be negative;  D = diag(exp(-exp(A_log) softplus(a + dt_bias)))
+    beta = sigmoid(b), twice that where eigenvalues may be negative;  D = diag(exp(-exp(A_log) softplus(a + dt_bias))),
+    of a decay with a lower bound c D = diag(exp(c sigmoid(exp(A_log) (a + dt_bias))))
     S_t = S_{t-1} D_t (I - beta_t k_t k_t^T) + beta_t v_t k_t^T;  o_t = S_t q_t;  y = W_out (norm(o) f(z))
 
 |.| has 1e-6 under its root. q, k, beta and D are constant, f(z) = silu(z) takes half of what is there, f(z) =
@@ -80,11 +81,11 @@ class DeltaRule:
 
 
 class DeltaNet:
-    """A gated delta net, read off a module of Qwen3-Next, Qwen3.5, OLMo-Hybrid or Kimi-Linear."""
+    """A gated delta net, read off a module of Qwen3-Next, Qwen3.5, OLMo-Hybrid, Kimi-Linear or Ling 3."""
 
     def __init__(self, mixer: Any, name: str):
         norm = mixer.norm if hasattr(mixer, "norm") else mixer.o_norm
-        self.sigmoid = type(norm).__name__.startswith("Kimi")
+        self.sigmoid = type(norm).__name__.startswith(("Kimi", "Bailing"))
         self.head_norm, self.P = Norm(norm), len(norm.weight)
         self.out = _of(mixer, name, "out_proj", "o_proj")
         self.H = self.out.weight.shape[1] // self.P
@@ -94,6 +95,7 @@ class DeltaNet:
         self.twice = getattr(mixer, "allow_neg_eigval", False)
         gate = getattr(mixer, "forget_gate", mixer)
         self.dt_bias, self.rate = gate.dt_bias.detach().to(F64), gate.A_log.detach().to(F64).exp().flatten()
+        self.lowest = gate.lower_bound if getattr(gate, "safe_gate", False) else None
         self._read_projections(mixer, name)
 
     def _read_projections(self, mixer: Any, name: str) -> None:
@@ -115,8 +117,10 @@ class DeltaNet:
             self.z, self.b, self.a = (Linear(getattr(mixer, f"in_proj_{letter}").weight) for letter in "zba")
         else:
             self.q, self.k, self.v, self.b = (_of(mixer, name, f"{letter}_proj") for letter in "qkvb")
-            if hasattr(mixer, "forget_gate"):
-                gate = mixer.forget_gate
+            gate = getattr(mixer, "forget_gate", None)
+            if hasattr(gate, "f_proj"):
+                self.a, self.z = Linear(gate.f_proj.weight), _of(mixer, name, "g_proj")
+            elif gate is not None:
                 self.a = TwoLinear(Linear(gate.f_a_proj.weight), Linear(gate.f_b_proj.weight))
                 self.z = TwoLinear(_of(mixer, name, "g_a_proj"), _of(mixer, name, "g_b_proj"))
             else:
@@ -129,8 +133,11 @@ class DeltaNet:
         q, k = (part.unflatten(-1, (self.groups, self.N)) for part in (q, k))
         q, k = q / _root(q) / self.N**0.5, k / _root(k)
         beta = torch.sigmoid(self.b.forward(x)) * (2 if self.twice else 1)
-        dt = F.softplus(self.a.forward(x) + self.dt_bias).unflatten(-1, (self.H, -1))
-        decay = torch.exp(-self.rate[:, None] * dt)  # (L, H, N or 1)
+        a = (self.a.forward(x) + self.dt_bias).unflatten(-1, (self.H, -1))
+        if self.lowest is None:
+            decay = torch.exp(-self.rate[:, None] * F.softplus(a))  # (L, H, N or 1)
+        else:
+            decay = torch.exp(self.lowest * torch.sigmoid(self.rate[:, None] * a))
         self.scans = []
         for h in range(self.H):
             g = h // (self.H // self.groups)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from oracle_branches import Branch, Network, Scaled, SharedBranch
 from oracle_delta import DeltaNet, ShortConv
+from oracle_linear import RGLRU, Lightning
 from oracle_parts import (
     F64,
     MLP,
@@ -37,7 +38,11 @@ class Reader:
 
     def __init__(self, model: Any, rule: str):
         self.config, self.rule = model.config, rule
+        self.activation = getattr(model.config, "hidden_act", None) or getattr(model.config, "hidden_activation", "")
         rotary = getattr(model.model, "rotary_emb", getattr(model.model, "pos_emb", None))
+        if rotary is None:  # or in every module
+            found = [module.rotary_emb for module in model.modules() if hasattr(module, "rotary_emb")]
+            rotary = found[0] if found else None
         self.frequencies = None if rotary is None else rotary.inv_freq.detach().to(F64)
 
     def attention(self, module: Any, name: str, *, head_dim: int, scaling: float, **options: Any) -> Attention:
@@ -64,7 +69,7 @@ class Reader:
     def gated_mlp(self, module: Any, name: str, **multipliers: float) -> GatedMLP:
         """With gate_proj, up_proj and down_proj."""
         gate, up, down = (Linear.of(getattr(module, n), f"{name}.{n}") for n in ("gate_proj", "up_proj", "down_proj"))
-        return GatedMLP(gate, up, down, self.config.hidden_act, **multipliers)
+        return GatedMLP(gate, up, down, self.activation, **multipliers)
 
     def gated_expert(self, gate_up: Tensor, down: Tensor, activation: str = "") -> Callable[[int], GatedMLP]:
         """Experts (experts, 2 I, D) and (experts, D, I), the rows of the gate before those of up."""
@@ -80,8 +85,9 @@ def stacked(experts: Any) -> tuple[Tensor, Tensor]:
     """Gate above up (experts, 2 I, D), and down (experts, D, I); in transformers 4 experts are modules in a list."""
     if hasattr(experts, "gate_up_proj"):
         return experts.gate_up_proj, experts.down_proj
-    gate_up = torch.stack([torch.cat([e.gate_proj.weight, e.up_proj.weight]) for e in experts])
-    return gate_up, torch.stack([e.down_proj.weight for e in experts])
+    gate, up, down = ("w1", "w3", "w2") if hasattr(experts[0], "w1") else ("gate_proj", "up_proj", "down_proj")
+    gate_up = torch.stack([torch.cat([getattr(e, gate).weight, getattr(e, up).weight]) for e in experts])
+    return gate_up, torch.stack([getattr(e, down).weight for e in experts])
 
 
 def network_of(model: Any, attention: str) -> Network:
@@ -90,15 +96,18 @@ def network_of(model: Any, attention: str) -> Network:
         raise ValueError(f"no oracle for model_type {config.model_type!r}; there is one for {', '.join(LAYERS)}")
     read_layer = LAYERS[config.model_type]
     reader = Reader(model, attention)
-    final = next(name for name in ("final_layernorm", "norm", "norm_f", "embedding_norm") if hasattr(base, name))
+    final = next(
+        name for name in ("final_layernorm", "norm", "norm_f", "embedding_norm", "final_norm") if hasattr(base, name)
+    )
     factor = getattr(config, "lm_head_multiplier", 1.0) / getattr(config, "logits_scaling", 1.0)
     return Network(
         embedding=model.get_input_embeddings().weight.detach().to(F64),
-        embedding_multiplier=getattr(config, "embedding_multiplier", 1.0),
+        embedding_multiplier=float(getattr(base, "normalizer", getattr(config, "embedding_multiplier", 1.0))),
         layers=[read_layer(reader, layer, f"model.layers.{i}", i) for i, layer in enumerate(base.layers)],
         norm=Norm(getattr(base, final)),
         head=Linear.of(model.lm_head, "lm_head"),
         head_multiplier=factor,
+        cap=getattr(config, "logits_soft_cap", None),
     )
 
 
@@ -355,7 +364,7 @@ def _kimi_linear(reader: Reader, layer: Any, name: str, _index: int) -> list[Bra
 
 
 def _latent(reader: Reader, module: Any, name: str) -> Attention:
-    """Latent attention; of every head the rows of `kv_b_proj` are those of k, then those of v."""
+    """Latent attention; of every head the rows of `kv_b_proj` are those of k, then those of v. A gate is of a head."""
     config, name = reader.config, f"{name}.self_attn"
     H, rank, nope, P = module.num_heads, config.kv_lora_rank, config.qk_nope_head_dim, config.v_head_dim
     rows = torch.arange(module.kv_b_proj.out_features).unflatten(0, (H, nope + P))
@@ -372,6 +381,7 @@ def _latent(reader: Reader, module: Any, name: str) -> Attention:
         first = Linear.of(module.q_a_proj, f"{name}.q_a_proj")
         q = Narrowed(first, Norm(module.q_a_layernorm), Linear.of(module.q_b_proj, ""))
     head_dim = nope + config.qk_rope_head_dim
+    gate = Linear(module.g_proj.weight.repeat_interleave(P, 0)) if hasattr(module, "g_proj") else None
     return reader.attention(
         module,
         name,
@@ -381,7 +391,46 @@ def _latent(reader: Reader, module: Any, name: str) -> Attention:
         q=q,
         k=LatentKeys(narrowed(rows[:, :nope]), rot, H),
         v=narrowed(rows[:, nope:]),
+        pairs=[(n, n + 1) for n in range(nope, head_dim, 2)],
+        gate=gate,
     )
+
+
+def _minimax(reader: Reader, layer: Any, name: str, _index: int) -> list[Branch | SharedBranch]:
+    """The residual stream is normed, too."""
+    config, m = reader.config, layer.self_attn
+    linear, moe_name = hasattr(m, "qkv_proj"), "mlp" if hasattr(layer, "mlp") else "block_sparse_moe"
+    if linear:
+        first: Part = Lightning(m, f"{name}.self_attn")
+    else:
+        first = reader.usual_attention(m, f"{name}.self_attn", window=config.sliding_window)
+    kind = "linear" if linear else "full"
+    past, scale = (getattr(config, f"{kind}_attn_{which}_factor") for which in ("alpha", "beta"))
+    moe, route = getattr(layer, moe_name), chosen_of_softmax(config.num_experts_per_tok, normalise=True)
+    experts = Experts(moe.gate.weight, route, reader.gated_expert(*stacked(moe.experts)))
+    second = Scaled(MixtureOfExperts(experts))
+    return [
+        Branch(Norm(layer.input_layernorm), {"self_attn": Scaled(first)}, scale, past=past),
+        Branch(
+            Norm(layer.post_attention_layernorm),
+            {moe_name: second},
+            config.mlp_beta_factor,
+            past=config.mlp_alpha_factor,
+        ),
+    ]
+
+
+def _recurrent_gemma(reader: Reader, layer: Any, name: str, _index: int) -> list[Branch | SharedBranch]:
+    m = layer.temporal_block
+    if hasattr(m, "rg_lru"):
+        first: Part = RGLRU(m, f"{name}.temporal_block", reader.activation)
+    else:
+        first = reader.usual_attention(m, f"{name}.temporal_block", window=getattr(m, "sliding_window", None))
+    second = reader.gated_mlp(layer.mlp_block, f"{name}.mlp_block")
+    return [
+        Branch(Norm(layer.temporal_pre_norm), {"temporal_block": Scaled(first)}),
+        Branch(Norm(layer.channel_pre_norm), {"mlp_block": Scaled(second)}),
+    ]
 
 
 def _lfm2(reader: Reader, layer: Any, name: str, _index: int) -> list[Branch | SharedBranch]:
@@ -421,6 +470,9 @@ LAYERS: dict[str, Callable[[Reader, Any, str, int], list[Branch | SharedBranch]]
     "qwen3_5_moe_text": _qwen,
     "olmo_hybrid": _olmo_hybrid,
     "kimi_linear": _kimi_linear,
+    "bailing_hybrid": _kimi_linear,
+    "minimax": _minimax,
+    "recurrent_gemma": _recurrent_gemma,
     "lfm2": _lfm2,
     "lfm2_moe": _lfm2,
 }

@@ -62,13 +62,17 @@ def explain(
         streams.append(h)
     read = network.norm.forward(streams[-1])[position]
     logits = network.head_multiplier * network.head.forward(read[None])[0]
+    slopes = torch.ones_like(logits)
+    if network.cap is not None:
+        slopes = network.cap * torch.tanh(logits / network.cap) / logits
+        logits = slopes * logits
     if weights is None:
         weights = torch.zeros_like(logits)
         weights[logits.argmax()] = 1.0
 
     absorbed = [Absorbed() for _ in range(len(network.layers) + 1)]
     G_normed = torch.zeros_like(embeddings)
-    G_normed[position] = network.head.backward(network.head_multiplier * weights.to(F64)[None], absorbed[-1])[0]
+    G_normed[position] = network.head.backward(network.head_multiplier * (slopes * weights)[None], absorbed[-1])[0]
     G = network.norm.backward(G_normed)
     layer_relevance = [(streams[-1] * G).sum(-1)]
     around: list[Tensor] = []

@@ -49,9 +49,14 @@ def _gaussian_cdf(x: Tensor) -> Tensor:
     return (1 + torch.erf(x / math.sqrt(2))) / 2
 
 
+def _gaussian_cdf_by_tanh(x: Tensor) -> Tensor:
+    return (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+
+
 SLOPE: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": torch.sigmoid,
     "gelu": _gaussian_cdf,
+    "gelu_pytorch_tanh": _gaussian_cdf_by_tanh,
     "relu2": lambda x: x.clamp(min=0),
 }
 """f(x) / x of every activation."""

@@ -15,7 +15,8 @@ Rules, with G the modified gradient (relevance of a value = value * G):
 Rotations, the key multiplier m and adapters are linear; norms of q and k, of every head or of all, are constant
 factors; a gate behind A v, o_i sigmoid(g_i), is constant.
 
-Latent attention has c, k_rot = W_a x, [k_nope, v] of every head = W_b n(c), and k = [k_nope, k_rot].
+Latent attention has c, k_rot = W_a x, [k_nope, v] of every head = W_b n(c), and k = [k_nope, k_rot]; where it has
+positions, neighbours of q_rot and k_rot are turned.
 """
 
 from __future__ import annotations
@@ -27,19 +28,23 @@ from oracle_parts import F64, Absorbed, Adapted, Linear, Norm, Part
 from torch import Tensor
 
 
-def rotated(x: Tensor, frequencies: Tensor | None, direction: int = 1) -> Tensor:
+def rotated(
+    x: Tensor, frequencies: Tensor | None, direction: int = 1, pairs: list[tuple[int, int]] | None = None
+) -> Tensor:
     """Every pair (x_n, x_{n + N}) of x (L, heads, P), n < N frequencies, turned by direction * t * frequency_n.
 
-    Dimensions from 2 N on stay. Direction -1 is the inverse, and, a turn being orthogonal, the transpose.
+    Other dimensions stay; `pairs` are others than these. Direction -1 is the inverse, and, a turn being orthogonal,
+    the transpose.
     """
     if frequencies is None:
         return x
     y, N = x.clone(), len(frequencies)
+    pairs = pairs or [(n, n + N) for n in range(N)]
     for t in range(len(x)):
-        for n, frequency in enumerate(frequencies.tolist()):
+        for (a, b), frequency in zip(pairs, frequencies.tolist(), strict=True):
             cos, sin = math.cos(t * frequency), direction * math.sin(t * frequency)
-            y[t, :, n] = cos * x[t, :, n] - sin * x[t, :, n + N]
-            y[t, :, n + N] = sin * x[t, :, n] + cos * x[t, :, n + N]
+            y[t, :, a] = cos * x[t, :, a] - sin * x[t, :, b]
+            y[t, :, b] = sin * x[t, :, a] + cos * x[t, :, b]
     return y
 
 
@@ -88,17 +93,19 @@ class Attention:
         scaling: float,
         rule: str,
         frequencies: Tensor | None = None,
+        pairs: list[tuple[int, int]] | None = None,
         key_multiplier: float = 1.0,
         value_dim: int | None = None,
         norms: tuple[Norm, Norm] | None = None,
         gate: Linear | None = None,
+        window: int | None = None,
     ):
         if rule not in ("cp", "attnlrp"):
             raise ValueError(f"unknown rule {rule!r} for attention")
         self.projections, self.o = (q, k, v), o
         self.head_dim, self.scaling, self.rule = head_dim, scaling, rule
-        self.frequencies, self.key_multiplier = frequencies, key_multiplier
-        self.value_dim, self.norms, self.gate = value_dim or head_dim, norms, gate
+        self.frequencies, self.pairs, self.key_multiplier = frequencies, pairs, key_multiplier
+        self.value_dim, self.norms, self.gate, self.window = value_dim or head_dim, norms, gate, window
 
     def _normed(self, which: int, x: Tensor) -> Tensor:
         """Of q (0) or k (1), (L, heads P)."""
@@ -118,8 +125,8 @@ class Attention:
         q, k = (self._normed(which, part.forward(x)) for which, part in enumerate((of_q, of_k)))
         q, k = q.unflatten(-1, (-1, self.head_dim)), k.unflatten(-1, (-1, self.head_dim))
         v = of_v.forward(x).unflatten(-1, (-1, self.value_dim))
-        self.q = rotated(q, self.frequencies)
-        self.k = rotated(self.key_multiplier * k, self.frequencies)
+        self.q = rotated(q, self.frequencies, 1, self.pairs)
+        self.k = rotated(self.key_multiplier * k, self.frequencies, 1, self.pairs)
         self.v = v
         L, H = self.q.shape[:2]
         self.scores = torch.full((H, L, L), -math.inf, dtype=F64)
@@ -128,14 +135,18 @@ class Attention:
         for h in range(H):
             g = self.group(h)
             for i in range(L):
-                for j in range(i + 1):
+                for j in self.read_by(i):
                     self.scores[h, i, j] = self.scaling * (self.q[i, h] @ self.k[j, g])
                 terms = torch.exp(self.scores[h, i] - self.scores[h, i].max())
                 self.weights[h, i] = terms / terms.sum()
-                for j in range(i + 1):
+                for j in self.read_by(i):
                     o[i, h] += self.weights[h, i, j] * v[j, g]
         self.opened = torch.ones_like(o.flatten(1)) if self.gate is None else torch.sigmoid(self.gate.forward(x))
         return self.o.forward(o.flatten(1) * self.opened)
+
+    def read_by(self, i: int) -> range:
+        """The keys: `window` of them at most."""
+        return range(0 if self.window is None else max(0, i + 1 - self.window), i + 1)
 
     def group(self, h: int) -> int:
         return h // (self.q.shape[1] // self.v.shape[1])
@@ -147,26 +158,25 @@ class Attention:
         for h in range(G_o.shape[1]):
             g = self.group(h)
             for i in range(len(G_o)):
-                for j in range(i + 1):
+                for j in self.read_by(i):
                     G_v[j, g] += share * self.weights[h, i, j] * G_o[i, h]
                 if self.rule == "attnlrp":
                     self._backward_scores(h, i, G_o[i, h], G_q, G_k, absorbed)
         q, k, v = self.projections
         G_x = v.backward(G_v.flatten(1), absorbed)
         if self.rule == "attnlrp":
-            G_q = self._of_normed(0, rotated(G_q, self.frequencies, -1).flatten(1))
+            G_q = self._of_normed(0, rotated(G_q, self.frequencies, -1, self.pairs).flatten(1))
             G_x = G_x + q.backward(G_q, absorbed)
-            G_k = self.key_multiplier * rotated(G_k, self.frequencies, -1)
+            G_k = self.key_multiplier * rotated(G_k, self.frequencies, -1, self.pairs)
             G_x = G_x + k.backward(self._of_normed(1, G_k.flatten(1)), absorbed)
         return G_x
 
     def _backward_scores(self, h: int, i: int, G_o: Tensor, G_q: Tensor, G_k: Tensor, absorbed: Absorbed) -> None:
         """Adds what position i of head h gives its query and the keys before it."""
-        g, before = self.group(h), range(i + 1)
-        G_a = [float(self.v[j, g] @ G_o) / 2 for j in before]
+        g, before = self.group(h), self.read_by(i)
         a = self.weights[h, i].tolist()
-        R_a = [a[j] * G_a[j] for j in before]
-        through = sum(R_a)
+        R_a = {j: a[j] * float(self.v[j, g] @ G_o) / 2 for j in before}
+        through = sum(R_a.values())
         R_s = [float(self.scores[h, i, j]) * (R_a[j] - a[j] * through) for j in before]
         absorbed.softmax = absorbed.softmax + (through - sum(R_s))
         for j in before:

@@ -1,7 +1,7 @@
 """Tiny hybrid language models of transformers, every parameter random and large enough to matter.
 
-`TABLE` names them, `build(name)` makes one. All have at least four layers, so that every kind of layer of the family
-occurs, and all but one SSD chunks of 4 tokens, so that ten tokens are no whole number of chunks.
+`TABLE` names them, `build(name)` makes one. All have layers of every kind of the family, and all but one SSD chunks of
+4 tokens, so that ten tokens are no whole number of chunks.
 """
 
 from __future__ import annotations
@@ -179,6 +179,41 @@ KIMI = {
     "n_shared_experts": 1,
     "routed_scaling_factor": 1.5,
 }
+BAILING = {
+    **{name: KIMI[name] for name in KIMI if not name.startswith("linear_")},
+    "num_hidden_layers": 2,
+    "layer_types": ["linear_attention", "full_attention"],
+    "mlp_layer_types": ["dense", "sparse"],
+    "head_dim": 5,
+    "short_conv_kernel_size": 4,
+    "q_lora_rank": 5,
+}
+MINIMAX = {
+    **ATTENTION,
+    "head_dim": 6,
+    "intermediate_size": 12,
+    "num_hidden_layers": 2,
+    "layer_types": ["linear_attention", "full_attention"],
+    "block_size": 4,
+    "num_local_experts": 5,
+    "num_experts_per_tok": 2,
+    "linear_attn_alpha_factor": 1.7,
+    "linear_attn_beta_factor": 0.8,
+    "full_attn_alpha_factor": 1.5,
+    "full_attn_beta_factor": 0.9,
+    "mlp_alpha_factor": 1.3,
+    "mlp_beta_factor": 0.7,
+}
+RECURRENT_GEMMA = {
+    **{name: ATTENTION[name] for name in ATTENTION if name != "hidden_size"},
+    "hidden_size": 32,
+    "lru_width": 24,
+    "attention_window_size": 5,
+    "intermediate_size": 36,
+    "num_hidden_layers": 2,
+    "block_types": ["recurrent", "attention"],
+    "logits_soft_cap": 2.5,
+}
 LFM2 = {
     **ATTENTION,
     "intermediate_size": 18,
@@ -291,6 +326,13 @@ TABLE: dict[str, Entry] = {
     ),
     "kimi_linear": Entry("KimiLinear", "5.24.0", KIMI),
     "kimi_linear-low-rank": Entry("KimiLinear", "5.24.0", {**KIMI, "q_lora_rank": 5, "attention_bias": True}),
+    "bailing_hybrid": Entry("BailingHybrid", "5.24.0", BAILING),
+    "bailing_hybrid-unbounded": Entry(
+        "BailingHybrid", "5.24.0", {**BAILING, "q_lora_rank": None, "kda_safe_gate": False, "attention_bias": True}
+    ),
+    "minimax": Entry("MiniMax", "4.57.6", MINIMAX),
+    "minimax-window": Entry("MiniMax", "4.57.6", {**MINIMAX, "sliding_window": 3}),
+    "recurrent_gemma": Entry("RecurrentGemma", "5.16.1", RECURRENT_GEMMA),
     "lfm2": Entry("Lfm2", "5.16.1", LFM2),
     "lfm2-biases": Entry("Lfm2", "5.16.1", {**LFM2, "conv_bias": True}),
     "lfm2-moe": Entry(
@@ -317,6 +359,7 @@ def one_each() -> list[str]:
     """A model of every family that the installed transformers has: the one with the most kinds of parts."""
     names = ("bamba-biases", "granite-moe", "falcon_h1-norm-after", "nemotron_h-moe", "jamba-moe", "zamba", "zamba2")
     names += ("qwen3_next", "qwen3_5", "qwen3_5-moe", "olmo_hybrid", "kimi_linear", "lfm2-biases", "lfm2-moe")
+    names += ("bailing_hybrid", "minimax", "recurrent_gemma")
     return [name for name in names if name in available()]
 
 
@@ -330,9 +373,9 @@ def build(name: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> An
     """The model called `name`, in eval mode, with eager attention and eager experts.
 
     Matrices N(0, 1 / fan_in), embeddings N(0, 1) (0.3 where they are the head too), norms 1 + N(0, 0.3) (of those that
-    add 1 themselves N(0, 0.3)), biases
-    N(0, 0.3), the router's correction N(0, 0.3), D 1 + N(0, 0.5), A_log the log of uniform 1..8, biases of dt the
-    inverse softplus of log-uniform 0.01 .. 1. Values depend on the seed, not on the dtype.
+    add 1 themselves N(0, 0.3)), biases N(0, 0.3), the parameter of RG-LRU's decay N(-3, 0.5), the router's correction
+    N(0, 0.3), D 1 + N(0, 0.5), A_log the log of uniform 1..8, biases of dt the inverse softplus of log-uniform 0.01 ..
+    1. Values depend on the seed, not on the dtype.
     """
     entry = TABLE[name]
     config = config_class(entry)(**TOKENS, **deepcopy(entry.settings))  # whose lists a test may change
@@ -341,6 +384,9 @@ def build(name: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> An
     with torch.random.fork_rng(devices=[]):
         model = getattr(transformers, f"{entry.family}ForCausalLM")(config)
     model.to(dtype)
+    for module in model.modules():
+        if hasattr(module, "decay_factors"):  # MiniMax's, made again as exact as they now can be
+            module.query_decay, module.key_decay, module.diagonal_decay = module.decay_factors(module.slope_rate)
     generator = torch.Generator().manual_seed(seed)
     endings = ("e_score_correction_bias", "expert_bias")
     corrections = [pair for pair in model.named_buffers() if pair[0].endswith(endings)]
@@ -366,6 +412,8 @@ def _random(name: str, shape: torch.Size, generator: torch.Generator, embedding_
         value = 1 + normal(0.3)
     elif name.endswith("A_log"):
         value = torch.log(1 + 7 * uniform())
+    elif name.endswith("recurrent_param"):
+        value = normal(0.5) - 3
     elif name.endswith(".D"):
         value = 1 + normal(0.5)
     elif name.endswith(("dt_proj.bias", "dt_proj_bias", "dt_bias")):

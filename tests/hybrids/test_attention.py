@@ -15,6 +15,7 @@ import torch
 from oracle_branches import SharedBranch
 from oracle_delta import DeltaNet, ShortConv
 from oracle_families import network_of
+from oracle_linear import RGLRU, Lightning
 from oracle_softmax import Attention
 from oracle_ssm import Mamba1, Mamba2
 from oracles_attention import alpha_by_loops
@@ -45,8 +46,11 @@ TABLE = {
 }
 """What mixes positions in every layer, by the settings of `small_hybrids`."""
 KINDS = {Mamba1: "ssm", Mamba2: "ssm", DeltaNet: "delta", ShortConv: "conv", Attention: "attention"}
+KINDS |= {Lightning: "linear", RGLRU: "linear"}
 DELTA, CONV = [["delta"], ["attention"]] * 2, [["conv"], ["attention"]] * 2
 TABLE |= {"qwen3_next": DELTA, "qwen3_5": DELTA, "olmo_hybrid": DELTA, "kimi_linear": DELTA, "lfm2": CONV}
+TABLE |= {"bailing_hybrid": [["delta"], ["attention"]], "minimax": [["linear"], ["attention"]]}
+TABLE |= {"recurrent_gemma": TABLE["minimax"]}
 TABLE |= {"nemotron_h-latent": TABLE["nemotron_h-moe"], "zamba2-one-chunk": TABLE["zamba2"]}
 every_model = pytest.mark.parametrize("name", available())
 every_family = pytest.mark.parametrize("name", one_each())
@@ -95,9 +99,9 @@ def channels_of(part):
     """alpha of every channel, or A of every head. Shape: (E or H, L, L)."""
     if isinstance(part, Attention):
         return part.weights
-    if isinstance(part, ShortConv):
+    if isinstance(part, ShortConv | RGLRU):
         return part.alpha()
-    if isinstance(part, DeltaNet):
+    if isinstance(part, DeltaNet | Lightning):
         return torch.stack([scan.alpha() for scan in part.scans]).repeat_interleave(part.P, 0)
     signals = {name: [] for name in ("dt", "A", "B", "C")}
     for scan in part.scans:
@@ -119,10 +123,15 @@ def unified_of(part):
         return alpha if part.gate is None else part.opened.T[..., None] * alpha.repeat_interleave(heads, 0)
     if isinstance(part, ShortConv):
         return part.C.T[..., None] * alpha * part.B.T[:, None]
+    if isinstance(part, Lightning):
+        return part.scale.T[..., None] * alpha * torch.sigmoid(part.c).T[:, None]
     values = slice(-inner, None) if isinstance(part, DeltaNet) else slice(inner)
-    c, taps = part.conv.c[:, values], part.conv.taps[values]
-    sigmoid = torch.sigmoid(c)
-    if isinstance(part, DeltaNet):
+    if isinstance(part, RGLRU):
+        taps, sigmoid = part.taps, torch.ones_like(part.c)  # no activation
+    else:
+        c, taps = part.conv.c[:, values], part.conv.taps[values]
+        sigmoid = torch.sigmoid(c)
+    if isinstance(part, DeltaNet | RGLRU):
         scale = part.scale
     else:
         D = torch.cat([scan.D for scan in part.scans])
@@ -140,6 +149,8 @@ def mixes(module):
     """What a module of transformers with a projection behind it mixes positions by; None of another."""
     if hasattr(module, "conv"):
         return "conv"
+    if hasattr(module, "qkv_proj") or hasattr(module, "rg_lru"):
+        return "linear"
     if hasattr(module, "conv1d"):
         return "ssm" if hasattr(module, "D") else "delta"
     return "attention" if hasattr(module, "q_proj") or hasattr(module, "kv_a_proj_with_mqa") else None
@@ -218,7 +229,7 @@ def test_layers_and_parts_that_are_asked_for():
         model.hidden_attention(ids, layers=[0], part="attention")
     with pytest.raises(OptionError, match=r"reduce='none'.*part='ssm'.*part='attention'"):
         model.hidden_attention(ids, reduce="none")
-    with pytest.raises(OptionError, match=r"part='mamba'.*'ssm', 'delta', 'conv', 'attention'"):
+    with pytest.raises(OptionError, match=r"part='mamba'.*'ssm', 'delta', 'conv', 'linear', 'attention'"):
         model.hidden_attention(ids, part="mamba")
     one = model.hidden_attention(ids, layers=0, reduce="none")
     assert one.parts == ["ssm"]
@@ -322,7 +333,7 @@ def gradients_of(model, row, target):
     """d logit / d input of out_proj and o_proj at every position by autograd, the mean over channels: (layer, part)."""
     seen, hooks = {}, []
     for module in model.modules():
-        for out in (getattr(module, name, None) for name in ("out_proj", "o_proj")):
+        for out in (getattr(module, name, None) for name in ("out_proj", "o_proj", "linear_out")):
             if out is not None:
                 own = seen.setdefault(mixes(module), [])
                 hooks.append(out.register_forward_pre_hook(lambda _module, inputs, own=own: own.append(inputs[0])))
@@ -424,7 +435,8 @@ def test_latim_is_refused_with_a_reason(name):
 def score_of(model, network, embeddings, target):
     """transformers' logit at the last position, of embeddings (1, L, D) as the first layer reads them."""
     scale = getattr(model.config, "embedding_multiplier", 1.0) if model.config.model_type == "granitemoehybrid" else 1.0
-    with Float64():  # Granite scales embeddings that it is given, Falcon-H1 does not
+    scale = float(getattr(model.model, "normalizer", scale))
+    with Float64():  # Granite and RecurrentGemma scale embeddings that they are given, Falcon-H1 does not
         return model(inputs_embeds=embeddings / scale, use_cache=False).logits[0, -1, target]
 
 

@@ -46,7 +46,7 @@ def test_the_command(here, name):
     code, _, errors = here(model, "--part", "mamba")
     assert code == 1
     assert "--part='mamba'" in errors
-    assert "'ssm', 'delta', 'conv', 'attention'" in errors
+    assert "'ssm', 'delta', 'conv', 'linear', 'attention'" in errors
 
 
 def test_the_app(monkeypatch):

@@ -1,4 +1,4 @@
-"""Delta nets through the Triton kernels, with a decay a head or a channel; without a GPU in Triton's interpreter."""
+"""Delta nets and linear recurrences through the Triton kernels; without a GPU in Triton's interpreter."""
 
 import sys
 
@@ -13,11 +13,11 @@ if sys.platform != "linux":  # where it has to be installed
 CUDA = torch.cuda.is_available()
 
 
-@pytest.mark.parametrize("name", [name for name in ("qwen3_5", "kimi_linear") if name in available()])
+@pytest.mark.parametrize("name", [name for name in ("qwen3_5", "kimi_linear", "minimax") if name in available()])
 def test_the_kernels_give_the_same_relevance_whole_and_in_chunks(name):
     model = build(name, dtype=torch.float32)
     for layers in (model.model.layers, model.config.layer_types):
-        del layers[2:]  # one delta net and one attention: the interpreter is slow
+        del layers[2:]  # one of either kind: the interpreter is slow
     model.config.num_hidden_layers = 2
     model = make_explainable(model.cuda() if CUDA else model)
     ids = torch.randint(1, VOCABULARY, (1, 7), generator=torch.Generator().manual_seed(1))

@@ -18,7 +18,7 @@ from hf_mambalrp import (
 from hf_mambalrp.errors import InputError, MissingHeadError, MissingReleaseError, UnknownArchitectureError
 from hf_mambalrp.models import releases
 
-THEIRS = [name for name in ("jamba-moe", "zamba", "zamba2", "qwen3_next", "qwen3_5") if name in MODELS]
+THEIRS = [name for name in ("jamba-moe", "zamba", "zamba2", "qwen3_next", "qwen3_5", "minimax") if name in MODELS]
 OURS = [name for name in ONE_EACH if name not in THEIRS]
 TARGETS = [2, 1]
 every_family = pytest.mark.parametrize("name", ONE_EACH)
@@ -133,8 +133,8 @@ def test_positions_of_tokens_reach_the_backbone(name):
     with torch.no_grad():
         hidden = model.model(row, attention_mask=torch.ones_like(row), position_ids=spread).last_hidden_state
     torch.testing.assert_close(found, hidden[:, -1] @ model.score.weight.T)
-    rotates = prefix(name) in ("Bamba", "FalconH1", "Qwen3_5Moe", "OlmoHybrid", "Lfm2", "Lfm2Moe")
-    assert torch.allclose(found, logits(model, row), atol=1e-5) != rotates
+    rotates = {"Bamba", "FalconH1", "Qwen3_5Moe", "OlmoHybrid", "BailingHybrid", "RecurrentGemma", "Lfm2", "Lfm2Moe"}
+    assert torch.allclose(found, logits(model, row), atol=1e-5) != (prefix(name) in rotates)
 
 
 class Averaged(JambaForSequenceClassification):
@@ -204,6 +204,22 @@ def test_a_family_that_the_installed_transformers_lacks_is_named_with_its_releas
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "nemotron_h"}))
     with pytest.raises(MissingReleaseError, match=r"a 'nemotron_h' checkpoint, needs transformers 5\.3"):
         MambaLRPForCausalLM.from_pretrained(tmp_path)
+
+
+def test_a_family_that_an_older_release_has_with_a_wrong_forward_is_refused(monkeypatch):
+    """RecurrentGemma's recurrence there keeps the state of the call before, and fails at a batch of another size."""
+    from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
+
+    sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3}
+    model = RecurrentGemmaForCausalLM(RecurrentGemmaConfig(**sizes, num_attention_heads=2))
+    monkeypatch.setattr(releases, "version", lambda _: "4.57.6")
+    with pytest.raises(MissingReleaseError, match=r"RecurrentGemmaForCausalLM needs transformers 5\.0 or later"):
+        make_explainable(model)
+    assert not hasattr(model, "explain")
+    with pytest.raises(MissingReleaseError, match=r"RecurrentGemmaLRPForCausalLM needs transformers 5\.0"):
+        hf_mambalrp.RecurrentGemmaLRPForCausalLM  # noqa: B018
+    monkeypatch.setattr(releases, "version", lambda _: "5.0.0.dev0")
+    assert releases.has_family("recurrent_gemma")
 
 
 @pytest.mark.skipif(releases.has_family("nemotron_h"), reason="the installed transformers has the family")

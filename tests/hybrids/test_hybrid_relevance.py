@@ -152,6 +152,8 @@ def test_padding_between_tokens_is_not_read(name):
     """What attention does not read and a scan reads as nothing: the score is the model's own of the same mask."""
     if name == "jamba-moe" and transformers.__version__.startswith("4."):
         pytest.skip("its in_proj has a bias, which transformers 4 masks and later releases do not")
+    if name == "recurrent_gemma":
+        pytest.skip("its recurrence reads padding in transformers, and not here")
     name = {"lfm2-biases": "lfm2"}.get(name, name)  # of its in_proj too, which transformers reads on padding
     model = make_explainable(build(name))
     ids = torch.stack([rows()[0], rows()[0].flip(0)])  # of one row some releases do not read the mask

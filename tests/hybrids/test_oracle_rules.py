@@ -21,6 +21,8 @@ from torch import Tensor
 
 PRODUCTS = (torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__)
 PARTS = ("mamba", "self_attn", "feed_forward", "shared_mlp", "block_sparse_moe", "mixer", "linear_attn", "conv", "mlp")
+PARTS += ("temporal_block", "mlp_block")
+CAPS = (torch.tanh, Tensor.tanh, F.tanh)
 SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, F.sigmoid)
 
 
@@ -42,13 +44,13 @@ class Rewritten(Float64):
             # norms, dt and decays, routers and gates
             output = output.detach()
         elif func is torch.matmul and self.attention == "attnlrp" and args[0].dim() == 4:
-            if args[1].shape[-1] > 1:  # q k^T and A v; Zamba's scan multiplies by vectors
+            # q k^T and A v; Zamba's scan multiplies by vectors, and lightning attention has q and k constant.
+            if args[1].shape[-1] > 1 and args[0].requires_grad and args[1].requires_grad:
                 output = half(output)
-        elif func in (F.silu, F.gelu):
+        elif func in (F.silu, F.gelu, *CAPS):
             x = args[0]
-            slope = torch.sigmoid(x) if func is F.silu else torch.special.ndtr(x)
-            output = x * slope.detach()
-            output.activated = True
+            output = x * (output / x).detach()
+            output.activated = func not in CAPS
         elif func is torch.square:  # of a relu
             output = args[0] * args[0].detach()
         elif func in PRODUCTS and any(getattr(factor, "activated", False) for factor in args):
@@ -72,7 +74,7 @@ def rewritten(model: Any, attention: str) -> Rewritten:
     return Rewritten(attention, model.config.model_type in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", *KIN))
 
 
-KIN = ("olmo_hybrid", "kimi_linear")
+KIN = ("olmo_hybrid", "kimi_linear", "bailing_hybrid", "minimax")
 
 
 @dataclass(frozen=True)

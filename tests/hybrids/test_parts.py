@@ -20,7 +20,7 @@ KINDS = {
     "skip": {"skip"},
     "mamba": {"ssm"},
     "mamba_decoder": {"ssm"},
-    "self_attn": {"attention", "delta"},
+    "self_attn": {"attention", "delta", "linear"},
     "shared_transformer": {"shared block"},
     "shared_mlp": {"mlp"},
     "block_sparse_moe": {"experts"},
@@ -28,6 +28,8 @@ KINDS = {
     "mixer": {"ssm", "attention", "mlp", "experts"},
     "linear_attn": {"delta"},
     "conv": {"conv"},
+    "temporal_block": {"linear", "attention"},
+    "mlp_block": {"mlp"},
     "mlp": {"mlp", "experts"},
 }
 """The oracle's names, which are transformers' attributes, and the kinds of ours that each can be."""

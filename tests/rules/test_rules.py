@@ -9,7 +9,7 @@ from hf_mambalrp.ops.gated_norm import gated_norm
 from hf_mambalrp.ops.gated_scan import gated_scan
 from hf_mambalrp.ops.ssd_scan import ssd_scan
 from hf_mambalrp.rules import LRP_LN, MAMBALRP, NO_RULES, Rules
-from hf_mambalrp.rules.activation import activation
+from hf_mambalrp.rules.activation import activation, softcap
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.gate import gate, product, sigmoid_gate
 from hf_mambalrp.rules.linear import linear
@@ -95,6 +95,19 @@ def test_silu_identity_passes_relevance_on():
     y = activation(x, MAMBALRP)
     torch.testing.assert_close(y, nn.functional.silu(x))
     torch.testing.assert_close(relevance(y, [x], R)[0], R)
+
+
+def test_a_cap_passes_relevance_on_and_without_the_rule_is_differentiated():
+    x, R = random(2, 3, 4).mul(5).requires_grad_(), random(2, 3, 4, seed=1)
+    x.data[0, 0, 0] = 0
+    y = softcap(x, 2.5, MAMBALRP)
+    torch.testing.assert_close(y, 2.5 * torch.tanh(x / 2.5))
+    kept = x.detach() != 0
+    torch.testing.assert_close(relevance(y[kept], [x], R[kept])[0][kept], R[kept])
+    for rules, expected in ((MAMBALRP, torch.ones(())), (NO_RULES, 1 - torch.tanh(x.detach() / 2.5) ** 2)):
+        (gradient,) = torch.autograd.grad(softcap(x, 2.5, rules).sum(), x)
+        torch.testing.assert_close(gradient[0, 0, 0], expected.double().flatten()[0])
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_silu_identity_survives_where_a_ratio_would_not():

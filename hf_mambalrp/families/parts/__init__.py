@@ -5,8 +5,11 @@ from hf_mambalrp.families.parts.both_ways import BothWays
 from hf_mambalrp.families.parts.delta import DeltaNet
 from hf_mambalrp.families.parts.experts import Experts
 from hf_mambalrp.families.parts.latent import LatentAttention
+from hf_mambalrp.families.parts.lightning import Lightning
+from hf_mambalrp.families.parts.mamba3 import Mamba3
 from hf_mambalrp.families.parts.mlp import MLP, GatedMLP, WeightedMLP
 from hf_mambalrp.families.parts.norm import RMSNorm, normed_by
+from hf_mambalrp.families.parts.rg_lru import RGLRU
 from hf_mambalrp.families.parts.selective import Selective
 from hf_mambalrp.families.parts.selective_heads import SelectiveHeads
 from hf_mambalrp.families.parts.shared import SharedBlock, adapter_of
@@ -16,6 +19,7 @@ from hf_mambalrp.families.parts.stems import Patches, Tokens
 
 __all__ = [
     "MLP",
+    "RGLRU",
     "SSD",
     "Attention",
     "BothWays",
@@ -23,6 +27,8 @@ __all__ = [
     "Experts",
     "GatedMLP",
     "LatentAttention",
+    "Lightning",
+    "Mamba3",
     "Patches",
     "RMSNorm",
     "Selective",

@@ -43,16 +43,24 @@ class Attention:
         module: the module.
         rotary: the model's rotary embedding; None where attention has no positions.
         adapters: of q, k and v the linear layers, one behind the other, whose output is added to the projection's.
+        window: how many positions a query reads, where the module does not say.
     """
 
     kind = mixes = "attention"
     backends = tuple(BACKENDS)
     causal = appends = recordable = True
 
-    def __init__(self, module: Any, rotary: Any = None, adapters: Sequence[Iterable[nn.Module]] = ()) -> None:
+    def __init__(
+        self,
+        module: Any,
+        rotary: Any = None,
+        adapters: Sequence[Iterable[nn.Module]] = (),
+        window: int | None = None,
+    ) -> None:
         self.module = m = reads(module, "q_proj", "k_proj", "v_proj", "head_dim")
         self.out = named(m, "o_proj", "out_proj")
         self.rotary, self.width = None if rotary is None else Rotary(rotary), int(innermost(self.out).in_features)
+        self.window: int | None = getattr(m, "sliding_window", window)
         of_q, of_k, of_v = adapters or ((), (), ())
         gated = innermost(m.q_proj).out_features == 2 * self.width
         q_norm, k_norm = (getattr(m, f"{x}_norm", getattr(m, f"{x}_layernorm", None)) for x in "qk")
@@ -82,12 +90,12 @@ class Attention:
         """Attention as a linear map of its values."""
         with torch.no_grad():
             q, k, v, gate = self._signals(x, step)
-            values = v.repeat_interleave(q.shape[2] // v.shape[2], 2).flatten(2)
-        gate = None if gate is None else torch.sigmoid(gate).flatten(2)
-        return SoftmaxMixing(values, q, k, self._scores(step), gate, linear_without_bias(self.out))
+            values = v.repeat_interleave(q.shape[2] // v.shape[2], 2)
+        gate = None if gate is None else torch.sigmoid(gate).expand_as(values).flatten(2)
+        return SoftmaxMixing(values.flatten(2), q, k, self._scores(step), gate, linear_without_bias(self.out))
 
     def _signals(self, x: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """q, k, values (B, L, K, P), and the gate; constant where the weights of attention are."""
+        """q, k, values (B, L, K, P), and the gate (B, L, H, P or 1); constant where the weights of attention are."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and step.rules.attention != "cp"):
             q, k, gate = self._read(x, step)
         return q, k, self.v(x, step)[0], gate
@@ -104,4 +112,4 @@ class Attention:
         m = self.module
         scaling = m.scaling if hasattr(m, "scaling") else m.head_dim**-0.5
         cap = getattr(m, "attn_logit_softcapping", None)
-        return Scores(float(scaling), getattr(m, "sliding_window", None), cap, step.keys)
+        return Scores(float(scaling), self.window, cap, step.keys)

@@ -70,9 +70,10 @@ class DeltaNet:
     Projections are those of Qwen3-Next (``in_proj_qkvz`` and ``in_proj_ba``, by heads of keys), of Qwen3.5
     (``in_proj_qkv``, ``in_proj_z``, ``in_proj_b``, ``in_proj_a``), or one each (``q_proj``, ``k_proj``, ``v_proj``,
     ``b_proj``): then the gate is ``g_proj`` or ``g_b_proj``(``g_a_proj``), and the decay ``a_proj``, or of every
-    channel ``forget_gate``. ``conv1d`` is over q, k and v; beta is doubled where ``allow_neg_eigval``. The norm of
-    every head, ``norm`` or ``o_norm``, says f: SiLU, with the half rule, or the sigmoid, which is constant. Padding is
-    masked before the projections alone, as in transformers.
+    channel ``forget_gate``: a = exp(-exp(``A_log``) softplus(. + ``dt_bias``)), or, where it is a ``safe_gate``,
+    exp(``lower_bound`` sigmoid(exp(``A_log``) (. + ``dt_bias``))). ``conv1d`` is over q, k and v; beta is doubled where
+    ``allow_neg_eigval``. The norm of every head, ``norm`` or ``o_norm``, says f: SiLU, with the half rule, or the
+    sigmoid, which is constant. Padding is masked before the projections alone, as in transformers.
     """
 
     kind = mixes = "delta"
@@ -162,7 +163,13 @@ class DeltaNet:
             return Signals(qk, v, z, beta, decay)
         q, k, v, beta = (linear(layer, x, ledger, gamma) for layer in (m.q_proj, m.k_proj, m.v_proj, m.b_proj))
         gates = (m.g_proj,) if hasattr(m, "g_proj") else (m.g_a_proj, m.g_b_proj)
-        decays = (m.a_proj,) if hasattr(m, "a_proj") else (self.decay.f_a_proj, self.decay.f_b_proj)
+        decays: tuple[Any, ...]
+        if hasattr(m, "a_proj"):
+            decays = (m.a_proj,)
+        elif hasattr(self.decay, "f_proj"):
+            decays = (self.decay.f_proj,)
+        else:
+            decays = (self.decay.f_a_proj, self.decay.f_b_proj)
         return Signals(torch.cat([q, k], -1), v, in_turn(gates, x, step), beta, in_turn(decays, x, step))
 
     def _selects(self, qk: Tensor, signals: Signals, rules: Rules) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -174,7 +181,10 @@ class DeltaNet:
         beta = 2 * beta if getattr(self.module, "allow_neg_eigval", False) else beta
         with align_module_device(self.decay):
             bias, rate = constant(self.decay.dt_bias, dtype), torch.exp(constant(self.decay.A_log, dtype)).flatten()
-        dt = F.softplus(signals.decay.to(dtype) + bias).unflatten(-1, (heads, -1))
-        log_decay = -rate[:, None] * dt
+        before = (signals.decay.to(dtype) + bias).unflatten(-1, (heads, -1))
+        if getattr(self.decay, "safe_gate", False):
+            log_decay = self.decay.lower_bound * torch.sigmoid(rate[:, None] * before)
+        else:
+            log_decay = -rate[:, None] * F.softplus(before)
         by_head = log_decay.squeeze(-1) if len(bias) == heads else log_decay
         return (N**-0.5 * q).to(qk.dtype), k.to(qk.dtype), by_head, beta

@@ -66,7 +66,8 @@ class Experts(Positionwise):
         experts = effective(getattr(m, "experts", None))
         self.experts: Stacked | list[GatedMLP]
         if isinstance(experts, nn.ModuleList):
-            self.experts = [GatedMLP(expert) for expert in experts]
+            names = (("w1", "w3"), "w2") if hasattr(experts[0], "w1") else ()
+            self.experts = [GatedMLP(expert, *names) for expert in experts]
         elif experts is not None:
             name = "gate_up_proj" if hasattr(experts, "gate_up_proj") else "up_proj"
             self.experts = Stacked(experts, name, experts, "down_proj", factor_of(experts))

@@ -11,6 +11,9 @@ from hf_mambalrp.rules import activation as activations
 from hf_mambalrp.rules.adapters import effective
 from hf_mambalrp.rules.linear import linear
 
+SLOWEST = 1e-20
+"""The least -log of a decay where this is divided by: exp of it is 1 in any dtype."""
+
 
 class UnreadableModule(Exception):  # noqa: N818 - becomes an error where the module's name is known
     """A module in the place of a part that lacks what the part reads."""

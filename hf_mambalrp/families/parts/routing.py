@@ -14,7 +14,8 @@ def routed(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     - a router that returns logits, weights and numbers, in this order or the other one (transformers 5), of LFM2 with
       the block's ``expert_bias``, which only chooses;
     - a linear ``router`` beside ``route_tokens_to_experts`` (Jamba in the first releases of 5), or alone: softmax over
-      all experts, of which the ``top_k`` are taken (Jamba in 4), over their sum if ``norm_topk_prob`` (Qwen in 4);
+      all experts, of which the ``top_k`` are taken (Jamba in 4), over their sum if ``norm_topk_prob`` (Qwen in 4) or
+      beside ``jitter_noise`` (MiniMax in 4), which is of training;
     - ``router.layer``: a softmax over the ``top_k`` (Granite in 4).
     """
     router: Any = in_evaluation(getattr(module, "router", None) or module.gate)
@@ -31,7 +32,7 @@ def routed(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         numbers, weights = module.route_tokens_to_experts(x, found)
         return weights, numbers
     weights, numbers = found.softmax(-1, dtype=torch.float32).topk(module.top_k, -1)
-    if getattr(module, "norm_topk_prob", False):
+    if getattr(module, "norm_topk_prob", hasattr(module, "jitter_noise")):
         weights = weights / weights.sum(-1, keepdim=True)
     return weights, numbers
 
