@@ -98,7 +98,8 @@ def test_the_card_has_the_numbers_of_the_run():
     numbers = [*REPORT["test bits per byte"].values(), *REPORT["5-gram bits per byte"].values()]
     assert all(f"{number:.3f}" in CARD for number in numbers)
     assert REPORT["test bits per byte"]["synthetic"] < REPORT["5-gram bits per byte"]["synthetic"]
-    for found in REPORT["copying"].values():
+    assert REPORT["test bits per byte"]["read"] < REPORT["5-gram bits per byte"]["read"]
+    for found in (*REPORT["copying"].values(), *REPORT["introductions"].values()):
         share, low, high = (f"{100 * value:.1f}" for value in found["name rather than the other"])
         assert f"{share} % ({low} to {high})" in CARD
     assert f"{REPORT['parameters']:,}".replace(",", " ") in CARD

@@ -47,7 +47,7 @@ class Settings:
     lr: float = 3e-3
     warm_up: float = 0.02
     weight_decay: float = 0.1
-    dropout: float = 0.1
+    dropout: float = 0.05
     dropout_from: float = 0.0
     """The share of the time after which there is dropout."""
     max_norm: float = 1.0

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from hf_mambalrp.ops.attention.dispatch import Scores
 from hf_mambalrp.rules import Rules
+from hf_mambalrp.rules.activation import softcap
 
 
 def attention_reference(
@@ -29,7 +30,7 @@ def weights(q: Tensor, k: Tensor, keys: range, scores: Scores, rules: Rules) -> 
     shared = (scores.scale * q.to(wide)).unflatten(2, (k.shape[2], -1))
     x = torch.einsum("bikgp,bjkp->bkgij", shared, k.to(wide)).flatten(1, 2)
     if scores.softcap is not None:
-        x = _capped(x, scores.softcap, rules)
+        x = softcap(x, scores.softcap, rules)
     are_read = read(range(keys.stop - q.shape[1], keys.stop), keys, scores, q.device)
     return x.masked_fill(~are_read, -torch.inf).softmax(-1)
 
@@ -56,10 +57,3 @@ def transposed_product(A: Tensor, o: Tensor, heads: int) -> Tensor:
     """A^T o in the dtype of A. Shape: (B, H, R, keys), (B, R, H, P) -> (B, keys, heads, P)."""
     by_heads = A.unflatten(1, (heads, -1)), o.to(A).unflatten(2, (heads, -1))
     return torch.einsum("bkgij,bikgp->bjkp", *by_heads)
-
-
-def _capped(x: Tensor, c: float, rules: Rules) -> Tensor:
-    if not rules.silu:
-        return c * torch.tanh(x / c)
-    seen = x.detach()
-    return x * torch.where(seen == 0, 1.0, c * torch.tanh(seen / c) / seen)

@@ -60,7 +60,8 @@ class _ConstantWeights(torch.autograd.Function):
         if v.is_cuda:
             o, lse = _with_lse(q, k, v, k_past, v_past, scores.scale)
         elif k_past is None and _all_before(q.shape[1], scores):
-            o, lse = _causal(*_by_heads(v.dtype, q, k, v), scores.scale)
+            q_h, k_h, v_h = _by_heads(v.dtype, q, k, v)
+            o, lse = _causal(q_h, k_h, v_h, scores.scale)
             o = o.transpose(1, 2)
         else:
             o = _mixed(q, k, v, k_past, v_past, scores, rules)
@@ -76,7 +77,8 @@ class _ConstantWeights(torch.autograd.Function):
         elif grad.is_cuda:
             found = _transposed_on_a_gpu(q, k, k_past, lse, grad, ctx.scores.scale)
         else:
-            each = _transposed(*_by_heads(lse.dtype, q, k), lse, grad.to(lse.dtype).transpose(1, 2), ctx.scores.scale)
+            q_h, k_h, g_h = _by_heads(lse.dtype, q, k, grad)
+            each = _transposed(q_h, k_h, lse, g_h, ctx.scores.scale)
             found = each.unflatten(1, (k.shape[2], -1)).sum(2).transpose(1, 2)
         of_past, of_v = found.to(grad.dtype).tensor_split([found.shape[1] - q.shape[1]], 1)
         return of_v, None if k_past is None else of_past, None, None, None, None, None
