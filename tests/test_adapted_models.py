@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, make_explainable
+from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import ConservationError, DetachedLayerError, ForwardMismatchError, UnknownArchitectureError
 from hf_mambalrp.families.parts import stems
 from hf_mambalrp.rules.twin import evaluation_twin
@@ -232,6 +233,16 @@ def test_relevance_that_is_lost_is_an_error_that_names_the_first_layer(kind, whe
     with pytest.raises(ConservationError, match=rf"first at (the )?{named}"):
         model.explain(IDS, attention_mask=MASK, target=TARGETS, chunk_size=chunk_size)
     assert model.explain(IDS, attention_mask=MASK, target=TARGETS, method="gradient_x_input").relevance.any()
+
+
+def test_in_half_precision_a_gap_is_judged_by_what_is_summed_and_by_the_largest_logit():
+    """A score near zero is a logit, and known no better than the others are."""
+    gaps, sizes = torch.tensor([0.04, -0.06, 0.02, -0.04]), torch.tensor([1.0, 1.0, 0.1, 0.1])
+    largest = torch.tensor([1.0, 1.0, 3.0, 3.0])
+    for dtype, expected in ((torch.bfloat16, [False, True, False, True]), (torch.float32, [True] * 4)):
+        network = subject_of(make_explainable(stock().to(dtype))).network()
+        assert network.beyond_rounding(gaps, sizes, largest).tolist() == expected
+        assert not network.beyond_rounding(9e-5 * sizes, sizes, 0 * largest).any()
 
 
 def test_a_target_that_is_not_linear_keeps_what_it_does_not_pass_on():

@@ -34,6 +34,9 @@ from hf_mambalrp.rules.twin import uncompiled
 FUSED = ("triton", "mamba_ssm")
 """Backends whose ops are fused kernels."""
 ROUNDING, HALF_ROUNDING = 1e-4, 5e-2
+"""Largest gap between a score and its sum, by the size of what is summed; the latter with weights below 32 bits."""
+HALF_LOGIT = 1e-2
+"""The same by the largest logit: with such weights none is known better, and a score near zero is one of them."""
 FLOAT32_BYTES = 4
 SHARDED = (
     "sharded over processes (FSDP, tensor parallelism), and an explanation reads them whole. Explain a copy that was "
@@ -145,10 +148,18 @@ class Network:
         size: int = self.config.vocab_size if self.is_language_model else self.config.num_labels
         return size
 
-    def beyond_rounding(self, gaps: Tensor, sizes: Tensor) -> Tensor:
-        """Which gaps between a score and its sum are beyond rounding, by the ``sizes`` of what is summed."""
+    def beyond_rounding(self, gaps: Tensor, sizes: Tensor, largest: Tensor) -> Tensor:
+        """Which gaps (..., B) between scores and their sums are beyond rounding.
+
+        Args:
+            gaps: the gaps.
+            sizes: (..., B) of what is summed.
+            largest: (B,) the largest logit.
+        """
         beyond = gaps.abs() > ROUNDING * sizes
-        return gaps.abs() > HALF_ROUNDING * sizes if beyond.any() and self.has_short_weights() else beyond
+        if not (beyond.any() and self.has_short_weights()):
+            return beyond
+        return gaps.abs() > torch.maximum(HALF_ROUNDING * sizes, HALF_LOGIT * largest)
 
     def has_short_weights(self) -> bool:
         """Whether some of its weights have fewer bits than float32."""

@@ -121,7 +121,7 @@ class Forward:
         if self.rules.conserve and self.problem.factor is None:
             absorbed = relevance.biases if relevance.softmax is None else relevance.biases + relevance.softmax
             lost = due - relevance.tokens.sum(-1) - absorbed
-            beyond = self._beyond_rounding(lost, relevance.tokens, absorbed)
+            beyond = self._beyond_rounding(lost, relevance.tokens, absorbed, relevance.logits)
             if beyond.any():
                 row = int(beyond.nonzero()[0])
                 raise ConservationError(self._where_lost(replace(self.problem, score=score), row, float(lost[row])))
@@ -173,9 +173,12 @@ class Forward:
         relevance = torch.cat([parts.relevance for parts in by_chunk], -1).cpu()
         return Parts(by_chunk[0].names, relevance.masked_fill(self.problem.mask.cpu() == 0, 0.0).float())
 
-    def _beyond_rounding(self, gaps: Tensor, relevance: Tensor, biases: Tensor) -> Tensor:
-        """Which gaps (...) rounding does not explain, by the size of what is summed: relevance (..., L) and biases."""
-        return self.problem.network.beyond_rounding(gaps, relevance.abs().sum(-1) + biases.abs())
+    def _beyond_rounding(self, gaps: Tensor, relevance: Tensor, biases: Tensor, logits: Tensor) -> Tensor:
+        """Which gaps (...) rounding does not explain, by the size of what is summed, relevance (..., L) and biases, and
+        by the logits (B, K, V).
+        """
+        sizes, largest = relevance.abs().sum(-1) + biases.abs(), logits.abs().flatten(1).amax(1).float()
+        return self.problem.network.beyond_rounding(gaps, sizes, largest)
 
     def _where_lost(self, problem: Problem, row: int, lost: float) -> str:
         """Name the first layer, from the score down, at which relevance is lost."""
@@ -184,7 +187,7 @@ class Forward:
         assert found.layer_absorbed is not None
         elsewhere = found.layer_absorbed + _round_the_layers(found)
         gaps = due - found.layers.sum(-1) - elsewhere
-        beyond = self._beyond_rounding(gaps, found.layers, elsewhere)[:, row].nonzero().flatten().tolist()
+        beyond = self._beyond_rounding(gaps, found.layers, elsewhere, found.logits)[:, row].nonzero().flatten().tolist()
         last = len(gaps) - 1
         place = "the head" if last in beyond else f"layer {max(beyond, default=0)} (counted from 0)"
         return (
