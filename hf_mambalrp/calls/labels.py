@@ -24,7 +24,7 @@ def read_label(value: Any, outputs: Outputs) -> Any:
         value = value.item()
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    labels = outputs.labels()
+    labels = outputs.labels
     number = NUMBER.fullmatch(value) if isinstance(value, str) and labels and value not in labels.values() else None
     if number is None:
         return value
@@ -47,7 +47,7 @@ class ColumnLabels:
         self.names: Sequence[str] | None = None
         if names is None:
             return
-        labels = {label.lower() for label in outputs.labels().values()}
+        labels = {label.lower() for label in outputs.labels.values()}
         lacking = [name for name in names if name.lower() not in labels]
         if not labels:
             raise TargetError(
@@ -57,7 +57,7 @@ class ColumnLabels:
         if 0 < len(lacking) < len(names):
             raise TargetError(
                 f"Column {column!r} has the classes {list(names)}, and the model has no label {lacking}; its "
-                f"labels are {list(outputs.labels().values())}. Give a column of the model's labels or ids."
+                f"labels are {list(outputs.labels.values())}. Give a column of the model's labels or ids."
             )
         self.names = None if lacking else names
 

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -75,10 +76,11 @@ class Outputs:
     def text_of(self, ids: tuple[int, ...]) -> str:
         """How the target is called in what a person reads."""
         if not self.network.is_language_model:
-            return str(self.labels().get(ids[0], ids[0]))
+            return str(self.labels.get(ids[0], ids[0]))
         tokenizer = self.tokenizers.find()
         return " ".join(f"#{i}" for i in ids) if tokenizer is None else spelling(ids, tokenizer)
 
+    @cached_property
     def labels(self) -> dict[int, str]:
         """Id to label of a classifier; {} of a language model."""
         if self.network.is_language_model:
@@ -86,7 +88,7 @@ class Outputs:
         return {int(i): str(label) for i, label in (self.network.config.id2label or {}).items()}
 
     def _label_id(self, text: str, name: str) -> int:
-        labels = self.labels()
+        labels = self.labels
         exact = [i for i, label in labels.items() if label == text]
         found = exact or [i for i, label in labels.items() if label.lower() == text.lower()]
         if len(found) == 1:

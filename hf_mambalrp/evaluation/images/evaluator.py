@@ -59,7 +59,7 @@ class ImageEvaluator(Examiner):
                 "contrast=True holds two objects of a picture against each other. Give two labels and two masks each."
             )
         self.settings = replace(settings, samples=len(self.cases))
-        self.labels = outputs.labels()
+        self.labels = outputs.labels
         self.weights = fingerprint(model)
 
     def look(self) -> None:
