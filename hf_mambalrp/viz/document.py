@@ -208,6 +208,23 @@ class Balance:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A text under one of several explanations: whose, what was explained, its words, and where the score went."""
+
+    name: str
+    about: str
+    shown: "Words | Passages"
+    sum: str = ""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """One text under several explanations, to be seen side by side; under the last of them stands what differs."""
+
+    lines: Sequence[Line]
+
+
+@dataclass(frozen=True)
 class GeneratedToken:
     """A generated token with its numbers, and what spoke for it among the words before it."""
 
@@ -246,7 +263,7 @@ class Heat:
     """Whether it shows at once where heat maps unfold."""
 
 
-Block = Heading | Source | Facts | Passages | Words | Picture | Table | Grid | Legend | Balance | Steps | Heat
+Block = Heading | Source | Facts | Passages | Words | Lines | Picture | Table | Grid | Legend | Balance | Steps | Heat
 B = TypeVar("B", bound=Block)
 
 

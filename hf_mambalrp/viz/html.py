@@ -5,7 +5,7 @@ style sheets read: it works by mouse, by touch and by the arrow keys, and withou
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from html import escape
@@ -23,6 +23,8 @@ from hf_mambalrp.viz.document import (
     Heading,
     Heat,
     Legend,
+    Line,
+    Lines,
     Passages,
     Picture,
     Section,
@@ -37,6 +39,7 @@ from hf_mambalrp.viz.style import (
     ALONE,
     FIRST_VIEW,
     GRID_STYLE,
+    LINES_STYLE,
     MAP_STYLE,
     PAGE,
     PASSAGES_STYLE,
@@ -57,7 +60,13 @@ LAID_OUT = " \n\t"
 """White space that stays as it is."""
 STEP_WORDS = 5
 """Words in the table of a generated token."""
-STYLES = {Grid: GRID_STYLE, Passages: PASSAGES_STYLE, Heat: MAP_STYLE, Picture: PICTURE_STYLE}
+STYLES = {
+    Grid: GRID_STYLE,
+    Passages: PASSAGES_STYLE,
+    Lines: f"{PASSAGES_STYLE}{LINES_STYLE}",
+    Heat: MAP_STYLE,
+    Picture: PICTURE_STYLE,
+}
 """What blocks need beside :data:`STYLE`."""
 COARSE = 2
 """From an enlargement beyond this on, an image is shown with its pixels as squares."""
@@ -123,19 +132,26 @@ def _passages(block: Passages) -> str:
         f"{signed(passage.relevance)}</a> {_text(replace(words, words=passage.words), words)}</li>"
         for passage in top
     )
-    peak = max(abs(stretch.relevance) for stretch in strip)
-    parts = "".join(
-        f'<a class="{side(stretch.relevance)}" style="{tint(stretch.relevance, peak)}" '
-        f'href="#{name}-{stretch.passage}" title="{_place(stretch, words)}" aria-label="{_place(stretch, words)}"></a>'
-        for stretch in strip
-    )
     return (
         f"<h3>{len(top)} of {len(block.passages):,} sentences mattered most</h3>"
         f'<ol class="passages" lang="" dir="auto">{listed}</ol>'
-        f'<h3>Along the text</h3><div class="strip">{parts}</div>'
+        f"<h3>Along the text</h3>{_strip(strip, words, name)}"
         f"<details><summary>The whole text <span>{len(words.words):,} words</span></summary>"
         f'<p class="text" lang="" dir="auto">{_whole(block, reached, name)}</p></details>'
     )
+
+
+def _strip(strip: Sequence[Stretch], words: Words, name: str = "") -> str:
+    """Coloured parts along a text, which lead into the one of a ``name``."""
+    peak = max(abs(stretch.relevance) for stretch in strip)
+    tag = "a" if name else "span"
+    parts = "".join(
+        f'<{tag} class="{side(stretch.relevance)}" style="{tint(stretch.relevance, peak)}" '
+        + (f'href="#{name}-{stretch.passage}" ' if name else 'role="img" ')
+        + f'title="{_place(stretch, words)}" aria-label="{_place(stretch, words)}"></{tag}>'
+        for stretch in strip
+    )
+    return f'<div class="strip">{parts}</div>'
 
 
 def _place(stretch: Stretch, words: Words) -> str:
@@ -164,6 +180,27 @@ def _whole(block: Passages, reached: set[int], name: str) -> str:
 def _words(words: Words) -> str:
     """The text, unless :func:`_passages` has it."""
     return "" if words.folded else f'<p class="text" lang="" dir="auto">{_text(words, words)}</p>'
+
+
+def _lines(block: Lines) -> str:
+    return f'<div class="lines">{"".join(map(_line, block.lines))}</div>'
+
+
+def _line(line: Line) -> str:
+    about = f'<p class="note">{escaped(line.about)}</p>' if line.about else ""
+    total = f'<p class="sum">{escaped(line.sum)}</p>' if line.sum else ""
+    if isinstance(line.shown, Passages):
+        words, strip = line.shown.words, line.shown.strip(STRETCHES)
+        body, peak = _strip(strip, words), max(abs(stretch.relevance) for stretch in strip)
+    else:
+        words = line.shown
+        body, peak = _words(words), words.peak
+    scale = _scale(signed(-peak), signed(peak))
+    meaning = f"Blue, solid line: {words.positive}; red, dashed line: {words.negative}."
+    return (
+        f'<section class="line"><h3>{escaped(line.name)}</h3>{about}{body}<div class="legend">{scale}</div>'
+        f'<p class="note">{escaped(meaning)}</p>{total}</section>'
+    )
 
 
 def _text(words: Words, among: Words) -> str:
@@ -257,10 +294,10 @@ def _table(table: Table) -> str:
 
 def grid(block: Grid, text: Callable[[str], str] = escaped) -> str:
     """Write a grid; ``text`` makes HTML of a text."""
-    head = "".join(f'<th scope="col">{_lines(Cell(name), text)}</th>' for name in block.head)
+    head = "".join(f'<th scope="col">{_cell_lines(Cell(name), text)}</th>' for name in block.head)
     lines = "".join(
-        f'<tr><th scope="row">{_lines(first, text)}</th>'
-        + "".join(f"<td{_shade(cell)}>{_lines(cell, text)}</td>" for cell in others)
+        f'<tr><th scope="row">{_cell_lines(first, text)}</th>'
+        + "".join(f"<td{_shade(cell)}>{_cell_lines(cell, text)}</td>" for cell in others)
         + "</tr>"
         for first, *others in block.cells
     )
@@ -271,7 +308,7 @@ def grid(block: Grid, text: Callable[[str], str] = escaped) -> str:
     )
 
 
-def _lines(cell: Cell, text: Callable[[str], str]) -> str:
+def _cell_lines(cell: Cell, text: Callable[[str], str]) -> str:
     first, *rest = (text(line) if line else "" for line in cell.text.split("\n"))
     mark = f"<em>{text(cell.mark)}</em>" if cell.mark else ""
     if cell.strong:
@@ -336,6 +373,7 @@ WRITERS: dict[type[Block], Callable[[Any], str]] = {
     Facts: _facts,
     Passages: _passages,
     Words: _words,
+    Lines: _lines,
     Picture: _picture,
     Legend: _legend,
     Balance: _balance,

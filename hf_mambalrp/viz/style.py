@@ -87,11 +87,23 @@ PASSAGES_STYLE = """
 .hfm a.pos-text { color: var(--pos-text) }
 .hfm a.neg-text { color: var(--neg-text) }
 .hfm .strip { display: flex; height: 2rem; border: 1px solid var(--line); border-radius: 3px; margin-bottom: 1rem }
-.hfm .strip a { flex: 1; min-width: 0; border-bottom-width: 6px }
+.hfm .strip > * { flex: 1; min-width: 0; border-bottom-width: 6px }
 .hfm .strip a:hover, .hfm .strip a:focus-visible { outline: 2px solid var(--fg); outline-offset: 1px }
 .hfm .text :target, .hfm .text .reached { outline: 2px solid var(--fg); outline-offset: 3px; border-radius: 2px }
 """
 """What long texts need beside :data:`STYLE`: the strip, and the passage that a part of it leads to."""
+
+LINES_STYLE = """
+.hfm:has(.lines) { max-width: 72rem }
+.hfm .lines { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 2rem; margin: 1rem 0 }
+.hfm .lines .line { margin: 0; padding: 0; border: 0 }
+.hfm .lines .line:last-child { grid-column: 1 / -1 }
+.hfm .lines .line > h3 { margin: 1.25rem 0 0 }
+.hfm .lines .text { border: 0; padding: .5rem 0 }
+.hfm .lines .legend { margin: .25rem 0 .5rem }
+@media (max-width: 40rem) { .hfm .lines { grid-template-columns: minmax(0, 1fr) } }
+"""
+"""What several lines need beside :data:`STYLE`: two side by side, and below them what differs."""
 
 SHADES = 20
 """Shades of a colour in a heat map, where a class is shorter than a style."""
