@@ -113,7 +113,7 @@ def audit(
     if swaps is not None and not isinstance(swaps, Mapping):
         raise OptionError(f"swaps={swaps!r} is not allowed; give pairs by a name: {{'he/she': [('he', 'she')]}}.")
     sides = {name: both_sides(pairs) for name, pairs in (swaps or {}).items()}
-    stats(AUDIT)
+    stats(*AUDIT)
     scores = Scores("audit", model, tokenizer, batch_tokens, progress)
     explaining = {"tokenizer": tokenizer, "text_column": text_column, "restart": restart, "progress": progress}
     asked = {"target": target, "contrast": contrast, "target_column": target_column, "contrast_column": contrast_column}

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+RANKS = "Rank agreement", "compare"
+"""What needs scipy here, and the extra that brings it."""
 SAID = 60
 """Characters of a text in an error."""
 
@@ -117,14 +119,14 @@ class Comparison(ShownWords, Rows):
 
     def _paired(self, row: int, level: Level) -> tuple[list[WordPair], Alone]:
         row = row_indices(row, len(self))[0]
-        words = [ex.words(row, level=checked_level(level)) for ex in (self.first, self.second)]
+        first, second = (ex.words(row, level=checked_level(level)) for ex in (self.first, self.second))
         if _tokens(self.first, row) == _tokens(self.second, row):
-            return one_by_one(*words), ([], [])
+            return one_by_one(first, second), ([], [])
         if level == "token" and _read(self.first, row) != _read(self.second, row):
             raise OptionError(
                 f"level={level!r} is not allowed where the two have other tokens in row {row}; give level='word'."
             )
-        return overlapping(*words, _text_read(self.first, row))
+        return overlapping(first, second, _text_read(self.first, row))
 
     def agreement(self, row: int = 0, *, level: Level = "word") -> Agreement:
         """Return how far both rank the words of a row alike, by scipy's ``spearmanr`` and ``kendalltau``.
@@ -143,7 +145,7 @@ class Comparison(ShownWords, Rows):
         """
         words = self.words(row, level=level)
         sides = [word.first for word in words], [word.second for word in words]
-        scipy_stats = stats("Rank agreement")
+        scipy_stats = stats(*RANKS)
         if min(len({*side}) for side in sides) < 2:
             return Agreement(None, None, len(words))
         return Agreement(
@@ -222,7 +224,7 @@ def compare(first: Explanation, second: Explanation, *, names: Sequence[str] | N
         raise InputError(
             f"compare() got {len(first)} and {len(second)} rows; give as many explanations of the same texts in both."
         )
-    stats("compare")
+    stats(*RANKS)
     if names is None:
         return Comparison(first, second, names_of(first, second))
     if isinstance(names, str) or len(names) != 2 or not all(isinstance(name, str) for name in names):

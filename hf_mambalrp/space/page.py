@@ -8,10 +8,10 @@ import gradio as gr
 
 from hf_mambalrp.space.api import Endpoints
 from hf_mambalrp.space.audits import place_audits
-from hf_mambalrp.space.examples import EXAMPLES
-from hf_mambalrp.space.inputs import filled
+from hf_mambalrp.space.inputs import begun_with, filled
 from hf_mambalrp.space.limits import RefusedError
 from hf_mambalrp.space.panel import Panel
+from hf_mambalrp.space.pictures import PICTURES
 from hf_mambalrp.space.question import TASKS, Question
 from hf_mambalrp.space.serve import App
 from hf_mambalrp.space.tabs import panels
@@ -64,16 +64,22 @@ def _open_link(app: App, page: gr.Blocks, tabs: gr.Tabs, placed: list[Panel]) ->
     for panel in placed:
         outputs += [*panel.fields.values(), panel.html, panel.query, panel.code]
 
+    first = {"kind": placed[0].kind}
+    if first["kind"] == "image":
+        first["picture"] = next(iter(PICTURES))
+    else:
+        first["text"] = begun_with(app.catalog, app.catalog.titles(*TASKS[first["kind"]])[0])
+
     def opened(link: str, request: gr.Request) -> list[Any]:
         fields = Question.__dataclass_fields__
         given = {name: value for name, value in parse_qsl(link, keep_blank_values=True) if name in fields}
-        text = EXAMPLES["Praise"] if "kind" not in given else ""
         refused = ""
         try:
-            question = app.asked(request, **{"text": text, **given})
+            question = app.asked(request, **{**(first if "kind" not in given else {}), **given})
         except RefusedError as error:
             kind = given.get("kind", "")
-            question, refused = Question(kind=kind if kind in TASKS else "sentence"), notice(str(error))
+            known = kind if kind in {panel.kind for panel in placed} else first["kind"]
+            question, refused = Question(kind=known), notice(str(error))
         updates: list[Any] = [gr.update(selected=question.kind)]
         for panel in placed:
             if panel.kind != question.kind:

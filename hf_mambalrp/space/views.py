@@ -14,9 +14,12 @@ from hf_mambalrp.viz.colors import strength
 from hf_mambalrp.viz.document import (
     Balance,
     Document,
+    Facts,
     Grid,
     Heading,
     Heat,
+    Line,
+    Lines,
     Passages,
     Picture,
     Section,
@@ -39,7 +42,8 @@ LINES = " \n"
 
 def view(answers: Answers, asked: Question) -> str:
     """Answer a question as HTML for the page. RefusedError: see :meth:`hf_mambalrp.space.answer.Answers.answer`."""
-    writers = {"generation": _generation, "attention": _attention, "document": _document, "image": _image}
+    writers = {"generation": _generation, "attention": _attention, "compare": _compare}
+    writers |= {"document": _document, "image": _image}
     write = writers.get(asked.kind, _explained)
     answers.catalog.get(asked.model)  # what loads for the first time takes its time, and is not counted
     with Deadline(answers.limits.seconds):
@@ -148,6 +152,27 @@ def _methods(answers: Answers, asked: Question, document: Document) -> str:
     )
 
 
+def _compare(answers: Answers, asked: Question) -> str:
+    """Two lines side by side, what differs below them, and how far the ranks agree."""
+    document = answers.answer(asked).result.document(level=asked.level)
+    (section,) = document.sections
+    *sides, difference = map(_line, section.one(Lines).lines)
+    facts = "".join(f"<li>{escaped(name)} <b>{escaped(value)}</b></li>" for name, value in section.one(Facts).pairs)
+    grid = section.one(Grid)
+    return (
+        f"<h3>{_heading(section)}</h3><ul class='agreement'>{facts}</ul><div class='panels'>{''.join(sides)}</div>"
+        f"{difference}<details><summary>{escaped(grid.caption)}</summary>{_grid(grid)}</details>"
+        f"<p class='how'>{escaped(grid.reading)}</p>{_origin(document)}"
+    )
+
+
+def _line(line: Line) -> str:
+    words = line.shown.words if isinstance(line.shown, Passages) else line.shown
+    about = f"<p class='source'>{escaped(line.about)}</p>" if line.about else ""
+    total = f"<p class='sum'>{escaped(line.sum)}</p>" if line.sum else ""
+    return f"<section><h4>{escaped(line.name)}</h4>{about}{_text(words)}{_legend(words)}{total}</section>"
+
+
 def _generation(answers: Answers, asked: Question) -> str:
     ex = answers.answer(asked).result
     document = ex.document(level=asked.level)
@@ -206,11 +231,13 @@ def _patches(picture: Picture) -> str:
 
 def _document(answers: Answers, asked: Question) -> str:
     ex = answers.answer(asked).result
-    document = ex.document()
+    document = ex.document(level=asked.level)
+    (section,) = document.sections
     score = f"{label(ex.target_text[0])} {ex.probability[0].item():.1%}" if ex.probability is not None else ""
     return (
         f"<p class='prediction'>The model says <b>{escaped(score, keep=LINES)}</b></p>"
-        f"{WRITERS[Passages](long_text(ex, 0))}{_how(document.sections[0])}{_origin(document)}"
+        f"{WRITERS[Passages](long_text(ex, 0, asked.level))}{_how(section)}"
+        f"{_numbers(section.one(Words).table(MOST_WORDS))}{_origin(document)}"
     )
 
 

@@ -71,11 +71,13 @@ class Words:
 
 @dataclass(frozen=True)
 class Passages:
-    """A long text: its sentences, those with the most relevance first, and where along it the relevance is."""
+    """A long text: its sentences or passages, and where along it the relevance is."""
 
     words: Words
     """All of it, word by word."""
     passages: Sequence[Passage]
+    level: Level = "sentence"
+    """What the passages are; "word" where its words are to be listed and not they."""
 
     def top(self, count: int) -> list[Passage]:
         """Return at most ``count`` of the passages, strongest first."""

@@ -51,7 +51,7 @@ from hf_mambalrp.viz.style import (
 from hf_mambalrp.viz.wording import label, signed, table_label, unsigned, visible
 from hf_mambalrp.viz.words import Word, strongest
 
-TOP_PASSAGES, STRETCHES = 5, 48
+TOP_PASSAGES, TOP_WORDS, STRETCHES = 5, 10, 48
 MARKED = 3000
 """Words of a long text that have markup, at most."""
 SEEN = 0.02
@@ -124,7 +124,8 @@ def _facts(facts: Facts) -> str:
 
 def _passages(block: Passages) -> str:
     """What mattered first, a strip whose parts lead into the text, and the text, folded until one does."""
-    words, top, strip = block.words, block.top(TOP_PASSAGES), block.strip(STRETCHES)
+    words, strip = block.words, block.strip(STRETCHES)
+    top = [] if block.level == "word" else block.top(TOP_PASSAGES)
     reached = {stretch.passage for stretch in strip} | {block.passages.index(passage) for passage in top}
     name = sha256("".join(word.text for word in words.words).encode()).hexdigest()[:8]
     listed = "".join(
@@ -132,12 +133,25 @@ def _passages(block: Passages) -> str:
         f"{signed(passage.relevance)}</a> {_text(replace(words, words=passage.words), words)}</li>"
         for passage in top
     )
-    return (
-        f"<h3>{len(top)} of {len(block.passages):,} sentences mattered most</h3>"
+    mattered = (
+        f"<h3>{len(top)} of {len(block.passages):,} {block.level}s mattered most</h3>"
         f'<ol class="passages" lang="" dir="auto">{listed}</ol>'
+    )
+    return (
+        f"{mattered if top else _words_that_mattered(words)}"
         f"<h3>Along the text</h3>{_strip(strip, words, name)}"
         f"<details><summary>The whole text <span>{len(words.words):,} words</span></summary>"
         f'<p class="text" lang="" dir="auto">{_whole(block, reached, name)}</p></details>'
+    )
+
+
+def _words_that_mattered(words: Words) -> str:
+    """The strongest words in a list, each with its number."""
+    top = strongest(words.words, TOP_WORDS)
+    listed = "".join(f"<li>{_mark(word, label(word.text), words)} {signed(word.relevance)}</li>" for word in top)
+    return (
+        f"<h3>{len(top)} of {len(words.words):,} words mattered most</h3>"
+        f'<ol class="passages" lang="" dir="auto">{listed}</ol>'
     )
 
 

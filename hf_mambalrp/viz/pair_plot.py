@@ -29,7 +29,7 @@ def paired_bars(
         ax, beside = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     rows = range(len(pairs))
     for side, (name, color) in enumerate(zip(drawable(list(names)), SIDES, strict=True)):
-        values = [pair[1 + side] for pair in pairs]
+        values = [pair.second if side else pair.first for pair in pairs]
         places = [row + BAR * (side - 0.5) for row in rows]
         drawn = ax.barh(places, values, height=BAR, color=color, label=name)
         ax.bar_label(drawn, [signed(value) for value in values], padding=3, fontsize=7, color=LIGHT.muted)
