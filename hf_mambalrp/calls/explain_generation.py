@@ -16,6 +16,7 @@ from hf_mambalrp.errors import OptionError, UnknownArchitectureError
 from hf_mambalrp.methods import Forward, Problem, Relevance, by_chunks, method_named
 from hf_mambalrp.results.explanation import Conservation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
+from hf_mambalrp.runs.progress import patient_bar
 
 
 @own_gradient_mode()
@@ -64,7 +65,8 @@ def explain_generated(
 
     def every_step(chunked: Problem) -> list[Relevance]:
         forward = Forward(chunked, rules, reusable=True)
-        return [forward.explain(_TokenLogit(step, generated, alive)) for step in range(steps)]
+        counted = patient_bar(range(steps), "explain: generated tokens", "token")
+        return [forward.explain(_TokenLogit(step, generated, alive)) for step in counted]
 
     found = by_chunks(problem, rules, every_step)
 

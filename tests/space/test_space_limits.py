@@ -70,7 +70,9 @@ def test_the_api_returns_the_same_numbers(client, demo):
 
 def test_the_api_offers_no_more_than_the_page(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(named) == {"/explain", "/next_token", "/generate", "/attention", "/document", "/explain_image"}
+    assert set(named) == {
+        *("/explain", "/next_token", "/generate", "/attention", "/compare", "/document", "/explain_image")
+    }
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from hf_mambalrp import (
     AutoMambaLRPForCausalLM,
     Explanation,
     GenerationExplanation,
+    compare,
 )
+from hf_mambalrp.viz.wording import signed
 
 
 @pytest.mark.parametrize(("size", "passed"), [("desktop", "light"), ("phone", "dark")])
@@ -28,6 +30,8 @@ def test_first_screen_shows_an_explanation(visit, demo, size, passed):
         assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "the page scrolls sideways"
         place = page.locator(".answer .text").first.bounding_box()
         assert place["y"] < SIZES[size][1], "the words are below the screen"
+        asked = panel(page).get_by_label("Method", exact=True).bounding_box()
+        assert asked["y"] < place["y"] or asked["x"] < place["x"], "the method is below the answer"
         shot(page, f"sentence-{size}-{scheme}")
     show_in(page, passed)
     assert barriers(page) == []
@@ -209,6 +213,31 @@ def test_hidden_attention(visit, demo):
     assert barriers(page) == []
 
 
+def test_two_lines_side_by_side(visit, demo):
+    text = "A warm film with a dull end."
+    page = visit(f"#kind=compare&text={text}&other_target=negative&other_method=mambalrp", kind="compare", size="phone")
+    found = compare(demo.explain(text), demo.explain(text, target="negative"))
+    lines = page.locator("#compare-answer section").evaluate_all(
+        "all => all.map(line => [...line.querySelectorAll('.w[tabindex]')].map(w => w.dataset.tip))"
+    )
+    words = found.words()
+    assert lines == [[signed(word[side]) for word in words] for side in (1, 2, 3)]
+    assert f"{found.agreement().spearman:.2f}" in page.locator("#compare-answer .agreement").inner_text()
+    page.locator("#compare-answer .w[tabindex='0']").last.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.dataset.tip") == signed(words[1].difference)
+    for scheme in ("dark", "light"):
+        show_in(page, scheme)
+        assert barriers(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= SIZES["phone"][0]
+        shot(page, f"compare-phone-{scheme}")
+    run = {}
+    exec(page.locator("#compare-python textarea").input_value(), run)
+    assert run["result"] == found
+    page.set_viewport_size({"width": SIZES["desktop"][0], "height": SIZES["desktop"][1]})
+    shot(page, "compare")
+
+
 def test_document_shows_the_passages_that_mattered(visit, demo):
     page = visit()
     page.get_by_role("tab", name="Document").click()
@@ -223,6 +252,19 @@ def test_document_shows_the_passages_that_mattered(visit, demo):
     sizes = [abs(float(number)) for number in shown]
     assert len(shown) == 5
     assert sizes == sorted(sizes, reverse=True)
+    before = page.locator("#document-answer").inner_html()
+    panel(page).get_by_label("Words").check()
+    changed(page, before, "document")
+    listed = page.locator("#document-answer .passages li").all_inner_texts()
+    assert listed == [f"{word.text} {signed(word.relevance)}" for word in ex.top(10)]
+    before = page.locator("#document-answer").inner_html()
+    panel(page).get_by_label("Passages").check()
+    changed(page, before, "document")
+    shown = page.locator("#document-answer .passages li > a").all_inner_texts()
+    assert shown == [signed(word.relevance) for word in ex.top(5, level="passage")]
+    before = page.locator("#document-answer").inner_html()
+    panel(page).get_by_label("Sentences").check()
+    changed(page, before, "document")
     address = page.url
     page.locator("#document-answer .strip a").last.click()
     assert page.locator("#document-answer details").first.get_attribute("open") == ""
