@@ -128,7 +128,12 @@ def test_of_a_long_text_strips_are_shown_and_the_sentences_that_differ():
     assert page.count('class="strip"') == 3
     assert "Sentences that differ most" in page
     assert "Sentences that differ most" in compare(first, second).to_text()
-    assert "shown: the 40 of 720 words that differ most" in str(compare(first, second).plot().axes[0].texts)
+    said = [text.get_text() for text in compare(first, second).plot().axes[0].texts]
+    assert any("shown: the 40 of 601 words that differ most" in text for text in said)
+    strip, bars = second.plot().axes
+    assert sum(bar.get_height() for bar in strip.patches) == pytest.approx(second.relevance.sum().item(), abs=1e-3)
+    assert (strip.get_title("left"), len(bars.patches)) == ("What speaks for positive?", 40)
+    assert len(second.plot(ax=bars).axes) == 2
 
 
 def test_what_cannot_be_compared_is_refused_in_a_sentence():

@@ -101,7 +101,7 @@ class Comparison(ShownWords, Rows):
             >>> model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
             >>> sides = [model.explain("A dull film.", target=name) for name in ("positive", "negative")]
             >>> [(word.text, round(word.difference, 2)) for word in compare(*sides).words()]
-            [('A', 0.19), ('dull', 1.82), ('film', 0.38), ('.', 1.31)]
+            [('A', 0.15), ('dull', 1.5), ('film', 0.29), ('.', 1.11)]
         """
         return self._paired(row, level)[0]
 

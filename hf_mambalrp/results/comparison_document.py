@@ -38,7 +38,7 @@ def names_of(first: "Explanation", second: "Explanation") -> tuple[str, str]:
         targets, contrasts = set(ex.target_text), set(ex.contrast_text or ())
         target = label(next(iter(targets))) if len(targets) == 1 else "their targets"
         contrast = f" rather than {label(next(iter(contrasts)))}" if len(contrasts) == 1 else ""
-        sides.append((_model_name(ex), with_options(ex), target + contrast))
+        sides.append((_model_name(ex), label(with_options(ex)), target + contrast))
     parts = [pair for pair in zip(*sides, strict=True) if pair[0] != pair[1]]
     one, other = (", ".join(side) for side in zip(*parts, strict=True)) if parts else ("first", "second")
     return one, other

@@ -13,7 +13,7 @@ from hf_mambalrp.runs.checks import whole_number
 from hf_mambalrp.viz.pair_plot import paired_bars
 from hf_mambalrp.viz.plot import bars, heat_map
 from hf_mambalrp.viz.stacks import Stack, stacked_bars
-from hf_mambalrp.viz.wording import signed
+from hf_mambalrp.viz.wording import label, signed, visible
 from hf_mambalrp.viz.words import Level, Word, in_order, strongest
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ def bars_of_pairs(found: "Comparison", row: int, level: Level, top: int | None, 
     shown = most if top is not None else [word for word in words if word in kept]
     facts = [f"{name} {value}" for name, value in agreement_facts(found, row, level)]
     note = [f"shown: the {len(shown)} of {len(words)} {level}s that differ most"] * (len(shown) < len(words))
-    return paired_bars(shown, found.names, title=f"{' and '.join(found.names)}", lines=[", ".join(facts), *note], ax=ax)
+    names = label(found.names[0]), label(found.names[1])
+    lines = [visible(", ".join(facts)), *note]
+    return paired_bars(shown, names, title=" and ".join(names), lines=lines, ax=ax)
 
 
 def map_of_layers(ex: "Explanation", row: int, level: Level, top: int | None, ax: "Axes | None") -> "Figure":
