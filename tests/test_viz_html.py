@@ -252,15 +252,14 @@ def test_generation_document():
 def test_show_in_a_notebook(monkeypatch, capsys):
     shown = []
     shell = types.SimpleNamespace(kernel=object())
-    ipython = types.SimpleNamespace(
-        get_ipython=lambda: shell, display=types.SimpleNamespace(display=shown.append, HTML=str)
-    )
+    display = types.SimpleNamespace(display=lambda data, raw: shown.append(data) if raw else None)
+    ipython = types.SimpleNamespace(get_ipython=lambda: shell, display=display)
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     ex = capital()
     ex.show()
     ex.show(level="token")
-    assert shown[0] == ex._repr_html_()
-    assert shown[1] != shown[0]
+    assert shown[0] == {"text/html": ex._repr_html_(), "text/plain": ex.to_text(width=100)}
+    assert shown[1]["text/html"] == ex._repr_html_("token")
     assert capsys.readouterr().out == ""
     del shell.kernel
     ex.show()

@@ -51,7 +51,7 @@ def _sentence(app: App, models: list[str]) -> Panel:
                 target = inputs.classes(app.catalog, "target", "Explain the score of", models[0])
                 contrast = inputs.classes(app.catalog, "contrast", "rather than", models[0])
         with gr.Column(scale=6, min_width=300):
-            with gr.Row():
+            with gr.Row(elem_classes="seen"):
                 views = [("Words", "words"), ("Layers", "layers"), ("Parts", "parts"), ("Methods", "methods")]
                 view = gr.Radio(views, value="words", label="View", scale=3, min_width=270)
                 level = inputs.level("sentence")
@@ -134,7 +134,7 @@ def _next(app: App, models: list[str], *, kind: str) -> Panel:
                     fields["target"] = gr.Textbox(label="Explain the next word", info=info, max_length=TARGET)
                     fields["contrast"] = gr.Textbox(label="rather than", max_length=TARGET)
         with gr.Column(scale=6, min_width=300):
-            with gr.Row():
+            with gr.Row(elem_classes="seen"):
                 if not generation:
                     views = [("Words", "words"), ("Layers", "layers"), ("Parts", "parts")]
                     fields["view"] = gr.Radio(views, value="words", label="View", scale=3, min_width=200)
@@ -191,7 +191,8 @@ def _compare(app: App, models: list[str]) -> Panel:
                 info = "Empty: the same as the first."
                 fields["other_target"] = gr.Textbox(label="Target, second", info=info, max_length=TARGET)
         with gr.Column(scale=6, min_width=300):
-            fields["level"] = inputs.level("compare")
+            with gr.Row(elem_classes="seen"):
+                fields["level"] = inputs.level("compare")
             panel = Panel(app, "compare", fields, button)
             panel.answer_here()
     panel.wire(live=("other_model", "method", "other_method", "level"))
@@ -206,7 +207,8 @@ def _document(app: App, models: list[str]) -> Panel:
             model = inputs.model(models)
             button = gr.Button("Find what mattered", variant="primary")
         with gr.Column(scale=6, min_width=300):
-            level = inputs.level("document")
+            with gr.Row(elem_classes="seen"):
+                level = inputs.level("document")
             panel = Panel(app, "document", {"model": model, "text": text, "level": level}, button)
             panel.answer_here()
     panel.wire(live=("model", "level"))

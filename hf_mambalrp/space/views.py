@@ -287,7 +287,7 @@ def _how(section: Section) -> str:
 def _legend(words: Words) -> str:
     ends = tint(1, 1)
     return (
-        f'<p class="key"><span><span class="w pos" style="{ends}">word<sup>+</sup></span> blue, solid line: '
+        f'<p class="signs"><span><span class="w pos" style="{ends}">word<sup>+</sup></span> blue, solid line: '
         f'{escaped(words.positive)}</span><span><span class="w neg" style="{ends}">word<sup>−</sup></span> red, dashed '
         f"line: {escaped(words.negative)}</span></p>"
     )
