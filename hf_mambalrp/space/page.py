@@ -43,8 +43,8 @@ def build(app: App) -> gr.Blocks:
     page: gr.Blocks
     with gr.Blocks(title="Why did the model say that?", analytics_enabled=False) as page:
         gr.HTML(
-            "<h1>Why did the model say that?</h1><p>Every word, or place of a picture, has a share of the score: blue (+) "
-            "for the answer, red (−) against it. With the biases’ share, all sum to it.</p>",
+            "<h1>Why did the model say that?</h1><p>Every word, or place of a picture, has a share of the score: blue "
+            "(+) for the answer, red (−) against it. With the biases’ share, all sum to it.</p>",
             elem_id="head",
             apply_default_css=False,
         )
