@@ -21,7 +21,7 @@ def load_model(model: str | None) -> Any:
     architectures = configuration(name).architectures or []
     classifier = any("SequenceClassification" in architecture for architecture in architectures)
     chosen = AutoMambaLRPForSequenceClassification if classifier else AutoMambaLRPForCausalLM
-    with _quietly():
+    with quietly():
         return chosen.from_pretrained(name)
 
 
@@ -31,7 +31,7 @@ def load_image_model(model: str | None) -> Any:
 
     from hf_mambalrp.models.auto import AutoMambaLRPForImageClassification
 
-    with _quietly():
+    with quietly():
         return AutoMambaLRPForImageClassification.from_pretrained(name)
 
 
@@ -43,8 +43,8 @@ def _reached(model: str) -> str:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the bars of transformers' loading, which say nothing of what was asked."""
+def quietly() -> Iterator[None]:
+    """Without the bars of loading and of uploads, which say nothing of what was asked."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

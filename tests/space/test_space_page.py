@@ -253,17 +253,17 @@ def test_document_shows_the_passages_that_mattered(visit, demo):
     assert len(shown) == 5
     assert sizes == sorted(sizes, reverse=True)
     before = page.locator("#document-answer").inner_html()
-    panel(page).get_by_label("Words").check()
+    panel(page).get_by_role("radio", name="Words").check()
     changed(page, before, "document")
     listed = page.locator("#document-answer .passages li").all_inner_texts()
     assert listed == [f"{word.text} {signed(word.relevance)}" for word in ex.top(10)]
     before = page.locator("#document-answer").inner_html()
-    panel(page).get_by_label("Passages").check()
+    panel(page).get_by_role("radio", name="Passages").check()
     changed(page, before, "document")
     shown = page.locator("#document-answer .passages li > a").all_inner_texts()
     assert shown == [signed(word.relevance) for word in ex.top(5, level="passage")]
     before = page.locator("#document-answer").inner_html()
-    panel(page).get_by_label("Sentences").check()
+    panel(page).get_by_role("radio", name="Sentences").check()
     changed(page, before, "document")
     address = page.url
     page.locator("#document-answer .strip a").last.click()
