@@ -215,8 +215,9 @@ def test_hidden_attention(visit, demo):
 
 def test_two_lines_side_by_side(visit, demo):
     text = "A warm film with a dull end."
-    page = visit(f"#kind=compare&text={text}&other_target=negative&other_method=mambalrp", kind="compare", size="phone")
-    found = compare(demo.explain(text), demo.explain(text, target="negative"))
+    page = visit(f"#kind=compare&text={text}&other_target=positive&other_method=mambalrp", kind="compare", size="phone")
+    found = compare(demo.explain(text), demo.explain(text, target="positive"))
+    assert found.names == ("negative", "positive")
     lines = page.locator("#compare-answer section").evaluate_all(
         "all => all.map(line => [...line.querySelectorAll('.w[tabindex]')].map(w => w.dataset.tip))"
     )
@@ -257,6 +258,8 @@ def test_document_shows_the_passages_that_mattered(visit, demo):
     changed(page, before, "document")
     listed = page.locator("#document-answer .passages li").all_inner_texts()
     assert listed == [f"{word.text} {signed(word.relevance)}" for word in ex.top(10)]
+    assert barriers(page) == []
+    shot(page, "document-words")
     before = page.locator("#document-answer").inner_html()
     panel(page).get_by_role("radio", name="Passages").check()
     changed(page, before, "document")
@@ -265,6 +268,7 @@ def test_document_shows_the_passages_that_mattered(visit, demo):
     before = page.locator("#document-answer").inner_html()
     panel(page).get_by_role("radio", name="Sentences").check()
     changed(page, before, "document")
+    page.wait_for_function("!location.hash.includes('level=')")  # the address follows the answer
     address = page.url
     page.locator("#document-answer .strip a").last.click()
     assert page.locator("#document-answer details").first.get_attribute("open") == ""
