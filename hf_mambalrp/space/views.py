@@ -207,7 +207,7 @@ def _attention(answers: Answers, asked: Question) -> str:
     return (
         f"{maps}<p class='how'>Each row is a token that reads, each column a token that is read: blue is taken up with "
         "its sign, red with the sign turned. These weights of the mixer are averaged over its channels or "
-        "heads. They are no relevance and sum to nothing in particular.</p>{_origin(document)}"
+        f"heads. They are no relevance and sum to nothing in particular.</p>{_origin(document)}"
     )
 
 
