@@ -6,7 +6,8 @@ from hf_mambalrp.errors import MissingExtraError
 from hf_mambalrp.evaluation import plots
 from hf_mambalrp.evaluation.report_parts import Chapter, Findings, Plots, with_superscripts
 from hf_mambalrp.viz.document import Facts, Grid
-from hf_mambalrp.viz.html import escaped, grid
+from hf_mambalrp.viz.html import grid
+from hf_mambalrp.viz.markup import escaped
 from hf_mambalrp.viz.style import GRID_STYLE, PAGE, STYLE
 
 REPORT_STYLE = """
