@@ -151,8 +151,9 @@ def _title(section: Section) -> str:
 
 def _said(section: Section) -> Iterator[str]:
     """What an index says of a row beside its name."""
+    has_text = any(isinstance(block, Source) for block in section.blocks)
     for block in section.blocks:
-        if isinstance(block, Heading):
+        if isinstance(block, Heading) and has_text:
             yield block.text
         elif isinstance(block, Facts):
             yield from (value for _, value in block.pairs[:2])

@@ -201,7 +201,7 @@ def test_nothing_but_markup_of_our_own(build):
         allowed = {
             "html", "head", "meta", "title", "style", "body", "main", "div", "section", "footer", "h1", "h2", "p", "b",
             "br", "i", "dl", "dt", "dd", "span", "bdi", "table", "caption", "thead", "tbody", "tr", "th", "td",
-            "form", "figure", "figcaption", "img", "fieldset", "legend", "label", "input",
+            "nav", "ol", "li", "a", "details", "summary", "form", "figure", "figcaption", "img", "fieldset", "legend", "label", "input",
         }  # fmt: skip
         assert {tag for tag, _ in page.elements} <= allowed
         for tag, attrs in page.elements:
