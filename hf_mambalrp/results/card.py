@@ -61,10 +61,13 @@ def explanations_section(shown: Sequence[tuple[AnyExplanation, int]]) -> tuple[s
     """Markdown of the first rows, and the pictures that it links to, by their path beside the card."""
     pictures: dict[str, bytes] = {}
     parts = []
-    for path, (one, row) in zip(PICTURES, in_card(shown), strict=False):
+    places = list(zip(PICTURES, in_card(shown), strict=False))
+    documents = [one[row].document() for _, (one, row) in places]
+    made_alike = all(document.origin == documents[-1].origin for document in documents)
+    for (path, (one, row)), document in zip(places, documents, strict=True):
         pictures[path] = picture_of_row(one, row)
-        document = one[row].document()
-        parts.append(markdown.body(document, [_drawn(one, document, path)]))
+        named = not made_alike or document is documents[-1]
+        parts.append(markdown.body(document, [_drawn(one, document, path)], with_origin=named))
     if len(shown) > len(parts):
         parts.append(f"{len(shown) - len(parts)} more explanations are not shown here.")
     return "\n\n".join(parts), pictures

@@ -61,7 +61,7 @@ def _section(ex: "GenerationExplanation", row: int, level: Level) -> Section:
 def _steps(one: "GenerationExplanation", level: Level) -> Steps:
     """Return the tokens that the only row generated."""
     taken, sentences = one.generated(), one.sentences()
-    steps = [_token(one.step(t), level, one.tokens[0][one.prompt_length + t]) for t in taken]
+    steps = [_step(one, t, level) for t in taken]
     several = [part for part in sentences if len(part) > 1] if len(sentences) > 1 else []
     sums = [_token(one.span(part.start, part.stop), level, sentence_text(one, part)) for part in several]
     if len(taken) > 1:
@@ -84,12 +84,16 @@ def _steps(one: "GenerationExplanation", level: Level) -> Steps:
     )
 
 
+def _step(one: "GenerationExplanation", t: int, level: Level) -> GeneratedToken:
+    found = _token(one.step(t), level, one.tokens[0][one.prompt_length + t])
+    return found if one.contrast_tokens is None else replace(found, contrast=one.contrast_tokens[0][t])
+
+
 def _token(ex: "Explanation", level: Level, name: str) -> GeneratedToken:
     """Return a generated token, or several that were added up, as ``ex`` explains it."""
     score, gap = unsigned(ex.score.item()), unsigned(ex.conservation.gap.item())
     assert ex.probability is not None
-    chance, contrast = f"{ex.probability.item():.1%}", "" if ex.contrast_text is None else ex.contrast_text[0]
-    return GeneratedToken(name, score, chance, gap, coloured(ex, 0, level), balance(ex, 0), contrast)
+    return GeneratedToken(name, score, f"{ex.probability.item():.1%}", gap, coloured(ex, 0, level), balance(ex, 0))
 
 
 def _units(one: "GenerationExplanation", taken: Sequence[int], level: Level) -> tuple[Words, int, torch.Tensor]:

@@ -6,7 +6,7 @@ style sheets read: it works by mouse, by touch and by the arrow keys, and withou
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -117,8 +117,8 @@ def _body(document: Document) -> str:
     return f"{sections}{left_out}\n<footer>{escaped(' · '.join(document.origin.parts()))}</footer>"
 
 
-def _count(section: Section) -> str:
-    return f'<p class="note">Row {section.row + 1} of {section.of}</p>' if section.of > 1 else ""
+def _count(section: Section, more: str = "") -> str:
+    return f'<p class="note">Row {section.row + 1} of {section.of}{more}</p>' if section.of > 1 else ""
 
 
 def _blocks(blocks: Sequence[Block]) -> str:
@@ -126,21 +126,24 @@ def _blocks(blocks: Sequence[Block]) -> str:
 
 
 def _several(sections: Sequence[Section]) -> str:
-    """An index that leads to the rows, the legend of all of them, and the rows with their tables folded."""
+    """An index that leads to the rows, what is said of all of them once, and the rows with their tables folded."""
     name = sha256("".join(map(_title, sections)).encode()).hexdigest()[:8]
     listed = "".join(
         f'<li value="{section.row + 1}"><a href="#{name}-row-{section.row + 1}">{escaped(_title(section))}</a> '
-        f"<span>{escaped(' · '.join(_said(section)))}</span></li>"
+        f"<span>{escaped(_said(section))}</span></li>"
         for section in sections
     )
-    legends = [block for section in sections for block in section.blocks if isinstance(block, Legend)]
-    says = {(legend.positive, legend.negative) for legend in legends}
-    positive, negative = says.pop() if len(says) == 1 else ("speaks for what its row asks about", "speaks against it")
-    legend = _legend(Legend(positive, negative, "strongest against", "strongest for")) if legends else ""
+    blocks = [block for section in sections for block in section.blocks]
+    readings = {block.reading for block in blocks if isinstance(block, Balance)}
+    shared = readings.pop() if len(readings) == 1 else ""
     rows = "\n".join(
-        f'<section id="{name}-row-{section.row + 1}">{_count(section)}{_row(section)}</section>' for section in sections
+        f'<section id="{name}-row-{section.row + 1}">{_row(section, shared)}</section>' for section in sections
     )
-    return f'<nav class="index" aria-label="Rows"><ol>{listed}</ol></nav>{legend}\n{rows}'
+    return (
+        f'<nav class="index" aria-label="Rows"><ol>{listed}</ol></nav>{_legend_of_all(blocks)}'
+        + (f'<p class="note">{escaped(shared)}</p>' if shared else "")
+        + f"\n{rows}"
+    )
 
 
 def _title(section: Section) -> str:
@@ -149,24 +152,32 @@ def _title(section: Section) -> str:
     return shorten(" ".join(texts[0].split()), INDEXED)
 
 
-def _said(section: Section) -> Iterator[str]:
-    """What an index says of a row beside its name."""
-    has_text = any(isinstance(block, Source) for block in section.blocks)
+def _said(section: Section) -> str:
+    """What an index says of a row beside its name: the target's probability, or its score where it has none."""
+    pairs = [pair for block in section.blocks if isinstance(block, Facts) for pair in block.pairs][:2]
+    return " ".join(pairs[-1]) if pairs else ""
+
+
+def _legend_of_all(blocks: Sequence[Block]) -> str:
+    says = {(block.positive, block.negative) for block in blocks if isinstance(block, Legend)}
+    if not says:
+        return ""
+    positive, negative = says.pop() if len(says) == 1 else ("speaks for what its row asks about", "speaks against it")
+    return _legend(Legend(positive, negative, "strongest against", "strongest for"))
+
+
+def _row(section: Section, said: str) -> str:
+    """One of several rows, without what was ``said`` of all: without the legend, and with tables folded."""
+    shown: list[Block] = []
     for block in section.blocks:
-        if isinstance(block, Heading) and has_text:
-            yield block.text
-        elif isinstance(block, Facts):
-            yield from (value for _, value in block.pairs[:2])
-
-
-def _row(section: Section) -> str:
-    """One of several rows: without the legend, and with tables folded."""
+        if isinstance(block, Balance) and block.reading == said:
+            shown.append(replace(block, reading=""))
+        elif not isinstance(block, Legend | Table | Grid):
+            shown.append(block)
+    peaks = [f" · full colour: ±{unsigned(block.peak)}" for block in shown if isinstance(block, Words)]
     folded = [block for block in section.blocks if isinstance(block, Table | Grid)]
-    shown = [block for block in section.blocks if not isinstance(block, Legend | Table | Grid)]
     numbers = f"<details><summary>The numbers</summary>{_blocks(folded)}</details>" if folded else ""
-    peaks = [block.peak for block in shown if isinstance(block, Words)]
-    full = f'<p class="note">Full colour: ±{unsigned(peaks[0])}</p>' if peaks else ""
-    return f"{_blocks(shown)}{full}{numbers}"
+    return f"{_count(section, ''.join(peaks[:1]))}{_blocks(shown)}{numbers}"
 
 
 def _heading(heading: Heading) -> str:

@@ -80,14 +80,14 @@ def picture(says: str, path: str) -> str:
     return f"![{escaped(says)}]({path})"
 
 
-def body(document: Document, pictures: Sequence[str] = ()) -> str:
+def body(document: Document, pictures: Sequence[str] = (), *, with_origin: bool = True) -> str:
     """Write the sections, and what they come from; where a section has a picture, its numbers unfold below it."""
     parts = [
         part
         for number, section in enumerate(document.sections)
         for part in _section(section, pictures[number] if pictures else "")
     ]
-    return "\n\n".join([*filter(None, parts), _origin(document.origin)])
+    return "\n\n".join([*filter(None, parts), *([_origin(document.origin)] if with_origin else [])])
 
 
 def _section(section: Section, drawn: str) -> Iterator[str]:

@@ -50,7 +50,7 @@ def scale(low: str, high: str) -> str:
 def balance(block: Balance) -> str:
     """Write where a score went."""
     more = " ".join(filter(None, (block.reading, block.ending)))
-    return f'<p class="sum"><b>{escaped(block.sum)}</b><br>{escaped(more)}</p>'
+    return f'<p class="sum"><b>{escaped(block.sum)}</b>{f"<br>{escaped(more)}" if more else ""}</p>'
 
 
 def table(block: Table) -> str:

@@ -94,6 +94,7 @@ PASSAGES_STYLE = """
 """What long texts need beside :data:`STYLE`: the strip, and the passage that a part of it leads to."""
 
 INDEX_STYLE = """
+.hfm section + section { margin-top: 1.5rem; padding-top: 1.5rem }
 .hfm .index { max-height: 18rem; overflow-y: auto; margin: 0 0 1.25rem; padding: .5rem 1rem; font-size: .875rem;
   border: 1px solid var(--line); border-radius: 4px }
 .hfm .index ol { margin: 0; padding: 0 0 0 2.25rem; }
@@ -102,7 +103,8 @@ INDEX_STYLE = """
 .hfm .index span { color: var(--muted); font-variant-numeric: tabular-nums }
 .hfm section:target h2 { text-decoration: underline; text-underline-offset: .25em }
 .hfm section details { border: 0 }
-@media print { .hfm .index { max-height: none } }
+@media print { .hfm section + section { margin-top: 1.5rem; padding-top: 1.5rem }
+.hfm .index { max-height: none } }
 """
 """What several rows need beside :data:`STYLE`: the list that leads to them."""
 
