@@ -100,6 +100,15 @@
     choose(box, Math.min(anchor, t), Math.max(anchor, t) + 1);
   };
 
+  // The one stop for Tab is the token that was last gone to.
+  let moving = false;
+  const goTo = (box, t) => {
+    open(box).options.forEach((option, i) => (option.tabIndex = i === t ? 0 : -1));
+    moving = true;
+    open(box).options[t].focus({ preventScroll: true });
+    moving = false;
+  };
+
   // Which token of which text an event is at: in the text, or a line of the map.
   const at = (event) => {
     const box = event.target.closest?.(".generation");
@@ -132,12 +141,12 @@
       open(box).anchor = Number(button.dataset.from);
       choose(box, Number(button.dataset.from), Number(button.dataset.to));
     } else if (t >= 0) {
+      goTo(box, t);
       if (event.shiftKey || longer?.getAttribute("aria-pressed") === "true") upTo(box, t);
       else one(box, t);
       longer?.setAttribute("aria-pressed", "false");
     }
   });
-  let moving = false;
   document.addEventListener("focusin", (event) => {
     const option = event.target.closest?.(".generation [role=option]");
     if (option && !moving && option.matches(":focus-visible")) one(...at(event));
@@ -153,11 +162,7 @@
       else if (event.key === "Escape" || ((event.ctrlKey || event.metaKey) && event.key === "a")) choose(box, 0, last + 1);
       else return;
     } else if (to >= 0 && to <= last) {
-      options[t].tabIndex = -1;
-      options[to].tabIndex = 0;
-      moving = true;
-      options[to].focus();
-      moving = false;
+      goTo(box, to);
       if (event.shiftKey) upTo(box, to);
       else one(box, to);
     }
