@@ -1,9 +1,9 @@
 // Chosen tokens light up what spoke for and against them. Listens to the document, so that it serves every text that is
 // on the page now or later; text goes in as text only.
 (() => {
-  if (window.mambalrpGeneration) return;
-  window.mambalrpGeneration = true;
-  document.documentElement.classList.add("scripted");
+  const root = document.documentElement.classList;
+  if (root.contains("scripted")) return; // by another cell of a notebook
+  root.add("scripted");
   const found = new WeakMap();
   const signed = (x) => (x === 0 ? "0.000" : (x > 0 ? "+" : "") + (Math.abs(x) >= 0.0005 ? x.toFixed(3) : x.toExponential(0)));
   const unsigned = (x) => signed(x).replace("+", "");

@@ -189,9 +189,9 @@ PICTURE_STYLE = f"""
   cursor: pointer; font-size: .8125rem; position: relative }}
 .hfm .views input {{ width: 1.25rem; height: 1.25rem; margin: 0; cursor: pointer; accent-color: rgb(var(--pos)) }}
 {_VIEW_RULES}
-.hfm .key {{ width: 1.5rem; height: 1rem; border-radius: 2px }}
-.hfm .key.pos {{ background: {LIGHT.positive}; border: 0 }}
-.hfm .key.neg {{ background: repeating-linear-gradient(135deg, {LIGHT.negative} 0 4px, #fff 4px 6px); border: 0 }}
+.hfm .picture .key {{ width: 1.5rem; height: 1rem; border-radius: 2px }}
+.hfm .picture .key.pos {{ background: {LIGHT.positive}; border: 0 }}
+.hfm .picture .key.neg {{ background: repeating-linear-gradient(135deg, {LIGHT.negative} 0 4px, #fff 4px 6px); border: 0 }}
 .hfm .picture .ramp {{ background: linear-gradient(90deg, {LIGHT.negative}, #fff, {LIGHT.positive}) }}
 @media (max-width: 40rem) {{ .hfm .picture {{ grid-template-columns: minmax(0, 1fr) }} }}
 """

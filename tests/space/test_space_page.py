@@ -29,6 +29,8 @@ def test_first_screen_shows_an_explanation(visit, demo, size, passed):
         assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "the page scrolls sideways"
         place = page.locator(".answer .text").first.bounding_box()
         assert place["y"] < SIZES[size][1], "the words are below the screen"
+        lines = page.locator(".answer .key > span").evaluate_all("all => all.map(line => line.offsetHeight)")
+        assert max(lines) < 60, "the legend is squeezed into a column"
         shot(page, f"sentence-{size}-{scheme}")
     show_in(page, passed)
     assert barriers(page) == []
