@@ -32,7 +32,7 @@ from hf_mambalrp.viz.document import (
     Table,
     Words,
 )
-from hf_mambalrp.viz.markup import LAID_OUT, balance, escaped, heat, mark, scale, side, table, tint
+from hf_mambalrp.viz.markup import LAID_OUT, balance, escaped, framed, heat, mark, scale, side, table, tint
 from hf_mambalrp.viz.picture import as_text, colors, enlarged, enlargement
 from hf_mambalrp.viz.picture_places import strongest_place
 from hf_mambalrp.viz.style import (
@@ -42,7 +42,6 @@ from hf_mambalrp.viz.style import (
     GRID_STYLE,
     INDEX_STYLE,
     MAP_STYLE,
-    PAGE,
     PASSAGES_STYLE,
     PICTURE_STYLE,
     STYLE,
@@ -66,8 +65,6 @@ STYLES = {
 """What blocks need beside :data:`STYLE`."""
 INDEXED = 72
 """Characters of a row in an index."""
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""What a page may load."""
 COARSE = 2
 """From an enlargement beyond this on, an image is shown with its pixels as squares."""
 REM = 16
@@ -76,14 +73,7 @@ REM = 16
 
 def page(document: Document, title: str) -> str:
     """Write a complete HTML5 document."""
-    script = _script(document)
-    return PAGE.format(
-        title=escaped(title),
-        style=_style(document),
-        body=_body(document),
-        script=script and f"{script}\n",
-        policy=POLICY + (script and f"; script-src '{generation.SCRIPT_HASH}'"),
-    )
+    return framed(title, _style(document), _body(document), _script(document), generation.SCRIPT_HASH)
 
 
 def fragment(document: Document) -> str:

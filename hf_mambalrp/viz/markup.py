@@ -4,17 +4,30 @@ from html import escape
 
 from hf_mambalrp.viz.colors import MAX_ALPHA, strength
 from hf_mambalrp.viz.document import Balance, Heat, Table, Words
-from hf_mambalrp.viz.style import SHADES
+from hf_mambalrp.viz.style import PAGE, SHADES
 from hf_mambalrp.viz.wording import signed, table_label, unsigned, visible
 from hf_mambalrp.viz.words import Word
 
 LAID_OUT = " \n\t"
 """White space that stays as it is."""
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""What a page may load."""
 
 
 def escaped(text: str, keep: str = "") -> str:
     """Text as HTML that shows exactly it: nothing in it is markup, and what acts is visible but for ``keep``."""
     return "".join(c if c in keep else escape(visible(c)) for c in text) if keep else escape(visible(text))
+
+
+def framed(title: str, style: str, body: str, script: str = "", script_hash: str = "") -> str:
+    """Write a complete HTML5 document around a body; its policy allows no script but one with that hash."""
+    return PAGE.format(
+        title=escaped(title),
+        style=style,
+        body=body,
+        script=script and f"{script}\n",
+        policy=POLICY + (script and f"; script-src '{script_hash}'"),
+    )
 
 
 def mark(word: Word, shown: str, among: Words) -> str:

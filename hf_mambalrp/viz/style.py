@@ -191,7 +191,8 @@ PICTURE_STYLE = f"""
 {_VIEW_RULES}
 .hfm .picture .key {{ width: 1.5rem; height: 1rem; border-radius: 2px }}
 .hfm .picture .key.pos {{ background: {LIGHT.positive}; border: 0 }}
-.hfm .picture .key.neg {{ background: repeating-linear-gradient(135deg, {LIGHT.negative} 0 4px, #fff 4px 6px); border: 0 }}
+.hfm .picture .key.neg {{ border: 0;
+  background: repeating-linear-gradient(135deg, {LIGHT.negative} 0 4px, #fff 4px 6px) }}
 .hfm .picture .ramp {{ background: linear-gradient(90deg, {LIGHT.negative}, #fff, {LIGHT.positive}) }}
 @media (max-width: 40rem) {{ .hfm .picture {{ grid-template-columns: minmax(0, 1fr) }} }}
 """
