@@ -93,7 +93,8 @@ def _token(ex: "Explanation", level: Level, name: str) -> GeneratedToken:
     """Return a generated token, or several that were added up, as ``ex`` explains it."""
     score, gap = unsigned(ex.score.item()), unsigned(ex.conservation.gap.item())
     assert ex.probability is not None
-    return GeneratedToken(name, score, f"{ex.probability.item():.1%}", gap, coloured(ex, 0, level), balance(ex, 0))
+    chance = f"{ex.probability.item():.1%}"
+    return GeneratedToken(name, score, chance, gap, balance(ex, 0), lambda: coloured(ex, 0, level))
 
 
 def _units(one: "GenerationExplanation", taken: Sequence[int], level: Level) -> tuple[Words, int, torch.Tensor]:

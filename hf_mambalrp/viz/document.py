@@ -5,8 +5,8 @@ has no use: a terminal writes no table of the words beside its text.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
@@ -227,16 +227,22 @@ class Heat:
 
 @dataclass(frozen=True)
 class GeneratedToken:
-    """A generated token, or several together, with the numbers, and what spoke for it among the words before it."""
+    """A generated token, or several together, with the numbers."""
 
     token: str
     score: str
     probability: str
     gap: str
-    words: Words
     balance: Balance
+    read: Callable[[], Words] = field(compare=False, repr=False)
+    """Makes ``words``, which a page has no use for."""
     contrast: str = ""
     """The token rather than which it was generated; empty where there is none."""
+
+    @cached_property
+    def words(self) -> Words:
+        """What spoke for it among the words before it."""
+        return self.read()
 
     @property
     def numbers(self) -> str:
