@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hf_mambalrp.results.hidden_attention import HiddenAttention
     from hf_mambalrp.results.parts import PartRelevance
 
-MAX_BARS, MAX_COLUMNS, MAX_LINES = 40, 60, 40
+MAX_BARS, MAX_COLUMNS = 40, 60
 STRETCHES = 100
 """Bars of the strip along a long text, at most."""
 
@@ -102,14 +102,11 @@ def map_of_generation(ex: "GenerationExplanation", row: int, level: Level, ax: "
     steps = ex.generated(row)
     if not steps:
         raise InputError(f"row {row} generated no token, so there is nothing to draw.")
-    shown = steps[:MAX_LINES]
-    words = ex.step(shown[-1]).words(row, level=level)
-    peaks = generation_heat(ex, row, shown, words).values.abs().amax(0)
+    words = ex.step(steps[-1]).words(row, level=level)
+    peaks = generation_heat(ex, row, steps, words).values.abs().amax(0)
     kept = sorted(peaks.topk(min(MAX_COLUMNS, len(words))).indices.tolist())
-    heat = generation_heat(ex, row, shown, [words[i] for i in kept])
-    lines = [f"{with_options(ex)}, largest gap {largest_gap(ex, row)}"]
-    lines += [f"shown: the first {len(shown)} of {len(steps)} generated tokens"] if len(shown) < len(steps) else []
-    lines += _note(len(kept), len(words), level)
+    heat = generation_heat(ex, row, steps, [words[i] for i in kept])
+    lines = [f"{with_options(ex)}, largest gap {largest_gap(ex, row)}", *_note(len(kept), len(words), level)]
     return heat_map(heat, title=heat.title, lines=lines, down="generated token", inches=0.24, ax=ax)
 
 

@@ -97,7 +97,8 @@ class ShownWords(Shown):
     def to_html(self, path: str | Path | None = None, *, title: str | None = None, level: Level = "word") -> str:
         """Return a complete HTML document that needs nothing else, and write it to ``path`` if one is given.
 
-        Every text in it is escaped, it runs no script and loads nothing. OptionError: an unknown level.
+        Every text in it is escaped, it loads nothing, and it runs no script, but of a generation one of this package
+        that lights up what is chosen. OptionError: an unknown level.
 
         Example:
             >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification

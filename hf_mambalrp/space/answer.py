@@ -151,7 +151,11 @@ def _explain(question: Question, model: Any, tokenizer: Any) -> Answer:
 
 def _generate(question: Question, model: Any, tokenizer: Any) -> Answer:
     result = model.explain_generation(
-        question.text, tokenizer=tokenizer, max_new_tokens=question.tokens, method=question.method
+        question.text,
+        tokenizer=tokenizer,
+        max_new_tokens=question.tokens,
+        contrast=question.contrast or None,
+        method=question.method,
     )
     return Answer(result, [])
 

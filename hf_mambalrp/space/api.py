@@ -48,10 +48,17 @@ class Endpoints:
         return self.app.described(request, kind="next", view="parts", rule=attention_rule, **values)
 
     def generate(
-        self, text: str, request: gr.Request, tokens: int = 8, method: str = "mambalrp", model: str = ""
+        self,
+        text: str,
+        request: gr.Request,
+        tokens: int = 8,
+        method: str = "mambalrp",
+        model: str = "",
+        contrast: str = "",
     ) -> dict[str, Any]:
-        """Generate, and explain every generated token."""
-        return self.app.described(request, kind="generation", text=text, tokens=tokens, method=method, model=model)
+        """Generate, and explain every generated token, rather than the ``contrast`` if there is one."""
+        values = {"text": text, "tokens": tokens, "method": method, "model": model, "contrast": contrast}
+        return self.app.described(request, kind="generation", **values)
 
     def attention(self, text: str, request: gr.Request, attention: str = "raw", model: str = "") -> dict[str, Any]:
         """Read off the hidden attention of every layer, "raw" or "unified"."""

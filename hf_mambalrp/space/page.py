@@ -17,12 +17,14 @@ from hf_mambalrp.space.serve import App
 from hf_mambalrp.space.tabs import panels
 from hf_mambalrp.space.views import notice
 from hf_mambalrp.viz.colors import DARK, LIGHT
-from hf_mambalrp.viz.style import PASSAGES_STYLE, PICTURE_STYLE, STYLE
+from hf_mambalrp.viz.generation import SCRIPT as GENERATION_SCRIPT
+from hf_mambalrp.viz.style import GENERATION_STYLE, PASSAGES_STYLE, PICTURE_STYLE, STYLE
 
 HERE = Path(__file__).parent
 CSS = (HERE / "style.css").read_text(encoding="utf-8").replace("LIGHT", LIGHT.css()).replace("DARK", DARK.css())
 SCRIPT = (HERE / "page.js").read_text(encoding="utf-8")
-HEAD = f"<style>{STYLE}{PICTURE_STYLE}{PASSAGES_STYLE}{CSS}</style><script>{SCRIPT}</script>"
+STYLES = f"{STYLE}{PICTURE_STYLE}{PASSAGES_STYLE}{GENERATION_STYLE}{CSS}"
+HEAD = f"<style>{STYLES}</style><script>{SCRIPT}{GENERATION_SCRIPT}</script>"
 THEME = gr.themes.Default(primary_hue="slate", neutral_hue="slate", font=["system-ui", "sans-serif"]).set(
     body_text_color_subdued="*neutral_600",
     body_text_color_subdued_dark="*neutral_300",

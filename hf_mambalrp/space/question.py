@@ -179,7 +179,8 @@ class Question:
         if self.kind == "attention":
             return {"kind": self.attention, "layers": self.layer}
         if self.kind == "generation":
-            return {"max_new_tokens": self.tokens, "method": self.method}
+            rather = {"contrast": self.contrast} if self.contrast else {}
+            return {"max_new_tokens": self.tokens, **rather, "method": self.method}
         sides = {"target": self.target or None, "contrast": self.contrast or None}
         arguments: dict[str, Any] = {**{name: side for name, side in sides.items() if side}, "method": self.method}
         if self.kind == "image" and self.method in WITH_GAMMA:

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from hf_mambalrp.calls.explain_generation import RUNNER_UP
 from hf_mambalrp.methods import METHODS
 from hf_mambalrp.space import inputs
 from hf_mambalrp.space.panel import Panel
@@ -129,6 +130,8 @@ def _next(app: App, models: list[str], *, kind: str) -> Panel:
                 if generation:
                     most = app.limits.new_tokens
                     fields["tokens"] = gr.Slider(1, most, value=min(8, most), step=1, label="Tokens to generate")
+                    info = f"Empty: nothing. A token, or {RUNNER_UP}: the likeliest other one at its place."
+                    fields["contrast"] = gr.Textbox(label="rather than", info=info, max_length=TARGET)
                 else:
                     info = "Empty: what it predicts. A new word begins with a space."
                     fields["target"] = gr.Textbox(label="Explain the next word", info=info, max_length=TARGET)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from hf_mambalrp import Explanation
 from hf_mambalrp.methods import METHODS
 from hf_mambalrp.results.explanation_document import layer_heat, long_text
-from hf_mambalrp.results.generation_document import generated_text, generation_heat, largest_gap
 from hf_mambalrp.space.answer import Answer, Answers
 from hf_mambalrp.space.heat import heat_table
 from hf_mambalrp.space.limits import Deadline, RefusedError
@@ -27,7 +26,8 @@ from hf_mambalrp.viz.document import (
     Table,
     Words,
 )
-from hf_mambalrp.viz.html import WRITERS, escaped, says, side, tint
+from hf_mambalrp.viz.html import WRITERS
+from hf_mambalrp.viz.markup import escaped, says, side, tint
 from hf_mambalrp.viz.method_names import method_name
 from hf_mambalrp.viz.wording import label, shorten, signed, table_label, visible
 from hf_mambalrp.viz.words import Word, in_order
@@ -174,24 +174,10 @@ def _line(line: Line) -> str:
 
 
 def _generation(answers: Answers, asked: Question) -> str:
-    ex = answers.answer(asked).result
-    document = ex.document(level=asked.level)
+    document = answers.answer(asked).result.document(level=asked.level)
     (section,) = document.sections
-    last, steps = section.one(Steps).steps[-1].words, ex.generated(0)
-    heat = generation_heat(ex, 0, steps, in_order(last.words, MOST_WORDS))
-    names = [step.token for step in section.one(Steps).steps]
-    chances = [f"“{label(name)}” {p:.0%}" for name, p in zip(names, ex.probability[0, steps].tolist(), strict=True)]
-    return (
-        f"<h3>{_heading(section)}</h3>"
-        f"<p class='text'><span class='muted'>{escaped(asked.text, keep=LINES)}</span>"
-        f"<mark>{escaped(generated_text(ex, 0), keep=LINES)}</mark></p>"
-        f"{heat_table(heat, 'generated', asked.level)}"
-        f"{_left_out(last)}"
-        f"<p class='note'>Probability of each: {escaped(', '.join(chances))}.</p>"
-        "<p class='how'>Each row explains one generated token: blue words (+) raised its logit, red words (−) "
-        f"lowered it. A row sums to that logit, up to the biases; the largest gap here is {largest_gap(ex, 0)}.</p>"
-        f"{_origin(document)}"
-    )
+    steps = section.one(Steps)
+    return f"<h3>{_heading(section)}</h3>{_legend(steps.words)}{WRITERS[Steps](steps)}{_origin(document)}"
 
 
 def _attention(answers: Answers, asked: Question) -> str:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_ROWS = 64
-"""A heat map grows no higher with more rows."""
+"""A heat map grows no higher with more rows, unless they have names."""
+MAX_NAMES = 320
+"""Of more rows every second has its name, or fewer, and it grows no higher."""
 LINE = 84
 """Characters of a line above a figure, at most."""
 HEADER = 0.75
@@ -87,17 +89,19 @@ def heat_map(
     """Draw a matrix around a white zero; ``down`` and ``across`` say what its rows and columns are.
 
     A row of a figure of its own is so many ``inches`` high. ``numbered`` rows count from 0 at the bottom instead of
-    having names.
+    having names. All rows are drawn, however many they are.
     """
     columns = heat.columns
     width, height = max(7, 3 + 0.24 * len(columns)), 1.8 + 0.08 * max(map(len, columns))
-    own, ax = ax is None, ax or _axes(width, height + inches * min(len(heat.rows), MAX_ROWS))
+    high = min(len(heat.rows), MAX_ROWS if numbered else MAX_NAMES)
+    own, ax = ax is None, ax or _axes(width, height + inches * high)
     _draw(ax, heat, meaning)
     if numbered:
         ax.invert_yaxis()
         ax.locator_params(axis="y", integer=True)
     else:
-        ax.set_yticks(range(len(heat.rows)), drawable(heat.rows), parse_math=False)
+        named = range(0, len(heat.rows), -(-len(heat.rows) // MAX_NAMES))
+        ax.set_yticks(named, drawable([heat.rows[i] for i in named]), parse_math=False)
     ax.set_ylabel(down, fontsize=9, color=LIGHT.muted)
     ax.set_xlabel(across, fontsize=9, color=LIGHT.muted)
     dress(ax, title, lines, grows=own)

@@ -121,12 +121,12 @@ def _grid(grid: Grid) -> Table:
 
 
 class _StepLines:
-    """The generated tokens of a row: a table, or where that would cut the numbers a few lines for each token."""
+    """The generated tokens of a row, then several together: a table, or where it would cut numbers a few lines each."""
 
     def __init__(self, section: Section, shown: Steps) -> None:
         self.title = f"Row {section.row}" if section.of > 1 else None
         self.columns = ("generated", "score", "probability", "gap", f"strongest {shown.level}s before it")
-        self.steps = [_cells(step) for step in shown.steps]
+        self.steps = [_cells(step) for step in [*shown.steps, *shown.sums]]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if options.max_width >= TABLE_WIDTH:
@@ -150,7 +150,8 @@ class _StepLines:
 def _cells(step: GeneratedToken) -> tuple[str, str, str, str, Text]:
     top, peak = strongest(step.words.words, STEP_WORDS), step.words.peak
     words = Text(" ").join(_numbered(label(word.text), word, peak) for word in top)
-    return label(step.token), step.score, step.probability, step.gap, words
+    token = label(step.token) + (f" rather than {label(step.contrast)}" if step.contrast else "")
+    return token, step.score, step.probability, step.gap, words
 
 
 def _passages(block: Passages) -> Iterator[RenderableType]:
