@@ -277,7 +277,7 @@ def test_generation_document():
     numbers = [attrs["data-values"] for _, attrs in page.elements if "data-values" in attrs]
     first = np.frombuffer(b64decode(numbers[0]), "<f4").reshape(3, 5)
     assert first.tolist() == [[1, 2, 0, 0, 0], [0.5, -1, 3, 0, 0], [0.25, 0.25, 0.25, 0.25, 0]]
-    nothing = generation(attention_mask=torch.tensor([[1, 1, 0, 0, 0]] * 2), relevance=torch.zeros(2, 3, 5))
+    nothing = generation(attention_mask=torch.tensor([[0, 1, 0, 0, 0]] * 2), relevance=torch.zeros(2, 3, 5))
     assert "Nothing was generated." in Page(nothing.to_html()).text
 
 

@@ -119,8 +119,9 @@ def _units(one: "GenerationExplanation", taken: Sequence[int], level: Level) -> 
 def _map(one: "GenerationExplanation", taken: list[int], words: Words, values: torch.Tensor) -> Heat:
     """Return every token over the words that have the strongest relevance for one of them."""
     most = max(FEWEST_COLUMNS, min(MOST_COLUMNS, CELLS // max(len(taken), 1)))
-    peaks = values.abs().amax(0).tolist() if taken else [0.0] * len(words.words)
-    ranked = [replace(word, relevance=peak) for word, peak in zip(words.words[:-1], peaks[:-1], strict=True)]
+    before = words.words[:-1] if taken else words.words  # nothing comes behind the last token
+    peaks = values.abs().amax(0).tolist() if taken else [0.0] * len(before)
+    ranked = [replace(word, relevance=peak) for word, peak in zip(before, peaks, strict=False)]
     columns = in_order(ranked, most)
     found = generation_heat(one, 0, taken, columns)
     note = f"Shown are the {most} of {len(ranked):,} with the strongest." if len(columns) < len(ranked) else ""

@@ -117,10 +117,11 @@
     const t = options.indexOf(event.target.closest("[role=option]"));
     return [box, t >= 0 ? t : lines.indexOf(event.target.closest(".map tbody tr"))];
   };
+  let dragged = null; // the text whose tokens are being dragged over
   document.addEventListener("pointerover", (event) => {
     const [box, t] = at(event);
     if (t < 0 || event.pointerType !== "mouse") return;
-    if (event.buttons === 1) upTo(box, t);
+    if (event.buttons === 1 && dragged === box) upTo(box, t);
     else light(box, t, t + 1);
   });
   document.addEventListener("pointerout", (event) => {
@@ -129,7 +130,8 @@
   });
   document.addEventListener("pointerdown", (event) => {
     const [box, t] = at(event);
-    if (t >= 0 && event.pointerType === "mouse" && event.button === 0 && !event.shiftKey) open(box).anchor = t;
+    dragged = t >= 0 && event.pointerType === "mouse" ? box : null;
+    if (dragged && event.button === 0 && !event.shiftKey) open(box).anchor = t;
   });
   document.addEventListener("click", (event) => {
     const [box, t] = at(event);

@@ -23,9 +23,12 @@ USUAL = ["", "", "mambalrp", "", "cp"]
 """Target, contrast, method, model and rule of attention of the endpoint ``explain``."""
 TEXT = "A warm film with a dull end."
 TAGS = {"div", "section", "p", "span", "sup", "b", "i", "h3", "h4", "ul", "ol", "li", "table", "thead", "tbody", "tr"}
-TAGS |= {"th", "td", "caption", "bdi", "details", "summary", "footer", "mark", "a"}
+TAGS |= {"th", "td", "caption", "bdi", "details", "summary", "footer", "mark", "a", "button", "br"}
 ATTRIBUTES = {"class", "style", "role", "title", "tabindex", "data-tip", "dir", "lang", "scope"}
-ATTRIBUTES |= {"aria-label", "aria-hidden", "href", "id"}
+ATTRIBUTES |= {"aria-label", "aria-hidden", "aria-selected", "aria-pressed", "aria-multiselectable", "aria-live"}
+ATTRIBUTES |= {"href", "id", "open", "type", "data-from", "data-to", "data-values", "data-terms"}
+NUMBERS = re.compile(r"[\w+/=]*|\{(\"[a-z ]+\": \[[-\d., e]+\](, )?)+\}")
+"""Of generated tokens: float32 in base 64, and the terms of scores."""
 PLACE = re.compile(r"#?[0-9a-f]{8}-\d+")
 """A sentence of a long text, by the hash of the text, and what leads to it."""
 
@@ -37,6 +40,8 @@ class OwnMarkup(HTMLParser):
         assert tag in TAGS, tag
         assert {name for name, _ in attrs} <= ATTRIBUTES, attrs
         assert all(PLACE.fullmatch(value) for name, value in attrs if name in ("href", "id")), attrs
+        assert all(NUMBERS.fullmatch(value) for name, value in attrs if name.startswith("data-") and name != "data-tip")
+        assert dict(attrs).get("type", "button") == "button"
         assert not any("url(" in (value or "") for name, value in attrs if name == "style")
 
 
