@@ -55,6 +55,7 @@ def show_in(page, scheme):
     """As somebody sees the page that is open in the dark, or by day."""
     page.emulate_media(color_scheme=scheme)
     page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark")
+    page.wait_for_function("document.getAnimations().every(one => !(one instanceof CSSTransition))")
 
 
 def take_away(page):
