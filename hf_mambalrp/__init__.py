@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from hf_mambalrp.models.vim.configuration import VimConfig
     from hf_mambalrp.models.vim.modeling import VimForImageClassification, VimModel
     from hf_mambalrp.models.vision import VimLRPForImageClassification, VisionLRPMixin
+    from hf_mambalrp.results.comparison import Comparison, compare
     from hf_mambalrp.results.explanation import Conservation, Explanation
     from hf_mambalrp.results.generation_explanation import GenerationExplanation
     from hf_mambalrp.results.hidden_attention import HiddenAttention
@@ -123,6 +124,7 @@ _MODULES = {
     "BambaForSequenceClassification": "models.classification",
     "BambaLRPForCausalLM": "models.explainable",
     "BambaLRPForSequenceClassification": "models.explainable",
+    "Comparison": "results.comparison",
     "Conservation": "results.explanation",
     "Evaluation": "evaluation",
     "Explanation": "results.explanation",
@@ -185,6 +187,7 @@ _MODULES = {
     "Zamba2LRPForSequenceClassification": "models.explainable",
     "ZambaLRPForCausalLM": "models.explainable",
     "ZambaLRPForSequenceClassification": "models.explainable",
+    "compare": "results.comparison",
     "create_space": "space.create",
     "evaluate_faithfulness": "evaluation",
     "evaluate_image_explanations": "evaluation",
@@ -208,6 +211,7 @@ __all__ = [
     "BambaForSequenceClassification",
     "BambaLRPForCausalLM",
     "BambaLRPForSequenceClassification",
+    "Comparison",
     "Conservation",
     "Evaluation",
     "Explanation",
@@ -271,6 +275,7 @@ __all__ = [
     "ZambaLRPForCausalLM",
     "ZambaLRPForSequenceClassification",
     "__version__",
+    "compare",
     "create_space",
     "errors",
     "evaluate_faithfulness",

@@ -1,10 +1,12 @@
-"""The API reference: pages that are made of the docstrings of what is public.
+"""The API reference: pages that are made of the docstrings of what is public, and the tutorial as one of them.
 
 python tests/reference.py out/docs
 """
 
+import json
 import sys
 import warnings
+from html import escape
 from pathlib import Path
 
 import pdoc
@@ -22,6 +24,36 @@ PAGES = [
 ]
 STYLE = ".pdoc .attr, .pdoc .inherited { overflow-wrap: anywhere; }"
 """Names and types may be longer than a phone is wide."""
+
+
+LINK = """{% extends "default/module.html.jinja2" %}{% block nav_title %}{{ super() }}
+<p><a href="{{ "../" * module.modulename.count(".") }}tutorial.html">Tutorial</a></p>{% endblock %}"""
+"""Every page leads to the tutorial."""
+TUTORIAL = Path(__file__).parent.parent / "examples" / "tutorial.ipynb"
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Tutorial of hf_mambalrp</title><style>
+body {{ margin: 0 auto; padding: 1.5rem; max-width: 60rem; font: 16px/1.6 system-ui, sans-serif; color: #1b1f24 }}
+pre {{ padding: .75rem 1rem; overflow-x: auto; background: #f3f5f7; border-radius: 4px; font-size: .875rem }}
+.output pre {{ background: none; padding: 0 1rem }} img {{ max-width: 100% }} .output {{ overflow-x: auto }}
+</style><main><p><a href="hf_mambalrp.html">API reference</a></p>{}</main></html>"""
+
+
+def tutorial():
+    """The notebook as it is committed, with its outputs, as one page."""
+    parts = []
+    for cell in json.loads(TUTORIAL.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(pdoc.render_helpers.to_html(source))
+            continue
+        parts.append(f'<pre tabindex="0">{escape(source)}</pre>')
+        for output in cell["outputs"]:
+            data = {kind: "".join(lines) for kind, lines in output.get("data", {}).items()}
+            text = f'<pre tabindex="0">{escape(data.get("text/plain", "".join(output.get("text", ""))))}</pre>'
+            image = f'<img alt="A figure" src="data:image/png;base64,{data.get("image/png", "").strip()}">'
+            shown = data.get("text/html") or (image if "image/png" in data else text)
+            parts.append(f'<div class="output">{shown}</div>')
+    return PAGE.format("\n".join(parts))
 
 
 def ours(doc):
@@ -64,8 +96,11 @@ def build(folder):
     pdoc.doc.Class.own_members = property(own_members)
     pdoc.doc.Class.inherited_members = property(inherited_members)
     pdoc.render.configure(docformat="google", footer_text=f"hf_mambalrp {hf_mambalrp.__version__}", show_source=False)
-    pdoc.render.env.loader = ChoiceLoader([DictLoader({"custom.css": STYLE}), pdoc.render.env.loader])
+    pdoc.render.env.loader = ChoiceLoader(
+        [DictLoader({"custom.css": STYLE, "module.html.jinja2": LINK}), pdoc.render.env.loader]
+    )
     pdoc.pdoc(*PAGES, output_directory=folder)
+    (folder / "tutorial.html").write_text(tutorial(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Result objects with known numbers, for the tests of what shows and stores them."""
 
 import re
+from itertools import accumulate
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -90,6 +91,31 @@ def generation(**fields):
         "versions": {"torch": "2.13.0"},
     }
     return GenerationExplanation(**{**defaults, **fields})
+
+
+def long_generation(prompt, steps):
+    """A text of so many words, in which every fifth token that was generated ends a sentence; sums are exact."""
+    words = [f"word{i % 37}" for i in range(prompt)] + [f"out{t}" + "." * (t % 5 == 4) for t in range(steps)]
+    text, length = " ".join(words), prompt + steps
+    ends = [*accumulate(len(word) + 1 for word in words)]
+    spans = [(max(end - len(word) - 2, 0), end - 1) for word, end in zip(words, ends, strict=True)]
+    relevance = (
+        torch.randint(-24, 25, (1, steps, length)) / 8 * (torch.arange(length) < prompt + torch.arange(steps)[:, None])
+    )
+    total = relevance.sum(-1)
+    return GenerationExplanation(
+        relevance=relevance,
+        tokens=[[text[start:end] for start, end in spans]],
+        input_ids=torch.arange(length)[None],
+        attention_mask=torch.ones(1, length),
+        prompt_length=prompt,
+        score=total + 0.5,
+        probability=torch.rand(1, steps),
+        method="mambalrp",
+        conservation=Conservation(total + 0.5, total, torch.full_like(total, 0.5)),
+        offsets=[spans],
+        texts=[text],
+    )
 
 
 def image_explanation(relevance=None, *, class_relevance=None, biases=0.25, patch_size=4, stride=None, **fields):

@@ -15,6 +15,7 @@ from mamba_ssm_stand_in import MambaConfig, MambaLMHeadModel
 from oracles import random_model
 from small import byte_level_tokenizer
 
+from hf_mambalrp import GenerationExplanation
 from hf_mambalrp.cli.main import main
 
 COMMAND = ["-m", "hf_mambalrp.cli"]
@@ -138,6 +139,24 @@ def test_a_language_model_from_a_folder(tmp_path):
     assert "gradient_x_input" in result.stdout
 
 
+def test_a_generation_is_explained(here, tmp_path):
+    files = ["--html", "out.html", "--json", "out.json", "--png", "out.png"]
+    code, said, errors = here(
+        "explain-generation", "Anna had a dog called", "--tokens", "3", "--contrast", "runner-up", *files
+    )
+    assert code == 0, errors
+    found = GenerationExplanation.from_dict(json.loads((tmp_path / "out.json").read_text()))
+    assert found.score.shape == (1, 3)
+    assert found.texts[0].startswith("Anna had a dog called")
+    assert f"rather than {found.contrast_tokens[0][0].strip()}" in said
+    assert (tmp_path / "out.html").read_text() == found.to_html()
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "prompts.txt").write_text("Anna had\n\nRex ran\n")
+    code, said, errors = here("explain-generation", "--file", "prompts.txt", "--lines", "--tokens", "2", "--json", "-")
+    assert code == 0, errors
+    assert len(json.loads(said)["score"]) == 2
+
+
 def test_demo_explains_reviews_a_next_word_and_a_generation_and_ends_with_the_pages(tmp_path):
     result = run("demo", "--count", "2", "--html", tmp_path / "new" / "demo.html")
     assert result.returncode == 0, result.stderr
@@ -171,6 +190,11 @@ def test_demo_explains_reviews_a_next_word_and_a_generation_and_ends_with_the_pa
         (["explain", "a", "--tokenizer", "./missing"], 1, ["./missing", "no folder"]),
         (["explain", "a", "--tokenizer", "empty"], 1, ["--tokenizer 'empty'", "none can be loaded"]),
         (["explain", "a", "--nonsense"], 2, ["--nonsense"]),
+        (["explain-generation"], 1, ["neither"]),
+        (["explain-generation", "a", "--method", "occlusion"], 1, ["'occlusion'", "'mambalrp', 'lrp_ln'"]),
+        (["explain-generation", "a", "--tokens", "0"], 2, ["--tokens"]),
+        (["explain-generation", "a", "--model", "DEMO_MODEL"], 1, ["does not generate"]),
+        (["explain-generation", "a", "--contrast", " the cat"], 1, ["contrast=' the cat'", "one token"]),
         (["nonsense"], 2, ["nonsense"]),
     ],
 )

@@ -20,6 +20,7 @@ COMMANDS = {
     "audit/power.py": shlex.split("--output power --models 1 --kinds middle --quick --json power.json"),
     "audit/shortcut.py": shlex.split("--texts 128 --audited 60 --output shortcut"),
     "evaluate_model.py": ["--samples", "2", "--methods", "mambalrp", "random"],
+    "explain_generation.py": ["The capital of", "--model", "model", "--new-tokens", "4", "--html", "generated.html"],
     "explain_image.py": ["--png", "out/garments.png"],
     "explain_review.py": ["A dull and lifeless film.", "--html", "review.html"],
     "explain_next_token.py": ["The capital of France is", " Paris", " London", "--model", "model", "--new-tokens", "3"],
@@ -77,6 +78,7 @@ PROMISED = {
     "audit/power.py": ["| middle | shortcut | ", "| middle | packaged | ", "written: power.json"],
     "audit/shortcut.py": ["confirmed and unwanted: ", "without the words: ", "written: shortcut/audit.html"],
     "evaluate_model.py": ["Faithfulness on demo, 2 examples", "mambalrp - random: ", "written: evaluation.html"],
+    "explain_generation.py": ["written: generated.html", "Why '", "The closest choice:", "rather than"],
     "explain_image.py": [
         "What speaks for bag rather than trouser?",
         "class token",
@@ -170,6 +172,8 @@ def test_example(example, tmp_path):
         assert words in result.stdout
     if example == "explain_review.py":
         assert "lifeless" in (tmp_path / "review.html").read_text()
+    if example == "explain_generation.py":
+        assert "capital" in (tmp_path / "generated.html").read_text()
     if example == "explain_state_spaces_checkpoint.py":
         assert json.loads((tmp_path / "converted" / "config.json").read_text())["model_type"] == "mamba2"
     if example == "benchmarks/cpu.py":

@@ -364,6 +364,88 @@ def test_generation_steps_know_their_text():
     assert [word.text for word in gen.step(2).words()] == ["The", "cat", "sat", "down"]
 
 
+def test_a_span_of_a_generation_is_the_sum_of_its_steps():
+    gen = generation()
+    for t in range(3):
+        assert gen.span(t, t + 1) == gen.step(t)
+    whole = gen.span()
+    assert whole == gen.span(0, 3) == gen.span(-3)
+    assert whole.relevance.tolist() == [[1.75, 1.25, 3.25, 0.25], [0.0, 5.0, -2.0, 0.0]]
+    assert whole.score.tolist() == whole.conservation.score.tolist() == [6.5, 3.0]
+    assert whole.probability.tolist() == [0.5 * 0.25 * 0.125, 0.5 * 0.25], "of the steps that a row took"
+    assert whole.target == [(2, 3, 4), (7, 8)]
+    assert whole.target_text == [" sat down.", " there<eos>"]
+    assert whole.position.tolist() == [1, 1]
+    assert whole.attention_mask.tolist() == [[1, 1, 1, 1], [0, 1, 1, 0]], "what a row has before its last token"
+    assert [word.text for word in whole.words(1)] == ["Hi", "there"]
+    later = gen.span(1)
+    assert later.relevance.tolist() == [[0.75, -0.75, 3.25, 0.25], [0.0, 1.0, -2.0, 0.0]]
+    assert (later.target, later.position.tolist()) == ([(3, 4), 8], [2, 2])
+    assert gen.span(2).score.tolist() == [1.0, 0.0], "the second row had ended"
+    for empty in ((2, 2), (3, None), (-1, -2)):
+        with pytest.raises(IndexError, match="there are 3"):
+            gen.span(*empty)
+
+
+def test_a_generation_has_the_words_and_tables_of_its_steps():
+    gen = generation()
+    assert gen.words() == gen.span().words()
+    assert [(word.text, word.relevance) for word in gen.top(2)] == [("sat", 3.25), ("The", 1.75)]
+    assert [word.text for word in gen.top(2, 1, by="negative")] == ["there"]
+    table = gen.to_pandas()
+    assert table.columns.tolist()[:4] == ["row", "step", "position", "token"]
+    assert table[["row", "step"]].value_counts(sort=False).to_dict() == {
+        **{(0, 0): 2, (0, 1): 3, (0, 2): 4},
+        **{(1, 0): 1, (1, 1): 2},
+    }
+    second = table[(table.row == 0) & (table.step == 1)]
+    assert second.relevance.tolist() == [0.5, -1.0, 3.0]
+    assert second.token.tolist() == ["The", " cat", " sat"]
+    assert set(second.target) == {" down"}
+    assert gen.to_pandas(level="word")["word"].tolist()[:2] == ["The", "cat"]
+    nothing = generation(attention_mask=torch.tensor([[1, 1, 0, 0, 0]] * 2), relevance=torch.zeros(2, 3, 5))
+    with pytest.raises(InputError, match="no row generated a token"):
+        nothing.to_pandas()
+
+
+def test_sentences_of_a_generation():
+    text = "Hi. A cat sat. It ran. x"
+    spans = [(0, 2), (2, 3), (3, 5), (5, 9), (9, 13), (13, 14), (14, 17), (17, 21), (21, 22), (22, 24)]
+    tokens = [text[start:end] for start, end in spans]
+    zeros = torch.zeros(1, 8, 10)
+    placed = {"texts": [text], "offsets": [spans]}
+    for fields in (placed, {}):  # by the text, and where tokens have no place in one
+        gen = generation(
+            relevance=zeros,
+            tokens=[tokens],
+            input_ids=torch.arange(10)[None],
+            attention_mask=torch.ones(1, 10),
+            score=zeros[..., 0],
+            probability=zeros[..., 0],
+            conservation=conserved(zeros),
+            **fields,
+        )
+        assert gen.sentences() == [range(4), range(4, 7), range(7, 8)]
+        assert [gen.span(part.start, part.stop).target_text[0].strip() for part in gen.sentences()] == [
+            *("A cat sat.", "It ran.", "x"),
+        ]
+
+
+def test_a_contrast_of_a_generation_is_kept_and_shown():
+    others = [[" stood", " up", "!"], [" you", "<eos>", ""]]
+    gen = generation(contrast_ids=torch.tensor([[20, 21, 22], [23, 24, 0]]), contrast_tokens=others)
+    assert GenerationExplanation.from_dict(json.loads(gen.to_json())) == gen
+    assert "contrast_ids" not in generation().to_dict()
+    first = gen.step(0)
+    assert (first.contrast, first.contrast_text) == ([20, 23], [" stood", " you"])
+    assert gen.span(0, 2).contrast == [(20, 21), (23, 24)]
+    assert gen.span(0, 2).contrast_text == [" stood up", " you<eos>"]
+    assert first.document().sections[0].blocks[0].text == "What speaks for “sat” rather than “stood”?"
+    assert "sat rather than stood" in gen.to_text(width=120)
+    assert "“sat”: rather than stood, score 3.000" in gen.to_html()
+    assert "rather than its contrast?" in gen.to_html()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from hf_mambalrp import make_explainable
-from hf_mambalrp.errors import InputError, MissingTokenizerError, OptionError
+from hf_mambalrp.errors import InputError, MissingTokenizerError, OptionError, TargetError
 
 TEXTS = ["a b c d", "e f", "g h i", "k l"]
 """Two of one length, and longer ones."""
@@ -255,8 +255,71 @@ class ForFourRows(StoppingCriteria):
         return torch.tensor([True, False, False, False])
 
 
+@pytest.fixture(scope="module")
+def plain(model, tokenizer):
+    return model.explain_generation(TEXTS, tokenizer=tokenizer, max_new_tokens=3, eos_token_id=None)
+
+
+class TestContrast:
+    """Against the same asked of ``explain``, token by token behind the text before it, and the model's own logits."""
+
+    def same_as_alone(self, model, found, row):
+        real = found.attention_mask[row] != 0
+        ids, written = found.input_ids[row][real], found.input_ids[row, found.prompt_length :]
+        before = len(ids) - len(written)
+        logits = model(ids[None]).logits[0]
+        for t, (own, other) in enumerate(zip(written.tolist(), found.contrast_ids[row].tolist(), strict=True)):
+            here = logits[before + t - 1]
+            close(found.score[row, t], here[own] - here[other])
+            alone = model.explain(ids[None, : before + t], target=own, contrast=other)
+            close(found.relevance[row, t][real][: before + t], alone.relevance[0])
+            close(found.step(t).score[row], alone.score[0])
+
+    @pytest.mark.parametrize("contrast", ["b", 5, [3, "e", 2, "g"], torch.tensor([3, 4, 2, 6])])
+    def test_one_token(self, model, tokenizer, plain, contrast):
+        found = model.explain_generation(
+            TEXTS, tokenizer=tokenizer, max_new_tokens=3, eos_token_id=None, contrast=contrast
+        )
+        assert torch.equal(found.input_ids, plain.input_ids)
+        assert torch.equal(found.probability, plain.probability)
+        asked = contrast if isinstance(contrast, list | torch.Tensor) else [contrast] * 4
+        expected = [tokenizer.convert_tokens_to_ids(one) if isinstance(one, str) else int(one) for one in asked]
+        assert found.contrast_ids.tolist() == [[one] * 3 for one in expected]
+        assert found.contrast_tokens[0] == [tokenizer.decode([expected[0]])] * 3
+        for row in range(2):
+            self.same_as_alone(model, found, row)
+
+    def test_the_runner_up(self, model, tokenizer, plain):
+        found = model.explain_generation(
+            TEXTS, tokenizer=tokenizer, max_new_tokens=3, eos_token_id=None, contrast="runner-up"
+        )
+        assert found.score.ge(0).all(), "greedy: what was generated had the highest logit"
+        for row in range(2):
+            self.same_as_alone(model, found, row)
+            real = found.attention_mask[row] != 0
+            logits = model(found.input_ids[row][real][None]).logits[0, -4:-1]
+            assert logits.topk(2).indices[:, 1].tolist() == found.contrast_ids[row].tolist()
+
+    def test_rows_that_end_earlier(self, model, tokenizer, end):
+        assert_rows_are_rows_alone(model, tokenizer, eos_token_id=end, max_new_tokens=8, contrast="runner-up")
+
+
+def test_a_span_is_what_explain_says_of_its_tokens_as_a_target(model, tokenizer):
+    found = model.explain_generation(TEXTS, tokenizer=tokenizer, max_new_tokens=4, eos_token_id=None)
+    for row in (0, 1):
+        written = tokenizer.decode(found.input_ids[row, found.prompt_length :].tolist())
+        alone = model.explain(TEXTS[row], tokenizer=tokenizer, target=f" {written}")
+        span = found.span()[row]
+        assert span.target == alone.target
+        real = span.attention_mask[0] != 0
+        close(span.relevance[0, real], alone.relevance[0])
+        close(span.score, alone.score)
+        close(span.conservation.biases, alone.conservation.biases)
+        close(span.probability, alone.probability)
+        assert span.conservation.gap.abs().max() < 1e-4
+
+
 REFUSED = {
-    "contrast": ({"contrast": " b"}, ["['contrast']", "explain(text, target=..., contrast=...)"]),
     "target": ({"target": 3, "per_layer": True}, ["['per_layer', 'target']", "every token that is generated"]),
     "misspelt": ({"max_new_token": 3}, ["['max_new_token']", "Did you mean max_new_tokens?"]),
     "unknown": ({"colour": "red"}, ["['colour']", "neither it nor generate() knows"]),
@@ -290,6 +353,21 @@ def test_what_cannot_be_done_is_a_typed_error(model, tokenizer, case):
         model.explain_generation(TEXTS, tokenizer=tokenizer, **options)
     for word in words:
         assert word in str(raised.value), str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("contrast", "error", "words"),
+    [
+        ("b c", TargetError, ["2 tokens", "one token", "runner-up"]),
+        (99, TargetError, ["contrast=99", "out of range"]),
+        ([1, 2], TargetError, ["2 entries", "4 rows"]),
+        (lambda logits: logits[:, 0], OptionError, ["is a function", "its id"]),
+    ],
+)
+def test_a_contrast_that_is_not_one_token_is_refused(model, tokenizer, contrast, error, words):
+    with pytest.raises(error) as raised:
+        model.explain_generation(TEXTS, tokenizer=tokenizer, contrast=contrast)
+    assert all(word in str(raised.value) for word in words), str(raised.value)
 
 
 def test_an_assistant_is_refused_as_generate_refuses_it(model, tokenizer):

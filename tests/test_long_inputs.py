@@ -10,6 +10,7 @@ from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.families.parts import stems
 from hf_mambalrp.methods import engine
 from hf_mambalrp.rules import MAMBALRP
+from hf_mambalrp.runs import progress
 
 IDS, MASK = padded_batch([13, 6])
 ERRORS = {
@@ -101,7 +102,7 @@ def test_auto_keeps_to_its_budget_and_short_inputs_whole(model, monkeypatch):
 
 
 def test_a_bar_shows_where_chunks_take_long_and_only_there(model, monkeypatch, capfd):
-    monkeypatch.setattr(engine, "PATIENCE", 0)
+    monkeypatch.setattr(progress, "PATIENCE", 0)
     logging.enable_progress_bar()  # the command has disabled it, if its tests ran before
     model.explain(IDS, attention_mask=MASK)
     assert "explain" not in capfd.readouterr().err
@@ -115,7 +116,7 @@ def test_a_bar_shows_where_chunks_take_long_and_only_there(model, monkeypatch, c
     finally:
         logging.enable_progress_bar()
     assert "explain" not in capfd.readouterr().err
-    monkeypatch.setattr(engine, "PATIENCE", 1000)
+    monkeypatch.setattr(progress, "PATIENCE", 1000)
     model.explain(IDS, attention_mask=MASK, chunk_size=4)
     assert "explain" not in capfd.readouterr().err
 

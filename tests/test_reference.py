@@ -30,6 +30,9 @@ def test_the_reference_has_every_public_call_and_needs_no_network(tmp_path):
         assert any(place.endswith(f".{method}") for place in places) if inherited else name in places, name
     assert "Explanation.to_html" in places  # of a base without a place of its own
     assert 'href="#MambaLRPMixin.explain"' in package.split('<section id="MambaLRPForCausalLM">')[1]
+    for name in ("hf_mambalrp.html", "hf_mambalrp/methods.html"):
+        assert f'href="{"../" * name.count("/")}tutorial.html"' in pages[name]
+    assert "wonderful" in pages["tutorial.html"]
     for name, page in pages.items():
         assert str(ROOT) not in page, name
         assert not re.search(r'(?:src|<link[^>]* href)="(?:https?:)?//', page), name

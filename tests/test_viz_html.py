@@ -3,11 +3,16 @@
 import re
 import sys
 import types
+from base64 import b64decode
+from hashlib import sha256
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
-from results import HOSTILE, REVIEW, capital, explanation, generation
+from results import HOSTILE, REVIEW, capital, explanation, generation, long_generation
+
+from hf_mambalrp.viz.generation import SCRIPT
 
 VOID = {"meta", "br", "img", "link", "input", "hr", "base", "embed", "source"}
 
@@ -17,7 +22,7 @@ class Page(HTMLParser):
 
     def __init__(self, source):
         super().__init__(convert_charrefs=True)
-        self.open, self.elements, self.text, self.style = [], [], "", ""
+        self.open, self.elements, self.scripts, self.text, self.style = [], [], [], "", ""
         self.feed(source)
         self.close()
         assert self.open == [], f"left open: {self.open}"
@@ -35,6 +40,8 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if "style" in self.open:
             self.style += data
+        elif "script" in self.open:
+            self.scripts.append(data)
         else:
             self.text += data
 
@@ -124,14 +131,18 @@ def test_nothing_but_markup_of_our_own(build):
         allowed = {
             "html", "head", "meta", "title", "style", "body", "main", "div", "section", "footer", "h1", "h2", "p", "b",
             "br", "i", "dl", "dt", "dd", "span", "bdi", "table", "caption", "thead", "tbody", "tr", "th", "td",
-            "details", "summary",
+            "details", "summary", "nav", "ol", "li", "a", "button", "script",
         }  # fmt: skip
         assert {tag for tag, _ in page.elements} <= allowed
+        assert page.scripts == [SCRIPT] * ("script" in source and build in (generation, hostile_generation))
         for tag, attrs in page.elements:
-            names = set(attrs) - {"class", "style", "title", "aria-label", "aria-hidden", "role", "scope", "open"}
+            names = {name for name in attrs if not name.startswith(("aria-", "data-"))}
+            names -= {"class", "style", "title", "role", "scope", "open", "id", "href", "type", "tabindex", "value"}
             assert names <= {"lang", "dir", "charset", "name", "content", "http-equiv"}, (tag, attrs)
+            assert re.fullmatch(r"#[\w-]+", attrs.get("href", "#a"))
             assert re.fullmatch(r"(-?-?[a-z-]+:[-\w.%(), ]+;?)*", attrs.get("style", "")), attrs["style"]
-        assert not re.search(r"url\(|@import|https?:|//", page.style + "".join(map(str, page.elements)))
+        written = [{**attrs, "data-values": None} for _, attrs in page.elements]
+        assert not re.search(r"url\(|@import|https?:|//", page.style + "".join(map(str, written)))
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", source)
         source.encode()
 
@@ -231,6 +242,12 @@ def test_rows_and_title(tmp_path):
     assert page.text.count("Three & more") == 2
     assert ("title", {}) in page.elements
     assert "Row 3 of 3" in page.text
+    for legend in ("blue, solid underline", "red, dashed underline"):
+        assert page.text.count(legend) == 1, "one for all rows"
+    led = [attrs["href"] for tag, attrs in page.elements if tag == "a"]
+    places = [attrs["id"] for tag, attrs in page.elements if tag == "section"]
+    assert led == [f"#{place}" for place in places]
+    assert len(led) == len({*led}) == 3
     many = explanation(*["a b"] * 12)
     assert "2 more rows are not shown here" in Page(many._repr_html_()).text
     assert "Row 12 of 12" in Page(many.to_html()).text
@@ -239,28 +256,59 @@ def test_rows_and_title(tmp_path):
 def test_generation_document():
     page = Page(generation().to_html())
     for part in (
-        "What speaks for each generated token?", "1. sat score 3.000, probability 50.0%",
-        "3. . score 1.000, probability 12.5%", "Row 2 of 2", "2. <eos> score -1.000",
+        "What speaks for each generated token?", "Row 2 of 2", "Why all 3 tokens?", "Why all 2 tokens?",
         "blue, solid underline: speaks for the generated token",
-        "sum of relevance +2.500 + biases 0.000 = 2.500 of score 2.500 (gap 0.000)",
+        "sum of relevance +6.500 + biases 0.000 = 6.500 of score 6.500 (gap 0.000)",
     ):  # fmt: skip
         assert part in page.text, part
-    assert len([tag for tag, _ in page.elements if tag == "details"]) == 5
-    assert "cat: -1.000 (speaks against “down”)" in [attrs["title"] for attrs in page.words()]
+    choices = [attrs["title"] for _, attrs in page.elements if attrs.get("role") == "option"]
+    assert choices == [
+        "“sat”: score 3.000, probability 50.0%",
+        "“down”: score 2.500, probability 25.0%",
+        "“.”: score 1.000, probability 12.5%",
+        "“there”: score 4.000, probability 50.0%",
+        "“<eos>”: score -1.000, probability 25.0%",
+    ]
+    words = [attrs["title"] for attrs in page.words()]
+    assert words == [
+        *("The: +1.750 (speaks for it)", "cat: +1.250 (speaks for it)"),
+        "Hi: +5.000 (speaks for it)",
+    ], "without a script, what all tokens have together"
+    numbers = [attrs["data-values"] for _, attrs in page.elements if "data-values" in attrs]
+    first = np.frombuffer(b64decode(numbers[0]), "<f4").reshape(3, 5)
+    assert first.tolist() == [[1, 2, 0, 0, 0], [0.5, -1, 3, 0, 0], [0.25, 0.25, 0.25, 0.25, 0]]
+    nothing = generation(attention_mask=torch.tensor([[0, 1, 0, 0, 0]] * 2), relevance=torch.zeros(2, 3, 5))
+    assert "Nothing was generated." in Page(nothing.to_html()).text
+
+
+def test_a_page_allows_the_one_script_that_it_has_and_other_pages_none():
+    def policy(page):
+        return next(attrs["content"] for _, attrs in page.elements if "http-equiv" in attrs)
+
+    page = Page(generation().to_html())
+    allowed = re.search(r"script-src 'sha256-([^']+)'$", policy(page))[1]
+    assert b64decode(allowed) == sha256(page.scripts[0].encode()).digest()
+    assert Page(capital().to_html()).scripts == []
+    assert "script" not in policy(Page(capital().to_html()))
+
+
+def test_fifty_tokens_on_a_prompt_of_a_thousand_are_less_than_a_megabyte():
+    ex = long_generation(1000, 50)
+    for level in ("word", "token"):
+        assert len(ex.to_html(level=level).encode()) < 700_000
 
 
 def test_show_in_a_notebook(monkeypatch, capsys):
     shown = []
     shell = types.SimpleNamespace(kernel=object())
-    ipython = types.SimpleNamespace(
-        get_ipython=lambda: shell, display=types.SimpleNamespace(display=shown.append, HTML=str)
-    )
+    display = types.SimpleNamespace(display=lambda data, raw: shown.append(data) if raw else None)
+    ipython = types.SimpleNamespace(get_ipython=lambda: shell, display=display)
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     ex = capital()
     ex.show()
     ex.show(level="token")
-    assert shown[0] == ex._repr_html_()
-    assert shown[1] != shown[0]
+    assert shown[0] == {"text/html": ex._repr_html_(), "text/plain": ex.to_text(width=100)}
+    assert shown[1]["text/html"] == ex._repr_html_("token")
     assert capsys.readouterr().out == ""
     del shell.kernel
     ex.show()

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import pytest
 import torch
 from matplotlib import font_manager
-from results import HOSTILE, REVIEW, capital, conserved, explanation, generation
+from results import HOSTILE, REVIEW, capital, conserved, explanation, generation, long_generation
 
 from hf_mambalrp.errors import InputError, MissingExtraError, OptionError
 from hf_mambalrp.viz import fonts
@@ -77,6 +77,11 @@ def test_generation_map():
     assert "largest gap 0.000" in texts
     axes, _ = drawn(generation().plot(1))
     assert axes.images[0].get_array().tolist() == [[4.0, 0.0], [1.0, -2.0]]
+    many = long_generation(90, 70)
+    axes, texts = drawn(many.plot())
+    assert axes.images[0].get_array().shape == (70, 60), "every token, over the strongest words"
+    assert len(axes.get_yticklabels()) == 70
+    assert "shown: the 60 strongest of 159 words" in texts
     nothing = generation(attention_mask=torch.tensor([[1, 1, 0, 0, 0]] * 2), relevance=torch.zeros(2, 3, 5))
     with pytest.raises(InputError, match="row 0 generated no token"):
         nothing.plot()

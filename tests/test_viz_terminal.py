@@ -118,9 +118,10 @@ def test_edge_cases():
 
 def test_generation_table():
     lines = [line.rstrip() for line in generation().to_text(width=100).splitlines()]
-    assert "sat        3.000        50.0%  0.000  cat(+2.000) The(+1.000)" in lines
-    assert "<eos>      -1.000        25.0%  0.000  there(-2.000) Hi(+1.000)" in lines
+    assert "sat           3.000        50.0%  0.000  cat(+2.000) The(+1.000)" in lines
+    assert "<eos>         -1.000        25.0%  0.000  there(-2.000) Hi(+1.000)" in lines
     assert [line for line in lines if line.startswith("Row")] == ["Row 0", "Row 1"]
+    assert "all 3 tokens  6.500         1.6%  0.000  sat(+3.250) The(+1.750) cat(+1.250) down(+0.250)" in lines
 
 
 def test_the_summary_of_a_generation_reads_like_its_text():

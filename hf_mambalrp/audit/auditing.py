@@ -10,7 +10,7 @@ from hf_mambalrp.audit.effects import both_sides, check_confidence, deleted, eff
 from hf_mambalrp.audit.grouping import groups_of
 from hf_mambalrp.audit.reading import called, changed_against, explanations, read
 from hf_mambalrp.audit.scores import Scores, scored
-from hf_mambalrp.audit.statistics import MAX_Q, false_discovery_rates, stats
+from hf_mambalrp.audit.statistics import AUDIT, MAX_Q, false_discovery_rates
 from hf_mambalrp.audit.swapping import Having, Swapping
 from hf_mambalrp.audit.words import whole, words_table
 from hf_mambalrp.calls.explain import versions
@@ -19,6 +19,7 @@ from hf_mambalrp.models.fingerprint import fingerprint
 from hf_mambalrp.results.audit import Audit
 from hf_mambalrp.results.audit_parts import Candidate, Group, named
 from hf_mambalrp.runs.checks import whole_number
+from hf_mambalrp.runs.scipy_stats import stats
 
 
 def audit(
@@ -112,7 +113,7 @@ def audit(
     if swaps is not None and not isinstance(swaps, Mapping):
         raise OptionError(f"swaps={swaps!r} is not allowed; give pairs by a name: {{'he/she': [('he', 'she')]}}.")
     sides = {name: both_sides(pairs) for name, pairs in (swaps or {}).items()}
-    stats()
+    stats(*AUDIT)
     scores = Scores("audit", model, tokenizer, batch_tokens, progress)
     explaining = {"tokenizer": tokenizer, "text_column": text_column, "restart": restart, "progress": progress}
     asked = {"target": target, "contrast": contrast, "target_column": target_column, "contrast_column": contrast_column}

@@ -1,12 +1,14 @@
-"""Paired differences whose classes weigh the same. scipy is an optional package, imported when it is first needed."""
+"""Paired differences whose classes weigh the same."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from statistics import fmean, variance
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from hf_mambalrp.errors import MissingExtraError
+from hf_mambalrp.runs.scipy_stats import stats
 
+AUDIT = "An audit", "audit"
+"""What needs scipy here, and the extra that brings it."""
 MAX_Q = 0.05
 """The rate of false discoveries that is allowed among what an audit confirms."""
 
@@ -20,15 +22,6 @@ class Mean(NamedTuple):
     p: float
     of: Mapping[Hashable, tuple[int, float]]
     """Number and mean of every class that counts."""
-
-
-def stats() -> Any:
-    """scipy's statistics. MissingExtraError: it is not installed."""
-    try:
-        import scipy.stats
-    except ImportError as error:
-        raise MissingExtraError('An audit needs scipy: pip install "hf_mambalrp[audit]"') from error
-    return scipy.stats
 
 
 def mean_over_classes(values: Sequence[float], classes: Sequence[Hashable], confidence: float) -> Mean | None:
@@ -52,7 +45,7 @@ def mean_over_classes(values: Sequence[float], classes: Sequence[Hashable], conf
     if total == 0:  # the same in all texts
         return Mean(mean, mean, mean, float(mean == 0), of)
     freedom = total**2 / math.fsum(v**2 / (n - 1) for v, n in parts)
-    distribution = stats().t(freedom)
+    distribution = stats(*AUDIT).t(freedom)
     half = float(distribution.ppf((1 + confidence) / 2)) * math.sqrt(total)
     p = 2 * float(distribution.sf(abs(mean) / math.sqrt(total)))
     return Mean(mean, mean - half, mean + half, p, of)
@@ -60,10 +53,10 @@ def mean_over_classes(values: Sequence[float], classes: Sequence[Hashable], conf
 
 def false_discovery_rates(p_values: Sequence[float]) -> list[float]:
     """The q-values of Benjamini and Hochberg (1995) of several tests."""
-    return [float(q) for q in stats().false_discovery_control(p_values)] if p_values else []
+    return [float(q) for q in stats(*AUDIT).false_discovery_control(p_values)] if p_values else []
 
 
 def share(count: int, total: int, confidence: float) -> tuple[float, float]:
     """The interval of Wilson (1927) of a share."""
-    interval = stats().binomtest(count, total).proportion_ci(confidence, "wilson")
+    interval = stats(*AUDIT).binomtest(count, total).proportion_ci(confidence, "wilson")
     return float(interval.low), float(interval.high)

@@ -222,7 +222,8 @@ def compare(explanations: Source, base: Source, *, min_texts: int = 1, progress:
     """Return what became of the share of |relevance| of each word between two models, the largest rise first.
 
     Of a model and of the one that it was fine-tuned from, over the same texts in the same order: a shortcut that was
-    learned in between is among the words that rise. Shares are those of :func:`words_table`.
+    learned in between is among the words that rise. Shares are those of :func:`words_table`. Two explanations of
+    one text are set side by side by :func:`hf_mambalrp.compare`.
 
     Args:
         explanations: of the model, as :func:`words_table` takes them.

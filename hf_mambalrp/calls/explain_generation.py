@@ -1,5 +1,6 @@
 """From a call of ``explain_generation`` to its result: generate, one forward over everything, a backward a token."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +10,19 @@ from torch.nn.functional import pad
 
 from hf_mambalrp.calls.explain import Options, model_id, own_gradient_mode, versions
 from hf_mambalrp.calls.generation import Writing
-from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, brief, integers, pad_right
-from hf_mambalrp.calls.subject import Subject
+from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, Batch, brief, integers, pad_right
+from hf_mambalrp.calls.subject import Call, Subject
+from hf_mambalrp.calls.targets import Outputs, resolve_target
 from hf_mambalrp.calls.tokens import describe
-from hf_mambalrp.errors import OptionError, UnknownArchitectureError
+from hf_mambalrp.errors import OptionError, TargetError, UnknownArchitectureError
+from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.methods import Forward, Problem, Relevance, by_chunks, method_named
 from hf_mambalrp.results.explanation import Conservation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
+from hf_mambalrp.runs.progress import patient_bar
+
+RUNNER_UP = "runner-up"
+"""The contrast that is at every step the token with the highest logit but for the one that was generated."""
 
 
 @own_gradient_mode()
@@ -27,6 +34,7 @@ def explain_generated(
     attention_mask: Any,
     tokenizer: Any,
     max_new_tokens: int | None,
+    contrast: Any,
     options: Options,
     generate_options: dict[str, Any],
 ) -> GenerationExplanation:
@@ -49,6 +57,7 @@ def explain_generated(
     if options.check_forward:
         call.check_forward()
     assert batch.input_ids is not None
+    rather = _contrast(contrast, call, batch)
     prompts = [row[kept != 0] for row, kept in zip(batch.input_ids, batch.attention_mask, strict=True)]
     written = writing.behind(prompts)
     rows = [torch.cat(both) for both in zip(prompts, written, strict=True)]
@@ -64,7 +73,8 @@ def explain_generated(
 
     def every_step(chunked: Problem) -> list[Relevance]:
         forward = Forward(chunked, rules, reusable=True)
-        return [forward.explain(_TokenLogit(step, generated, alive)) for step in range(steps)]
+        counted = patient_bar(range(steps), "explain: generated tokens", "token")
+        return [forward.explain(_TokenLogit(step, generated, alive, rather)) for step in counted]
 
     found = by_chunks(problem, rules, every_step)
 
@@ -77,6 +87,8 @@ def explain_generated(
     of_softmax = [step.softmax for step in found if step.softmax is not None]
     softmax = torch.stack(of_softmax, 1) if of_softmax else None
     texts = describe(ids, mask, None, tokenizers.find())
+    others = None if rather is None else rather(logits, generated) * _ones(written)
+    named = None if others is None else describe(others, torch.ones_like(others), None, tokenizers.find())
     return GenerationExplanation(
         relevance=relevance,
         tokens=texts.tokens,
@@ -92,18 +104,55 @@ def explain_generated(
         model_id=model_id(network),
         versions=versions(),
         method_options=options.recorded(network),
+        contrast_ids=others,
+        contrast_tokens=None if named is None else named.tokens,
     )
 
 
-class _TokenLogit:
-    """The logit of one generated token; 0 for rows that have ended."""
+Contrast = Callable[[Tensor, Tensor], Tensor]
+"""From logits (B, T, V) and the generated ids (B, T) to the ids that they are compared with."""
 
-    def __init__(self, step: int, generated: Tensor, alive: Tensor) -> None:
+
+def _contrast(value: Any, call: Call, batch: Batch) -> Contrast | None:
+    """What every generated token is compared with. TargetError, OptionError: it is not one token."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value == RUNNER_UP:
+        return _runner_up
+    outputs = Outputs(call.network, call.tokenizers, batch, last_attended(batch.attention_mask))
+    found = resolve_target(value, "contrast", len(batch), outputs).ids
+    if found is None:
+        raise OptionError(
+            f"contrast={brief(value)} is a function; explain_generation compares with a token: give its id, its text, "
+            f"one a row, or {RUNNER_UP!r}."
+        )
+    for row, ids in enumerate(found):
+        if len(ids) > 1:
+            raise TargetError(
+                f"contrast={brief(value)} has {len(ids)} tokens in row {row}, and every generated token is compared "
+                f"with one. Give one token's id or text, or {RUNNER_UP!r}."
+            )
+    fixed = torch.tensor(found)
+    return lambda logits, ids: fixed.to(ids.device).expand_as(ids)
+
+
+def _runner_up(logits: Tensor, ids: Tensor) -> Tensor:
+    return logits.detach().scatter(-1, ids[..., None], -torch.inf).argmax(-1)
+
+
+class _TokenLogit:
+    """The logit of one generated token, less its contrast's if there is one; 0 for rows that have ended."""
+
+    def __init__(self, step: int, generated: Tensor, alive: Tensor, contrast: Contrast | None) -> None:
         self.step, self.ids, self.alive = step, generated[:, step : step + 1], alive[:, step]
+        self.contrast = contrast
 
     def __call__(self, logits: Tensor) -> Tensor:
-        chosen = logits[:, self.step].gather(-1, self.ids.to(logits.device))[:, 0]
-        return chosen * self.alive.to(logits.device)
+        here, ids = logits[:, self.step : self.step + 1], self.ids.to(logits.device)
+        score = here.gather(-1, ids[..., None])
+        if self.contrast is not None:
+            score = score - here.gather(-1, self.contrast(here, ids)[..., None])
+        return score[:, 0, 0] * self.alive.to(logits.device)
 
 
 def _unscored(logits: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ NEW_TOKENS = 20
 """At most, where nobody says otherwise."""
 METADATA = {"transformers_version", "_from_model_config"}
 """What a configuration says of itself."""
-OF_EXPLAIN = ("target", "contrast", "position", "per_layer", "inputs_embeds")
+OF_EXPLAIN = ("target", "position", "per_layer", "inputs_embeds")
 """Arguments of ``explain`` that a generation has no use for."""
 MODES = {"assistant_tokenizer", "trust_remote_code"}
 """What ``generate`` takes besides its parameters and those of its configuration."""
@@ -161,7 +161,7 @@ def _check_names(options: Mapping[str, Any], own: GenerationConfig | None) -> No
     if misplaced:
         raise OptionError(
             f"explain_generation() has no {misplaced}: it explains the logit of every token that is generated behind "
-            "ids or texts. To explain another token or compare two, call explain(text, target=..., contrast=...)."
+            "ids or texts. To explain another token, call explain(text, target=...)."
         )
     parameters = {*inspect.signature(GenerationMixin.generate).parameters} - {"self", "inputs", "kwargs"}
     known = parameters | MODES | vars(GenerationConfig()).keys() | (set() if own is None else vars(own).keys())

@@ -25,6 +25,7 @@ from hf_mambalrp.families import Network
 from hf_mambalrp.families.base import Mixer
 from hf_mambalrp.families.padding import last_attended, leading, padding_of, rolled
 from hf_mambalrp.results.hidden_attention import HiddenAttention
+from hf_mambalrp.runs.progress import patient_bar
 
 Positions = int | list[int] | slice | None
 
@@ -106,7 +107,8 @@ def matrices(
     alike = len(computed) == queries.shape[1] and bool((computed == queries).all())  # in every row of the batch
     by_place: dict[Place, Tensor] = {}
     plain = network.plain_step(mask, embeddings)
-    for layer, hidden in zip(range(max(wanted).layer + 1), network.streams(embeddings, plain), strict=False):
+    layers = patient_bar(range(max(wanted).layer + 1), "hidden attention", "layer")
+    for layer, hidden in zip(layers, network.streams(embeddings, plain), strict=False):
         if all(place.layer != layer for place in wanted):
             continue
         for number, ((_, _, mixes), mixing) in enumerate(network.mixings(layer, hidden, plain)):

@@ -59,14 +59,12 @@ def audit(
 
     from accelerate import PartialState
     from torch.cuda import is_available
-    from transformers.utils import logging
 
     from hf_mambalrp.audit import audit as run
 
     state = PartialState(cpu=not is_available())
     loaded = load_model(model).to(state.device)
     before = None if base is None else load_model(base).to(state.device)
-    logging.enable_progress_bar()
     found = run(
         loaded,
         dataset,

@@ -69,13 +69,11 @@ def explain_dataset_command(
 
     from accelerate import PartialState
     from torch.cuda import is_available
-    from transformers.utils import logging
 
     from hf_mambalrp import explain_dataset
 
     state = PartialState(cpu=not is_available())
     loaded = load_model(model).to(state.device)
-    logging.enable_progress_bar()
     run = explain_dataset(
         loaded,
         dataset,
@@ -137,8 +135,6 @@ def evaluate(
     dataset = read_dataset(data, Columns(text_column, id_column, target_column))
     options = json_object("--method-options", method_options)
 
-    from transformers.utils import logging
-
     from hf_mambalrp.evaluation import evaluate_faithfulness
     from hf_mambalrp.evaluation.settings import DEFAULT_METHODS, Settings
 
@@ -157,7 +153,6 @@ def evaluate(
     }
     Settings(**settings)  # says what is not allowed before a model is loaded
     loaded = load_model(model)
-    logging.enable_progress_bar()
     evaluation = evaluate_faithfulness(
         loaded,
         dataset,

@@ -67,8 +67,6 @@ def evaluate_images(
     check_sizes(batch_size=batch_size, processes=processes)
     found = _found(pictures, masks)
 
-    from transformers.utils import logging
-
     from hf_mambalrp.cli.loading import load_image_model
     from hf_mambalrp.evaluation.images import evaluate_image_explanations
     from hf_mambalrp.evaluation.images.settings import DEFAULT_METHODS, ImageSettings
@@ -88,7 +86,6 @@ def evaluate_images(
     }
     ImageSettings(**settings)  # says what is not allowed before a model is loaded
     loaded = load_image_model(model)
-    logging.enable_progress_bar()
     evaluation = evaluate_image_explanations(
         loaded,
         **found._asdict(),

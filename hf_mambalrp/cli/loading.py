@@ -1,7 +1,8 @@
 """Models and tokenizers for the command, from a folder, the Hub or its cache."""
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from hf_mambalrp.errors import InputError
@@ -13,39 +14,46 @@ AT_THE_END = ExitStack()
 
 def load_model(model: str | None) -> Any:
     """Load the explainable class that the checkpoint's ``architectures`` asks for; None is the packaged classifier."""
-    name = _begin("DEMO_MODEL" if model is None else model)
+    name = _reached("DEMO_MODEL" if model is None else model)
 
     from hf_mambalrp.models.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, configuration
 
     architectures = configuration(name).architectures or []
     classifier = any("SequenceClassification" in architecture for architecture in architectures)
     chosen = AutoMambaLRPForSequenceClassification if classifier else AutoMambaLRPForCausalLM
-    return chosen.from_pretrained(name)
+    with quietly():
+        return chosen.from_pretrained(name)
 
 
 def load_image_model(model: str | None) -> Any:
     """Load an explainable image classifier; None is the packaged one."""
-    name = _begin("DEMO_VISION_MODEL" if model is None else model)
+    name = _reached("DEMO_VISION_MODEL" if model is None else model)
 
     from hf_mambalrp.models.auto import AutoMambaLRPForImageClassification
 
-    return AutoMambaLRPForImageClassification.from_pretrained(name)
+    with quietly():
+        return AutoMambaLRPForImageClassification.from_pretrained(name)
 
 
-def _begin(model: str) -> str:
-    """Return where a model is, a packaged one by its constant's name; no bars of progress until the command ends.
-
-    Raises for a model that cannot be loaded.
-    """
+def _reached(model: str) -> str:
+    """Return where a model is, a packaged one by its constant's name. Raises for one that cannot be loaded."""
     name = folder_of(model)
     _reach(name)
+    return name
 
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without the bars of loading and of uploads, which say nothing of what was asked."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
-    AT_THE_END.callback(logging.enable_progress_bar if shown else logging.disable_progress_bar)
     logging.disable_progress_bar()
-    return name
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def tokenizer_named(name: str | None) -> Any:

@@ -8,6 +8,7 @@ import typer
 
 from hf_mambalrp.cli.audits import audit
 from hf_mambalrp.cli.corpora import evaluate, explain_dataset_command
+from hf_mambalrp.cli.generations import explain_generation
 from hf_mambalrp.cli.image_corpora import evaluate_images
 from hf_mambalrp.cli.images import explain_image
 from hf_mambalrp.cli.loading import AT_THE_END
@@ -44,6 +45,7 @@ def _group(
 
 app.command()(explain)
 app.command(name="explain-image")(explain_image)
+app.command(name="explain-generation")(explain_generation)
 app.command()(attention)
 app.command(name="explain-dataset")(explain_dataset_command)
 app.command()(demo)

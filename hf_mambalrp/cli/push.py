@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from hf_mambalrp.cli.files import read_file
-from hf_mambalrp.cli.loading import load_model, tokenizer_named
+from hf_mambalrp.cli.loading import load_model, quietly, tokenizer_named
 from hf_mambalrp.cli.options import ModelOption, TokenizerOption, json_value
 from hf_mambalrp.errors import OptionError
 
@@ -39,19 +39,20 @@ def push(
     from hf_mambalrp import create_space, push_explanations
     from hf_mambalrp.audit import Audit
 
-    if space:
-        address = create_space(repo, model_id=str(model), private=visibility)
-    elif explanations is not None:
-        address = push_explanations(explanations, repo, private=visibility)
-    else:
-        reads = tokenizer_named(tokenizer)
-        loaded = load_model(model)
-        address = loaded.push_to_hub(
-            repo,
-            tokenizer=reads,
-            explanations=loaded.explain(text, tokenizer=reads) if text else None,
-            evaluation=figures,
-            audit=None if audit is None else Audit.load(audit),
-            private=visibility,
-        )
+    with quietly():
+        if space:
+            address = create_space(repo, model_id=str(model), private=visibility)
+        elif explanations is not None:
+            address = push_explanations(explanations, repo, private=visibility)
+        else:
+            reads = tokenizer_named(tokenizer)
+            loaded = load_model(model)
+            address = loaded.push_to_hub(
+                repo,
+                tokenizer=reads,
+                explanations=loaded.explain(text, tokenizer=reads) if text else None,
+                evaluation=figures,
+                audit=None if audit is None else Audit.load(audit),
+                private=visibility,
+            )
     print(address)

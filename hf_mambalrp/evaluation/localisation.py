@@ -14,6 +14,7 @@ from torch import Tensor
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.evaluation.tasks import TaskBatch
 from hf_mambalrp.runs.checks import check_sizes
+from hf_mambalrp.runs.progress import patient_bar
 
 METRICS = ("roc_auc", "average_precision", "recall_at_k", "hit")
 
@@ -168,18 +169,19 @@ def localise(
             f"{int(positions[row, output])}: the model has not read it there. Evidence lies at or before the position."
         )
     scores, correct = torch.zeros(evidence.shape), torch.zeros(targets.shape, dtype=torch.bool)
-    for output in range(positions.shape[1]):
-        for rows in torch.arange(len(ids)).split(max(batch_tokens // ids.shape[1], 1)):
-            end = int(positions[rows, output].max()) + 1
-            read: dict[str, Any] = {
-                "input_ids": ids[rows, :end],
-                "attention_mask": allowed[rows, output, :end].long(),
-                "position": positions[rows, output],
-            }
-            found = model.explain(**read, target=targets[rows, output], method=method, **(method_options or {}))
-            scores[rows, output, :end] = found.relevance.abs() if absolute else found.relevance
-            predicted = model.explain(**read, method="random").target
-            correct[rows, output] = torch.tensor(predicted) == targets[rows, output]
+    batches = torch.arange(len(ids)).split(max(batch_tokens // ids.shape[1], 1))
+    asked = [(output, rows) for output in range(positions.shape[1]) for rows in batches]
+    for output, rows in patient_bar(asked, "localisation", "batch"):
+        end = int(positions[rows, output].max()) + 1
+        read: dict[str, Any] = {
+            "input_ids": ids[rows, :end],
+            "attention_mask": allowed[rows, output, :end].long(),
+            "position": positions[rows, output],
+        }
+        found = model.explain(**read, target=targets[rows, output], method=method, **(method_options or {}))
+        scores[rows, output, :end] = found.relevance.abs() if absolute else found.relevance
+        predicted = model.explain(**read, method="random").target
+        correct[rows, output] = torch.tensor(predicted) == targets[rows, output]
     return Localisation(
         method=method,
         absolute=absolute,

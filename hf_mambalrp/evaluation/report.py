@@ -70,7 +70,7 @@ def plot(results: Results) -> "Figure":
 
 def chapters(results: Results) -> list[Chapter]:
     """Return the chapters of the report in reading order; those about optional parts only where there are any."""
-    found = [_evaluated(results), overview(results)]
+    found = [overview(results)]
     if len(results["methods"]) > 1:
         found.append(differences(results))
     found += [_perturbation(results), _conservation(results)]
@@ -79,7 +79,7 @@ def chapters(results: Results) -> list[Chapter]:
     for key, (title, reading) in EXTRA.items():
         if results.get(key):
             found.append(Chapter(title, reading, tables_of(results[key])))
-    return found
+    return [*found, _evaluated(results)]
 
 
 def _title(results: Results) -> str:
@@ -105,7 +105,7 @@ def _evaluated(results: Results) -> Chapter:
         *((name, str(version)) for name, version in results["versions"].items()),
     ]
     reading = (
-        "Every number below holds for this model, these examples and these settings; "
+        "Every number above holds for this model, these examples and these settings; "
         "another replacement, step or measure gives other numbers."
     )
     return Chapter("What was evaluated", reading, [Facts(tuple(pairs))])

@@ -6,8 +6,9 @@ from hf_mambalrp.errors import MissingExtraError
 from hf_mambalrp.evaluation import plots
 from hf_mambalrp.evaluation.report_parts import Chapter, Findings, Plots, with_superscripts
 from hf_mambalrp.viz.document import Facts, Grid
-from hf_mambalrp.viz.html import escaped, grid
-from hf_mambalrp.viz.style import GRID_STYLE, PAGE, STYLE
+from hf_mambalrp.viz.html import grid
+from hf_mambalrp.viz.markup import escaped, framed
+from hf_mambalrp.viz.style import GRID_STYLE, STYLE
 
 REPORT_STYLE = """
 .hfm { max-width: 72rem }
@@ -54,9 +55,7 @@ def page(title: str, chapters: Sequence[Chapter]) -> str:
     """Return the document."""
     links = "".join(f'<a href="#{_anchor(chapter)}">{_text(chapter.title)}</a>' for chapter in chapters)
     body = "\n".join(_chapter(chapter) for chapter in chapters)
-    return PAGE.format(
-        title=escaped(title), style=STYLE + GRID_STYLE + REPORT_STYLE, body=f"<nav>{links}</nav>\n{body}"
-    )
+    return framed(title, STYLE + GRID_STYLE + REPORT_STYLE, f"<nav>{links}</nav>\n{body}")
 
 
 def _chapter(chapter: Chapter) -> str:

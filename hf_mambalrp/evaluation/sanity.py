@@ -19,6 +19,7 @@ from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.methods import Problem, method_named
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.rules.adapters import innermost
+from hf_mambalrp.runs.progress import patient_bar
 
 MethodOptions = Mapping[str, Mapping[str, Any]]
 EXTRA = 3
@@ -79,7 +80,7 @@ def randomisation_test(
     altered, generator = copy.deepcopy(model), Generator().manual_seed(seed)
     signed: dict[str, dict[str, float | None]] = {name: {} for name in methods}
     absolute: dict[str, dict[str, float | None]] = {name: {} for name in methods}
-    for depth, modules in _from_the_head(altered):
+    for depth, modules in patient_bar([*_from_the_head(altered)], "sanity checks", "layer"):
         for module in modules:
             _randomise(module, generator)
         for name, original in originals.items():

@@ -9,14 +9,17 @@ from huggingface_hub import DatasetCardData
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.hub.card import card_text, listed, metadata, with_data, with_section
+from hf_mambalrp.hub.model_card import PICTURES
 from hf_mambalrp.hub.repository import CARD, Token, hub_api, hub_errors, open_repository
-from hf_mambalrp.viz.markdown import escaped, literal, table
+from hf_mambalrp.viz.markdown import escaped, literal, picture, table
 
 SHARD = "data/part-{:06d}.parquet"
 DATA = "data/part-*.parquet"
 NUMBERED = DATA.replace("*", "[0-9]" * 6)
 """What a push replaces: names that only ours have, for other programs write part-* as well."""
 MANIFEST = "manifest.json"
+SHOWN = PICTURES[0]
+"""Where the card's picture is."""
 TAGS = ("explainability", "mamba", "lrp", "hf_mambalrp")
 DATA_FILES = [{"split": "train", "path": DATA}]
 OF_TEXTS = [
@@ -52,7 +55,9 @@ class Shards:
     skipped: int
     methods: Sequence[str]
     models: Sequence[str]
-    of_images: bool = False
+    of_images: bool
+    shown: tuple[str, bytes] | None
+    """A picture of one of them: what it says, and PNG."""
 
 
 def push_shards(
@@ -75,8 +80,9 @@ def push_shards(
     files: dict[str, bytes | Path] = {CARD: card.encode()}
     files |= {} if manifest is None else {MANIFEST: manifest}
     files |= {SHARD.format(number): path for number, path in enumerate(shards.paths)}
+    files |= {} if shards.shown is None else {SHOWN: shards.shown[1]}
     message = commit_message or "Upload explanations with hf_mambalrp"
-    return repository.commit(files, message, replaced=[NUMBERED, MANIFEST], create_pr=create_pr)
+    return repository.commit(files, message, replaced=[NUMBERED, MANIFEST, SHOWN], create_pr=create_pr)
 
 
 def fetch_shards(repo_id: str, *, revision: str | None, token: Token) -> list[Path]:
@@ -118,6 +124,8 @@ def _section(repo_id: str, config: str, shards: Shards) -> Iterator[str]:
             + [escaped(", ".join(names)) if names else "-" for names in (shards.methods, shards.models)]
         ],
     )
+    if shards.shown is not None:
+        yield picture(shards.shown[0], SHOWN)
     yield (
         "```python\nfrom hf_mambalrp import load_explanations\n\n"
         f"for explanation in load_explanations({literal(repo_id)}):\n    print(explanation)\n```"

@@ -8,14 +8,13 @@ rule in another order: the relevance is the unchunked one.
 
 import gc
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
-from transformers.utils import logging
 
 from hf_mambalrp.errors import ConservationError, NonFiniteRelevanceError, OptionError
 from hf_mambalrp.families.padding import keys_of
@@ -25,14 +24,12 @@ from hf_mambalrp.methods.problem import Parts, Problem, Relevance
 from hf_mambalrp.methods.states import Adjoints, States
 from hf_mambalrp.rules import NO_RULES, Rules
 from hf_mambalrp.rules.biases import BiasLedger, from_block_on
+from hf_mambalrp.runs.progress import patient_bar
 
 Result = TypeVar("Result")
 
 KEPT_BYTES = 1_250_000_000
 """What ``chunk_size="auto"`` lets a forward on the CPU keep for its backward before it goes chunk by chunk."""
-
-PATIENCE = 3
-"""Seconds after which a chunked explanation shows a progress bar."""
 
 
 def by_chunks(
@@ -98,7 +95,7 @@ class Forward:
         """The states before every chunk; None where there is but one."""
         selected: Tensor | int = 0
         with torch.no_grad():
-            for index in progress(range(len(self.chunks) - 1), "forward"):
+            for index in patient_bar(range(len(self.chunks) - 1), "explain: forward", "chunk"):
                 run = self.blocks(self.chunk(index))
                 assert self.states is not None
                 self.states.add(run.states_out)
@@ -141,7 +138,7 @@ class Forward:
 
         adjoints = None if self.states is None else Adjoints(self.states)
         by_chunk: list[Transposed] = []
-        for index in progress(range(len(self.chunks) - 1, -1, -1), "backward"):
+        for index in patient_bar(range(len(self.chunks) - 1, -1, -1), "explain: backward", "chunk"):
             run = self.last_run if index == len(self.chunks) - 1 else self.blocks(self.chunk(index))
             by_chunk.append(run.transposed(grad_selected, None if adjoints is None else adjoints.behind(index)))
             if adjoints is not None:
@@ -209,15 +206,6 @@ class Forward:
             at.start,
             None if self.keys is None else self.keys[:, : at.stop],
         )
-
-
-def progress(parts: range, what: str, unit: str = "chunk") -> Iterable[int]:
-    """Show a bar where several parts take long; ``transformers.utils.logging.disable_progress_bar`` hides it."""
-    if len(parts) < 2:
-        return parts
-    bar: Any = logging.tqdm(parts, desc=f"explain: {what}", unit=unit, delay=PATIENCE)
-    found: Iterable[int] = bar
-    return found
 
 
 def budget(problem: Problem) -> int:

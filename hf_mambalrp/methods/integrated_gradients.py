@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.methods.copies import copies_together, reference, scores, stacked
-from hf_mambalrp.methods.engine import progress
 from hf_mambalrp.methods.graphs import propagate
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.runs.checks import whole_number
+from hf_mambalrp.runs.progress import patient_bar
 
 
 def integrated_gradients(
@@ -43,7 +43,7 @@ def integrated_gradients(
     nodes, weights = _gauss_legendre(whole_number("steps", steps, 1))
     together = copies_together(problem, internal_batch_size)
     tokens = torch.zeros(problem.mask.shape)
-    for first in progress(range(0, len(nodes), together), "integrated_gradients", "batch"):
+    for first in patient_bar(range(0, len(nodes), together), "explain: integrated_gradients", "batch"):
         a, w = nodes[first : first + together], weights[first : first + together]
         points = start + a.to(way)[:, None, None, None] * way
         found = propagate(replace(stacked(problem, points), factor=way.repeat(len(a), 1, 1)), NO_RULES)

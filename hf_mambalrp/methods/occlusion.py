@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.methods.copies import copies_together, reference, scores
-from hf_mambalrp.methods.engine import progress
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.runs.checks import whole_number
+from hf_mambalrp.runs.progress import patient_bar
 
 
 def occlusion(
@@ -41,7 +41,7 @@ def occlusion(
     logits, (score,) = scores(problem, x[None])
     tokens, covering = torch.zeros(attended.shape), torch.zeros(attended.shape)
     together, total = copies_together(problem, internal_batch_size), int(windows.max())
-    for first in progress(range(0, total, together), "occlusion", "batch"):
+    for first in patient_bar(range(0, total, together), "explain: occlusion", "batch"):
         start = torch.arange(first, min(first + together, total))[:, None, None]
         covered = attended & (start <= place) & (place < start + window) & (start < windows[:, None])
         _, occluded = scores(problem, torch.where(covered[..., None].to(x.device), replacement, x))

@@ -3,9 +3,9 @@
 import torch
 
 from hf_mambalrp.attention import weighted_rows
-from hf_mambalrp.methods.engine import progress
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.rolled_out import explained, finite, scored, unconserving
+from hf_mambalrp.runs.progress import patient_bar
 
 
 def raw_attention(problem: Problem) -> Relevance:
@@ -28,7 +28,7 @@ def raw_attention(problem: Problem) -> Relevance:
         streams = list(problem.network.streams(problem.embeddings, plain))
         logits, score = scored(problem, streams[-1])
         start, found = explained(problem), []
-        for layer in progress(range(len(problem.network.layers)), "layers", "layer"):
+        for layer in patient_bar(range(len(problem.network.layers)), "explain: layers", "layer"):
             mixings = problem.network.mixings(layer, streams[layer], plain)
             if mixings:
                 rows = torch.stack([weighted_rows(mixing, start).to(start) for _, mixing in mixings]).mean(0)

@@ -9,10 +9,10 @@ from torch import Tensor
 from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import NonFiniteRelevanceError
 from hf_mambalrp.families.base import Step
-from hf_mambalrp.methods.engine import progress
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.rules.biases import BiasLedger
+from hf_mambalrp.runs.progress import patient_bar
 
 Mixed = Callable[[tuple[int, int, str], Mixing, Tensor], Tensor]
 """Row vectors r (B, L) times the matrix of a mixer, which comes with its place: layer, branch, what mixes."""
@@ -35,7 +35,7 @@ def roll_out(problem: Problem, step: Callable[[int, Tensor], Tensor]) -> Tensor:
         NonFiniteRelevanceError: NaN or infinity; names the layer.
     """
     mask, row = problem.mask.to(problem.embeddings), explained(problem)
-    for layer in progress(range(len(problem.network.layers) - 1, -1, -1), "layers", "layer"):
+    for layer in patient_bar(range(len(problem.network.layers) - 1, -1, -1), "explain: layers", "layer"):
         row = finite(step(layer, row).to(mask) * mask, layer)
     return row
 

@@ -7,12 +7,12 @@ import torch
 
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.methods.copies import copies_together, scores, stacked
-from hf_mambalrp.methods.engine import progress
 from hf_mambalrp.methods.graphs import propagate
 from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.methods.random_relevance import row_generators, standard_normal
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.runs.checks import whole_number
+from hf_mambalrp.runs.progress import patient_bar
 
 
 def smoothgrad(
@@ -49,7 +49,7 @@ def smoothgrad(
     deviation = (noise * (highest - lowest))[:, None, None]
     together = copies_together(problem, internal_batch_size)
     tokens = torch.zeros(problem.mask.shape)
-    for first in progress(range(0, samples, together), "smoothgrad", "batch"):
+    for first in patient_bar(range(0, samples, together), "explain: smoothgrad", "batch"):
         number = min(together, samples - first)
         drawn = torch.stack([standard_normal(generators, problem.mask, x.shape[-1]) for _ in range(number)])
         many = stacked(problem, x + deviation * drawn.to(x))

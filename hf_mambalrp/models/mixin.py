@@ -137,6 +137,7 @@ class MambaLRPMixin(StockMixin):
         attention_mask: Tensor | None = None,
         tokenizer: Any = None,
         max_new_tokens: int | None = None,
+        contrast: "int | str | list[int | str] | Tensor | None" = None,
         method: str = "mambalrp",
         chunk_size: int | str = "auto",
         backend: str = "auto",
@@ -144,6 +145,8 @@ class MambaLRPMixin(StockMixin):
         **generate_options: Any,
     ) -> GenerationExplanation:
         """Generate, then explain the logit of every generated token with respect to everything before it.
+
+        With a contrast it is the logit less that of another token at the same place: why this token rather than that.
 
         One forward over prompt and generated tokens serves all of them; each token costs one backward.
 
@@ -154,6 +157,8 @@ class MambaLRPMixin(StockMixin):
             tokenizer: as for :meth:`explain`.
             max_new_tokens: at most as many tokens a row; None is what ``generation_config`` or the model's own says, 20
                 where neither does.
+            contrast: a token's id or text, or one a row, with which every generated token is compared; "runner-up" is
+                at every step the token with the highest logit but for the generated one.
             method: a method that is one modified gradient: "mambalrp", "lrp_ln" or "gradient_x_input".
             chunk_size: as for :meth:`explain`.
             backend: as for :meth:`explain`.
@@ -171,7 +176,8 @@ class MambaLRPMixin(StockMixin):
         Raises:
             UnknownArchitectureError: a classifier.
             OptionError: an option that ``generate`` does not know or cannot do with this model; several sequences a
-                row; a target or contrast, which belong to :meth:`explain`.
+                row; a target, which belongs to :meth:`explain`.
+            TargetError: a contrast that is not one token.
             Errors of :meth:`explain`.
 
         Example:
@@ -190,6 +196,7 @@ class MambaLRPMixin(StockMixin):
             attention_mask=attention_mask,
             tokenizer=tokenizer,
             max_new_tokens=max_new_tokens,
+            contrast=contrast,
             options=Options(method, False, chunk_size, backend, {}, check_forward),
             generate_options=generate_options,
         )

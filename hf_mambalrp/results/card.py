@@ -15,7 +15,8 @@ from hf_mambalrp.results.image_figures import png_of_rows
 from hf_mambalrp.viz import markdown
 from hf_mambalrp.viz.document import Document, Heading, Picture
 
-DPI = 110
+DPI, BARS = 110, 10
+"""Of a picture in a card: its resolution, and the most bars."""
 SHOWN_IMAGES = 3
 """Images in a card; of other explanations, as many as there are ``PICTURES``."""
 
@@ -60,10 +61,13 @@ def explanations_section(shown: Sequence[tuple[AnyExplanation, int]]) -> tuple[s
     """Markdown of the first rows, and the pictures that it links to, by their path beside the card."""
     pictures: dict[str, bytes] = {}
     parts = []
-    for path, (one, row) in zip(PICTURES, in_card(shown), strict=False):
-        pictures[path] = _picture(one, row)
-        document = one[row].document()
-        parts.append(markdown.body(document, [_drawn(one, document, path)]))
+    places = list(zip(PICTURES, in_card(shown), strict=False))
+    documents = [one[row].document() for _, (one, row) in places]
+    made_alike = all(document.origin == documents[-1].origin for document in documents)
+    for (path, (one, row)), document in zip(places, documents, strict=True):
+        pictures[path] = picture_of_row(one, row)
+        named = not made_alike or document is documents[-1]
+        parts.append(markdown.body(document, [_drawn(one, document, path)], with_origin=named))
     if len(shown) > len(parts):
         parts.append(f"{len(shown) - len(parts)} more explanations are not shown here.")
     return "\n\n".join(parts), pictures
@@ -78,14 +82,28 @@ def audit_section(audit: Audit) -> str:
 
 def _drawn(one: AnyExplanation, document: Document, path: str) -> str:
     """The picture of a row, with what it shows in words."""
+    return markdown.picture(f"{picture_says(one, document)} Numbers in the table below", path)
+
+
+def picture_says(one: AnyExplanation, document: Document) -> str:
+    """Return what the picture of a row shows, in words."""
     section = document.sections[0]
     if isinstance(one, ImageExplanation):
-        says = f"{section.one(Heading).text} The image and its relevance over it. {section.one(Picture).where} Numbers"
-    elif isinstance(one, GenerationExplanation):
-        says = "Heat map of the relevance of every word for every generated token; numbers"
-    else:
-        says = f"{section.one(Heading).text} Bars of the relevance of every word; numbers"
-    return markdown.picture(f"{says} in the table below", path)
+        return f"{section.one(Heading).text} The image and its relevance over it. {section.one(Picture).where}"
+    if isinstance(one, GenerationExplanation):
+        return "Heat map of the relevance of every word for every generated token."
+    return f"{section.one(Heading).text} Bars of the relevance of the strongest words."
+
+
+def picture_of_row(ex: AnyExplanation, row: int) -> bytes:
+    """Return the picture of a row as PNG. MissingExtraError: what draws it is not installed."""
+    if isinstance(ex, ImageExplanation):
+        return png_of_rows(ex, [row])
+    content = BytesIO()
+    figure = ex.plot(row, top=BARS) if isinstance(ex, Explanation) else ex.plot(row)
+    # Without metadata, which would name matplotlib's version, equal explanations are equal files.
+    figure.savefig(content, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    return content.getvalue()
 
 
 def _read(one: Explanation | GenerationExplanation, row: int) -> str:
@@ -96,12 +114,3 @@ def _read(one: Explanation | GenerationExplanation, row: int) -> str:
     else:
         last = one.prompt_length - 1
     return one.texts[row] if last is None or one.offsets is None else one.texts[row][: one.offsets[row][last][1]]
-
-
-def _picture(ex: AnyExplanation, row: int) -> bytes:
-    if isinstance(ex, ImageExplanation):
-        return png_of_rows(ex, [row])
-    content = BytesIO()
-    # Without metadata, which would name matplotlib's version, equal explanations are equal files.
-    ex.plot(row).savefig(content, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
-    return content.getvalue()

@@ -358,7 +358,8 @@ class Explanation(ShownWords, Rows):
         With ``per_part`` it is kinds of parts x words: what attention, SSM, MLP and experts read at every word, summed
         over the layers (:meth:`PartRelevance.by_token`).
 
-        A long text shows its strongest words only and says so. The figure belongs to the caller and is not registered
+        A long text shows its strongest words only and says so, below a strip that shows where along all of it the
+        relevance is. The figure belongs to the caller and is not registered
         with pyplot; ``ax`` draws into axes of your own.
 
         Raises:

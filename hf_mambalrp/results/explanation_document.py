@@ -82,10 +82,11 @@ def coloured(ex: "Explanation", row: int, level: Level) -> Words:
     return Words(words, level, text, ex.tokens[row], *speaks(ex, row), folded=len(words) > LONG)
 
 
-def long_text(ex: "Explanation", row: int) -> Passages:
-    """Return the sentences of a row."""
+def long_text(ex: "Explanation", row: int, level: Level = "sentence") -> Passages:
+    """Return the sentences of a row, or its passages; its words, of which the strip leads to their sentences."""
     words = coloured(ex, row, "word")
-    return Passages(words, grouped(words.words, words.text if ex.offsets else None, "sentence"))
+    of: Level = "passage" if level == "passage" else "sentence"
+    return Passages(words, grouped(words.words, words.text if ex.offsets else None, of), level)
 
 
 def balance(ex: "Explanation", row: int, of_the_end: str = "") -> Balance:

@@ -4,25 +4,31 @@ from typing import TYPE_CHECKING
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.attention_document import attention_heat, origin, place_of
-from hf_mambalrp.results.explanation_document import layer_heat, part_heat
+from hf_mambalrp.results.comparison_document import agreement_facts, differing
+from hf_mambalrp.results.explanation_document import LONG, layer_heat, long_text, part_heat
 from hf_mambalrp.results.generation_document import generation_heat, largest_gap
 from hf_mambalrp.results.parts_document import QUESTION, kind_name
 from hf_mambalrp.results.sentences import about, question, with_options
+from hf_mambalrp.runs.checks import whole_number
+from hf_mambalrp.viz.pair_plot import paired_bars
 from hf_mambalrp.viz.plot import bars, heat_map
 from hf_mambalrp.viz.stacks import Stack, stacked_bars
-from hf_mambalrp.viz.wording import signed
+from hf_mambalrp.viz.wording import label, signed, visible
 from hf_mambalrp.viz.words import Level, Word, in_order, strongest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from hf_mambalrp.results.comparison import Comparison
     from hf_mambalrp.results.explanation import Explanation
     from hf_mambalrp.results.generation_explanation import GenerationExplanation
     from hf_mambalrp.results.hidden_attention import HiddenAttention
     from hf_mambalrp.results.parts import PartRelevance
 
-MAX_BARS, MAX_COLUMNS, MAX_LINES = 40, 60, 40
+MAX_BARS, MAX_COLUMNS = 40, 60
+STRETCHES = 100
+"""Bars of the strip along a long text, at most."""
 
 
 def bars_of_words(ex: "Explanation", row: int, level: Level, top: int | None, ax: "Axes | None") -> "Figure":
@@ -30,7 +36,22 @@ def bars_of_words(ex: "Explanation", row: int, level: Level, top: int | None, ax
     words, note = _chosen(ex, row, level, MAX_BARS if top is None else top)
     if top is not None:
         words = strongest(words, top)
-    return bars(words, title=question(ex, row), lines=[*about(ex, row), *note], ax=ax)
+    strip = long_text(ex, row).strip(STRETCHES) if ax is None and len(ex.words(row)) > LONG else ()
+    return bars(words, title=question(ex, row), lines=[*about(ex, row), *note], strip=strip, ax=ax)
+
+
+def bars_of_pairs(found: "Comparison", row: int, level: Level, top: int | None, ax: "Axes | None") -> "Figure":
+    """Draw two bars per word: in reading order, or the ``top`` that differ most."""
+    whole_number("top", MAX_BARS if top is None else top, 1)
+    words = found.words(row, level=level)
+    most = differing(words)[: MAX_BARS if top is None else top]
+    kept = {*most}
+    shown = most if top is not None else [word for word in words if word in kept]
+    facts = [f"{name} {value}" for name, value in agreement_facts(found, row, level)]
+    note = [f"shown: the {len(shown)} of {len(words)} {level}s that differ most"] * (len(shown) < len(words))
+    names = label(found.names[0]), label(found.names[1])
+    lines = [visible(", ".join(facts)), *note]
+    return paired_bars(shown, names, title=" and ".join(names), lines=lines, ax=ax)
 
 
 def map_of_layers(ex: "Explanation", row: int, level: Level, top: int | None, ax: "Axes | None") -> "Figure":
@@ -81,14 +102,11 @@ def map_of_generation(ex: "GenerationExplanation", row: int, level: Level, ax: "
     steps = ex.generated(row)
     if not steps:
         raise InputError(f"row {row} generated no token, so there is nothing to draw.")
-    shown = steps[:MAX_LINES]
-    words = ex.step(shown[-1]).words(row, level=level)
-    peaks = generation_heat(ex, row, shown, words).values.abs().amax(0)
+    words = ex.step(steps[-1]).words(row, level=level)
+    peaks = generation_heat(ex, row, steps, words).values.abs().amax(0)
     kept = sorted(peaks.topk(min(MAX_COLUMNS, len(words))).indices.tolist())
-    heat = generation_heat(ex, row, shown, [words[i] for i in kept])
-    lines = [f"{with_options(ex)}, largest gap {largest_gap(ex, row)}"]
-    lines += [f"shown: the first {len(shown)} of {len(steps)} generated tokens"] if len(shown) < len(steps) else []
-    lines += _note(len(kept), len(words), level)
+    heat = generation_heat(ex, row, steps, [words[i] for i in kept])
+    lines = [f"{with_options(ex)}, largest gap {largest_gap(ex, row)}", *_note(len(kept), len(words), level)]
     return heat_map(heat, title=heat.title, lines=lines, down="generated token", inches=0.24, ax=ax)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.audit import Audit
+from hf_mambalrp.results.comparison import Comparison
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
 from hf_mambalrp.results.hidden_attention import HiddenAttention
@@ -11,8 +12,9 @@ from hf_mambalrp.results.image_explanation import ImageExplanation
 from hf_mambalrp.results.parts import PartRelevance
 from hf_mambalrp.results.serialization import read
 
-Result = Explanation | GenerationExplanation | HiddenAttention | ImageExplanation | PartRelevance
+Result = Comparison | Explanation | GenerationExplanation | HiddenAttention | ImageExplanation | PartRelevance
 KINDS: dict[str, type[Result]] = {
+    "Comparison": Comparison,
     "Explanation": Explanation,
     "GenerationExplanation": GenerationExplanation,
     "HiddenAttention": HiddenAttention,

@@ -20,6 +20,7 @@ TENSORS, FIELDS = "explanation.safetensors", "explanation.json"
 LEFT_OUT = {
     *("layer_relevance", "parts", "softmax", "method_options"),
     *("convergence_delta", "chunk_size", "index", "ids", "columns"),
+    *("contrast_ids", "contrast_tokens"),
 }
 """Fields that may be missing: those that are None, and those that earlier versions did not have."""
 

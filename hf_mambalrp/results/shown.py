@@ -13,8 +13,8 @@ from hf_mambalrp.viz.words import Level
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-NOTEBOOK_ROWS = 10
-"""A notebook cell shows this many rows; the document shows all."""
+NOTEBOOK_ROWS, NOTEBOOK_WIDTH = 10, 100
+"""A notebook cell shows this many rows, and its text has this many columns; the document shows all."""
 
 
 class Shown:
@@ -80,7 +80,7 @@ class Shown:
             What speaks for bag?
             ...
         """
-        _display(self._repr_html_, self.document)
+        _display(self._repr_html_, lambda: self.document(rows=NOTEBOOK_ROWS if notebook() else None))
 
     def __str__(self) -> str:
         """Return ``repr`` as standard output can take it: "?" for characters that its encoding lacks."""
@@ -97,7 +97,8 @@ class ShownWords(Shown):
     def to_html(self, path: str | Path | None = None, *, title: str | None = None, level: Level = "word") -> str:
         """Return a complete HTML document that needs nothing else, and write it to ``path`` if one is given.
 
-        Every text in it is escaped, it runs no script and loads nothing. OptionError: an unknown level.
+        Every text in it is escaped, it loads nothing, and it runs no script, but of a generation one of this package
+        that lights up what is chosen. OptionError: an unknown level.
 
         Example:
             >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
@@ -141,7 +142,10 @@ class ShownWords(Shown):
             ...
             mambalrp on demo
         """
-        _display(lambda: self._repr_html_(level), lambda: self.document(level=level))
+        _display(
+            lambda: self._repr_html_(level),
+            lambda: self.document(level=level, rows=NOTEBOOK_ROWS if notebook() else None),
+        )
 
 
 def _printed(document: Document, color: bool, width: int) -> str:
@@ -151,10 +155,11 @@ def _printed(document: Document, color: bool, width: int) -> str:
 
 
 def _display(page: Callable[[], str], document: Callable[[], Document]) -> None:
-    """Display a page in a notebook, else print a document; the other one is not made."""
+    """Display a page in a notebook, with the text for where its HTML is not shown; else print a document."""
     ipython = notebook()
     if ipython is not None:
-        ipython.display.display(ipython.display.HTML(page()))
+        shown = {"text/html": page(), "text/plain": _printed(document(), False, NOTEBOOK_WIDTH)}
+        ipython.display.display(shown, raw=True)
         return
     from rich.console import Console
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hf_mambalrp import MambaLRPError
-from hf_mambalrp.space.catalog import PACKAGED_LANGUAGE, Catalog
+from hf_mambalrp import MambaLRPError, compare
+from hf_mambalrp.space.catalog import PACKAGED, PACKAGED_LANGUAGE, PACKAGED_VISION, Catalog, Entry
 from hf_mambalrp.space.limits import Deadline, Limits, RefusedError
 from hf_mambalrp.space.pictures import PICTURES, picture
 from hf_mambalrp.space.question import WHOLE_GRADIENT, WITH_GAMMA, Question
@@ -51,6 +51,8 @@ class Answers:
                 raise RefusedError("There is no picture yet. Choose one, or press an example.")
         else:
             self._check_text(question)
+        if question.kind == "compare":
+            return self._compared(question)
         # The rule goes with the view of parts, and other views are of one answer.
         view, rule = ("parts", question.rule) if question.ruled() else ("words", "cp")
         found = self.kept(replace(question, level="word", view=view, rule=rule, compared=(), layer=0))
@@ -58,21 +60,29 @@ class Answers:
             raise RefusedError(_layers(found.result.layers))
         return found
 
+    def _compared(self, question: Question) -> Answer:
+        first, second = (self.answer(side) for side in question.sides(self.catalog))
+        try:
+            return Answer(compare(first.result, second.result), [])
+        except MambaLRPError as error:
+            raise RefusedError(str(error)) from error
+
     def warm_up(self, stopped: Event) -> None:
-        """Load the packaged models, and let kernels of short and long texts compile, before the first visitor comes.
+        """Load what is packaged and listed, and let kernels of all lengths compile, before the first visitor comes.
 
         It leaves off between two of them once ``stopped`` is set.
         """
-        language, example = PACKAGED_LANGUAGE.title, next(iter(PICTURES))
-        first: list[dict[str, Any]] = [
-            {"kind": "sentence", "text": "A warm film."},
-            {"kind": "document", "text": "A warm film. " * 400},
-            {"kind": "next", "model": language, "text": "The capital of"},
-            {"kind": "generation", "model": language, "text": "The capital of"},
-            {"kind": "image", "picture": example},
+        first: list[tuple[Entry, dict[str, Any]]] = [
+            (PACKAGED, {"kind": "sentence", "text": "A warm film."}),
+            (PACKAGED, {"kind": "document", "text": "A warm film. " * 400}),
+            (PACKAGED_LANGUAGE, {"kind": "next", "text": "The capital of"}),
+            (PACKAGED_LANGUAGE, {"kind": "generation", "text": "The capital of"}),
+            (PACKAGED_VISION, {"kind": "image", "picture": next(iter(PICTURES))}),
         ]
-        for asked in first:
-            if not stopped.is_set():
+        for model, values in first:
+            listed = next((entry for entry in self.catalog.entries if entry.id == model.id), None)
+            if listed is not None and not stopped.is_set():
+                asked = {**values, "model": listed.title}
                 self._compute_without_limit(Question.asked(self.catalog, self.limits, **asked))
 
     def _check_text(self, question: Question) -> None:
@@ -141,7 +151,11 @@ def _explain(question: Question, model: Any, tokenizer: Any) -> Answer:
 
 def _generate(question: Question, model: Any, tokenizer: Any) -> Answer:
     result = model.explain_generation(
-        question.text, tokenizer=tokenizer, max_new_tokens=question.tokens, method=question.method
+        question.text,
+        tokenizer=tokenizer,
+        max_new_tokens=question.tokens,
+        contrast=question.contrast or None,
+        method=question.method,
     )
     return Answer(result, [])
 

@@ -1,10 +1,12 @@
 """The same answers as numbers, for ``gradio_client`` and plain HTTP, under the same limits as the page."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 from gradio.events import api
 
+from hf_mambalrp.space.question import TASKS
 from hf_mambalrp.space.serve import App
 
 
@@ -46,14 +48,37 @@ class Endpoints:
         return self.app.described(request, kind="next", view="parts", rule=attention_rule, **values)
 
     def generate(
-        self, text: str, request: gr.Request, tokens: int = 8, method: str = "mambalrp", model: str = ""
+        self,
+        text: str,
+        request: gr.Request,
+        tokens: int = 8,
+        method: str = "mambalrp",
+        model: str = "",
+        contrast: str = "",
     ) -> dict[str, Any]:
-        """Generate, and explain every generated token."""
-        return self.app.described(request, kind="generation", text=text, tokens=tokens, method=method, model=model)
+        """Generate, and explain every generated token, rather than the ``contrast`` if there is one."""
+        values = {"text": text, "tokens": tokens, "method": method, "model": model, "contrast": contrast}
+        return self.app.described(request, kind="generation", **values)
 
     def attention(self, text: str, request: gr.Request, attention: str = "raw", model: str = "") -> dict[str, Any]:
         """Read off the hidden attention of every layer, "raw" or "unified"."""
         return self.app.described(request, kind="attention", text=text, attention=attention, model=model)
+
+    def compare(
+        self,
+        text: str,
+        request: gr.Request,
+        target: str = "",
+        method: str = "mambalrp",
+        model: str = "",
+        other_target: str = "",
+        other_method: str = "gradient_x_input",
+        other_model: str = "",
+    ) -> dict[str, Any]:
+        """Compare two explanations of a text; an empty target of the second, or model, is that of the first."""
+        values = {"text": text, "target": target, "method": method, "model": model}
+        values |= {"other_target": other_target, "other_method": other_method, "other_model": other_model}
+        return self.app.described(request, kind="compare", **values)
 
     def document(self, text: str, request: gr.Request, method: str = "mambalrp", model: str = "") -> dict[str, Any]:
         """Explain what a classifier says about a long text."""
@@ -74,7 +99,16 @@ class Endpoints:
         return self.app.described(request, kind="image", model=model, **values)
 
     def offer(self) -> None:
-        """Add all of it to the page that is being built."""
-        texts = (self.explain, self.next_token, self.generate, self.attention, self.document)
-        for function in (*texts, self.explain_image):
-            api(function, api_name=function.__name__, **self.app.queued)
+        """Add what the listed models can answer to the page that is being built."""
+        functions: dict[str, Callable[..., Any]] = {
+            "sentence": self.explain,
+            "next": self.next_token,
+            "generation": self.generate,
+            "attention": self.attention,
+            "compare": self.compare,
+            "document": self.document,
+            "image": self.explain_image,
+        }
+        for kind, function in functions.items():
+            if self.app.catalog.titles(*TASKS[kind]):
+                api(function, api_name=function.__name__, **self.app.queued)

@@ -12,7 +12,7 @@ def launch(models: Path | None = None, *, host: str | None = None, port: int | N
     """Serve the app until it is interrupted.
 
     Args:
-        models: a JSON file that lists what can be chosen beside the packaged model; by default nothing.
+        models: a JSON file that lists what can be chosen; by default the packaged models.
         host: name or IPv4 address to listen on; by default ``GRADIO_SERVER_NAME``, or this machine alone.
         port: by default ``GRADIO_SERVER_PORT``, or the first free one from 7860 on.
 

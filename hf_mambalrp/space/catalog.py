@@ -2,8 +2,8 @@
 
 import json
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,6 +21,7 @@ from hf_mambalrp import (
 from hf_mambalrp.errors import InputError, MambaLRPError
 from hf_mambalrp.models.beside import reader_beside
 from hf_mambalrp.models.packaged import folder_of
+from hf_mambalrp.space.examples import FILM, FILMS, LETTER, OF_TASK, STORIES
 from hf_mambalrp.space.limits import RefusedError
 
 CLASSES = {
@@ -41,40 +42,64 @@ class Entry:
     task: str
     audit: str | None = None
     """A file that ``Audit.save`` wrote."""
+    examples: Mapping[str, str] = field(default_factory=dict)
+    """Texts to begin with, by their names; without any there are those of the task."""
+    document: str = LETTER
+    """A long one."""
+
+    @property
+    def begun_with(self) -> Mapping[str, str]:
+        """The texts that the page offers for it."""
+        return self.examples or OF_TASK[self.task]
 
 
 PACKAGED = Entry(
-    DEMO_MODEL, "Film reviews: positive or negative", "text-classification", str(Path(DEMO_MODEL) / "audit.json")
+    DEMO_MODEL,
+    "Film reviews: positive or negative",
+    "text-classification",
+    str(Path(DEMO_MODEL) / "audit.json"),
+    FILMS,
+    FILM,
 )
-PACKAGED_LANGUAGE = Entry(DEMO_LANGUAGE_MODEL, "Small stories: a language model", "text-generation")
+PACKAGED_LANGUAGE = Entry(DEMO_LANGUAGE_MODEL, "Small stories: a language model", "text-generation", examples=STORIES)
 PACKAGED_VISION = Entry(DEMO_VISION_MODEL, "Scenes of clothes: ten garments", "image-classification")
 ALL_PACKAGED = (PACKAGED, PACKAGED_LANGUAGE, PACKAGED_VISION)
 
 
 def read_allow_list(path: Path) -> list[Entry]:
-    """Read an allow-list. InputError: it is none.
+    """Read an allow-list, which names all that can be chosen. InputError: it is none.
 
-    A packaged model's id is its constant's name, as ``DEMO_LANGUAGE_MODEL``; one that is not named stands behind the
-    others of its task.
+    A packaged model's id is its constant's name, as ``DEMO_LANGUAGE_MODEL``; its audit and its examples come with it.
     """
     try:
         lines = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is no list of models in JSON: {error}") from error
-    if not isinstance(lines, list):
+    if not isinstance(lines, list) or not lines:
         raise InputError(f"{path} holds no list. Give one of models, each with an id, a title and a task.")
     entries = []
     for line in lines:
-        needed = {"id", "title", "task"}
-        if not isinstance(line, dict) or set(line) - {"audit"} != needed or line["task"] not in CLASSES:
+        if not _is_model(line):
             raise InputError(
                 f"{path}: {line!r} is no model; give an id, a title and a task, one of {list(CLASSES)}, and where "
-                "there is one the file of an audit."
+                "there are such the file of an audit and examples, texts by their names."
             )
-        audit = None if line.get("audit") is None else str(path.parent / line["audit"])
-        entries.append(Entry(**{**line, "id": folder_of(line["id"]), "audit": audit}))
-    entries += [packaged for packaged in ALL_PACKAGED if packaged.id not in {entry.id for entry in entries}]
+        folder = folder_of(line["id"])
+        known = next((packaged for packaged in ALL_PACKAGED if packaged.id == folder), Entry(folder, "", line["task"]))
+        given = {name: line[name] for name in ("title", "task", "examples") if name in line}
+        if "audit" in line:
+            given["audit"] = str(path.parent / line["audit"])
+        entries.append(replace(known, **given))
     return sorted(entries, key=lambda listed: list(CLASSES).index(listed.task))
+
+
+def _is_model(line: Any) -> bool:
+    """Whether it is a line of an allow-list."""
+    if not isinstance(line, dict) or set(line) - {"audit", "examples"} != {"id", "title", "task"}:
+        return False
+    examples = line.get("examples", {})
+    of_texts = isinstance(examples, dict) and all(isinstance(text, str) and text for text in examples.values())
+    return line["task"] in CLASSES and of_texts
 
 
 class Catalog:

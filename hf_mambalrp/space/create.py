@@ -23,6 +23,8 @@ IN_WHEEL, IN_SOURCES = PACKAGE / "space" / "template", PACKAGE.parent / "spaces_
 """Where the Space's own files are: setup.py puts the folder of the source tree into a wheel."""
 REQUIREMENTS = "requirements.txt"
 EXTRA = re.compile(r"""extra == ["'](\w+)["']""")
+EXTRAS = ("plot", "compare")
+"""Of the package, which the app uses."""
 MODELS = "models.json"
 """The app's list of the models that it may load."""
 APP = "app.py"
@@ -113,7 +115,7 @@ def _requirements(listed: list[str]) -> list[str]:
             "What a Space needs is known from the installed package: pip install . in its folder."
         ) from error
     needed = [text for text, extra in found if extra is None]
-    needed += [text.partition(";")[0] for text, extra in found if extra is not None and extra[1] == "plot"]
+    needed += [text.partition(";")[0] for text, extra in found if extra is not None and extra[1] in EXTRAS]
     own = [line for line in listed if _named(line) != PACKAGE.name]
     return own + [text for text in needed if _named(text) not in set(map(_named, own))]
 

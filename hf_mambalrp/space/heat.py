@@ -2,7 +2,7 @@
 
 from hf_mambalrp.viz.colors import strength
 from hf_mambalrp.viz.document import Heat
-from hf_mambalrp.viz.html import escaped
+from hf_mambalrp.viz.markup import escaped
 from hf_mambalrp.viz.wording import label, shorten, signed, unsigned
 
 SHADES = 20

@@ -7,7 +7,7 @@ import gradio as gr
 from hf_mambalrp.space.catalog import Catalog
 from hf_mambalrp.space.limits import Limits, RefusedError
 from hf_mambalrp.space.pictures import source, thumbnails
-from hf_mambalrp.space.question import Question
+from hf_mambalrp.space.question import LEVELS, SHORT, Question
 from hf_mambalrp.viz.method_names import method_name
 
 NOTHING = {"target": "what it says", "contrast": "nothing"}
@@ -20,19 +20,21 @@ def text(limits: Limits, label: str, value: str, lines: int) -> gr.Textbox:
     return gr.Textbox(value, label=label, lines=lines, max_lines=lines + 6, max_length=5 * limits.document_characters)
 
 
-def model(models: list[str]) -> gr.Dropdown:
+def model(models: list[str], label: str = "Model") -> gr.Dropdown:
     """Which model is asked; not shown where there is one."""
-    return gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
+    return gr.Dropdown(models, value=models[0], label=label, min_width=120, visible=len(models) > 1)
 
 
-def method(names: tuple[str, ...]) -> gr.Dropdown:
+def method(names: tuple[str, ...], value: str = "mambalrp", label: str = "Method") -> gr.Dropdown:
     """How it is explained."""
-    return gr.Dropdown([(method_name(name), name) for name in names], value="mambalrp", label="Method", min_width=120)
+    return gr.Dropdown([(method_name(name), name) for name in names], value=value, label=label, min_width=120)
 
 
-def level() -> gr.Radio:
-    """Whether the answer is of words or of tokens."""
-    return gr.Radio([("Words", "word"), ("Tokens", "token")], value="word", label="By", scale=2, min_width=160)
+def level(kind: str) -> gr.Radio:
+    """What the relevance is of, of words or of tokens; of a document what is listed first."""
+    levels = LEVELS.get(kind, SHORT)
+    names: Any = [(f"{name.capitalize()}s", name) for name in levels]
+    return gr.Radio(names, value=levels[0], label="By", scale=2, min_width=160)
 
 
 def rule() -> gr.Radio:
@@ -46,10 +48,30 @@ def shown_with_parts(view: gr.Radio, rule: gr.Radio) -> None:
     view.change(lambda name: gr.update(visible=name == "parts"), view, rule, api_visibility="private", queue=False)
 
 
-def chips(examples: dict[str, str]) -> list[tuple[gr.Button, str]]:
-    """A button for every example, with its text."""
+def begun_with(catalog: Catalog, title: str, at: int = 0) -> str:
+    """A text to begin with that fits a model; "" of one without."""
+    texts = [*catalog.entry(title).begun_with.values()]
+    return texts[at % len(texts)] if texts else ""
+
+
+def chips(catalog: Catalog, models: list[str]) -> list[gr.Button]:
+    """A button for every example of the first model, and hidden ones for what another has more."""
+    names = [*catalog.entry(models[0]).begun_with]
+    most = max(len(catalog.entry(title).begun_with) for title in models)
     with gr.Row(elem_classes="chips"):
-        return [(gr.Button(name, size="sm", variant="secondary"), text) for name, text in examples.items()]
+        return [
+            gr.Button(*names[at : at + 1] or [""], size="sm", variant="secondary", visible=at < len(names))
+            for at in range(most)
+        ]
+
+
+def fitted(catalog: Catalog, count: int, title: str, text: str) -> list[Any]:
+    """What a model brings with it: a text of its own where another's example stands, and the names of its examples."""
+    known = {other for entry in catalog.entries for other in (*entry.begun_with.values(), "")}
+    own = catalog.entry(title).begun_with
+    names = [*own, *[""] * count][:count]
+    new = next(iter(own.values()), "") if text in known and text not in own.values() else text
+    return [new, *(gr.update(value=name, visible=bool(name)) for name in names)]
 
 
 def picture(limits: Limits, value: str) -> gr.Textbox:
@@ -107,4 +129,6 @@ def filled(catalog: Catalog, name: str, question: Question) -> Any:
         return choices(catalog, name, question.model, value)
     if name == "layer":
         return slider(catalog, question.model, value)
+    if name == "other_model":
+        return value or question.model
     return list(value) if isinstance(value, tuple) else value

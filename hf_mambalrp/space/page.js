@@ -1,7 +1,7 @@
 // Arrow keys go from word to word and from cell to cell; Home and End to the ends of a row. A text and a heat map have
-// one stop for Tab each.
+// one stop for Tab each. Generated tokens have their own script.
 document.addEventListener("keydown", (event) => {
-  const here = event.target.closest?.(".hfm .w[tabindex], .hfm .heat td[tabindex]");
+  const here = event.target.closest?.(".hfm .w[role=img][tabindex], .hfm .heat td[tabindex]");
   if (!here) return;
   const row = [...here.parentElement.querySelectorAll(".w[tabindex], td[tabindex]")];
   const at = row.indexOf(here);

@@ -8,21 +8,23 @@ import gradio as gr
 
 from hf_mambalrp.space.api import Endpoints
 from hf_mambalrp.space.audits import place_audits
-from hf_mambalrp.space.examples import EXAMPLES
-from hf_mambalrp.space.inputs import filled
+from hf_mambalrp.space.inputs import begun_with, filled
 from hf_mambalrp.space.limits import RefusedError
 from hf_mambalrp.space.panel import Panel
+from hf_mambalrp.space.pictures import PICTURES
 from hf_mambalrp.space.question import TASKS, Question
 from hf_mambalrp.space.serve import App
 from hf_mambalrp.space.tabs import panels
 from hf_mambalrp.space.views import notice
 from hf_mambalrp.viz.colors import DARK, LIGHT
-from hf_mambalrp.viz.style import PASSAGES_STYLE, PICTURE_STYLE, STYLE
+from hf_mambalrp.viz.generation import SCRIPT as GENERATION_SCRIPT
+from hf_mambalrp.viz.style import GENERATION_STYLE, PASSAGES_STYLE, PICTURE_STYLE, STYLE
 
 HERE = Path(__file__).parent
 CSS = (HERE / "style.css").read_text(encoding="utf-8").replace("LIGHT", LIGHT.css()).replace("DARK", DARK.css())
 SCRIPT = (HERE / "page.js").read_text(encoding="utf-8")
-HEAD = f"<style>{STYLE}{PICTURE_STYLE}{PASSAGES_STYLE}{CSS}</style><script>{SCRIPT}</script>"
+STYLES = f"{STYLE}{PICTURE_STYLE}{PASSAGES_STYLE}{GENERATION_STYLE}{CSS}"
+HEAD = f"<style>{STYLES}</style><script>{SCRIPT}{GENERATION_SCRIPT}</script>"
 THEME = gr.themes.Default(primary_hue="slate", neutral_hue="slate", font=["system-ui", "sans-serif"]).set(
     body_text_color_subdued="*neutral_600",
     body_text_color_subdued_dark="*neutral_300",
@@ -43,8 +45,8 @@ def build(app: App) -> gr.Blocks:
     page: gr.Blocks
     with gr.Blocks(title="Why did the model say that?", analytics_enabled=False) as page:
         gr.HTML(
-            "<h1>Why did the model say that?</h1><p>Every word, or place of a picture, gets its share of the score. "
-            "Blue (+) speaks for the answer, red (−) against it; with the biases’ share, all sum to the score.</p>",
+            "<h1>Why did the model say that?</h1><p>Every word, or place of a picture, has a share of the score: blue "
+            "(+) for the answer, red (−) against it. With the biases’ share, all sum to it.</p>",
             elem_id="head",
             apply_default_css=False,
         )
@@ -64,16 +66,22 @@ def _open_link(app: App, page: gr.Blocks, tabs: gr.Tabs, placed: list[Panel]) ->
     for panel in placed:
         outputs += [*panel.fields.values(), panel.html, panel.query, panel.code]
 
+    first = {"kind": placed[0].kind}
+    if first["kind"] == "image":
+        first["picture"] = next(iter(PICTURES))
+    else:
+        first["text"] = begun_with(app.catalog, app.catalog.titles(*TASKS[first["kind"]])[0])
+
     def opened(link: str, request: gr.Request) -> list[Any]:
         fields = Question.__dataclass_fields__
         given = {name: value for name, value in parse_qsl(link, keep_blank_values=True) if name in fields}
-        text = EXAMPLES["Praise"] if "kind" not in given else ""
         refused = ""
         try:
-            question = app.asked(request, **{"text": text, **given})
+            question = app.asked(request, **{**(first if "kind" not in given else {}), **given})
         except RefusedError as error:
             kind = given.get("kind", "")
-            question, refused = Question(kind=kind if kind in TASKS else "sentence"), notice(str(error))
+            known = kind if kind in {panel.kind for panel in placed} else first["kind"]
+            question, refused = Question(kind=known), notice(str(error))
         updates: list[Any] = [gr.update(selected=question.kind)]
         for panel in placed:
             if panel.kind != question.kind:

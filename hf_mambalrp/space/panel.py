@@ -1,10 +1,12 @@
 """One tab of the page: its form, its answer, and what to take away from it."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from hf_mambalrp.space.inputs import begun_with, fitted
 from hf_mambalrp.space.serve import FILES, App
 
 SHOWS = {
@@ -12,6 +14,7 @@ SHOWS = {
     "next": "how the model goes on, and which words made it do so",
     "generation": "what the model writes, and which words led to each part of it",
     "attention": "from which words every word takes something up, layer by layer",
+    "compare": "what two models, targets or methods make of one text, and where they differ",
     "document": "what the model says, and the passages that mattered most",
     "image": "what the model says, and which places of the picture speak for and against it",
 }
@@ -76,8 +79,11 @@ class Panel:
                 None, self.file, None, js="explorer.download"
             )
 
-    def answer_examples(self, chips: list[tuple[gr.Button, str]]) -> None:
-        """Connect the buttons of examples: each fills in its text and asks."""
-        filled: Any = {"outputs": self.fields["text"], "api_visibility": "private", "queue": False}
-        for chip, example in chips:
-            chip.click(lambda example=example: example, None, **filled).then(**self.show)
+    def fit_examples(self, chips: list[gr.Button]) -> None:
+        """Connect the buttons of examples: each fills in its text and asks; another model has others, and is asked."""
+        catalog, model, text = self.app.catalog, self.fields["model"], self.fields["text"]
+        private: Any = {"api_visibility": "private", "queue": False}
+        for at, chip in enumerate(chips):
+            chip.click(partial(begun_with, catalog, at=at), model, text, **private).then(**self.show)
+        fit = partial(fitted, catalog, len(chips))
+        model.input(fit, [model, text], [text, *chips], **private).then(**self.show)

@@ -1,6 +1,6 @@
 """What a visitor asks, as one value: it makes the answer, the link that shares it and the Python that repeats it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from textwrap import indent
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ TASKS = {
     "next": ("text-generation",),
     "generation": ("text-generation",),
     "attention": ("text-classification", "text-generation"),
+    "compare": ("text-classification", "text-generation"),
     "document": ("text-classification",),
     "image": ("image-classification",),
 }
@@ -26,11 +27,16 @@ TASKS = {
 CHOICES = {
     "kind": tuple(TASKS),
     "method": tuple(METHODS),
-    "level": ("word", "token"),
+    "other_method": tuple(METHODS),
     "view": ("words", "layers", "parts", "methods"),
     "rule": ATTENTION_RULES,
     "attention": ("raw", "unified"),
 }
+OF_TASK = {"text-classification": "sentence", "text-generation": "next"}
+"""The kind of question to a model of each side of a comparison."""
+LEVELS: dict[str, tuple[Level, ...]] = {"document": ("sentence", "passage", "word")}
+"""What the relevance of a kind can be of, the usual first; of the others :data:`SHORT`."""
+SHORT: tuple[Level, ...] = ("word", "token")
 SENTENCES = ("sentence", "next")
 """The kinds that have views."""
 MOST_GAMMA = 1
@@ -65,36 +71,54 @@ class Question:
     gamma: float = 0.25
     rule: str = "cp"
     """Of a hybrid's softmax attention, in the view of parts."""
+    other_model: str = ""
+    """Of a comparison the second model; "" is the first. So it is with its target."""
+    other_target: str = ""
+    other_method: str = "gradient_x_input"
 
     @classmethod
     def asked(cls, catalog: Catalog, limits: Limits, **values: Any) -> "Question":
         """Build a question from what a page, a link or an API call sent. RefusedError: a value that is not allowed."""
         given = {name: _plain(name, value, limits) for name, value in values.items()}
-        for name, allowed in CHOICES.items():
-            if given.get(name, allowed[0]) not in allowed:
+        kind = given.get("kind", cls.kind)
+        for name, allowed in {**CHOICES, "level": LEVELS.get(kind, SHORT)}.items():
+            if name in given and given[name] not in allowed:
                 raise RefusedError(f"“{name}” can be {', '.join(allowed)}.")
         unknown = set(given.get("compared", ())) - set(METHODS)
         if unknown:
             raise RefusedError(f"The methods that can be compared are {', '.join(METHODS)}.")
-        question = cls(**given)
-        if max(len(question.target), len(question.contrast)) > TARGET:
+        question = cls(**{**_usual(kind), **given})
+        if max(map(len, (question.target, question.contrast, question.other_target))) > TARGET:
             raise RefusedError(f"What to explain, and rather than what, can have up to {TARGET} characters each.")
         choices = catalog.titles(*TASKS[question.kind])
         if not choices:
             missing = "image model" if question.kind == "image" else "language model"
             raise RefusedError(f"No {missing} is configured for this Space, so there is nothing to ask.")
-        if not question.model:
-            return cls(**{**given, "model": choices[0]})
-        if question.model not in choices:
-            catalog.entry(question.model)  # says so if it is on no list at all
-            raise RefusedError(f"That model cannot answer this. Choose one of: {', '.join(choices)}.")
-        return question
+        for model in filter(None, (question.model, question.other_model)):
+            if model not in choices:
+                catalog.entry(model)  # says so if it is on no list at all
+                raise RefusedError(f"That model cannot answer this. Choose one of: {', '.join(choices)}.")
+        return replace(question, model=question.model or choices[0])
+
+    def sides(self, catalog: Catalog) -> tuple["Question", "Question"]:
+        """Return the two questions of a comparison, as each would be asked alone."""
+        first = Question(
+            text=self.text, model=self.model, target=self.target, contrast=self.contrast, method=self.method
+        )
+        second = replace(
+            first,
+            model=self.other_model or self.model,
+            target=self.other_target or self.target,
+            method=self.other_method,
+        )
+        one, other = (replace(side, kind=OF_TASK[catalog.entry(side.model).task]) for side in (first, second))
+        return one, other
 
     def query(self, catalog: Catalog) -> str:
         """Return the query string that asks this again; what is as usual is left out. None holds a visitor's file."""
         if self.picture and self.picture not in PICTURES:
             return ""
-        usual = Question(model=catalog.titles(*TASKS[self.kind])[0])
+        usual = Question(**_usual(self.kind), model=catalog.titles(*TASKS[self.kind])[0])
         values = {
             f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != getattr(usual, f.name)
         }
@@ -104,10 +128,9 @@ class Question:
 
     def python(self, catalog: Catalog) -> str:
         """Return Python that computes what is on the screen."""
-        found = catalog.entry(self.model)
-        cls = CLASSES[found.task].__name__
-        constants = {name for name, folder in PACKAGED.items() if folder == found.id}
-        names, source = {cls, *constants}, next(iter(constants), repr(found.id))
+        if self.kind == "compare":
+            return self._python_of_two(catalog)
+        cls, source, names = _named(catalog, self.model)
         asked = f"{self.text!r},"
         if self.kind == "image" and self.picture in PICTURES:
             place = PICTURES[self.picture].relative_to(DEMO_VISION_MODEL).as_posix()
@@ -115,13 +138,21 @@ class Question:
             names.add("DEMO_VISION_MODEL")
         elif self.kind == "image":
             asked = f"{file_name(self.picture)!r},  # as “Download the picture” saves it"
-        imports = ", ".join(sorted(names, key=lambda name: (not name.isupper(), name)))
         options = "".join(f"    {name}={value!r},\n" for name, value in self._arguments().items())
         call = f"result = model.{self._call()}(\n    {asked}\n{options})\n{self._shown()}\n"
         if self.kind in SENTENCES and self.view == "methods":
             call = call.replace(f"    method={self.method!r},\n", "    method=method,\n")
             call = f"for method in {list(self.compared)}:\n" + indent(call, "    ")
-        return f"from hf_mambalrp import {imports}\n\nmodel = {cls}.from_pretrained({source})\n{call}"
+        return f"{_imported(names)}\n\nmodel = {cls}.from_pretrained({source})\n{call}"
+
+    def _python_of_two(self, catalog: Catalog) -> str:
+        names, calls = {"compare"}, []
+        for name, side in zip(("first", "second"), self.sides(catalog), strict=True):
+            cls, source, used = _named(catalog, side.model)
+            names |= used
+            options = "".join(f"    {option}={value!r},\n" for option, value in side._arguments().items())
+            calls.append(f"{name} = {cls}.from_pretrained({source}).explain(\n    {self.text!r},\n{options})\n")
+        return f"{_imported(names)}\n\n{''.join(calls)}result = compare(first, second)\n{self._shown()}\n"
 
     def _shown(self) -> str:
         """Python that prints a result as the page shows it."""
@@ -148,7 +179,8 @@ class Question:
         if self.kind == "attention":
             return {"kind": self.attention, "layers": self.layer}
         if self.kind == "generation":
-            return {"max_new_tokens": self.tokens, "method": self.method}
+            rather = {"contrast": self.contrast} if self.contrast else {}
+            return {"max_new_tokens": self.tokens, **rather, "method": self.method}
         sides = {"target": self.target or None, "contrast": self.contrast or None}
         arguments: dict[str, Any] = {**{name: side for name, side in sides.items() if side}, "method": self.method}
         if self.kind == "image" and self.method in WITH_GAMMA:
@@ -161,6 +193,23 @@ class Question:
     def ruled(self) -> bool:
         """Whether it asks for another rule of softmax attention than the usual one."""
         return self.kind in SENTENCES and self.view == "parts" and self.method in WITH_RULE and self.rule != "cp"
+
+
+def _usual(kind: str) -> dict[str, Any]:
+    """What a question of a kind has where it says nothing, otherwise than others."""
+    return {"level": LEVELS[kind][0]} if kind in LEVELS else {}
+
+
+def _named(catalog: Catalog, model: str) -> tuple[str, str, set[str]]:
+    """In Python the class of a model, what it is loaded from, and the names that they need."""
+    found = catalog.entry(model)
+    cls = CLASSES[found.task].__name__
+    constants = {name for name, folder in PACKAGED.items() if folder == found.id}
+    return cls, next(iter(constants), repr(found.id)), {cls, *constants}
+
+
+def _imported(names: set[str]) -> str:
+    return f"from hf_mambalrp import {', '.join(sorted(names, key=lambda name: (not name.isupper(), name)))}"
 
 
 def _plain(name: str, value: Any, limits: Limits) -> Any:

@@ -1,13 +1,14 @@
-"""The tabs: one for every kind of question."""
+"""The tabs: one for every kind of question that a listed model can answer."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from hf_mambalrp.calls.explain_generation import RUNNER_UP
 from hf_mambalrp.methods import METHODS
 from hf_mambalrp.space import inputs
-from hf_mambalrp.space.examples import DOCUMENT, EXAMPLES, PROMPTS
 from hf_mambalrp.space.panel import Panel
 from hf_mambalrp.space.pictures import PICTURES
 from hf_mambalrp.space.question import (
@@ -22,43 +23,39 @@ from hf_mambalrp.space.question import (
 from hf_mambalrp.space.serve import App
 from hf_mambalrp.viz.method_names import method_name
 
-NO_MODEL = (
-    "No language model is configured for this Space. Its owner can list one in `models.json`, "
-    'with the task `"text-generation"`.'
-)
-
 
 def panels(app: App) -> list[Panel]:
-    """Place every tab; one that no model can answer has no panel."""
-    placed = (
-        _sentence(app),
-        _image(app),
-        _next(app, "next"),
-        _next(app, "generation"),
-        _attention(app),
-        _document(app),
-    )
-    return [panel for panel in placed if panel is not None]
+    """Place the tabs; one that no listed model can serve is not there."""
+    placed: dict[str, Callable[[App, list[str]], Panel]] = {
+        "sentence": _sentence,
+        "image": _image,
+        "next": partial(_next, kind="next"),
+        "generation": partial(_next, kind="generation"),
+        "attention": _attention,
+        "compare": _compare,
+        "document": _document,
+    }
+    models = {kind: app.catalog.titles(*TASKS[kind]) for kind in placed}
+    return [place(app, models[kind]) for kind, place in placed.items() if models[kind]]
 
 
-def _sentence(app: App) -> Panel:
-    models = app.catalog.titles(*TASKS["sentence"])
+def _sentence(app: App, models: list[str]) -> Panel:
     with gr.Tab("Sentence", id="sentence"), gr.Row(elem_classes="split"):
         with gr.Column(scale=4, min_width=300):
-            text = inputs.text(app.limits, "Your sentence", EXAMPLES["Praise"], lines=3)
-            chips = inputs.chips(EXAMPLES)
-            button = gr.Button("Explain", variant="primary")
-            with gr.Column(elem_classes="options"):
-                model = inputs.model(models)
-                with gr.Row():
-                    target = inputs.classes(app.catalog, "target", "Explain the score of", models[0])
-                    contrast = inputs.classes(app.catalog, "contrast", "rather than", models[0])
-                method = inputs.method(tuple(METHODS))
-        with gr.Column(scale=6, min_width=300):
+            text = inputs.text(app.limits, "Your sentence", inputs.begun_with(app.catalog, models[0]), lines=3)
+            chips = inputs.chips(app.catalog, models)
             with gr.Row():
+                model = inputs.model(models)
+                method = inputs.method(tuple(METHODS))
+            button = gr.Button("Explain", variant="primary")
+            with gr.Row(elem_classes="options"):
+                target = inputs.classes(app.catalog, "target", "Explain the score of", models[0])
+                contrast = inputs.classes(app.catalog, "contrast", "rather than", models[0])
+        with gr.Column(scale=6, min_width=300):
+            with gr.Row(elem_classes="seen"):
                 views = [("Words", "words"), ("Layers", "layers"), ("Parts", "parts"), ("Methods", "methods")]
                 view = gr.Radio(views, value="words", label="View", scale=3, min_width=270)
-                level = inputs.level()
+                level = inputs.level("sentence")
             rule = inputs.rule()
             compared = gr.CheckboxGroup(
                 [(method_name(name), name) for name in METHODS],
@@ -74,26 +71,24 @@ def _sentence(app: App) -> Panel:
     panel.wire(live=live)
     view.change(lambda v: gr.update(visible=v == "methods"), view, compared, api_visibility="private", queue=False)
     inputs.shown_with_parts(view, rule)
-    panel.answer_examples(chips)
-    _another_model(panel, model, target, contrast)
+    _other_classes(panel, model, target, contrast)
+    panel.fit_examples(chips)
     return panel
 
 
-def _image(app: App) -> Panel | None:
-    models = app.catalog.titles(*TASKS["image"])
-    if not models:
-        return None
+def _image(app: App, models: list[str]) -> Panel:
     with gr.Tab("Picture", id="image"), gr.Row(elem_classes="split"):
         with gr.Column(scale=4, min_width=300):
             picture = inputs.picture(app.limits, next(iter(PICTURES)))
             picked = gr.Button(visible="hidden", elem_id="picture-picked")
+            with gr.Row():
+                model = inputs.model(models)
+                method = inputs.method(PICTURE_METHODS)
             button = gr.Button("Explain", variant="primary")
             with gr.Column(elem_classes="options"):
-                model = inputs.model(models)
                 with gr.Row():
                     target = inputs.classes(app.catalog, "target", "Explain the score of", models[0])
                     contrast = inputs.classes(app.catalog, "contrast", "rather than", models[0])
-                method = inputs.method(PICTURE_METHODS)
                 gamma = gr.Slider(0, MOST_GAMMA, value=Question.gamma, step=0.25, label="Gamma of the convolutions")
         with gr.Column(scale=6, min_width=300):
             fields = {"model": model, "picture": picture, "target": target, "contrast": contrast, "method": method}
@@ -105,68 +100,66 @@ def _image(app: App) -> Panel | None:
     method.change(
         lambda name: gr.update(visible=name in WITH_GAMMA), method, gamma, api_visibility="private", queue=False
     )
-    _another_model(panel, model, target, contrast)
+    _other_classes(panel, model, target, contrast).then(**panel.show)
     return panel
 
 
-def _another_model(panel: Panel, model: gr.Dropdown, target: gr.Dropdown, contrast: gr.Dropdown) -> None:
+def _other_classes(panel: Panel, model: gr.Dropdown, target: gr.Dropdown, contrast: gr.Dropdown) -> Any:
     """Another classifier has other classes."""
-    model.input(
+    return model.input(
         lambda title: [inputs.choices(panel.app.catalog, name, title) for name in inputs.NOTHING],
         model,
         [target, contrast],
         api_visibility="private",
         **panel.app.queued,
-    ).then(**panel.show)
+    )
 
 
-def _next(app: App, kind: str) -> Panel | None:
+def _next(app: App, models: list[str], *, kind: str) -> Panel:
     """The next token, or several generated ones."""
-    models, generation = app.catalog.titles(*TASKS[kind]), kind == "generation"
-    with gr.Tab("Generate" if generation else "Next word", id=kind):
-        if not models:
-            gr.Markdown(NO_MODEL)
-            return None
-        with gr.Row(elem_classes="split"):
-            with gr.Column(scale=4, min_width=300):
-                text = inputs.text(app.limits, "Your prompt", PROMPTS["A capital"], lines=3)
-                chips = inputs.chips(PROMPTS)
-                button = gr.Button("Generate and explain" if generation else "Explain", variant="primary")
-                with gr.Column(elem_classes="options"):
-                    fields: dict[str, Any] = {"model": inputs.model(models), "text": text}
-                    if generation:
-                        most = app.limits.new_tokens
-                        fields["tokens"] = gr.Slider(1, most, value=min(8, most), step=1, label="Tokens to generate")
-                        fields["method"] = inputs.method(WHOLE_GRADIENT)
-                    else:
-                        info = "Empty: what it predicts. A new word begins with a space."
-                        fields["target"] = gr.Textbox(label="Explain the next word", info=info, max_length=TARGET)
-                        fields["contrast"] = gr.Textbox(label="rather than", max_length=TARGET)
-                        fields["method"] = inputs.method(tuple(METHODS))
-            with gr.Column(scale=6, min_width=300):
-                with gr.Row():
-                    if not generation:
-                        views = [("Words", "words"), ("Layers", "layers"), ("Parts", "parts")]
-                        fields["view"] = gr.Radio(views, value="words", label="View", scale=3, min_width=200)
-                    fields["level"] = inputs.level()
+    generation = kind == "generation"
+    with gr.Tab("Generate" if generation else "Next word", id=kind), gr.Row(elem_classes="split"):
+        with gr.Column(scale=4, min_width=300):
+            text = inputs.text(app.limits, "Your prompt", inputs.begun_with(app.catalog, models[0]), lines=3)
+            chips = inputs.chips(app.catalog, models)
+            with gr.Row():
+                fields: dict[str, Any] = {"model": inputs.model(models), "text": text}
+                fields["method"] = inputs.method(WHOLE_GRADIENT if generation else tuple(METHODS))
+            button = gr.Button("Generate and explain" if generation else "Explain", variant="primary")
+            with gr.Column(elem_classes="options"):
+                if generation:
+                    most = app.limits.new_tokens
+                    fields["tokens"] = gr.Slider(1, most, value=min(8, most), step=1, label="Tokens to generate")
+                    info = f"Empty: nothing. A token, or {RUNNER_UP}: the likeliest other one at its place."
+                    fields["contrast"] = gr.Textbox(label="rather than", info=info, max_length=TARGET)
+                else:
+                    info = "Empty: what it predicts. A new word begins with a space."
+                    fields["target"] = gr.Textbox(label="Explain the next word", info=info, max_length=TARGET)
+                    fields["contrast"] = gr.Textbox(label="rather than", max_length=TARGET)
+        with gr.Column(scale=6, min_width=300):
+            with gr.Row(elem_classes="seen"):
                 if not generation:
-                    fields["rule"] = inputs.rule()
-                    inputs.shown_with_parts(fields["view"], fields["rule"])
-                panel = Panel(app, kind, fields, button)
-                panel.answer_here()
-        panel.wire(live=("model", "level") if generation else ("model", "method", "level", "view", "rule"))
-        panel.answer_examples(chips)
+                    views = [("Words", "words"), ("Layers", "layers"), ("Parts", "parts")]
+                    fields["view"] = gr.Radio(views, value="words", label="View", scale=3, min_width=200)
+                fields["level"] = inputs.level(kind)
+            if not generation:
+                fields["rule"] = inputs.rule()
+                inputs.shown_with_parts(fields["view"], fields["rule"])
+            panel = Panel(app, kind, fields, button)
+            panel.answer_here()
+    panel.wire(live=("level",) if generation else ("method", "level", "view", "rule"))
+    panel.fit_examples(chips)
     return panel
 
 
-def _attention(app: App) -> Panel:
+def _attention(app: App, models: list[str]) -> Panel:
     with gr.Tab("Attention", id="attention"), gr.Row(elem_classes="split"):
         with gr.Column(scale=4, min_width=300):
-            models = app.catalog.titles(*TASKS["attention"])
-            text = inputs.text(app.limits, "Your sentence", EXAMPLES["Negation"], lines=3)
+            text = inputs.text(app.limits, "Your sentence", inputs.begun_with(app.catalog, models[0], at=2), lines=3)
+            chips = inputs.chips(app.catalog, models)
+            model = inputs.model(models)
             button = gr.Button("Show attention", variant="primary")
             with gr.Column(elem_classes="options"):
-                model = inputs.model(models)
                 layer = gr.Slider(0, inputs.last_layer(app.catalog, models[0]), value=0, step=1, label="Layer")
                 kinds = [("Selective scan", "raw"), ("Whole mixer", "unified")]
                 attention = gr.Radio(kinds, value="raw", label="Attention of")
@@ -176,20 +169,50 @@ def _attention(app: App) -> Panel:
             panel.answer_here()
     panel.wire(live=("attention",))
     layer.release(**panel.show)
-    model.input(partial(inputs.slider, app.catalog), model, layer, api_visibility="private", **app.queued).then(
-        **panel.show
-    )
+    model.input(partial(inputs.slider, app.catalog), model, layer, api_visibility="private", **app.queued)
+    panel.fit_examples(chips)
     return panel
 
 
-def _document(app: App) -> Panel:
+def _compare(app: App, models: list[str]) -> Panel:
+    """Two questions about one text: of two models, two targets, two methods."""
+    with gr.Tab("Compare", id="compare"), gr.Row(elem_classes="split"):
+        with gr.Column(scale=4, min_width=300):
+            text = inputs.text(app.limits, "Your text", inputs.begun_with(app.catalog, models[0]), lines=3)
+            chips = inputs.chips(app.catalog, models)
+            fields: dict[str, Any] = {"text": text}
+            for side, name in (("", "first"), ("other_", "second")):
+                with gr.Row():
+                    fields[f"{side}model"] = inputs.model(models, f"Model, {name}")
+                    fields[f"{side}method"] = inputs.method(
+                        tuple(METHODS), getattr(Question, f"{side}method"), f"Method, {name}"
+                    )
+            button = gr.Button("Compare", variant="primary")
+            with gr.Column(elem_classes="options"):
+                info = "A class, or of a language model the next word. Empty: what the model predicts."
+                fields["target"] = gr.Textbox(label="Target, first", info=info, max_length=TARGET)
+                info = "Empty: the same as the first."
+                fields["other_target"] = gr.Textbox(label="Target, second", info=info, max_length=TARGET)
+        with gr.Column(scale=6, min_width=300):
+            with gr.Row(elem_classes="seen"):
+                fields["level"] = inputs.level("compare")
+            panel = Panel(app, "compare", fields, button)
+            panel.answer_here()
+    panel.wire(live=("other_model", "method", "other_method", "level"))
+    panel.fit_examples(chips)
+    return panel
+
+
+def _document(app: App, models: list[str]) -> Panel:
     with gr.Tab("Document", id="document"), gr.Row(elem_classes="split"):
         with gr.Column(scale=4, min_width=300):
-            text = inputs.text(app.limits, "Your document", DOCUMENT, lines=14)
+            text = inputs.text(app.limits, "Your document", app.catalog.entry(models[0]).document, lines=14)
+            model = inputs.model(models)
             button = gr.Button("Find what mattered", variant="primary")
-            model = inputs.model(app.catalog.titles(*TASKS["document"]))
         with gr.Column(scale=6, min_width=300):
-            panel = Panel(app, "document", {"model": model, "text": text}, button)
+            with gr.Row(elem_classes="seen"):
+                level = inputs.level("document")
+            panel = Panel(app, "document", {"model": model, "text": text, "level": level}, button)
             panel.answer_here()
-    panel.wire(live=("model",))
+    panel.wire(live=("model", "level"))
     return panel

@@ -5,7 +5,6 @@ from dataclasses import replace
 from hf_mambalrp import Explanation
 from hf_mambalrp.methods import METHODS
 from hf_mambalrp.results.explanation_document import layer_heat, long_text
-from hf_mambalrp.results.generation_document import generated_text, generation_heat, largest_gap
 from hf_mambalrp.space.answer import Answer, Answers
 from hf_mambalrp.space.heat import heat_table
 from hf_mambalrp.space.limits import Deadline, RefusedError
@@ -14,9 +13,12 @@ from hf_mambalrp.viz.colors import strength
 from hf_mambalrp.viz.document import (
     Balance,
     Document,
+    Facts,
     Grid,
     Heading,
     Heat,
+    Line,
+    Lines,
     Passages,
     Picture,
     Section,
@@ -24,7 +26,8 @@ from hf_mambalrp.viz.document import (
     Table,
     Words,
 )
-from hf_mambalrp.viz.html import WRITERS, escaped, says, side, tint
+from hf_mambalrp.viz.html import WRITERS
+from hf_mambalrp.viz.markup import escaped, says, side, tint
 from hf_mambalrp.viz.method_names import method_name
 from hf_mambalrp.viz.wording import label, shorten, signed, table_label, visible
 from hf_mambalrp.viz.words import Word, in_order
@@ -39,7 +42,8 @@ LINES = " \n"
 
 def view(answers: Answers, asked: Question) -> str:
     """Answer a question as HTML for the page. RefusedError: see :meth:`hf_mambalrp.space.answer.Answers.answer`."""
-    writers = {"generation": _generation, "attention": _attention, "document": _document, "image": _image}
+    writers = {"generation": _generation, "attention": _attention, "compare": _compare}
+    writers |= {"document": _document, "image": _image}
     write = writers.get(asked.kind, _explained)
     answers.catalog.get(asked.model)  # what loads for the first time takes its time, and is not counted
     with Deadline(answers.limits.seconds):
@@ -148,25 +152,32 @@ def _methods(answers: Answers, asked: Question, document: Document) -> str:
     )
 
 
-def _generation(answers: Answers, asked: Question) -> str:
-    ex = answers.answer(asked).result
-    document = ex.document(level=asked.level)
+def _compare(answers: Answers, asked: Question) -> str:
+    """Two lines side by side, what differs below them, and how far the ranks agree."""
+    document = answers.answer(asked).result.document(level=asked.level)
     (section,) = document.sections
-    last, steps = section.one(Steps).steps[-1].words, ex.generated(0)
-    heat = generation_heat(ex, 0, steps, in_order(last.words, MOST_WORDS))
-    names = [step.token for step in section.one(Steps).steps]
-    chances = [f"“{label(name)}” {p:.0%}" for name, p in zip(names, ex.probability[0, steps].tolist(), strict=True)]
+    *sides, difference = map(_line, section.one(Lines).lines)
+    facts = "".join(f"<li>{escaped(name)} <b>{escaped(value)}</b></li>" for name, value in section.one(Facts).pairs)
+    grid = section.one(Grid)
     return (
-        f"<h3>{_heading(section)}</h3>"
-        f"<p class='text'><span class='muted'>{escaped(asked.text, keep=LINES)}</span>"
-        f"<mark>{escaped(generated_text(ex, 0), keep=LINES)}</mark></p>"
-        f"{heat_table(heat, 'generated', asked.level)}"
-        f"{_left_out(last)}"
-        f"<p class='note'>Probability of each: {escaped(', '.join(chances))}.</p>"
-        "<p class='how'>Each row explains one generated token: blue words (+) raised its logit, red words (−) "
-        f"lowered it. A row sums to that logit, up to the biases; the largest gap here is {largest_gap(ex, 0)}.</p>"
-        f"{_origin(document)}"
+        f"<h3>{_heading(section)}</h3><ul class='agreement'>{facts}</ul><div class='panels'>{''.join(sides)}</div>"
+        f"{difference}<details><summary>{escaped(grid.caption)}</summary>{_grid(grid)}</details>"
+        f"<p class='how'>{escaped(grid.reading)}</p>{_origin(document)}"
     )
+
+
+def _line(line: Line) -> str:
+    words = line.shown.words if isinstance(line.shown, Passages) else line.shown
+    about = f"<p class='source'>{escaped(line.about)}</p>" if line.about else ""
+    total = f"<p class='sum'>{escaped(line.sum)}</p>" if line.sum else ""
+    return f"<section><h4>{escaped(line.name)}</h4>{about}{_text(words)}{_legend(words)}{total}</section>"
+
+
+def _generation(answers: Answers, asked: Question) -> str:
+    document = answers.answer(asked).result.document(level=asked.level)
+    (section,) = document.sections
+    steps = section.one(Steps)
+    return f"<h3>{_heading(section)}</h3>{_legend(steps.words)}{WRITERS[Steps](steps)}{_origin(document)}"
 
 
 def _attention(answers: Answers, asked: Question) -> str:
@@ -182,7 +193,7 @@ def _attention(answers: Answers, asked: Question) -> str:
     return (
         f"{maps}<p class='how'>Each row is a token that reads, each column a token that is read: blue is taken up with "
         "its sign, red with the sign turned. These weights of the mixer are averaged over its channels or "
-        "heads. They are no relevance and sum to nothing in particular.</p>{_origin(document)}"
+        f"heads. They are no relevance and sum to nothing in particular.</p>{_origin(document)}"
     )
 
 
@@ -206,11 +217,13 @@ def _patches(picture: Picture) -> str:
 
 def _document(answers: Answers, asked: Question) -> str:
     ex = answers.answer(asked).result
-    document = ex.document()
+    document = ex.document(level=asked.level)
+    (section,) = document.sections
     score = f"{label(ex.target_text[0])} {ex.probability[0].item():.1%}" if ex.probability is not None else ""
     return (
         f"<p class='prediction'>The model says <b>{escaped(score, keep=LINES)}</b></p>"
-        f"{WRITERS[Passages](long_text(ex, 0))}{_how(document.sections[0])}{_origin(document)}"
+        f"{WRITERS[Passages](long_text(ex, 0, asked.level))}{_how(section)}"
+        f"{_numbers(section.one(Words).table(MOST_WORDS))}{_origin(document)}"
     )
 
 
@@ -260,7 +273,7 @@ def _how(section: Section) -> str:
 def _legend(words: Words) -> str:
     ends = tint(1, 1)
     return (
-        f'<p class="key"><span><span class="w pos" style="{ends}">word<sup>+</sup></span> blue, solid line: '
+        f'<p class="signs"><span><span class="w pos" style="{ends}">word<sup>+</sup></span> blue, solid line: '
         f'{escaped(words.positive)}</span><span><span class="w neg" style="{ends}">word<sup>−</sup></span> red, dashed '
         f"line: {escaped(words.negative)}</span></p>"
     )

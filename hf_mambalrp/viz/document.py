@@ -5,13 +5,14 @@ has no use: a terminal writes no table of the words beside its text.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from hf_mambalrp.viz.passages import Passage
 from hf_mambalrp.viz.picture_places import Patch, strongest_patches, where
+from hf_mambalrp.viz.wording import label
 from hf_mambalrp.viz.words import Level, Word, layout, strongest
 
 if TYPE_CHECKING:
@@ -71,11 +72,13 @@ class Words:
 
 @dataclass(frozen=True)
 class Passages:
-    """A long text: its sentences, those with the most relevance first, and where along it the relevance is."""
+    """A long text: its sentences or passages, and where along it the relevance is."""
 
     words: Words
     """All of it, word by word."""
     passages: Sequence[Passage]
+    level: Level = "sentence"
+    """What the passages are; "word" where its words are to be listed and not they."""
 
     def top(self, count: int) -> list[Passage]:
         """Return at most ``count`` of the passages, strongest first."""
@@ -208,25 +211,20 @@ class Balance:
 
 
 @dataclass(frozen=True)
-class GeneratedToken:
-    """A generated token with its numbers, and what spoke for it among the words before it."""
+class Line:
+    """A text under one of several explanations: whose, what was explained, its words, and where the score went."""
 
-    token: str
-    score: str
-    probability: str
-    gap: str
-    words: Words
-    balance: Balance
+    name: str
+    about: str
+    shown: "Words | Passages"
+    sum: str = ""
 
 
 @dataclass(frozen=True)
-class Steps:
-    """The generated tokens of a row, in their order."""
+class Lines:
+    """One text under several explanations, to be seen side by side; under the last of them stands what differs."""
 
-    steps: Sequence[GeneratedToken]
-    level: Level
-    reading: str
-    """What the numbers of each add up to."""
+    lines: Sequence[Line]
 
 
 @dataclass(frozen=True)
@@ -246,7 +244,62 @@ class Heat:
     """Whether it shows at once where heat maps unfold."""
 
 
-Block = Heading | Source | Facts | Passages | Words | Picture | Table | Grid | Legend | Balance | Steps | Heat
+@dataclass(frozen=True)
+class GeneratedToken:
+    """A generated token, or several together, with the numbers."""
+
+    token: str
+    score: str
+    probability: str
+    gap: str
+    balance: Balance
+    read: Callable[[], Words] = field(compare=False, repr=False)
+    """Makes ``words``, which a page has no use for."""
+    contrast: str = ""
+    """The token rather than which it was generated; empty where there is none."""
+
+    @cached_property
+    def words(self) -> Words:
+        """What spoke for it among the words before it."""
+        return self.read()
+
+    @property
+    def numbers(self) -> str:
+        """The numbers as they stand in a sentence."""
+        rather = f"rather than {label(self.contrast)}, " if self.contrast else ""
+        return f"{rather}score {self.score}, probability {self.probability}"
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The generated tokens of a row, in their order, and what each and all of them have of the words before them."""
+
+    steps: Sequence[GeneratedToken]
+    sums: Sequence[GeneratedToken]
+    """Several together: the sentences, where there are more than one, and last all tokens, where it is not one."""
+    level: Level
+    reading: str
+    """What the numbers of each add up to."""
+    words: Words
+    """The words of the prompt, then the generated tokens, with their relevance for all of ``steps`` together."""
+    prompt: int
+    """So many of ``words`` are the prompt's."""
+    values: "Tensor"
+    """(steps, words), the relevance of each word for each token."""
+    scores: Sequence[float]
+    terms: Mapping[str, Sequence[float]]
+    """What each of ``scores`` is the sum of, up to the gap."""
+    sentences: Sequence[range]
+    """The steps of each generated sentence."""
+    heat: Heat
+
+    @property
+    def whole(self) -> GeneratedToken:
+        """All together. IndexError: nothing was generated."""
+        return [*self.steps, *self.sums][-1]
+
+
+Block = Heading | Source | Facts | Passages | Words | Lines | Picture | Table | Grid | Legend | Balance | Steps | Heat
 B = TypeVar("B", bound=Block)
 
 

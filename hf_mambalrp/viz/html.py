@@ -1,16 +1,17 @@
-"""A document as self-contained HTML: no script, nothing loaded from elsewhere, every text escaped.
+"""A document as self-contained HTML: nothing loaded from elsewhere, every text escaped, no script but for one of ours.
 
+Only generated tokens have that script (:mod:`hf_mambalrp.viz.generation`); a page's policy allows it by its hash.
 An image stands in it as PNG in base 64. How much of it lies below its map is one of a group of radio buttons, which
 style sheets read: it works by mouse, by touch and by the arrow keys, and without a script.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from html import escape
 from typing import Any
 
+from hf_mambalrp.viz import generation
 from hf_mambalrp.viz.colors import MAX_ALPHA, strength
 from hf_mambalrp.viz.document import (
     Balance,
@@ -18,61 +19,65 @@ from hf_mambalrp.viz.document import (
     Cell,
     Document,
     Facts,
-    GeneratedToken,
     Grid,
     Heading,
     Heat,
     Legend,
+    Line,
+    Lines,
     Passages,
     Picture,
     Section,
+    Source,
     Steps,
     Stretch,
     Table,
     Words,
 )
+from hf_mambalrp.viz.markup import LAID_OUT, balance, escaped, framed, heat, mark, scale, side, table, tint
 from hf_mambalrp.viz.picture import as_text, colors, enlarged, enlargement
 from hf_mambalrp.viz.picture_places import strongest_place
 from hf_mambalrp.viz.style import (
     ALONE,
     FIRST_VIEW,
+    GENERATION_STYLE,
     GRID_STYLE,
+    INDEX_STYLE,
+    LINES_STYLE,
     MAP_STYLE,
-    PAGE,
     PASSAGES_STYLE,
     PICTURE_STYLE,
-    SHADES,
     STYLE,
     VIEWS,
 )
-from hf_mambalrp.viz.wording import label, signed, table_label, unsigned, visible
-from hf_mambalrp.viz.words import Word, strongest
+from hf_mambalrp.viz.wording import label, shorten, signed, unsigned
+from hf_mambalrp.viz.words import strongest
 
-TOP_PASSAGES, STRETCHES = 5, 48
+TOP_PASSAGES, TOP_WORDS, STRETCHES = 5, 10, 48
 MARKED = 3000
 """Words of a long text that have markup, at most."""
 SEEN = 0.02
 """From this share of the strongest word on, a word's colour can be seen."""
-LAID_OUT = " \n\t"
-"""White space that stays as it is."""
-STEP_WORDS = 5
-"""Words in the table of a generated token."""
-STYLES = {Grid: GRID_STYLE, Passages: PASSAGES_STYLE, Heat: MAP_STYLE, Picture: PICTURE_STYLE}
+STYLES = {
+    Grid: GRID_STYLE,
+    Passages: PASSAGES_STYLE,
+    Lines: f"{PASSAGES_STYLE}{LINES_STYLE}",
+    Heat: MAP_STYLE,
+    Picture: PICTURE_STYLE,
+    Steps: GENERATION_STYLE,
+}
 """What blocks need beside :data:`STYLE`."""
+INDEXED = 72
+"""Characters of a row in an index."""
 COARSE = 2
 """From an enlargement beyond this on, an image is shown with its pixels as squares."""
 REM = 16
 """Pixels, as browsers have it."""
 
 
-def escaped(text: str, keep: str = "") -> str:
-    """Text as HTML that shows exactly it: nothing in it is markup, and what acts is visible but for ``keep``."""
-    return "".join(c if c in keep else escape(visible(c)) for c in text) if keep else escape(visible(text))
-
-
 def page(document: Document, title: str) -> str:
     """Write a complete HTML5 document."""
-    return PAGE.format(title=escaped(title), style=_style(document), body=_body(document))
+    return framed(title, _style(document), _body(document), _script(document), generation.SCRIPT_HASH)
 
 
 def fragment(document: Document) -> str:
@@ -83,24 +88,90 @@ def fragment(document: Document) -> str:
     """
     rules = f"{ALONE}{_style(document)}".replace(".hfm", ".hfm.hfm.hfm")
     rules = re.sub(r"([\d.]+)rem\b", lambda size: f"{REM * float(size[1]):g}px", rules)
-    return f'<div class="hfm"><style>{rules}</style>\n{_body(document)}\n</div>'
+    return f'<div class="hfm"><style>{rules}</style>\n{_body(document)}\n{_script(document)}</div>'
+
+
+def _script(document: Document) -> str:
+    chosen = any(isinstance(block, Steps) for section in document.sections for block in section.blocks)
+    return f"<script>{generation.SCRIPT}</script>" if chosen else ""
 
 
 def _style(document: Document) -> str:
     kinds = {type(block) for section in document.sections for block in section.blocks}
-    return STYLE + "".join(style for kind, style in STYLES.items() if kind in kinds)
+    several = INDEX_STYLE if len(document.sections) > 1 else ""
+    return STYLE + "".join(style for kind, style in STYLES.items() if kind in kinds) + several
 
 
 def _body(document: Document) -> str:
-    sections = "\n".join(map(_section, document.sections))
+    if len(document.sections) > 1:
+        sections = _several(document.sections)
+    else:
+        sections = "\n".join(f"<section>{_count(one)}{_blocks(one.blocks)}</section>" for one in document.sections)
     left_out = f'<p class="note">{escaped(document.left_out)}</p>' if document.left_out else ""
     return f"{sections}{left_out}\n<footer>{escaped(' · '.join(document.origin.parts()))}</footer>"
 
 
-def _section(section: Section) -> str:
-    count = f'<p class="note">Row {section.row + 1} of {section.of}</p>' if section.of > 1 else ""
-    blocks = "\n".join(WRITERS[type(block)](block) for block in section.blocks if type(block) in WRITERS)
-    return f"<section>{count}{blocks}</section>"
+def _count(section: Section, more: str = "") -> str:
+    return f'<p class="note">Row {section.row + 1} of {section.of}{more}</p>' if section.of > 1 else ""
+
+
+def _blocks(blocks: Sequence[Block]) -> str:
+    return "\n".join(WRITERS[type(block)](block) for block in blocks if type(block) in WRITERS)
+
+
+def _several(sections: Sequence[Section]) -> str:
+    """An index that leads to the rows, what is said of all of them once, and the rows with their tables folded."""
+    name = sha256("".join(map(_title, sections)).encode()).hexdigest()[:8]
+    listed = "".join(
+        f'<li value="{section.row + 1}"><a href="#{name}-row-{section.row + 1}">{escaped(_title(section))}</a> '
+        f"<span>{escaped(_said(section))}</span></li>"
+        for section in sections
+    )
+    blocks = [block for section in sections for block in section.blocks]
+    readings = {block.reading for block in blocks if isinstance(block, Balance)}
+    shared = readings.pop() if len(readings) == 1 else ""
+    rows = "\n".join(
+        f'<section id="{name}-row-{section.row + 1}">{_row(section, shared)}</section>' for section in sections
+    )
+    return (
+        f'<nav class="index" aria-label="Rows"><ol>{listed}</ol></nav>{_legend_of_all(blocks)}'
+        + (f'<p class="note">{escaped(shared)}</p>' if shared else "")
+        + f"\n{rows}"
+    )
+
+
+def _title(section: Section) -> str:
+    """What a row is called in an index: how its text begins, or what it asks."""
+    texts = [block.text for block in section.blocks if isinstance(block, Source)] or [section.one(Heading).text]
+    return shorten(" ".join(texts[0].split()), INDEXED)
+
+
+def _said(section: Section) -> str:
+    """What an index says of a row beside its name: the target's probability, or its score where it has none."""
+    pairs = [pair for block in section.blocks if isinstance(block, Facts) for pair in block.pairs][:2]
+    return " ".join(pairs[-1]) if pairs else ""
+
+
+def _legend_of_all(blocks: Sequence[Block]) -> str:
+    says = {(block.positive, block.negative) for block in blocks if isinstance(block, Legend)}
+    if not says:
+        return ""
+    positive, negative = says.pop() if len(says) == 1 else ("speaks for what its row asks about", "speaks against it")
+    return _legend(Legend(positive, negative, "strongest against", "strongest for"))
+
+
+def _row(section: Section, said: str) -> str:
+    """One of several rows, without what was ``said`` of all: without the legend, and with tables folded."""
+    shown: list[Block] = []
+    for block in section.blocks:
+        if isinstance(block, Balance) and block.reading == said:
+            shown.append(replace(block, reading=""))
+        elif not isinstance(block, Legend | Table | Grid):
+            shown.append(block)
+    peaks = [f" · full colour: ±{unsigned(block.peak)}" for block in shown if isinstance(block, Words)]
+    folded = [block for block in section.blocks if isinstance(block, Table | Grid)]
+    numbers = f"<details><summary>The numbers</summary>{_blocks(folded)}</details>" if folded else ""
+    return f"{_count(section, ''.join(peaks[:1]))}{_blocks(shown)}{numbers}"
 
 
 def _heading(heading: Heading) -> str:
@@ -115,7 +186,8 @@ def _facts(facts: Facts) -> str:
 
 def _passages(block: Passages) -> str:
     """What mattered first, a strip whose parts lead into the text, and the text, folded until one does."""
-    words, top, strip = block.words, block.top(TOP_PASSAGES), block.strip(STRETCHES)
+    words, strip = block.words, block.strip(STRETCHES)
+    top = [] if block.level == "word" else block.top(TOP_PASSAGES)
     reached = {stretch.passage for stretch in strip} | {block.passages.index(passage) for passage in top}
     name = sha256("".join(word.text for word in words.words).encode()).hexdigest()[:8]
     listed = "".join(
@@ -123,19 +195,39 @@ def _passages(block: Passages) -> str:
         f"{signed(passage.relevance)}</a> {_text(replace(words, words=passage.words), words)}</li>"
         for passage in top
     )
-    peak = max(abs(stretch.relevance) for stretch in strip)
-    parts = "".join(
-        f'<a class="{side(stretch.relevance)}" style="{tint(stretch.relevance, peak)}" '
-        f'href="#{name}-{stretch.passage}" title="{_place(stretch, words)}" aria-label="{_place(stretch, words)}"></a>'
-        for stretch in strip
+    mattered = (
+        f"<h3>{len(top)} of {len(block.passages):,} {block.level}s mattered most</h3>"
+        f'<ol class="passages" lang="" dir="auto">{listed}</ol>'
     )
     return (
-        f"<h3>{len(top)} of {len(block.passages):,} sentences mattered most</h3>"
-        f'<ol class="passages" lang="" dir="auto">{listed}</ol>'
-        f'<h3>Along the text</h3><div class="strip">{parts}</div>'
+        f"{mattered if top else _words_that_mattered(words)}"
+        f"<h3>Along the text</h3>{_strip(strip, words, name)}"
         f"<details><summary>The whole text <span>{len(words.words):,} words</span></summary>"
         f'<p class="text" lang="" dir="auto">{_whole(block, reached, name)}</p></details>'
     )
+
+
+def _words_that_mattered(words: Words) -> str:
+    """The strongest words in a list, each with its number."""
+    top = strongest(words.words, TOP_WORDS)
+    listed = "".join(f"<li>{mark(word, label(word.text), words)} {signed(word.relevance)}</li>" for word in top)
+    return (
+        f"<h3>{len(top)} of {len(words.words):,} words mattered most</h3>"
+        f'<ol class="passages" lang="" dir="auto">{listed}</ol>'
+    )
+
+
+def _strip(strip: Sequence[Stretch], words: Words, name: str = "") -> str:
+    """Coloured parts along a text, which lead into the one of a ``name``."""
+    peak = max(abs(stretch.relevance) for stretch in strip)
+    tag = "a" if name else "span"
+    parts = "".join(
+        f'<{tag} class="{side(stretch.relevance)}" style="{tint(stretch.relevance, peak)}" '
+        + (f'href="#{name}-{stretch.passage}" ' if name else 'role="img" ')
+        + f'title="{_place(stretch, words)}" aria-label="{_place(stretch, words)}"></{tag}>'
+        for stretch in strip
+    )
+    return f'<div class="strip">{parts}</div>'
 
 
 def _place(stretch: Stretch, words: Words) -> str:
@@ -156,7 +248,7 @@ def _whole(block: Passages, reached: set[int], name: str) -> str:
             begins = f'<span id="{name}-{number}">' if number in reached else ""
         left -= 1
         ends = "" if left or number not in reached else "</span>"
-        body = _mark(word, text, words) if word.tokens in shown else escaped(text)
+        body = mark(word, text, words) if word.tokens in shown else escaped(text)
         parts.append(f"{escaped(before, keep=LAID_OUT)}{begins}{body}{ends}")
     return "".join(parts)
 
@@ -166,40 +258,37 @@ def _words(words: Words) -> str:
     return "" if words.folded else f'<p class="text" lang="" dir="auto">{_text(words, words)}</p>'
 
 
-def _text(words: Words, among: Words) -> str:
-    return "".join(
-        escaped(before, keep=LAID_OUT) * bool(number or words is among) + _mark(word, shown, among)
-        for number, (before, shown, word) in enumerate(words.laid_out())
+def _lines(block: Lines) -> str:
+    return f'<div class="lines">{"".join(map(_line, block.lines))}</div>'
+
+
+def _line(line: Line) -> str:
+    about = f'<p class="note">{escaped(line.about)}</p>' if line.about else ""
+    total = f'<p class="sum">{escaped(line.sum)}</p>' if line.sum else ""
+    if isinstance(line.shown, Passages):
+        words, strip = line.shown.words, line.shown.strip(STRETCHES)
+        body, peak = _strip(strip, words), max(abs(stretch.relevance) for stretch in strip)
+    else:
+        words = line.shown
+        body, peak = _words(words), words.peak
+    meaning = f"Blue, solid line: {words.positive}; red, dashed line: {words.negative}."
+    return (
+        f'<section class="line"><h3>{escaped(line.name)}</h3>{about}{body}<div class="legend">'
+        f'{scale(signed(-peak), signed(peak))}</div><p class="note">{escaped(meaning)}</p>{total}</section>'
     )
 
 
-def _mark(word: Word, shown: str, among: Words) -> str:
-    name = escaped(f"{shown}: {signed(word.relevance)} ({says(word, among)})")
-    look = f'class="w {side(word.relevance)}"'
-    look += f' style="{tint(word.relevance, among.peak)}"' if word.relevance else ""
-    return f'<span {look} role="img" title="{name}" aria-label="{name}">{escaped(shown)}</span>'
-
-
-def says(word: Word, among: Words) -> str:
-    """Return what the sign of a word's relevance says."""
-    return {"pos": among.positive, "neg": among.negative, "": "no relevance"}[side(word.relevance)]
-
-
-def side(relevance: float) -> str:
-    """Return the class of a sign."""
-    return "pos" if relevance > 0 else "neg" if relevance < 0 else ""
-
-
-def tint(relevance: float, peak: float) -> str:
-    """Return the style of a word: how opaque its colour and its underline are."""
-    part = strength(relevance, peak)
-    return f"--a:{MAX_ALPHA * part:.3f};--u:{min(1.5 * part, 1):.2f}"
+def _text(words: Words, among: Words) -> str:
+    return "".join(
+        escaped(before, keep=LAID_OUT) * bool(number or words is among) + mark(word, shown, among)
+        for number, (before, shown, word) in enumerate(words.laid_out())
+    )
 
 
 def _legend(legend: Legend) -> str:
     ends = tint(1, 1)
     return (
-        f'<div class="legend">{_scale(legend.low, legend.high)}'
+        f'<div class="legend">{scale(legend.low, legend.high)}'
         f'<span class="w pos" style="{ends}">word</span><span>blue, solid underline: {escaped(legend.positive)}</span>'
         f'<span class="w neg" style="{ends}">word</span><span>red, dashed underline: {escaped(legend.negative)}</span>'
         "</div>"
@@ -222,7 +311,7 @@ def _picture(picture: Picture) -> str:
         f'<img class="over" src="data:image/png;base64,{as_text(over)}" alt=""></div>'
         f"<figcaption>{escaped(picture.where)}</figcaption></figure><div>"
         f'<fieldset class="views"><legend>Image and map</legend><div>{stops}</div></fieldset>'
-        f'<div class="legend">{_scale(signed(-picture.end), signed(picture.end))}'
+        f'<div class="legend">{scale(signed(-picture.end), signed(picture.end))}'
         f'<span class="key pos"></span><span>blue: {escaped(picture.positive)}</span>'
         f'<span class="key neg"></span><span>red, striped: {escaped(picture.negative)}</span></div>'
         f'<p class="note">The ends of the scale are the relevance of {picture.cell} x {picture.cell} pixels.</p>'
@@ -230,37 +319,12 @@ def _picture(picture: Picture) -> str:
     )
 
 
-def _scale(low: str, high: str) -> str:
-    ends = f'<span>{escaped(low)}</span><span class="ramp"></span><span>{escaped(high)}</span>'
-    return f'<div class="scale">{ends}</div>'
-
-
-def _balance(balance: Balance) -> str:
-    more = " ".join(filter(None, (balance.reading, balance.ending)))
-    return f'<p class="sum"><b>{escaped(balance.sum)}</b><br>{escaped(more)}</p>'
-
-
-def _table(table: Table) -> str:
-    lines = "".join(
-        f"<tr><td><bdi>{escaped(table_label(word.text))}</bdi></td>"
-        f'<td class="num {side(word.relevance)}-text">{signed(word.relevance)}</td>'
-        f'<td class="num">{table.share(word)}</td>'
-        f'<td class="bars" aria-hidden="true"><div>{_bar(word.relevance, table.peak)}</div></td></tr>'
-        for word in table.words
-    )
-    return (
-        f'<table><caption>{table.caption}</caption><thead><tr><th scope="col">{table.level.capitalize()}</th>'
-        f'<th scope="col" class="num">Relevance</th><th scope="col" class="num">Share of all |R|</th>'
-        f'<th class="bars" aria-hidden="true"></th></tr></thead><tbody>{lines}</tbody></table>'
-    )
-
-
 def grid(block: Grid, text: Callable[[str], str] = escaped) -> str:
     """Write a grid; ``text`` makes HTML of a text."""
-    head = "".join(f'<th scope="col">{_lines(Cell(name), text)}</th>' for name in block.head)
+    head = "".join(f'<th scope="col">{_cell_lines(Cell(name), text)}</th>' for name in block.head)
     lines = "".join(
-        f'<tr><th scope="row">{_lines(first, text)}</th>'
-        + "".join(f"<td{_shade(cell)}>{_lines(cell, text)}</td>" for cell in others)
+        f'<tr><th scope="row">{_cell_lines(first, text)}</th>'
+        + "".join(f"<td{_shade(cell)}>{_cell_lines(cell, text)}</td>" for cell in others)
         + "</tr>"
         for first, *others in block.cells
     )
@@ -271,7 +335,7 @@ def grid(block: Grid, text: Callable[[str], str] = escaped) -> str:
     )
 
 
-def _lines(cell: Cell, text: Callable[[str], str]) -> str:
+def _cell_lines(cell: Cell, text: Callable[[str], str]) -> str:
     first, *rest = (text(line) if line else "" for line in cell.text.split("\n"))
     mark = f"<em>{text(cell.mark)}</em>" if cell.mark else ""
     if cell.strong:
@@ -286,62 +350,18 @@ def _shade(cell: Cell) -> str:
     return f' style="background:rgba(var(--{name}),{MAX_ALPHA * min(abs(cell.shade), 1):.3f})"'
 
 
-def _bar(relevance: float, peak: float) -> str:
-    if not relevance:
-        return ""
-    width = 50 * strength(relevance, peak)
-    left = 50 - width if relevance < 0 else 50
-    return f'<i style="margin-left:{left:.1f}%;width:{width:.1f}%;background:rgb(var(--{side(relevance)}))"></i>'
-
-
-def _steps(steps: Steps) -> str:
-    return "".join(_step(number, step) for number, step in enumerate(steps.steps, 1))
-
-
-def _step(number: int, step: GeneratedToken) -> str:
-    numbers = f"score {step.score}, probability {step.probability}"
-    return (
-        f"<details{' open' if number == 1 else ''}><summary>{number}. <b>{escaped(label(step.token))}</b> "
-        f"<span>{numbers}</span></summary>\n"
-        f"{_words(step.words)}\n{_balance(step.balance)}\n{_table(step.words.table(STEP_WORDS))}</details>"
-    )
-
-
-def _heat(heat: Heat) -> str:
-    peak = heat.values.abs().max().item()
-    head = "".join(f'<th scope="col"><bdi>{escaped(column)}</bdi></th>' for column in heat.columns)
-    lines = "".join(
-        f'<tr><th scope="row"><bdi>{escaped(row)}</bdi></th>{"".join(_cell(value, peak) for value in values)}</tr>'
-        for row, values in zip(heat.rows, heat.values.tolist(), strict=True)
-    )
-    reading = " ".join(filter(None, (heat.reading, heat.note)))
-    return (
-        f"<details{' open' if heat.is_open else ''}><summary><b>{escaped(heat.title)}</b> "
-        f'<span>up to ±{unsigned(peak)}</span></summary><div class="map"><table><thead><tr><td></td>{head}</tr></thead>'
-        f'<tbody>{lines}</tbody></table></div><div class="legend">{_scale(signed(-peak), signed(peak))}</div>'
-        f'<p class="note">{escaped(reading)}</p></details>'
-    )
-
-
-def _cell(value: float, peak: float) -> str:
-    shade = round(SHADES * strength(value, peak))
-    if not shade:
-        return "<td></td>"
-    look = f"p{shade}" if value > 0 else f"n n{shade}"
-    return f'<td class="{look}" title="{signed(value)}"></td>'
-
-
 WRITERS: dict[type[Block], Callable[[Any], str]] = {
     Heading: _heading,
     Facts: _facts,
     Passages: _passages,
     Words: _words,
+    Lines: _lines,
     Picture: _picture,
     Legend: _legend,
-    Balance: _balance,
-    Table: _table,
+    Balance: balance,
+    Table: table,
     Grid: grid,
-    Steps: _steps,
-    Heat: _heat,
+    Steps: generation.steps,
+    Heat: heat,
 }
 """Blocks of other kinds are not shown."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from hf_mambalrp.viz.document import (
     Balance,
+    Block,
     Cell,
     Document,
     Facts,
@@ -79,18 +80,28 @@ def picture(says: str, path: str) -> str:
     return f"![{escaped(says)}]({path})"
 
 
-def body(document: Document, pictures: Sequence[str] = ()) -> str:
-    """Write the sections, each with its picture before its numbers where there is one, and what they come from."""
+def body(document: Document, pictures: Sequence[str] = (), *, with_origin: bool = True) -> str:
+    """Write the sections, and what they come from; where a section has a picture, its numbers unfold below it."""
     parts = [
         part
         for number, section in enumerate(document.sections)
         for part in _section(section, pictures[number] if pictures else "")
     ]
-    return "\n\n".join([*filter(None, parts), _origin(document.origin)])
+    return "\n\n".join([*filter(None, parts), *([_origin(document.origin)] if with_origin else [])])
 
 
 def _section(section: Section, drawn: str) -> Iterator[str]:
-    for block in section.blocks:
+    named = [block for block in section.blocks if isinstance(block, Heading | Source)]
+    numbers = [block for block in section.blocks if not isinstance(block, Heading | Source)]
+    yield from _written(named)
+    if drawn:
+        yield from (drawn, "<details><summary>The numbers</summary>", *_written(numbers), "</details>")
+    else:
+        yield from _written(numbers)
+
+
+def _written(blocks: Sequence[Block]) -> Iterator[str]:
+    for block in blocks:
         match block:
             case Heading():
                 yield f"### {escaped(block.text)}"
@@ -99,11 +110,11 @@ def _section(section: Section, drawn: str) -> Iterator[str]:
             case Facts():
                 yield "; ".join(f"{escaped(name)} **{_value(value)}**" for name, value in block.pairs)
             case Words():
-                yield from (drawn, _signs("words", block), _strongest(block.table(TABLE_ROWS)))
+                yield from (_signs("words", block), _strongest(block.table(TABLE_ROWS)))
             case Picture():
-                yield from (drawn, escaped(block.where), _signs("patches", block), _strongest(block.table(TABLE_ROWS)))
+                yield from (escaped(block.where), _signs("patches", block), _strongest(block.table(TABLE_ROWS)))
             case Steps():
-                yield from (drawn, _steps(block))
+                yield _steps(block)
                 yield f"Conservation: {block.reading}"
             case Grid():
                 yield from grid(block, _value)
@@ -127,10 +138,11 @@ def _strongest(found: Table) -> str:
 
 def _steps(steps: Steps) -> str:
     lines = []
-    for step in steps.steps:
+    for step in [*steps.steps, *steps.sums]:
         top = strongest(step.words.words, STEP_WORDS)
         words = ", ".join(f"{escaped(label(word.text))} ({signed(word.relevance)})" for word in top)
-        lines.append([escaped(label(step.token)), step.score, step.probability, step.gap, words])
+        rather = f" rather than {escaped(label(step.contrast))}" if step.contrast else ""
+        lines.append([escaped(label(step.token)) + rather, step.score, step.probability, step.gap, words])
     return table(["Generated", "Score", "Probability", "Gap", "Strongest words before it"], lines)
 
 

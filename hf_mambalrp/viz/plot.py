@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from hf_mambalrp.errors import MissingExtraError
 from hf_mambalrp.viz.colors import LIGHT
-from hf_mambalrp.viz.document import Heat
+from hf_mambalrp.viz.document import Heat, Stretch
 from hf_mambalrp.viz.fonts import drawable, families
 from hf_mambalrp.viz.wording import axis_label, signed
 from hf_mambalrp.viz.words import Word
@@ -16,19 +16,37 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_ROWS = 64
-"""A heat map grows no higher with more rows."""
+"""A heat map grows no higher with more rows, unless they have names."""
+MAX_NAMES = 320
+"""Of more rows every second has its name, or fewer, and it grows no higher."""
 LINE = 84
 """Characters of a line above a figure, at most."""
 HEADER = 0.75
 """Inches of a figure's height for the title and the lines below it, as long as they need no more."""
+STRIP = 1.4
+"""Inches of the height of a strip along a text."""
 MARGIN = 0.12
 """Inches between what is drawn and the figure's edge."""
 
 
-def bars(words: Sequence[Word], *, title: str, lines: Sequence[str], ax: "Axes | None") -> "Figure":
-    """Draw a horizontal bar per word, from the top down, below what was explained in some ``lines``."""
+def bars(
+    words: Sequence[Word],
+    *,
+    title: str,
+    lines: Sequence[str],
+    strip: Sequence[Stretch] = (),
+    ax: "Axes | None",
+) -> "Figure":
+    """Draw a horizontal bar per word, from the top down, below what was explained in some ``lines``.
+
+    In a figure of its own a ``strip`` along the whole text stands above them.
+    """
     values = [word.relevance for word in words]
-    own, ax = ax is None, ax or _axes(7, 1.6 + 0.26 * len(words))
+    own, height, top = ax is None, 1.6 + 0.26 * len(words), None
+    if ax is None and strip:
+        top, ax = new_figure(7, height + STRIP).subplots(2, 1, height_ratios=(STRIP, height))
+        _along(top, strip)
+    ax = ax or _axes(7, height)
     colors = [LIGHT.negative if value < 0 else LIGHT.positive for value in values]
     drawn = ax.barh(range(len(words)), values, color=colors, height=0.72)
     ax.bar_label(drawn, [signed(value) for value in values], padding=4, fontsize=8, color=LIGHT.muted)
@@ -38,8 +56,22 @@ def bars(words: Sequence[Word], *, title: str, lines: Sequence[str], ax: "Axes |
     ax.margins(x=0.16)
     ax.set_xlabel("relevance, in units of the score", fontsize=9, color=LIGHT.muted)
     ax.grid(axis="x", color=LIGHT.line, linewidth=0.6)
-    dress(ax, title, lines, grows=own)
+    if top is not None:
+        quiet(ax)
+    dress(top or ax, title, lines, grows=own)
     return cast("Figure", ax.figure)
+
+
+def _along(ax: Any, strip: Sequence[Stretch]) -> None:
+    """Draw the sums of relevance along a text, stretch by stretch."""
+    values = [stretch.relevance for stretch in strip]
+    colors = [LIGHT.negative if value < 0 else LIGHT.positive for value in values]
+    widths = [stretch.size for stretch in strip]
+    ax.bar([stretch.first + 1 for stretch in strip], values, widths, align="edge", color=colors)
+    ax.axhline(0, color=LIGHT.text, linewidth=0.8)
+    ax.margins(x=0)
+    ax.set_xlabel(f"along the text, in words; each bar is of {widths[0]}", fontsize=9, color=LIGHT.muted)
+    ax.locator_params(axis="y", nbins=3)
 
 
 def heat_map(
@@ -57,17 +89,19 @@ def heat_map(
     """Draw a matrix around a white zero; ``down`` and ``across`` say what its rows and columns are.
 
     A row of a figure of its own is so many ``inches`` high. ``numbered`` rows count from 0 at the bottom instead of
-    having names.
+    having names. All rows are drawn, however many they are.
     """
     columns = heat.columns
     width, height = max(7, 3 + 0.24 * len(columns)), 1.8 + 0.08 * max(map(len, columns))
-    own, ax = ax is None, ax or _axes(width, height + inches * min(len(heat.rows), MAX_ROWS))
+    high = min(len(heat.rows), MAX_ROWS if numbered else MAX_NAMES)
+    own, ax = ax is None, ax or _axes(width, height + inches * high)
     _draw(ax, heat, meaning)
     if numbered:
         ax.invert_yaxis()
         ax.locator_params(axis="y", integer=True)
     else:
-        ax.set_yticks(range(len(heat.rows)), drawable(heat.rows), parse_math=False)
+        named = range(0, len(heat.rows), -(-len(heat.rows) // MAX_NAMES))
+        ax.set_yticks(named, drawable([heat.rows[i] for i in named]), parse_math=False)
     ax.set_ylabel(down, fontsize=9, color=LIGHT.muted)
     ax.set_xlabel(across, fontsize=9, color=LIGHT.muted)
     dress(ax, title, lines, grows=own)
@@ -128,10 +162,7 @@ def dress(ax: Any, title: str, lines: Sequence[str], *, grows: bool) -> None:
     Both are wrapped to the room right of the axes' left edge, which depends on the names there, up to the figure's
     edge or the axes beside them. A figure that ``grows`` gets higher where they need more lines than usual.
     """
-    ax.set_facecolor(LIGHT.background)
-    ax.set_axisbelow(True)
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0, labelsize=9, colors=LIGHT.text, labelfontfamily=families())
+    quiet(ax)
     figure = ax.figure.canvas.figure
     figure.draw_without_rendering()
     place = ax.get_subplotspec()
@@ -166,6 +197,14 @@ def dress(ax: Any, title: str, lines: Sequence[str], *, grows: bool) -> None:
     header = sum(text.get_window_extent().height for text in (heading, under)) / figure.dpi
     if grows:
         figure.set_figheight(figure.get_figheight() + max(0, header - HEADER))
+
+
+def quiet(ax: Any) -> None:
+    """Give axes a background, names of this size, and no frame."""
+    ax.set_facecolor(LIGHT.background)
+    ax.set_axisbelow(True)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0, labelsize=9, colors=LIGHT.text, labelfontfamily=families())
 
 
 def fill(text: Any, paragraphs: Sequence[str], room: float, most: int = LINE) -> None:

@@ -87,11 +87,38 @@ PASSAGES_STYLE = """
 .hfm a.pos-text { color: var(--pos-text) }
 .hfm a.neg-text { color: var(--neg-text) }
 .hfm .strip { display: flex; height: 2rem; border: 1px solid var(--line); border-radius: 3px; margin-bottom: 1rem }
-.hfm .strip a { flex: 1; min-width: 0; border-bottom-width: 6px }
+.hfm .strip > * { flex: 1; min-width: 0; border-bottom-width: 6px }
 .hfm .strip a:hover, .hfm .strip a:focus-visible { outline: 2px solid var(--fg); outline-offset: 1px }
 .hfm .text :target, .hfm .text .reached { outline: 2px solid var(--fg); outline-offset: 3px; border-radius: 2px }
 """
 """What long texts need beside :data:`STYLE`: the strip, and the passage that a part of it leads to."""
+
+LINES_STYLE = """
+.hfm:has(.lines) { max-width: 72rem }
+.hfm .lines { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 2rem; margin: 1rem 0 }
+.hfm .lines .line { margin: 0; padding: 0; border: 0 }
+.hfm .lines .line:last-child { grid-column: 1 / -1 }
+.hfm .lines .line > h3 { margin: 1.25rem 0 0 }
+.hfm .lines .text { border: 0; padding: .5rem 0 }
+.hfm .lines .legend { margin: .25rem 0 .5rem }
+@media (max-width: 40rem) { .hfm .lines { grid-template-columns: minmax(0, 1fr) } }
+"""
+"""What several lines need beside :data:`STYLE`: two side by side, and below them what differs."""
+
+INDEX_STYLE = """
+.hfm section + section { margin-top: 1.5rem; padding-top: 1.5rem }
+.hfm .index { max-height: 18rem; overflow-y: auto; margin: 0 0 1.25rem; padding: .5rem 1rem; font-size: .875rem;
+  border: 1px solid var(--line); border-radius: 4px }
+.hfm .index ol { margin: 0; padding: 0 0 0 2.25rem; }
+.hfm .index li { padding: .125rem 0 }
+.hfm .index a { color: var(--fg) }
+.hfm .index span { color: var(--muted); font-variant-numeric: tabular-nums }
+.hfm section:target h2 { text-decoration: underline; text-underline-offset: .25em }
+.hfm section details { border: 0 }
+@media print { .hfm section + section { margin-top: 1.5rem; padding-top: 1.5rem }
+.hfm .index { max-height: none } }
+"""
+"""What several rows need beside :data:`STYLE`: the list that leads to them."""
 
 SHADES = 20
 """Shades of a colour in a heat map, where a class is shorter than a style."""
@@ -112,6 +139,38 @@ MAP_STYLE = f"""
   rgba(var(--pos), 0) 50%, rgb(var(--pos))) }}
 """
 """What heat maps need beside :data:`STYLE`."""
+
+GENERATION_STYLE = f"""{MAP_STYLE}
+.hfm .generation {{ display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin-top: 1rem; align-items: flex-start }}
+.hfm .generation > div {{ min-width: 0; max-width: 100%; flex: 1 1 24rem }}
+.hfm .generation > :last-child {{ flex: 0 1 auto }}
+.hfm .generation details > .note {{ width: 0; min-width: 100% }}
+.hfm .name {{ font-size: .8125rem; font-weight: 500; color: var(--muted) }}
+.hfm .generation .text {{ border: 0; padding: 0 0 .75rem; line-height: 1.9 }}
+.hfm .before {{ max-height: 21rem; overflow-y: auto }}
+.hfm .before:focus-visible, .hfm .map:focus-visible {{ outline: 2px solid var(--fg); outline-offset: 2px }}
+.hfm .written {{ font-weight: 600 }}
+.hfm .written .w:focus-visible {{ outline: 2px solid var(--fg); outline-offset: 1px }}
+.hfm .live {{ display: none }}
+.scripted .hfm .choices {{ display: flex }}
+.scripted .hfm p.live {{ display: block }}
+.scripted .hfm .still {{ display: none }}
+.scripted .hfm .written .w, .scripted .hfm .generation .map tbody tr {{ cursor: pointer }}
+.hfm .written .lit {{ box-shadow: inset 0 2px 0 var(--fg); border-radius: 0 }}
+.hfm .map .lit th {{ font-weight: 700; text-decoration: underline }}
+.hfm .choices {{ flex-wrap: wrap; gap: .5rem; margin: 0 0 .75rem }}
+.hfm .choices button {{ font: inherit; font-size: .875rem; color: var(--fg); background: none; cursor: pointer;
+  border: 1px solid var(--muted); border-radius: 999px; padding: .25rem .875rem; min-height: 2rem }}
+.hfm .choices button:hover {{ border-color: var(--fg) }}
+.hfm .choices button:focus-visible {{ outline: 2px solid var(--fg); outline-offset: 2px }}
+.hfm .choices [aria-pressed="true"] {{ background: var(--fg); color: var(--bg) }}
+.hfm .asked {{ font-weight: 600; margin-top: .75rem }}
+.hfm .generation .sum {{ margin-bottom: .75rem }}
+.hfm .generation details {{ border: 0; padding: 0 }}
+.hfm .generation .map td {{ width: .8125rem; min-width: .8125rem }}
+@media print {{ .hfm .before {{ max-height: none }} }}
+"""
+"""What generated tokens need beside :data:`STYLE`: their text beside the map, and no buttons where no script runs."""
 
 VIEWS = {"image": (1, 0), "¼": (0.7, 0.6), "½": (FADED, OPAQUE), "¾": (0.2, 1), "map": (0, 1)}
 """How much is seen of an image and of the map over it: their opacities, the middle ones as in figures."""
@@ -142,9 +201,10 @@ PICTURE_STYLE = f"""
   cursor: pointer; font-size: .8125rem; position: relative }}
 .hfm .views input {{ width: 1.25rem; height: 1.25rem; margin: 0; cursor: pointer; accent-color: rgb(var(--pos)) }}
 {_VIEW_RULES}
-.hfm .key {{ width: 1.5rem; height: 1rem; border-radius: 2px }}
-.hfm .key.pos {{ background: {LIGHT.positive}; border: 0 }}
-.hfm .key.neg {{ background: repeating-linear-gradient(135deg, {LIGHT.negative} 0 4px, #fff 4px 6px); border: 0 }}
+.hfm .picture .key {{ width: 1.5rem; height: 1rem; border-radius: 2px }}
+.hfm .picture .key.pos {{ background: {LIGHT.positive}; border: 0 }}
+.hfm .picture .key.neg {{ border: 0;
+  background: repeating-linear-gradient(135deg, {LIGHT.negative} 0 4px, #fff 4px 6px) }}
 .hfm .picture .ramp {{ background: linear-gradient(90deg, {LIGHT.negative}, #fff, {LIGHT.positive}) }}
 @media (max-width: 40rem) {{ .hfm .picture {{ grid-template-columns: minmax(0, 1fr) }} }}
 """
@@ -161,7 +221,7 @@ PAGE = f"""<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta http-equiv="Content-Security-Policy" content="{{policy}}">
 <title>{{title}}</title>
 <style>
 :root {{{{ color-scheme: light dark }}}}
@@ -175,6 +235,6 @@ body > .hfm {{{{ margin: 0 auto }}}}
 <h1>{{title}}</h1>
 {{body}}
 </main>
-</body>
+{{script}}</body>
 </html>
 """

@@ -18,6 +18,7 @@ from hf_mambalrp.viz.document import (
     Grid,
     Heading,
     Legend,
+    Lines,
     Passages,
     Picture,
     Section,
@@ -90,6 +91,8 @@ def _blocks(section: Section) -> Iterator[RenderableType]:
                 yield from ("", *_passages(block), "")
             case Words() if not block.folded:
                 yield from ("", _words(block), "")
+            case Lines():
+                yield from _lines(block)
             case Picture():
                 yield PictureLines(block)
             case Legend():
@@ -118,12 +121,12 @@ def _grid(grid: Grid) -> Table:
 
 
 class _StepLines:
-    """The generated tokens of a row: a table, or where that would cut the numbers a few lines for each token."""
+    """The generated tokens of a row, then several together: a table, or where it would cut numbers a few lines each."""
 
     def __init__(self, section: Section, shown: Steps) -> None:
         self.title = f"Row {section.row}" if section.of > 1 else None
         self.columns = ("generated", "score", "probability", "gap", f"strongest {shown.level}s before it")
-        self.steps = [_cells(step) for step in shown.steps]
+        self.steps = [_cells(step) for step in [*shown.steps, *shown.sums]]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if options.max_width >= TABLE_WIDTH:
@@ -147,23 +150,41 @@ class _StepLines:
 def _cells(step: GeneratedToken) -> tuple[str, str, str, str, Text]:
     top, peak = strongest(step.words.words, STEP_WORDS), step.words.peak
     words = Text(" ").join(_numbered(label(word.text), word, peak) for word in top)
-    return label(step.token), step.score, step.probability, step.gap, words
+    token = label(step.token) + (f" rather than {label(step.contrast)}" if step.contrast else "")
+    return token, step.score, step.probability, step.gap, words
 
 
 def _passages(block: Passages) -> Iterator[RenderableType]:
     """The strongest sentences, and a strip along the text: what is for the target above what is against it."""
-    top, strip = block.top(TOP_PASSAGES), block.strip(STRETCHES)
+    top = block.top(TOP_PASSAGES)
     yield Text(f"{len(top)} of {len(block.passages):,} sentences mattered most", "bold")
     peak = max(abs(passage.relevance) for passage in top)
     for number, passage in enumerate(top, 1):
         text = escaped(shorten(" ".join(passage.text.split()), TOP_CHARACTERS), _style_of(passage, peak))
         yield Text(f"{number}. {signed(passage.relevance)} ").append_text(text)
-    highest = max(abs(stretch.relevance) for stretch in strip) or 1.0
     yield Text("Along the text", "bold")
+    yield from _strip(block)
+    yield Text(f"The whole text has {len(block.words.words):,} words; to_html(path) shows them.")
+
+
+def _strip(block: Passages) -> Iterator[RenderableType]:
+    strip = block.strip(STRETCHES)
+    highest = max(abs(stretch.relevance) for stretch in strip) or 1.0
     for sign, name in ((1, "+"), (-1, "-")):
         parts = (round((len(BARS) - 1) * max(sign * stretch.relevance, 0) / highest) for stretch in strip)
         yield Text(f"{name} ").append_text(Text("".join(BARS[part] for part in parts), _style(0.5 * sign)))
-    yield Text(f"The whole text has {len(block.words.words):,} words; to_html(path) shows them.")
+
+
+def _lines(block: Lines) -> Iterator[RenderableType]:
+    for line in block.lines:
+        yield from ("", escaped(line.name, "bold"))
+        if line.about:
+            yield escaped(line.about)
+        yield from _strip(line.shown) if isinstance(line.shown, Passages) else [_words(line.shown)]
+        words = line.shown.words if isinstance(line.shown, Passages) else line.shown
+        yield escaped(f"+ {words.positive}; - {words.negative}")
+        if line.sum:
+            yield escaped(line.sum)
 
 
 def _words(shown: Words) -> Text:

@@ -78,7 +78,7 @@ def merge_words(
         placed, spans, text = False, _joined(pieces), "".join(pieces.values())
         if not any(map(str.isspace, text)):
             return [_word(pieces[i], (0, 0), relevance, [i]) for i in attended]
-    inside = {i: _trim(span, text) for i, span in spans.items()}
+    inside = {i: trimmed(span, text) for i, span in spans.items()}
     groups = _groups(text, inside, {i for i in attended if special[i]}, {(i,) for i in attended if pieces[i] == " "})
     words = []
     for group in groups:
@@ -155,7 +155,7 @@ def _joined(pieces: dict[int, str]) -> dict[int, Span]:
     return {i: (end - len(piece), end) for (i, piece), end in zip(pieces.items(), ends, strict=True)}
 
 
-def _trim(span: Span, text: str) -> Span:
+def trimmed(span: Span, text: str) -> Span:
     """Drop white space from both ends of a span that holds anything else."""
     piece = text[slice(*span)]
     if not piece.strip():

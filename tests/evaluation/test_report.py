@@ -169,6 +169,7 @@ def test_sections_settings_and_optional_parts(everything, source):
     page, markdown = Page(source), to_markdown(everything)
     links = [attrs["href"][1:] for tag, attrs in page.elements if tag == "a"]
     assert links == [attrs["id"] for tag, attrs in page.elements if tag == "section"]
+    assert (links[0], links[-1]) == ("summary", "whatwasevaluated")
     for text in (page.text, markdown.replace("\\", "")):
         for part in (
             "What was evaluated", "Summary", "MambaLRP against each other method", "Perturbation curves",

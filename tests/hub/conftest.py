@@ -54,7 +54,7 @@ def pictures():
 @pytest.fixture
 def drawn_once(pictures, monkeypatch):
     """For tests of what becomes of pictures, which take most of the time of a push to draw."""
-    draw = card._picture
+    draw = card.picture_of_row
 
     def drawn(explanation, row):
         shows = explanation.to_json(), row
@@ -62,7 +62,7 @@ def drawn_once(pictures, monkeypatch):
             pictures[shows] = draw(explanation, row)
         return pictures[shows]
 
-    monkeypatch.setattr(card, "_picture", drawn)
+    monkeypatch.setattr(card, "picture_of_row", drawn)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import time
 from dataclasses import replace
 
@@ -25,7 +26,9 @@ from hf_mambalrp.errors import (
     OfflineError,
     RepositoryAccessError,
 )
+from hf_mambalrp.viz.markdown import escaped
 
+pytestmark = pytest.mark.usefixtures("drawn_once")
 TEXTS = ["The capital of France is", "England is", "", "Paris", "The capital of England is London."]
 """The empty one is skipped."""
 
@@ -36,6 +39,7 @@ def parquet(columns):
     return content.getvalue()
 
 
+PICTURE = "explanations/explanation-1.png"
 FOREIGN = parquet({"a": [1]})
 
 
@@ -52,7 +56,10 @@ def test_a_run_is_read_back_from_the_hub(hub, run):
     assert address == f"{hub.url}/datasets/me/why/commit/{repository.branches['main']}"
     assert repository.history() == ["Upload explanations with hf_mambalrp", "initial commit"]
     shards = [f"data/part-00000{i}.parquet" for i in range(3)]
-    assert sorted(repository.files()) == [".gitattributes", "README.md", *shards, "manifest.json"]
+    assert sorted(repository.files()) == [".gitattributes", "README.md", *shards, PICTURE, "manifest.json"]
+    assert repository.files()[PICTURE].startswith(b"\x89PNG")
+    says = "What speaks for “Paris”? Bars of the relevance of the strongest words."
+    assert f"![{escaped(says)}]({PICTURE})" in repository.files()["README.md"].decode()
     here, there = list(load_explanations(run)), list(load_explanations("me/why"))
     assert [one.texts for one in there] == [[text] for text in TEXTS if text]
     assert here == there
@@ -88,6 +95,7 @@ def test_a_second_push_changes_nothing_and_a_new_run_replaces(hub, run, model, t
         ".gitattributes",
         "README.md",
         "data/part-000000.parquet",
+        PICTURE,
         "manifest.json",
         "notes.txt",
     ]
@@ -118,6 +126,35 @@ def test_an_explanation_pushes_itself(hub, explanation, model):
     ids.push_to_hub("me/two")
     (back,) = load_explanations("me/two")
     assert torch.equal(back.relevance, ids.relevance)
+
+
+def test_a_generation_pushes_its_steps(hub, model):
+    generated = model.explain_generation(["The capital of", "England"], max_new_tokens=2, contrast="runner-up")
+    generated.push_to_hub("me/steps")
+    found = list(load_explanations("me/steps"))
+    steps = [(row, t) for row in range(2) for t in generated.generated(row)]
+    assert [(one.columns[0]["row"], one.columns[0]["step"]) for one in found] == steps
+    assert [one.ids[0] for one in found] == [f"{row}.{t}" for row, t in steps]
+    for (row, t), one in zip(steps, found, strict=True):
+        alone = generated[row].step(t)
+        real = alone.attention_mask[0] != 0
+        assert torch.equal(one.relevance, alone.relevance[:, real])
+        assert (one.target, one.target_text, one.contrast_text) == (
+            *(alone.target, alone.target_text, alone.contrast_text),
+        )
+        assert one.words() == [
+            replace(word, tokens=tuple(i - int(alone.attention_mask[0].argmax()) for i in word.tokens))
+            for word in alone.words()
+        ]
+
+
+def test_without_what_draws_it_a_dataset_has_no_picture(hub, model, monkeypatch):
+    explained = model.explain("Paris of London")  # which no other test has drawn
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    explained.push_to_hub("me/two")
+    files = hub.repositories["dataset", "me/two"].files()
+    assert PICTURE not in files
+    assert b"![" not in files["README.md"]
 
 
 def test_data_of_others_in_the_repository_stays(hub, run):

@@ -11,7 +11,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 def test_all_python_blocks_run_in_order(hub, folder, tmp_path, monkeypatch, capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 9
+    assert len(blocks) == 11
     monkeypatch.chdir(tmp_path)
     reviews = (Path(DEMO_MODEL) / "reviews.jsonl").read_text(encoding="utf-8").splitlines()[:3]
     Path("reviews.jsonl").write_text("\n".join(reviews), encoding="utf-8")

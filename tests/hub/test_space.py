@@ -68,7 +68,7 @@ def test_a_space_is_the_app_with_the_model_on_its_list(hub, model):
     pins = [line for line in (SOURCE / "requirements.txt").read_text().splitlines() if "mambalrp" not in line]
     assert pushed["requirements.txt"].decode().splitlines()[: len(pins)] == pins
     required = {re.match(r"[\w-]+", line)[0] for line in pushed["requirements.txt"].decode().splitlines()}
-    assert {"torch", "transformers", "accelerate", "safetensors", "numba", "matplotlib"} <= required
+    assert {"torch", "transformers", "accelerate", "safetensors", "numba", "matplotlib", "scipy"} <= required
     assert not {"hf_mambalrp", "gradio", "pytest", "pyarrow"} & required
     assert json.loads(pushed["models.json"]) == [
         {"id": "me/language-model", "title": "language-model", "task": "text-generation"}

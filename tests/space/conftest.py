@@ -20,11 +20,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def allow_list(tmp_path_factory):
-    """A file that lists a random language model, of which one token is markup."""
+    """A file that lists a random language model, of which one token is markup, and the packaged models."""
     import small
     from transformers import MambaConfig
 
     from hf_mambalrp import MambaLRPForCausalLM
+    from hf_mambalrp.space.catalog import PACKAGED, PACKAGED_LANGUAGE, PACKAGED_VISION
 
     folder = tmp_path_factory.mktemp("models")
     tokenizer = small.byte_level_tokenizer("The capital of France is Paris. One, two, three, four, five. " * 20, 400)
@@ -36,7 +37,13 @@ def allow_list(tmp_path_factory):
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     entry = {"id": str(folder / "model"), "title": LANGUAGE_MODEL, "task": "text-generation"}
-    (folder / "models.json").write_text(json.dumps([entry]))
+    packaged = {
+        "DEMO_MODEL": PACKAGED,
+        "DEMO_LANGUAGE_MODEL": PACKAGED_LANGUAGE,
+        "DEMO_VISION_MODEL": PACKAGED_VISION,
+    }
+    entries = [{"id": name, "title": known.title, "task": known.task} for name, known in packaged.items()]
+    (folder / "models.json").write_text(json.dumps([entry, *entries]))
     return folder / "models.json"
 
 

@@ -59,10 +59,8 @@ def show_in(page, scheme):
 
 
 def settled(page):
-    """Wait for colours and places that fade from one to another; what turns until an answer is there never ends."""
-    page.wait_for_function(
-        "() => document.getAnimations().every(a => a.playState !== 'running' || a.effect.getTiming().iterations > 9)"
-    )
+    """Wait for colours and places that fade from one to another."""
+    page.wait_for_function("document.getAnimations().every(one => !(one instanceof CSSTransition))")
 
 
 def take_away(page):

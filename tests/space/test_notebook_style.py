@@ -3,6 +3,7 @@
 import torch
 from results import explanation, generation, image_explanation
 
+from hf_mambalrp.results.generation_explanation import GenerationExplanation
 from hf_mambalrp.results.hidden_attention import HiddenAttention
 
 # The rules of exported pages and of the classic notebook for what is inside of an output, and worse.
@@ -54,4 +55,7 @@ def test_the_page_around_changes_nothing_inside(browser):
         assert len(bare) > 20
         for expected, styled in zip(bare, inside, strict=True):
             assert styled.split("; ") == expected.split("; ")
+        if isinstance(result, GenerationExplanation):
+            page.get_by_role("option", name="down").click()
+            assert page.locator(".sum b").first.inner_text() == str(result.step(1)[0].conservation)
     page.close()

@@ -177,6 +177,7 @@ def test_the_python_gives_what_is_on_the_screen(space, demo, allow_list, capsys)
 
     html, result, out = printed(kind="attention", text="Not bad", layer=1)
     assert out.strip() == f"ssm {demo.hidden_attention('Not bad').map(1)}"
+    assert "<footer>raw attention" in html
 
     html, result, out = printed(kind="generation", text="The capital of", tokens=3)
     model = AutoMambaLRPForCausalLM.from_pretrained(json.loads(allow_list.read_text())[0]["id"])

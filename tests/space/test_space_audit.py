@@ -30,7 +30,7 @@ def test_the_page_has_the_tab_and_the_list_of_models_names_the_file(tmp_path):
     with pytest.raises(InputError, match="cannot be read as a saved Audit"):
         audits(Catalog(entries))
     Audit.load(f"{DEMO_MODEL}/audit.json").save(tmp_path / "mine.json")
-    assert [*audits(Catalog(entries))] == ["Mine", PACKAGED.title]
+    assert [*audits(Catalog(entries))] == ["Mine"]
     page = build(App(entries))
     labels = [part["props"].get("label") for part in page.config["components"] if part["type"] == "tabitem"]
     assert "Audit" in labels

@@ -11,7 +11,9 @@ from hf_mambalrp import (
     AutoMambaLRPForCausalLM,
     Explanation,
     GenerationExplanation,
+    compare,
 )
+from hf_mambalrp.viz.wording import signed
 
 
 @pytest.mark.parametrize(("size", "passed"), [("desktop", "light"), ("phone", "dark")])
@@ -28,6 +30,10 @@ def test_first_screen_shows_an_explanation(visit, demo, size, passed):
         assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], "the page scrolls sideways"
         place = page.locator(".answer .text").first.bounding_box()
         assert place["y"] < SIZES[size][1], "the words are below the screen"
+        asked = panel(page).get_by_label("Method", exact=True).bounding_box()
+        assert asked["y"] < place["y"] or asked["x"] < place["x"], "the method is below the answer"
+        lines = page.locator(".answer .signs > span").evaluate_all("all => all.map(line => line.offsetHeight)")
+        assert max(lines) < 60, "the legend is squeezed into a column"
         shot(page, f"sentence-{size}-{scheme}")
     show_in(page, passed)
     assert barriers(page) == []
@@ -175,21 +181,37 @@ def test_next_word_and_another(visit, allow_list):
     assert "What speaks for “of” rather than “One”?" in page.locator("#next-answer").inner_text()
 
 
-def test_generation_matrix(visit, allow_list):
-    page = visit("#kind=generation&text=The+capital+of&tokens=5&level=token", kind="generation")
+def test_generated_tokens_light_up_what_spoke_for_them(visit, allow_list):
+    asked = "#kind=generation&text=The+capital+of&tokens=5&level=token&contrast=runner-up"
+    page = visit(asked, kind="generation", size="phone", touch=True)
     model = AutoMambaLRPForCausalLM.from_pretrained(json.loads(allow_list.read_text())[0]["id"])
-    ex = model.explain_generation("The capital of", max_new_tokens=5)
+    ex = model.explain_generation("The capital of", max_new_tokens=5, contrast="runner-up")
     steps = ex.generated(0)
-    rows = page.locator("table.heat tbody tr").evaluate_all(
-        "all => all.map(r => [...r.cells].slice(1).map(c => c.title))"
-    )
-    shown = [[float(number) for number in row] for row in rows]
+    answer = page.locator("#generation-answer")
+    total, option = answer.locator(".sum b"), answer.locator("[role=option]")
+
+    def is_lit(explained):
+        shown = answer.locator(".before .w").evaluate_all("all => all.map(w => w.title.split(': ')[1].split(' (')[0])")
+        assert shown == [signed(value) for value in explained.relevance[0, : ex.prompt_length].tolist()]
+        assert total.inner_text().split(" (gap")[0] == str(explained.conservation).split(" (gap")[0]
+
+    is_lit(ex.span())
+    option.nth(2).tap()
+    is_lit(ex.step(2))
+    page.keyboard.press("Shift+ArrowRight")
+    is_lit(ex.span(2, 4))
+    rows = answer.locator(".map tbody tr").evaluate_all("all => all.map(r => [...r.cells].slice(1).map(c => c.title))")
+    shown = [[float(number or 0) for number in row] for row in rows]
+    peak = ex.relevance.abs().max().item()
     expected = ex.relevance[0, : len(steps), : ex.prompt_length + steps[-1]].tolist()
-    assert shown == [pytest.approx(row, abs=0.00051) for row in expected]
-    shot(page, "generation")
+    assert shown == [pytest.approx(row, abs=peak / 40 + 0.0005) for row in expected], "what is too faint has no number"
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES["phone"][0]
     for scheme in ("light", "dark"):
         show_in(page, scheme)
+        shot(page, f"generation-phone-{scheme}")
         assert barriers(page) == []
+    page.set_viewport_size(dict(zip(("width", "height"), SIZES["desktop"], strict=True)))
+    shot(page, "generation")
     with page.expect_download() as download:
         page.locator("#generation-json").click()
     loaded = GenerationExplanation.from_dict(json.loads(download.value.path().read_text()))
@@ -209,6 +231,32 @@ def test_hidden_attention(visit, demo):
     assert barriers(page) == []
 
 
+def test_two_lines_side_by_side(visit, demo):
+    text = "A warm film with a dull end."
+    page = visit(f"#kind=compare&text={text}&other_target=positive&other_method=mambalrp", kind="compare", size="phone")
+    found = compare(demo.explain(text), demo.explain(text, target="positive"))
+    assert found.names == ("negative", "positive")
+    lines = page.locator("#compare-answer section").evaluate_all(
+        "all => all.map(line => [...line.querySelectorAll('.w[tabindex]')].map(w => w.dataset.tip))"
+    )
+    words = found.words()
+    assert lines == [[signed(word[side]) for word in words] for side in (1, 2, 3)]
+    assert f"{found.agreement().spearman:.2f}" in page.locator("#compare-answer .agreement").inner_text()
+    page.locator("#compare-answer .w[tabindex='0']").last.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.dataset.tip") == signed(words[1].difference)
+    for scheme in ("dark", "light"):
+        show_in(page, scheme)
+        assert barriers(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= SIZES["phone"][0]
+        shot(page, f"compare-phone-{scheme}")
+    run = {}
+    exec(page.locator("#compare-python textarea").input_value(), run)
+    assert run["result"] == found
+    page.set_viewport_size({"width": SIZES["desktop"][0], "height": SIZES["desktop"][1]})
+    shot(page, "compare")
+
+
 def test_document_shows_the_passages_that_mattered(visit, demo):
     page = visit()
     page.get_by_role("tab", name="Document").click()
@@ -223,6 +271,22 @@ def test_document_shows_the_passages_that_mattered(visit, demo):
     sizes = [abs(float(number)) for number in shown]
     assert len(shown) == 5
     assert sizes == sorted(sizes, reverse=True)
+    before = page.locator("#document-answer").inner_html()
+    panel(page).get_by_role("radio", name="Words").check()
+    changed(page, before, "document")
+    listed = page.locator("#document-answer .passages li").all_inner_texts()
+    assert listed == [f"{word.text} {signed(word.relevance)}" for word in ex.top(10)]
+    assert barriers(page) == []
+    shot(page, "document-words")
+    before = page.locator("#document-answer").inner_html()
+    panel(page).get_by_role("radio", name="Passages").check()
+    changed(page, before, "document")
+    shown = page.locator("#document-answer .passages li > a").all_inner_texts()
+    assert shown == [signed(word.relevance) for word in ex.top(5, level="passage")]
+    before = page.locator("#document-answer").inner_html()
+    panel(page).get_by_role("radio", name="Sentences").check()
+    changed(page, before, "document")
+    page.wait_for_function("!location.hash.includes('level=')")  # the address follows the answer
     address = page.url
     page.locator("#document-answer .strip a").last.click()
     assert page.locator("#document-answer details").first.get_attribute("open") == ""

@@ -63,7 +63,7 @@ def test_empty_tabs_say_what_they_are_for_and_links_of_long_documents_survive_a_
     """The text is behind the #, so no server has to take an address of its length."""
     text = "Тёплый, но скучный фильм. " * 150
     page = visit()
-    for name in ("Picture", "Next word", "Generate", "Attention", "Document"):
+    for name in ("Picture", "Next word", "Generate", "Attention", "Compare", "Document"):
         page.get_by_role("tab", name=name).click()
         button = panel(page).locator("button.primary").inner_text()
         assert f"Press “{button}” to see" in panel(page).inner_text()

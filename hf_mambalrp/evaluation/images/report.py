@@ -73,7 +73,7 @@ def plot(results: Results) -> "Figure":
 
 def chapters(results: Results) -> list[Chapter]:
     """Return the chapters of the report in reading order; those about optional parts only where there are any."""
-    found = [_evaluated(results)]
+    found = []
     for title, reading, metrics in QUESTIONS:
         shown = {key: metric.shown for key, metric in metrics.items() if key in results["standings"]}
         if not shown:
@@ -84,7 +84,7 @@ def chapters(results: Results) -> list[Chapter]:
             found.append(differences(results, compared, f": {title.lower()}", UNIT))
         if metrics is PERTURBATION:
             found.append(Chapter("Perturbation curves", CURVES, [_curves(results)]))
-    return found
+    return [*found, _evaluated(results)]
 
 
 def _title(results: Results) -> str:
@@ -107,7 +107,7 @@ def _evaluated(results: Results) -> Chapter:
         *((name, str(version)) for name, version in results["versions"].items()),
     ]
     reading = (
-        "Every number below holds for this model, these pictures and these settings; another replacement, step or "
+        "Every number above holds for this model, these pictures and these settings; another replacement, step or "
         "measure gives other numbers."
     )
     return Chapter("What was evaluated", reading, [Facts(tuple(pairs))])

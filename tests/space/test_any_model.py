@@ -1,0 +1,91 @@
+"""The app with any list of models: tabs, examples, the API and the first answer are those that these models have."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from hf_mambalrp import DEMO_LANGUAGE_MODEL, DEMO_MODEL, DEMO_VISION_MODEL
+from hf_mambalrp.errors import InputError
+from hf_mambalrp.space.catalog import PACKAGED, PACKAGED_LANGUAGE, read_allow_list
+from hf_mambalrp.space.examples import FILMS, STORIES
+from hf_mambalrp.space.page import build
+from hf_mambalrp.space.serve import App
+
+CLASSIFIER, LANGUAGE, VISION = "text-classification", "text-generation", "image-classification"
+REQUEST = SimpleNamespace(client=SimpleNamespace(host="192.0.2.1"), headers={})
+LISTS = {
+    "a classifier": (
+        [(DEMO_MODEL, CLASSIFIER)],
+        ["Sentence", "Attention", "Compare", "Document"],
+        ["explain", "attention", "compare", "document"],
+    ),
+    "a language model": (
+        [(DEMO_LANGUAGE_MODEL, LANGUAGE)],
+        ["Next word", "Generate", "Attention", "Compare"],
+        ["next_token", "generate", "attention", "compare"],
+    ),
+    "pictures": ([(DEMO_VISION_MODEL, VISION)], ["Picture"], ["explain_image"]),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_the_page_has_what_its_models_can_do_and_opens_with_the_first(tmp_path, name):
+    models, tabs, calls = LISTS[name]
+    # A copy, as a model of which nothing is known: a packaged one is known by its folder.
+    (tmp_path / "copy").symlink_to(models[0][0])
+    listed = [{"id": str(tmp_path / "copy"), "title": "Mine", "task": models[0][1]}]
+    (tmp_path / "models.json").write_text(json.dumps(listed))
+    app = App(read_allow_list(tmp_path / "models.json"))
+    page = build(app)
+    parts = page.config["components"]
+    assert [part["props"]["label"] for part in parts if part["type"] == "tabitem"] == tabs
+    assert [call.api_name for call in page.fns.values() if call.api_visibility == "public"] == calls
+    known = {*FILMS.values(), *STORIES.values()} - {"The capital of France is"}
+    assert not known & {part["props"].get("value") for part in parts if part["type"] == "textbox"}
+    (opens,) = (call for call in page.fns.values() if getattr(call.fn, "__name__", "") == "opened")
+    tab, *others = opens.fn("", REQUEST)
+    answers = dict(zip([part.elem_id for part in opens.outputs[1:]], others, strict=True))
+    first = {"Sentence": "sentence", "Next word": "next", "Picture": "image"}[tabs[0]]
+    assert tab["selected"] == first
+    assert 'class="how"' in answers[f"{first}-answer"].replace("'", '"')
+    tab, *others = opens.fn("kind=sentence" if first == "image" else "kind=image", REQUEST)
+    assert tab["selected"] == first
+    assert "is configured for this Space" in str(others)
+
+
+def test_another_model_brings_its_examples_and_keeps_what_a_visitor_wrote():
+    app = App([PACKAGED, PACKAGED_LANGUAGE])
+    page = build(app)
+    fits = [call for call in page.fns.values() if getattr(getattr(call.fn, "func", None), "__name__", "") == "fitted"]
+    fit = next(call.fn for call in fits if len(call.outputs) == 1 + len(FILMS))
+    text, *chips = fit(PACKAGED_LANGUAGE.title, FILMS["Praise"])
+    assert text == next(iter(STORIES.values()))
+    assert [(chip["value"], chip["visible"]) for chip in chips] == [*((name, True) for name in STORIES), ("", False)]
+    assert fit(PACKAGED_LANGUAGE.title, "My own words.")[0] == "My own words."
+    assert fit(PACKAGED.title, FILMS["Torn"])[0] == FILMS["Torn"]
+
+
+def test_a_list_gives_examples_and_a_packaged_model_has_its_own(tmp_path):
+    own = {"id": "a/model", "title": "Mine", "task": CLASSIFIER, "examples": {"One": "A text."}}
+    packaged = {"id": "DEMO_MODEL", "title": "Films", "task": CLASSIFIER}
+    (tmp_path / "models.json").write_text(json.dumps([own, packaged]))
+    mine, films = read_allow_list(tmp_path / "models.json")
+    assert mine.begun_with == {"One": "A text."}
+    assert (films.begun_with, films.audit, films.title) == (FILMS, PACKAGED.audit, "Films")
+    for lines in ([], [{**own, "examples": ["A text."]}], [{**own, "examples": {"One": 1}}]):
+        (tmp_path / "models.json").write_text(json.dumps(lines))
+        with pytest.raises(InputError, match=r"models.json: .* is no model|holds no list"):
+            read_allow_list(tmp_path / "models.json")
+
+
+def test_two_models_are_compared_and_the_python_says_how():
+    app = App([PACKAGED, PACKAGED_LANGUAGE])
+    html, query, code = app.shown(None, kind="compare", text="Tom is happy.", other_model=PACKAGED_LANGUAGE.title)
+    assert "Rank agreement" in html or "rank agreement" in html
+    assert "kind=compare" in query
+    assert "other_model=Small" in query
+    assert "AutoMambaLRPForCausalLM.from_pretrained(DEMO_LANGUAGE_MODEL)" in code
+    found = app.described(None, kind="compare", text="Tom is happy.", target="negative", other_target="positive")
+    assert found["result"]["class"] == "Comparison"
+    assert "is no class of this model" in app.shown(None, kind="compare", text="A film.", other_target="x")[0]
