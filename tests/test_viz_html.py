@@ -1,9 +1,11 @@
 """HTML: well-formed, inert whatever the text says, readable in light and dark, and complete."""
 
+import json
 import re
 import sys
 import types
 from base64 import b64decode
+from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
 
@@ -277,6 +279,11 @@ def test_generation_document():
     numbers = [attrs["data-values"] for _, attrs in page.elements if "data-values" in attrs]
     first = np.frombuffer(b64decode(numbers[0]), "<f4").reshape(3, 5)
     assert first.tolist() == [[1, 2, 0, 0, 0], [0.5, -1, 3, 0, 0], [0.25, 0.25, 0.25, 0.25, 0]]
+    (terms, _) = (json.loads(attrs["data-terms"]) for _, attrs in page.elements if "data-terms" in attrs)
+    assert terms == {"score": [3.0, 2.5, 1.0], "sum of relevance": [3.0, 2.5, 1.0], "biases": [0.0, 0.0, 0.0]}
+    absorbing = generation()
+    absorbing.conservation = replace(absorbing.conservation, softmax=torch.ones(2, 3) / 8)
+    assert "&quot;softmax&quot;: [0.125, 0.125, 0.125]" in absorbing.to_html()
     nothing = generation(attention_mask=torch.tensor([[0, 1, 0, 0, 0]] * 2), relevance=torch.zeros(2, 3, 5))
     assert "Nothing was generated." in Page(nothing.to_html()).text
 

@@ -106,6 +106,7 @@ LINES_STYLE = """
 """What several lines need beside :data:`STYLE`: two side by side, and below them what differs."""
 
 INDEX_STYLE = """
+.hfm section { margin-top: 1.25rem }
 .hfm section + section { margin-top: 1.5rem; padding-top: 1.5rem }
 .hfm .index { max-height: 18rem; overflow-y: auto; margin: 0 0 1.25rem; padding: .5rem 1rem; font-size: .875rem;
   border: 1px solid var(--line); border-radius: 4px }

@@ -240,6 +240,10 @@ def test_a_generation_and_a_long_list_are_shown(hub, model, explanation):
     text = card(repository)[1]
     assert "| Generated | Score | Probability | Gap | Strongest words before it |" in text
     assert text.count("\n### ") == 8
+    assert text.count("<details><summary>The numbers</summary>") == text.count("</details>") == 8
+    shown = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+    assert not re.search(r"(?<!\d)\d{1,3}\.\d{3}(?!\d)", shown), "numbers are in the pictures, and unfold as tables"
+    assert text.count("<sub>") == 1, "what made them all"
     assert "1 more explanations are not shown here." in text
     assert sum(path.endswith(".png") for path in repository.files()) == 8
 
