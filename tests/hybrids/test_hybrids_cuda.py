@@ -1,6 +1,7 @@
 """Hybrids on a GPU give the CPU's relevance. CI has none: these run on a machine that has one.
 
-Seed 2 has no router whose choice the rounding of bfloat16 changes. The forward check is left out: kernels that
+Seed 2 has no router whose choice the rounding of bfloat16 changes; of Qwen3.5, which has none, it is a model whose norms
+divide by little, and float32 on the CPU is 2e-4 from float64. The forward check is left out: kernels that
 transformers may have take none of these sizes.
 """
 
@@ -24,7 +25,7 @@ OPTIONS = {"per_layer": True, "check_forward": False}
 
 def both(name, dtype=torch.float32):
     """The model on the CPU and on the GPU."""
-    model = build(name, dtype=dtype, seed=2)
+    model = build(name, dtype=dtype, seed=3 if name == "qwen3_5" else 2)
     return make_explainable(copy.deepcopy(model)), make_explainable(model.cuda())
 
 

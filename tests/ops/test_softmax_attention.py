@@ -265,7 +265,8 @@ def test_the_kernel_of_constant_weights_is_their_transpose(before, heads, N, P):
     scores = scores.masked_fill(later.to(device), -torch.inf)
     expected = torch.einsum("bhij,bihp->bjhp", scores.softmax(-1), g).unflatten(2, (heads, -1)).sum(3)
     found = transposed_triton(q, k, scores.logsumexp(-1), g, 0.4)
-    assert (found - expected).norm() < 1e-6 * expected.norm()
+    bound = 1e-6 if device == "cpu" else 1e-5  # of products in three parts of tf32
+    assert (found - expected).norm() < bound * expected.norm()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
