@@ -1,8 +1,8 @@
 """Hybrids on a GPU give the CPU's relevance. CI has none: these run on a machine that has one.
 
-Seed 2 has no router whose choice the rounding of bfloat16 changes; of Qwen3.5, which has none, it is a model whose norms
-divide by little, and float32 on the CPU is 2e-4 from float64. The forward check is left out: kernels that
-transformers may have take none of these sizes.
+Seed 2 has no router whose choice the rounding of bfloat16 changes. Qwen3.5 has none, and at seed 2 norms that divide by
+little: float32 on the CPU is 2e-4 from float64. The forward check is left out: kernels that transformers may have take
+none of these sizes.
 """
 
 import copy
