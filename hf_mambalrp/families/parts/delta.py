@@ -22,7 +22,8 @@ from torch.nn import functional as F
 from hf_mambalrp.attention import DeltaMixing
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.parts.convolution import convolution, convolved
-from hf_mambalrp.families.parts.reading import in_turn, masked, named, reads, wide, with_silu
+from hf_mambalrp.families.parts.delta_signals import Signals, projected
+from hf_mambalrp.families.parts.reading import masked, named, reads, wide, with_silu
 from hf_mambalrp.ops.delta_scan import delta_scan
 from hf_mambalrp.ops.delta_scan.chunked import CHUNK
 from hf_mambalrp.ops.delta_scan.dispatch import BACKENDS
@@ -31,7 +32,7 @@ from hf_mambalrp.rules import LRP_LN, Rules
 from hf_mambalrp.rules.adapters import effective, innermost
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.gate import gate, sigmoid_gate
-from hf_mambalrp.rules.linear import linear, linear_parts, linear_without_bias
+from hf_mambalrp.rules.linear import linear, linear_without_bias
 from hf_mambalrp.rules.norm import l2_norm
 
 L2_EPS = 1e-6
@@ -47,21 +48,6 @@ class DeltaState(NamedTuple):
     """(B, K - 1, H P) the same of values: content."""
     scan: Tensor
     """(B, H, P, N) state of the scan before the chunk."""
-
-
-class Signals(NamedTuple):
-    """What the projections make of the normed stream."""
-
-    qk: Tensor
-    """(B, L, 2 G N), before the convolution."""
-    v: Tensor
-    """(B, L, H P), likewise."""
-    z: Tensor
-    """(B, L, H P), the gate."""
-    beta: Tensor
-    """(B, L, H), before the sigmoid."""
-    decay: Tensor
-    """(B, L, H), or (B, L, H N), before softplus and bias."""
 
 
 class DeltaNet:
@@ -114,7 +100,7 @@ class DeltaNet:
     def __call__(self, x: Tensor, state: DeltaState, step: Step) -> tuple[Tensor, DeltaState]:
         """Mix the normed stream over positions."""
         rules, (heads, width, groups, N) = step.rules, self._sizes()
-        signals = self._projected(masked(x, step.mask), step)
+        signals = self._signals(masked(x, step.mask), step)
         unmasked, keys = replace(step, mask=None), 2 * groups * N
         v, conv_v = convolved(
             self.module.conv1d, signals.v, state.conv_v, unmasked, slice(keys, None)
@@ -134,7 +120,7 @@ class DeltaNet:
         heads, width, groups, N = self._sizes()
         keys = 2 * groups * N
         with torch.no_grad():
-            signals = self._projected(masked(x, step.mask), step)
+            signals = self._signals(masked(x, step.mask), step)
             conv1d, unmasked = self.module.conv1d, replace(step, mask=None)
             qk = convolution(conv1d, signals.qk, unmasked, slice(keys)).u
             q, k, log_decay, beta = self._selects(qk, signals, LRP_LN)
@@ -147,30 +133,9 @@ class DeltaNet:
         out, D = linear_without_bias(self.out), torch.zeros_like(bias)
         return DeltaMixing(v, c, u, D, taps, bias, scale, out, q, k, log_decay, beta)
 
-    def _projected(self, x: Tensor, step: Step) -> Signals:
-        m, (heads, width, groups, N) = self.module, self._sizes()
-        ledger, gamma = step.ledger, step.rules.gamma_of("linear")
-        inner, keys = heads * width, 2 * groups * N
-        if hasattr(m, "in_proj_qkvz"):
-            by_group = linear(m.in_proj_qkvz, x, ledger, gamma).unflatten(-1, (groups, -1))
-            q, k, v, z = (part.flatten(2) for part in by_group.split([N, N, inner // groups, inner // groups], -1))
-            beta, decay = linear(m.in_proj_ba, x, ledger).unflatten(-1, (groups, -1)).chunk(2, -1)
-            qk = torch.cat([q.detach(), k.detach()] if step.rules.ssm else [q, k], -1)
-            return Signals(qk, v, z, beta.flatten(2), decay.flatten(2))
-        if hasattr(m, "in_proj_qkv"):
-            qk, v = linear_parts(m.in_proj_qkv, x, [keys, inner], ledger, gamma)
-            z, beta, decay = (linear(layer, x, ledger, gamma) for layer in (m.in_proj_z, m.in_proj_b, m.in_proj_a))
-            return Signals(qk, v, z, beta, decay)
-        q, k, v, beta = (linear(layer, x, ledger, gamma) for layer in (m.q_proj, m.k_proj, m.v_proj, m.b_proj))
-        gates = (m.g_proj,) if hasattr(m, "g_proj") else (m.g_a_proj, m.g_b_proj)
-        decays: tuple[Any, ...]
-        if hasattr(m, "a_proj"):
-            decays = (m.a_proj,)
-        elif hasattr(self.decay, "f_proj"):
-            decays = (self.decay.f_proj,)
-        else:
-            decays = (self.decay.f_a_proj, self.decay.f_b_proj)
-        return Signals(torch.cat([q, k], -1), v, in_turn(gates, x, step), beta, in_turn(decays, x, step))
+    def _signals(self, x: Tensor, step: Step) -> Signals:
+        heads, width, groups, N = self._sizes()
+        return projected(self.module, self.decay, (heads * width, groups, N), x, step)
 
     def _selects(self, qk: Tensor, signals: Signals, rules: Rules) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """q and k (B, L, G, N), the log decay (B, L, H), or (B, L, H, N) of every channel, and beta (B, L, H)."""
