@@ -62,7 +62,8 @@ def audit(
     Args:
         model: an explainable classifier or language model, or one that ``make_explainable`` knows.
         data: what :func:`hf_mambalrp.explain_dataset` takes, which explains it, on as many processes as were launched,
-            and goes on where it was; or the folder that it wrote; or a list of explanations by this model.
+            which share the scoring too, and goes on where it was; or the folder that it wrote; or explanations by this
+            model.
         output_dir: folder of the explanations, in ``explained`` (and ``base``); by default they are not kept, which
             only one process can do.
         label: column of the true class, a name or an id of the model's; classes weigh the same. By default they are the

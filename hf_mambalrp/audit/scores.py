@@ -1,14 +1,18 @@
 """What a model says of many texts, by forwards alone: log-odds of classes, or of one next token against another."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.calls.targets import Outputs
+from hf_mambalrp.datasets.together import everywhere
 from hf_mambalrp.errors import InputError, OptionError, TargetError
 from hf_mambalrp.evaluation.outputs import ModelOutput
 from hf_mambalrp.evaluation.perturbation import Ids
@@ -87,16 +91,29 @@ class Scores:
         """Log-odds of each class, ``log p / (1 - p)`` under the softmax; with independent classes their logits.
 
         Shape: n texts -> (n, V), float64; (n, 2) of a language model. ``said`` stands beside the bar of progress;
-        ``rows`` are the texts that these were made of, whose sides they have. InputError: a text that has no tokens.
+        ``rows`` are the texts that these were made of, whose sides they have. Of several processes each computes a
+        share, and all get the whole. InputError: a text that has no tokens.
         """
-        found = [torch.empty(0, len(self.names), dtype=torch.float64)]
+        state = PartialState(cpu=not torch.cuda.is_available())
         numbers = range(len(texts)) if rows is None else rows
-        with progress_bar(total=len(texts), desc=said, unit="text", shown=self._progress) as bar:
-            for start in range(0, len(texts), WINDOW):
-                window = slice(start, start + WINDOW)
-                found.append(self._window(list(texts[window]), numbers[window]))
-                bar.update(len(texts[window]))
-        return torch.cat(found)
+        size = min(WINDOW, max(1, math.ceil(len(texts) / state.num_processes)))
+
+        def own() -> dict[int, Tensor]:
+            """This process's share of the windows, by where they start."""
+            found = {}
+            shown = self._progress and state.is_main_process
+            with progress_bar(total=len(texts), desc=said, unit="text", shown=shown) as bar:
+                for number, start in enumerate(range(0, len(texts), size)):
+                    window = slice(start, start + size)
+                    if number % state.num_processes == state.process_index:
+                        found[start] = self._window(list(texts[window]), numbers[window])
+                    bar.update(len(texts[window]))
+            return found
+
+        shares = [own()] if state.num_processes == 1 else gather_object([everywhere(own)])
+        found = {start: scores for share in shares for start, scores in share.items()}
+        nothing = torch.empty(0, len(self.names), dtype=torch.float64)
+        return torch.cat([nothing, *(found[start] for start in sorted(found))])
 
     def _window(self, texts: list[str], numbers: Sequence[int]) -> Tensor:
         batch = self._call.read(texts, None, None)

@@ -1,6 +1,7 @@
 """Effects on a classifier that counts planted words: what they are follows from the texts."""
 
 import statistics
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from oracles import random_model
 from planted import GOOD, counting_model, tokenizer
 
 from hf_mambalrp import make_explainable
-from hf_mambalrp.audit import delete_effect, swap_effect
+from hf_mambalrp.audit import delete_effect, scores, swap_effect
 from hf_mambalrp.audit.scores import Scores, log_odds
 from hf_mambalrp.errors import InputError, OptionError, TargetError
 
@@ -179,3 +180,21 @@ def test_what_a_language_model_cannot_be_asked(language_model, options, said):
 def test_a_classifier_has_no_contrast():
     with pytest.raises(OptionError, match="contrast='negative'"):
         run(delete_effect, counting_model(), TEXTS, "the", contrast="negative")
+
+
+def test_processes_share_the_texts_and_all_get_the_whole(monkeypatch):
+    """As two processes would, one after the other: the first gets what both computed."""
+    model, texts = (
+        counting_model(),
+        ["good", "the good film", "bad", "the film is bad", "a", "good good", "the bad film"],
+    )
+    expected = Scores("test", model, tokenizer(), None, False)(texts, "")
+    computed = []
+    monkeypatch.setattr(scores, "everywhere", lambda action: action())
+    monkeypatch.setattr(scores, "gather_object", lambda share: computed.extend(share) or computed)
+    for process in (1, 0):
+        state = SimpleNamespace(num_processes=2, process_index=process, is_main_process=process == 0)
+        monkeypatch.setattr(scores, "PartialState", lambda cpu, state=state: state)
+        found = Scores("test", model, tokenizer(), None, False)(texts, "")
+    assert [len(part) for share in computed for part in share.values()] == [3, 4]
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
