@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers.utils.hub
 from huggingface_hub import constants
 
 sys.path.insert(0, str(Path(__file__).parent))  # server.py
@@ -41,6 +42,8 @@ def hub(server, tmp_path, monkeypatch):
         "HF_HUB_DISABLE_PROGRESS_BARS": True,
     }.items():
         monkeypatch.setattr(constants, name, value)
+    # The client that transformers shares would ask the server of the tests before.
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None, raising=False)
     monkeypatch.setenv("HF_TOKEN", "hf_me")
     return server
 
