@@ -148,7 +148,8 @@ def test_a_generation_is_explained(here, tmp_path):
     found = GenerationExplanation.from_dict(json.loads((tmp_path / "out.json").read_text()))
     assert found.score.shape == (1, 3)
     assert found.texts[0].startswith("Anna had a dog called")
-    assert f"rather than {found.contrast_tokens[0][0].strip()}" in said
+    assert said.count("rather than") == 3  # the token behind it may stand in the next line
+    assert all(token.strip() in said for token in found.contrast_tokens[0])
     assert (tmp_path / "out.html").read_text() == found.to_html()
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     (tmp_path / "prompts.txt").write_text("Anna had\n\nRex ran\n")
