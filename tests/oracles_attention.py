@@ -52,11 +52,11 @@ def alpha_by_loops(s):
     """alpha_ij^d = sum_m C_i[m] (prod_{k=j+1..i} exp(dt_k A[m])) dt_j B_j[m]. Shape: (B, E, L, L)."""
     rows, length, inner = s["u"].shape
     alpha = torch.zeros(rows, inner, length, length, dtype=torch.float64)
-    for i in range(length):
-        for j in range(i + 1):
-            product = torch.ones(rows, inner, s["A"].shape[1], dtype=torch.float64)
-            for k in range(j + 1, i + 1):
-                product = product * torch.exp(s["dt"][:, k, :, None] * s["A"])
+    for j in range(length):
+        product = torch.ones(rows, inner, s["A"].shape[1], dtype=torch.float64)
+        for i in range(j, length):
+            if i > j:
+                product = product * torch.exp(s["dt"][:, i, :, None] * s["A"])
             alpha[:, :, i, j] = (s["C"][:, i] * product * s["B"][:, j]).sum(-1) * s["dt"][:, j]
     return alpha
 

@@ -79,13 +79,13 @@ class Linear:
         return cls(module.weight[rows], None if module.bias is None else module.bias[rows], f"{name}.bias")
 
     def forward(self, x: Tensor) -> Tensor:
-        z = torch.stack([self.weight @ row for row in x])
+        z = x @ self.weight.T
         return z if self.bias is None else z + self.bias
 
     def backward(self, G: Tensor, absorbed: Absorbed) -> Tensor:
         if self.bias is not None:
             absorbed.bias(self.name, self.bias, G)
-        return torch.stack([self.weight.T @ row for row in G])
+        return G @ self.weight
 
 
 class Adapted:

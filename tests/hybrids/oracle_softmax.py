@@ -1,4 +1,4 @@
-"""The oracle's softmax attention, head by head and position by position, and its two rules.
+"""The oracle's softmax attention, head by head and query by query, and its two rules.
 
 Query head h of H reads key-value head g = h // (H / KV). For positions j <= i of one row:
 
@@ -135,18 +135,17 @@ class Attention:
         for h in range(H):
             g = self.group(h)
             for i in range(L):
-                for j in self.read_by(i):
-                    self.scores[h, i, j] = self.scaling * (self.q[i, h] @ self.k[j, g])
-                terms = torch.exp(self.scores[h, i] - self.scores[h, i].max())
-                self.weights[h, i] = terms / terms.sum()
-                for j in self.read_by(i):
-                    o[i, h] += self.weights[h, i, j] * v[j, g]
+                before = self.read_by(i)
+                self.scores[h, i, before] = self.scaling * (self.k[before, g] @ self.q[i, h])
+                terms = torch.exp(self.scores[h, i, before] - self.scores[h, i, before].max())
+                self.weights[h, i, before] = terms / terms.sum()
+                o[i, h] = self.weights[h, i, before] @ v[before, g]
         self.opened = torch.ones_like(o.flatten(1)) if self.gate is None else torch.sigmoid(self.gate.forward(x))
         return self.o.forward(o.flatten(1) * self.opened)
 
-    def read_by(self, i: int) -> range:
+    def read_by(self, i: int) -> slice:
         """The keys: `window` of them at most."""
-        return range(0 if self.window is None else max(0, i + 1 - self.window), i + 1)
+        return slice(0 if self.window is None else max(0, i + 1 - self.window), i + 1)
 
     def group(self, h: int) -> int:
         return h // (self.q.shape[1] // self.v.shape[1])
@@ -158,8 +157,8 @@ class Attention:
         for h in range(G_o.shape[1]):
             g = self.group(h)
             for i in range(len(G_o)):
-                for j in self.read_by(i):
-                    G_v[j, g] += share * self.weights[h, i, j] * G_o[i, h]
+                before = self.read_by(i)
+                G_v[before, g] += share * torch.outer(self.weights[h, i, before], G_o[i, h])
                 if self.rule == "attnlrp":
                     self._backward_scores(h, i, G_o[i, h], G_q, G_k, absorbed)
         q, k, v = self.projections
@@ -174,12 +173,10 @@ class Attention:
     def _backward_scores(self, h: int, i: int, G_o: Tensor, G_q: Tensor, G_k: Tensor, absorbed: Absorbed) -> None:
         """Adds what position i of head h gives its query and the keys before it."""
         g, before = self.group(h), self.read_by(i)
-        a = self.weights[h, i].tolist()
-        R_a = {j: a[j] * float(self.v[j, g] @ G_o) / 2 for j in before}
-        through = sum(R_a.values())
-        R_s = [float(self.scores[h, i, j]) * (R_a[j] - a[j] * through) for j in before]
-        absorbed.softmax = absorbed.softmax + (through - sum(R_s))
-        for j in before:
-            G_s = R_a[j] - a[j] * through  # = R_s / s_ij
-            G_q[i, h] += self.scaling * self.k[j, g] * G_s / 2
-            G_k[j, g] += self.scaling * self.q[i, h] * G_s / 2
+        a = self.weights[h, i, before]
+        R_a = a * (self.v[before, g] @ G_o) / 2
+        through = R_a.sum()
+        G_s = R_a - a * through  # = R_s / s_ij
+        absorbed.softmax = absorbed.softmax + (through - (self.scores[h, i, before] * G_s).sum())
+        G_q[i, h] += self.scaling * (G_s @ self.k[before, g]) / 2
+        G_k[before, g] += self.scaling * torch.outer(G_s, self.q[i, h]) / 2

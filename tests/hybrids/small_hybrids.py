@@ -363,6 +363,11 @@ def one_each() -> list[str]:
     return [name for name in names if name in available()]
 
 
+def crossed(names: list[str], first: tuple[Any, Any], second: tuple[Any, Any]) -> list[tuple[str, Any, Any]]:
+    """Every name with both values of `first` and of `second`, and those with each other, but not all three at once."""
+    return [(name, one, second[(n + k) % 2]) for n, name in enumerate(names) for k, one in enumerate(first)]
+
+
 def config_class(entry: Entry) -> Any:
     """Of Qwen3.5 that of the text alone."""
     family = entry.family
