@@ -106,13 +106,17 @@ def seen():
         "config = MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1)\n"
         "early = 'hf_mambalrp.models.classification' in sys.modules\n"
         "found = type(AutoModelForSequenceClassification.from_config(config)).__module__\n"
+        "from transformers import AutoConfig, AutoModel, AutoModelForImageClassification\n"
+        "from hf_mambalrp import DEMO_VISION_MODEL\n"
+        "classes = (AutoConfig, AutoModel, AutoModelForImageClassification)\n"
+        "vision = [type(c.from_pretrained(DEMO_VISION_MODEL)).__name__ for c in classes]\n"
         "for name in hf_mambalrp.__all__: getattr(hf_mambalrp, name)\n"
         "optional = 'matplotlib pandas pyarrow datasets captum vaderSentiment bitsandbytes gradio'.split()\n"
         "optional += 'mamba_ssm causal_conv1d IPython peft'.split()\n"
         # transformers itself imports triton where it is installed; our kernels must not be imported yet.
         "optional += [name for name in sys.modules if name.startswith('hf_mambalrp.ops') and 'triton' in name]\n"
         "optional = [name for name in optional if name in sys.modules]\n"
-        "names = ('codes', 'heavy', 'early', 'found', 'optional')\n"
+        "names = ('codes', 'heavy', 'early', 'found', 'vision', 'optional')\n"
         "print(json.dumps({name: globals()[name] for name in names}))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -127,6 +131,7 @@ def test_the_package_the_command_and_its_errors_load_nothing_heavy(seen):
 def test_transformers_finds_a_classifier_which_is_loaded_when_it_does(seen):
     assert not seen["early"]
     assert seen["found"] == "hf_mambalrp.models.classification"
+    assert seen["vision"] == ["VimConfig", "VimModel", "VimForImageClassification"]
 
 
 def test_importing_all_that_the_package_offers_pulls_in_no_optional_package(seen):

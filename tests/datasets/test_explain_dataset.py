@@ -36,10 +36,18 @@ def model(tokenizer):
     return make_explainable(random_model(num_layers=2, vocab_size=len(tokenizer), dtype=torch.float32))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def texts():
     chosen = random.Random(0)
     return [" ".join(chosen.choices(WORDS, k=chosen.randint(1, 12))) for _ in range(40)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model, tokenizer, texts, tmp_path_factory):
+    """The folder of a run that nothing ended."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    explained(model, tokenizer, texts, folder)
+    return folder
 
 
 def test_every_row_is_the_explanation_of_its_text(model, tokenizer, texts, tmp_path):
@@ -233,10 +241,11 @@ def test_a_run_goes_on_with_the_same_weights_offloaded(tokenizer, texts, tmp_pat
     assert run(texts, "backbone.layers.0", "lm_head") == 24
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_a_run_killed_at_any_point_goes_on_and_computes_nothing_twice(model, tokenizer, texts, tmp_path, seed):
+@pytest.mark.parametrize("seed", range(6))
+def test_a_run_killed_at_any_point_goes_on_and_computes_nothing_twice(
+    model, tokenizer, texts, tmp_path, undisturbed, seed
+):
     folder, chosen = tmp_path / "out", random.Random(seed)
-    explained(model, tokenizer, texts, tmp_path / "undisturbed")
     child = in_a_child(lambda: explained(model, tokenizer, texts, folder))
     wanted, deadline = chosen.randint(0, 38), time.monotonic() + 30
     while len(records_kept(folder)) < wanted and time.monotonic() < deadline:
@@ -248,7 +257,7 @@ def test_a_run_killed_at_any_point_goes_on_and_computes_nothing_twice(model, tok
     assert os.WIFSIGNALED(status) or kept == 40
     run = explained(model, tokenizer, texts, folder)
     assert run.computed == 40 - kept
-    assert_same_rows(table(folder), table(tmp_path / "undisturbed"))
+    assert_same_rows(table(folder), table(undisturbed))
     assert sorted(path.name for path in folder.iterdir()) == [
         "manifest.json", "part-000000.parquet", "part-000001.parquet", "part-000002.parquet",
     ]  # fmt: skip
@@ -332,13 +341,12 @@ def killed_in(place, action):
 
 
 @pytest.mark.parametrize("place", ["_write_manifest", "join", "add_piece", "finish", "close"])
-def test_a_run_killed_at_a_step_goes_on(model, tokenizer, texts, tmp_path, place):
+def test_a_run_killed_at_a_step_goes_on(model, tokenizer, texts, tmp_path, undisturbed, place):
     folder = tmp_path / "out"
     killed_in(place, lambda: explained(model, tokenizer, texts, folder))
     kept = len(records_kept(folder))
     assert explained(model, tokenizer, texts, folder).computed == 40 - kept
-    explained(model, tokenizer, texts, tmp_path / "undisturbed")
-    assert_same_rows(table(folder), table(tmp_path / "undisturbed"))
+    assert_same_rows(table(folder), table(undisturbed))
 
 
 def test_a_second_run_into_a_folder_is_refused(model, tokenizer, texts, tmp_path, monkeypatch):

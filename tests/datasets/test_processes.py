@@ -1,11 +1,12 @@
 """Datasets explained by several processes, as `examples/distributed/explain_corpus.py` does under torchrun."""
 
+import contextlib
 import json
 import os
 import random
+import runpy
 import signal
 import socket
-import subprocess
 import sys
 import time
 import traceback
@@ -45,26 +46,6 @@ def here(case, out, dataset=None, **options):
     return explained(model, None, dataset or case / "rows.jsonl", out, window=8, batch_tokens=128, **options)
 
 
-def command(case, out):
-    """The script on two processes."""
-    return [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(SCRIPT)),
-        *(str(case / "rows.jsonl"), str(out), "--model", str(case / "model"), "--language-model"),
-        *("--window", "8", "--batch-tokens", "128"),
-    ]
-
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-
-
-def test_two_processes_give_the_rows_of_one(case, tmp_path):
-    run = subprocess.run(command(case, tmp_path / "out"), env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert "90 rows on 2 processes: 90 explained now, 0 before, 0 skipped" in run.stdout
-    assert "90/90" in run.stderr
-    assert_same_rows(table(tmp_path / "out"), table(case / "alone"))
-
-
 def forked(out, action, **seconds):
     """Process ids of two forks that take part in one run of ``action(process)``; what they say is in files."""
     with socket.socket() as free:
@@ -97,6 +78,24 @@ def in_two(out, action, **seconds):
     """Exit codes of two forks that take part in one run of ``action(process)``, and what they said."""
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in forked(out, action, **seconds)]
     return codes, [said(out, process).read_text() for process in (0, 1)]
+
+
+def test_two_processes_give_the_rows_of_one(case, tmp_path, monkeypatch):
+    """The script as torchrun begins it in each process, which has its variables set."""
+    out, model = tmp_path / "out", case / "model"
+    options = ["--model", str(model), "--language-model", "--window", "8", "--batch-tokens", "128"]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(case / "rows.jsonl"), str(out), *options])
+
+    def action(process):
+        with contextlib.redirect_stdout(sys.stderr):
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+
+    codes, (first, second) = in_two(out, action)
+    assert codes == [0, 0], (first, second)
+    assert "90 rows on 2 processes: 90 explained now, 0 before, 0 skipped" in first
+    assert "90/90" in first
+    assert "90 rows on 2 processes" not in second
+    assert_same_rows(table(out), table(case / "alone"))
 
 
 def killed(children, out, rows):

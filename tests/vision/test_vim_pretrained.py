@@ -291,23 +291,23 @@ def test_the_pipeline_of_a_folder(tmp_path):
     assert type(BitImageProcessor.from_pretrained(tmp_path)) is type(process)
 
 
-def test_auto_classes_find_it_after_importing_the_package_alone(tmp_path):
+def test_auto_classes_find_it_where_transformers_was_there_before_the_package(tmp_path):
+    """In the other order: test_structure.py."""
     small_vim().save_pretrained(tmp_path)
-    for first in ("hf_mambalrp", "transformers.models.auto.modeling_auto"):
-        code = (
-            f"import sys, {first}, hf_mambalrp\n"
-            "early = [name for name in sys.modules if name.startswith('hf_mambalrp.models.vim')]\n"
-            "from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, MambaConfig\n"
-            "from transformers import AutoModelForSequenceClassification\n"
-            f"folder = {str(tmp_path)!r}\n"
-            "found = [AutoConfig.from_pretrained(folder), AutoModel.from_pretrained(folder)]\n"
-            "found.append(AutoModelForImageClassification.from_pretrained(folder))\n"
-            "mamba = MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1)\n"
-            "found.append(AutoModelForSequenceClassification.from_config(mamba))\n"
-            "print('found', early, [type(thing).__name__ for thing in found])"
-        )
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert (
-            result.stdout.splitlines()[-1] == "found [] ['VimConfig', 'VimModel', 'VimForImageClassification', "
-            "'MambaForSequenceClassification']"
-        )
+    code = (
+        "import sys, transformers.models.auto.modeling_auto, hf_mambalrp\n"
+        "early = [name for name in sys.modules if name.startswith('hf_mambalrp.models.vim')]\n"
+        "from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, MambaConfig\n"
+        "from transformers import AutoModelForSequenceClassification\n"
+        f"folder = {str(tmp_path)!r}\n"
+        "found = [AutoConfig.from_pretrained(folder), AutoModel.from_pretrained(folder)]\n"
+        "found.append(AutoModelForImageClassification.from_pretrained(folder))\n"
+        "mamba = MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1)\n"
+        "found.append(AutoModelForSequenceClassification.from_config(mamba))\n"
+        "print('found', early, [type(thing).__name__ for thing in found])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (
+        result.stdout.splitlines()[-1] == "found [] ['VimConfig', 'VimModel', 'VimForImageClassification', "
+        "'MambaForSequenceClassification']"
+    )
