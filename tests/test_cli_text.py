@@ -50,16 +50,16 @@ def texts(answer):
     return json.loads(printed)["texts"]
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize(
-    ("arguments", "files"),
+    ("encoding", "arguments", "files"),
     [
-        (["explain", EMOJI, "--html", "a.html", "--json", "a.json"], ["a.html", "a.json"]),
-        (["attention", EMOJI, "--html", "a.html", "--json", "a.json"], ["a.html", "a.json"]),
-        (["evaluate", "rows.txt", "--output", "out", "--methods", "mambalrp,random"], ["out/report.md"]),
-        (["explain-dataset", "rows.txt", "--output", "映画 😀"], ["映画 😀/part-000000.parquet"]),
-        (["demo", "--count", "1", "--html", "😀.html"], ["😀.html"]),
-        (["explain", "--help"], []),
+        *((encoding, ["explain", EMOJI, "--html", "a.html", "--json", "a.json"], ["a.html", "a.json"])
+          for encoding in ENCODINGS),
+        ("cp932", ["attention", EMOJI, "--html", "a.html", "--json", "a.json"], ["a.html", "a.json"]),
+        ("ascii", ["evaluate", "rows.txt", "--output", "out", "--methods", "mambalrp,random"], ["out/report.md"]),
+        ("latin-1", ["explain-dataset", "rows.txt", "--output", "映画 😀"], ["映画 😀/part-000000.parquet"]),
+        ("cp1252", ["demo", "--count", "1", "--html", "😀.html"], ["😀.html"]),
+        ("ascii", ["explain", "--help"], []),
     ],
 )  # fmt: skip
 def test_what_a_stream_cannot_hold_is_replaced(call, tmp_path, encoding, arguments, files):
@@ -95,22 +95,22 @@ def test_a_stream_keeps_its_own_way_of_replacing(call):
     assert "\\U0001f600" in call("explain", EMOJI, encoding="ascii", errors="backslashreplace")[1]
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
-def test_results_print_and_show_on_any_stream(model, encoding):
+def test_results_print_and_show_on_any_stream(model):
     explanation = model.explain(EMOJI)
     evaluation = evaluate_faithfulness(model, [EMOJI], methods=["mambalrp"], resamples=9, progress=False)
     attention = model.hidden_attention(EMOJI, layers=-1)
-    out = io.TextIOWrapper(io.BytesIO(), encoding, newline="\n")
-    with contextlib.redirect_stdout(out):
-        for result in (explanation, evaluation, attention, explanation.conservation):
-            print(result)
-        explanation.show()
-        attention.show()
-    out.flush()
-    printed = out.buffer.getvalue().decode(encoding)
-    assert "mambalrp" in printed
-    assert printed.count("sum of relevance") == 3, "of the explanation printed and shown, and its conservation"
-    assert "film" in printed
+    for encoding in ENCODINGS:
+        out = io.TextIOWrapper(io.BytesIO(), encoding, newline="\n")
+        with contextlib.redirect_stdout(out):
+            for result in (explanation, evaluation, attention, explanation.conservation):
+                print(result)
+            explanation.show()
+            attention.show()
+        out.flush()
+        printed = out.buffer.getvalue().decode(encoding)
+        assert "mambalrp" in printed
+        assert printed.count("sum of relevance") == 3, "of the explanation printed and shown, and its conservation"
+        assert "film" in printed
     assert str(explanation) == repr(explanation), "where all can be printed nothing is replaced"
 
 
