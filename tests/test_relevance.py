@@ -69,7 +69,7 @@ def test_relevance_equals_the_oracle(kind, method, dtype, layers, length, batch)
 )
 def test_relevance_of_a_long_input_through_eight_layers(kind, dtype):
     model = explainable(kind, num_layers=8, hidden_size=32, state_size=16, vocab_size=50, dtype=dtype, seed=5)
-    ids, mask = padded_batch([299, 150], vocab_size=50, seed=5)
+    ids, mask = padded_batch([499, 250], vocab_size=50, seed=5)
     expected = oracle(model, ids, mask, [3, 4])
     found = model.explain(ids, attention_mask=mask, target=[3, 4])
     assert relative(found.relevance, expected.relevance) < RELATIVE[dtype]
