@@ -29,7 +29,7 @@ def test_what_is_no_result_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"is no saved result: explanation\.json is missing"):
         load(tmp_path)
     conserved(torch.ones(1, 2)).save(tmp_path)
-    with pytest.raises(InputError, match="a saved 'Conservation', and this hf_mambalrp reads Explanation, Gen"):
+    with pytest.raises(InputError, match="a saved 'Conservation', and this hf_mambalrp reads Comparison, Expl"):
         load(tmp_path)
     for content in ("[]", "{}", '{"format": 9, "class": ["Explanation"]}'):
         (tmp_path / "explanation.json").write_text(content)

@@ -22,7 +22,7 @@ def progress_bar(items: Iterable[Any] | None = None, *, shown: bool = True, **op
     """
     from transformers.utils import logging
 
-    live = sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    live = sys.stderr is not None and (sys.stderr.isatty() or _in_a_notebook())
     hidden = not shown or (not live and _is_pipe(sys.stderr))
     return logging.tqdm(items, disable=hidden, mininterval=0.1 if live else LOG_S, **options)
 
@@ -33,6 +33,12 @@ def patient_bar(parts: Sequence[Part], what: str, unit: str) -> Iterable[Part]:
         return parts
     bar: Iterable[Part] = progress_bar(parts, desc=what, unit=unit, delay=PATIENCE)
     return bar
+
+
+def _in_a_notebook() -> bool:
+    """Whether this process is a notebook's kernel; it may have imported one without being it."""
+    kernels: Any = sys.modules.get("ipykernel.kernelapp")
+    return kernels is not None and bool(kernels.IPKernelApp.initialized())
 
 
 def _is_pipe(stream: Any) -> bool:

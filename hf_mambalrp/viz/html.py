@@ -123,8 +123,8 @@ def _several(sections: Sequence[Section]) -> str:
     """An index that leads to the rows, what is said of all of them once, and the rows with their tables folded."""
     name = sha256("".join(map(_title, sections)).encode()).hexdigest()[:8]
     listed = "".join(
-        f'<li value="{section.row + 1}"><a href="#{name}-row-{section.row + 1}">{escaped(_title(section))}</a> '
-        f"<span>{escaped(_said(section))}</span></li>"
+        f'<li value="{section.row + 1}"><a href="#{name}-row-{section.row + 1}">{escaped(_title(section))}</a>'
+        f"{_said(section)}</li>"
         for section in sections
     )
     blocks = [block for section in sections for block in section.blocks]
@@ -149,7 +149,7 @@ def _title(section: Section) -> str:
 def _said(section: Section) -> str:
     """What an index says of a row beside its name: the target's probability, or its score where it has none."""
     pairs = [pair for block in section.blocks if isinstance(block, Facts) for pair in block.pairs][:2]
-    return " ".join(pairs[-1]) if pairs else ""
+    return f" <span>{escaped(' '.join(pairs[-1]))}</span>" if pairs else ""
 
 
 def _legend_of_all(blocks: Sequence[Block]) -> str:

@@ -180,7 +180,8 @@ def test_what_the_class_token_reads_lies_on_the_grid(tmp_path):
     with pytest.raises(OptionError, match="No class token is among the positions"):
         model.hidden_attention(pixel_values=pixels, positions=[0, 1]).class_map()
     page = attention.to_html()
-    assert page.count("What does the class token read in layer") == 4
+    assert page.count("<h2>What does the class token read in layer") == 4
+    assert "⟨empty⟩" not in page
     attention.save(tmp_path / "attention.json")
     again = load(tmp_path / "attention.json")
     assert torch.equal(again.matrix, attention.matrix)
