@@ -6,9 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import torch
-from accelerate import PartialState
-
 from hf_mambalrp.audit.corpus import Source, column_of, rows_of
 from hf_mambalrp.audit.positions import Places
 from hf_mambalrp.audit.scores import Scores, Side, single
@@ -17,6 +14,7 @@ from hf_mambalrp.calls.explain import model_id
 from hf_mambalrp.calls.labels import read_label
 from hf_mambalrp.datasets.explaining import explain_dataset
 from hf_mambalrp.datasets.reading import SkippedRow
+from hf_mambalrp.datasets.together import launched
 from hf_mambalrp.errors import InputError, OptionError, TargetError
 from hf_mambalrp.results.audit_parts import Change
 from hf_mambalrp.results.explanation import Explanation
@@ -51,7 +49,7 @@ def explanations(
     if isinstance(data, (list, tuple)) and data and isinstance(data[0], Explanation):
         yield data
         return
-    if output_dir is None and PartialState(cpu=not torch.cuda.is_available()).num_processes > 1:
+    if output_dir is None and launched().num_processes > 1:
         raise OptionError("output_dir=None: several processes write into one folder. Give one that all of them share.")
     with TemporaryDirectory() if output_dir is None else nullcontext(output_dir) as folder:
         path = Path(folder) / name

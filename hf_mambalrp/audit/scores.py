@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
 
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.calls.targets import Outputs
-from hf_mambalrp.datasets.together import everywhere
+from hf_mambalrp.datasets.together import everywhere, launched
 from hf_mambalrp.errors import InputError, OptionError, TargetError
 from hf_mambalrp.evaluation.outputs import ModelOutput
 from hf_mambalrp.evaluation.perturbation import Ids
@@ -94,7 +93,7 @@ class Scores:
         ``rows`` are the texts that these were made of, whose sides they have. Of several processes each computes a
         share, and all get the whole. InputError: a text that has no tokens.
         """
-        state = PartialState(cpu=not torch.cuda.is_available())
+        state = launched()
         numbers = range(len(texts)) if rows is None else rows
         size = min(WINDOW, max(1, math.ceil(len(texts) / state.num_processes)))
 

@@ -57,12 +57,10 @@ def audit(
     kept = tuple(name for name in (label, groups) if name is not None)
     dataset = read_dataset(data, Columns(text_column, None, target_column, contrast_column, kept))
 
-    from accelerate import PartialState
-    from torch.cuda import is_available
-
     from hf_mambalrp.audit import audit as run
+    from hf_mambalrp.datasets.together import launched
 
-    state = PartialState(cpu=not is_available())
+    state = launched()
     loaded = load_model(model).to(state.device)
     before = None if base is None else load_model(base).to(state.device)
     found = run(

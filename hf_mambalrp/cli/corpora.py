@@ -67,12 +67,10 @@ def explain_dataset_command(
     if (target and target_column) or (contrast and contrast_column):
         raise OptionError("Give --target and --contrast for all rows, or the columns that hold them, not both.")
 
-    from accelerate import PartialState
-    from torch.cuda import is_available
-
     from hf_mambalrp import explain_dataset
+    from hf_mambalrp.datasets.together import launched
 
-    state = PartialState(cpu=not is_available())
+    state = launched()
     loaded = load_model(model).to(state.device)
     run = explain_dataset(
         loaded,

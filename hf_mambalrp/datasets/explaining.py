@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import PartialState
-
 from hf_mambalrp.calls.explain import Options, model_id, versions
 from hf_mambalrp.calls.inputs import TokenizerSource
 from hf_mambalrp.calls.labels import check_targets
@@ -15,6 +12,7 @@ from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.datasets.checks import check_for_all, check_launch, check_options
 from hf_mambalrp.datasets.runner import DatasetRun, Share
 from hf_mambalrp.datasets.store import Store
+from hf_mambalrp.datasets.together import launched
 from hf_mambalrp.runs.bad_rows import OnError
 from hf_mambalrp.runs.checks import check_on_error, check_sizes
 from hf_mambalrp.runs.parquet import parquet
@@ -98,7 +96,7 @@ def explain_dataset(
     from hf_mambalrp.models.auto import make_explainable
 
     parquet()
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = launched()
     check_launch(state)
     check_on_error(on_error)
     check_sizes(batch_tokens=batch_tokens, window=window, max_tokens=max_tokens)

@@ -3,9 +3,16 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 Result = TypeVar("Result")
+
+
+def launched() -> PartialState:
+    """The processes that were launched, and which of them this one is."""
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def on_main(state: Any, action: Callable[[], Any]) -> Any:

@@ -194,7 +194,7 @@ def test_processes_share_the_texts_and_all_get_the_whole(monkeypatch):
     monkeypatch.setattr(scores, "gather_object", lambda share: computed.extend(share) or computed)
     for process in (1, 0):
         state = SimpleNamespace(num_processes=2, process_index=process, is_main_process=process == 0)
-        monkeypatch.setattr(scores, "PartialState", lambda cpu, state=state: state)
+        monkeypatch.setattr(scores, "launched", lambda state=state: state)
         found = Scores("test", model, tokenizer(), None, False)(texts, "")
     assert [len(part) for share in computed for part in share.values()] == [3, 4]
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
