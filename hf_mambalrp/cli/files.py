@@ -23,17 +23,21 @@ def read_file(path: Path) -> str:
     """The text of a file; - is standard input.
 
     Raises:
-        InputError: it is no text of an encoding that is known; says which, and at which byte.
+        InputError: it cannot be read; it is no text of an encoding that is known: says which, and at which byte.
     """
     if str(path) != "-":
-        return decode(path.read_bytes(), path)
+        try:
+            found = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{str(path)!r} cannot be read: {error.strerror}. Give the path of a file.") from error
+        return decode(found, path)
     if sys.stdin is None:
         raise InputError("There is no standard input to read. Give a file, or a text.")
     return decode(sys.stdin.buffer.read(), "Standard input")
 
 
-def read_texts(text: str | None, file: Path | None, lines: bool, text_column: str | None) -> list[str]:
-    """The texts that a command was given, as they stand there.
+def read_texts(command: str, text: str | None, file: Path | None, lines: bool, text_column: str | None) -> list[str]:
+    """The texts that the command was given, as they stand there.
 
     Of a file or standard input the one line end at its end is no part of the text, nor are those of ``lines``; blank
     lines are left out. Of a table every row has a text.
@@ -43,8 +47,10 @@ def read_texts(text: str | None, file: Path | None, lines: bool, text_column: st
         OptionError: a column of what is no table.
     """
     if (text is None) == (file is None):
-        given = "both" if text is not None else "neither"
-        raise InputError(f"Give a TEXT or --file, and {given} was given. Example: hf-mambalrp explain 'a lovely film'")
+        given = "both were" if text is not None else "neither was"
+        raise InputError(
+            f"Give a text or --file, and {given} given. Example: hf-mambalrp {command} 'Once there was a lovely film'"
+        )
     ending = "" if file is None else file.suffix.lower()
     piped = "-" in (text, str(file))
     if file is not None and ending in TABLES:

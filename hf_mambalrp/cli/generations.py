@@ -49,7 +49,7 @@ def explain_generation(
     one_of("--method", method, METHODS_WITH_LAYERS)
     one_of("--backend", backend, BACKENDS)
     options = method_options_of(method_options)
-    prompts = read_texts(prompt, file, lines, None)
+    prompts = read_texts("explain-generation", prompt, file, lines, None)
     if png is not None and len(prompts) != 1:
         raise InputError(f"--png draws one prompt, and there are {len(prompts)}. Leave out --png or --lines.")
     check_outputs(html, json_file, png)

@@ -69,7 +69,7 @@ def explain(
         if asked:
             one_of(f"{option} with --method", method, METHODS_WITH_LAYERS)
     options = method_options_of(method_options)
-    texts = read_texts(text, file, lines, text_column)
+    texts = read_texts("explain", text, file, lines, text_column)
     if png is not None and len(texts) != 1:
         raise InputError(f"--png draws one text, and there are {len(texts)}. Leave out --png or --lines.")
     if per_layer and per_part and png is not None:
@@ -114,7 +114,7 @@ def attention(
     one_of("--kind", kind, ("raw", "unified"))
     if part is not None:
         one_of("--part", part, PARTS)
-    texts = read_texts(text, None, False, None)
+    texts = read_texts("attention", text, None, False, None)
     check_outputs(html, json_file, png)
     reads = tokenizer_named(tokenizer)
     found = load_model(model).hidden_attention(texts, tokenizer=reads, layers=layer, part=part, kind=kind)
@@ -131,7 +131,7 @@ def demo(
     """Explain real review sentences, a next word and a generated text with the packaged models, offline."""
     from hf_mambalrp import DEMO_MODEL
 
-    reviews = read_texts(None, Path(DEMO_MODEL) / "reviews.jsonl", False, None)[:count]
+    reviews = read_texts("demo", None, Path(DEMO_MODEL) / "reviews.jsonl", False, None)[:count]
     language = load_model("DEMO_LANGUAGE_MODEL")
     pages = {
         html: ("Held-out film reviews, explained by MambaLRP", load_model(None).explain(reviews)),
