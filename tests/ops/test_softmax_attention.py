@@ -75,7 +75,7 @@ def computed(arguments, scores, rule, backend):
     ledger = BiasLedger(len(arguments[0]))
     past = tuple(arguments[3:]) or None
     o = attention(*arguments[:3], past, scores, rules=RULES[rule], ledger=ledger, backend=backend)
-    g = torch.linspace(-1, 1, o.numel(), dtype=torch.float64).view(o.shape).to(o.dtype)
+    g = torch.linspace(-1, 1, o.numel(), dtype=torch.float64).view(o.shape).to(o)
     leaves = [*arguments, *ledger.entries]
     return o, g, torch.autograd.grad(o, leaves, g, allow_unused=True, materialize_grads=True), ledger
 
