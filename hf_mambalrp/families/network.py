@@ -208,6 +208,10 @@ class Network:
                 found += behind
         return hidden, found
 
+    def routes(self, index: int) -> bool:
+        """Whether a router of this layer chooses experts."""
+        return any(term.part.kind == "experts" for branch in self.layers[index] for term in branch.terms)
+
     def _branch(
         self, place: tuple[int, int], hidden: Tensor, aside: Tensor | None, states: list[State], step: Step
     ) -> tuple[Tensor, Tensor | None, list[State]]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.calls.subject import subject_of
+from hf_mambalrp.errors import ForwardMismatchError
 from hf_mambalrp.families.parts import experts
 from hf_mambalrp.families.parts.stacked import Stacked
 
@@ -69,3 +70,24 @@ def test_a_gpu_multiplies_all_experts_at_once_in_bfloat16_and_records_it(name, d
         found = on_gpu.explain(IDS, target=3, check_forward=False).relevance
         assert relative(found, expected) < (2e-2 if at_once else 1e-5)
     assert subject_of(on_gpu).network().recordings.possible == at_once, "the recording failed"
+
+
+@pytest.mark.skipif("qwen3_next" not in MODELS, reason="needs a release that has the family")
+def test_a_choice_that_rounding_decides_is_no_other_forward():
+    """Of experts that the router hardly tells apart rounding takes others; what all positions differ by is found."""
+    many = {"num_experts": 64, "num_experts_per_tok": 4, "mlp_only_layers": []}
+    entry = replace(TABLE["qwen3_next"], settings={**TABLE["qwen3_next"].settings, **many})
+    with patch.dict(TABLE, {"qwen3_next": entry}):
+        model = make_explainable(build("qwen3_next", dtype=torch.bfloat16, seed=3))
+    for layer in model.model.layers:
+        rows = layer.mlp.gate.weight.data
+        noise = torch.randn(rows[::2].shape, generator=torch.Generator().manual_seed(1))
+        rows[1::2] = rows[::2] * (1 + 2**-7 * noise)
+    model.explain(IDS, target=3)
+    block = type(model.model.layers[0].mlp)
+    original = block.forward
+    with (
+        patch.object(block, "forward", lambda *arguments: 0.8 * original(*arguments)),
+        pytest.raises(ForwardMismatchError, match="at layer 0"),
+    ):
+        model.explain(IDS, target=3)
