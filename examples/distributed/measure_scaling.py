@@ -1,7 +1,9 @@
 """Rows a second of explain_dataset on 1, 2, ... processes, one GPU each, and how much of the ideal rate that is.
 
-The model has random weights and the rows have all the same length. Every process explains some rows before the clock
-starts, so that nothing is imported or compiled while it runs.
+The model has random weights. The rows have all the same length, or with ``--lengths real`` those of reviews: about 200
+tokens in the mean, drawn from a log-normal distribution. Every process explains some rows before the clock starts, so
+that nothing is imported or compiled while it runs. On one process explain() of the same rows in ready batches, token
+ids that nobody writes down, is timed beside it.
 
 With --kill a run on the most processes is killed when it has half of its rows, and gone on with on the number before:
 its rows must be those of the undisturbed run on the most, each once, with the same relevance.
@@ -12,6 +14,7 @@ its rows must be those of the undisturbed run on the most, each once, with the s
 
 import argparse
 import json
+import math
 import os
 import random
 import signal
@@ -31,14 +34,44 @@ from transformers import AutoTokenizer, MambaConfig
 
 from hf_mambalrp import DEMO_MODEL, MambaLRPForCausalLM, explain_dataset
 from hf_mambalrp.datasets import DatasetRun
+from hf_mambalrp.runs.plan import batches
+
+REAL = "real"
+MEAN = 200
+"""Tokens of a real row."""
 
 
-def texts(tokenizer: Any, rows: int, length: int) -> list[str]:
-    """Words that are one token each, so that every row has ``length`` tokens."""
+def lengths_of(rows: int, length: str) -> list[int]:
+    """How many tokens each row has."""
+    chosen = random.Random(1)
+    spread = 0.6
+    return [
+        round(chosen.lognormvariate(math.log(MEAN) - spread**2 / 2, spread)) + 1 if length == REAL else int(length)
+        for _ in range(rows)
+    ]
+
+
+def texts(tokenizer: Any, lengths: list[int]) -> list[str]:
+    """Words that are one token each, so that every row has as many tokens as it should."""
     words = [" film", " good", " bad", " movie", " story", " and", " with", " the", " a", " of"]
     whole = [word for word in words if len(tokenizer(word + word)["input_ids"]) == 2]
     chosen = random.Random(0)
-    return ["".join(chosen.choices(whole, k=length)) for _ in range(rows)]
+    return ["".join(chosen.choices(whole, k=length)) for length in lengths]
+
+
+def seconds_of_ready_batches(model: Any, tokenizer: Any, rows: list[str], batch_tokens: int) -> float:
+    """explain() alone, on the batches that explain_dataset makes of the rows of a window."""
+    ids = [tokenizer(text)["input_ids"] for text in rows]
+    ready = []
+    for batch in batches([len(row) for row in ids], batch_tokens):
+        longest = len(ids[batch[-1]])
+        padded = torch.tensor([ids[row] + [0] * (longest - len(ids[row])) for row in batch])
+        mask = torch.tensor([[1] * len(ids[row]) + [0] * (longest - len(ids[row])) for row in batch])
+        ready.append((padded, mask))
+    began = time.perf_counter()
+    for padded, mask in ready:
+        model.explain(padded, attention_mask=mask)
+    return time.perf_counter() - began
 
 
 def worker(arguments: argparse.Namespace) -> None:
@@ -52,10 +85,10 @@ def worker(arguments: argparse.Namespace) -> None:
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     model = MambaLRPForCausalLM(config).to(state.device, dtype).eval()
     tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL)
-    data = texts(tokenizer, arguments.rows_now, arguments.length)
-    lengths = {len(tokenizer(text)["input_ids"]) for text in data}
-    assert lengths == {arguments.length}, lengths
-    batch = max(1, arguments.batch_tokens // arguments.length)
+    lengths = lengths_of(arguments.rows_now, arguments.length)
+    data = texts(tokenizer, lengths)
+    assert [len(tokenizer(text)["input_ids"]) for text in data] == lengths
+    batch = max(1, arguments.batch_tokens // max(lengths))
 
     def explained(rows: list[str], output: str) -> DatasetRun:
         options = {"batch_tokens": arguments.batch_tokens, "window": arguments.window, "progress": False}
@@ -67,6 +100,8 @@ def worker(arguments: argparse.Namespace) -> None:
     run = explained(data, arguments.output)
     if state.is_main_process:
         found = {"processes": run.processes, "rows": run.rows, "computed": run.computed, "seconds": run.seconds}
+        if run.processes == 1:
+            found["seconds_of_explain"] = seconds_of_ready_batches(model, tokenizer, data, arguments.batch_tokens)
         Path(arguments.result).write_text(json.dumps(found))
     state.destroy_process_group()
 
@@ -74,14 +109,14 @@ def worker(arguments: argparse.Namespace) -> None:
 class Launch:
     """So many processes over rows of one length, into one folder."""
 
-    def __init__(self, arguments: argparse.Namespace, length: int, processes: int, folder: Path) -> None:
+    def __init__(self, arguments: argparse.Namespace, length: str, processes: int, folder: Path) -> None:
         self.output, self.result, self.processes = folder / "explained", folder / f"result-{processes}", processes
         # As many tokens of every length.
-        self.rows = arguments.rows * max(arguments.lengths) // length
+        self.rows = arguments.rows * longest(arguments) // tokens_of(length)
         self.command = [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)),
             *(__file__, *sys.argv[1:], "--output", str(self.output), "--result", str(self.result)),
-            *("--length", str(length), "--rows-now", str(self.rows)),
+            *("--length", length, "--rows-now", str(self.rows)),
         ]
         threads = max(1, (os.cpu_count() or 1) // max(arguments.processes))
         self.environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -123,7 +158,17 @@ class Launch:
         return [row["index"] for row in rows], torch.tensor([row["relevance"] for row in rows])
 
 
-def killed_and_gone_on_with(arguments: argparse.Namespace, length: int, undisturbed: Launch) -> dict[str, Any]:
+def tokens_of(length: str) -> int:
+    """Tokens of a row, in the mean."""
+    return MEAN if length == REAL else int(length)
+
+
+def longest(arguments: argparse.Namespace) -> int:
+    """Tokens of the longest rows that are asked for."""
+    return max(map(tokens_of, arguments.lengths))
+
+
+def killed_and_gone_on_with(arguments: argparse.Namespace, length: str, undisturbed: Launch) -> dict[str, Any]:
     """A run that is killed and finished by fewer processes, beside the undisturbed one."""
     fewer = sorted({*arguments.processes, 1})[-2]
     with tempfile.TemporaryDirectory() as folder:
@@ -142,13 +187,13 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--hidden-size", type=int, default=768)
     parser.add_argument("--layers", type=int, default=24)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 4096], help="tokens a row")
+    parser.add_argument("--lengths", nargs="+", default=[REAL, "512", "4096"], help="tokens a row, or real")
     parser.add_argument("--rows", type=int, default=1536, help="of the longest; of the others as many tokens")
     parser.add_argument("--batch-tokens", type=int, default=16384)
     parser.add_argument("--window", type=int, default=32)
     parser.add_argument("--kill", action="store_true", help="also a run of the longest rows that is killed")
     parser.add_argument("--json", type=Path, help="write the numbers of this run here, after each")
-    for name, kind in (("output", str), ("result", str), ("length", int), ("rows-now", int)):
+    for name, kind in (("output", str), ("result", str), ("length", str), ("rows-now", int)):
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)  # of a launched process
     arguments = parser.parse_args()
     if arguments.result:
@@ -168,8 +213,10 @@ def main() -> None:
         if arguments.json:
             arguments.json.write_text(json.dumps(run, indent=1) + "\n")
 
-    print("| tokens a row | processes | rows/s | tokens/s | efficiency |\n|---|---|---|---|---|", flush=True)
-    for length in sorted(arguments.lengths):
+    print(
+        "| tokens a row | processes | rows/s | tokens/s | efficiency | of explain() alone |\n|---|---|---|---|---|---|"
+    )
+    for length in sorted(arguments.lengths, key=tokens_of):
         one = None
         for processes in sorted(arguments.processes):
             with tempfile.TemporaryDirectory() as folder:
@@ -178,11 +225,13 @@ def main() -> None:
                 rate = found["rows"] / found["seconds"]
                 one = one or rate / processes
                 keep("runs", {**found, "rows_per_second": rate, "efficiency": rate / one / processes})
+                share = found["seconds_of_explain"] / found["seconds"] if processes == 1 else None
                 print(
-                    f"| {length} | {processes} | {rate:.2f} | {rate * length:.0f} | {rate / one / processes:.2f} |",
+                    f"| {length} | {processes} | {rate:.2f} | {rate * tokens_of(length):.0f} | "
+                    f"{rate / one / processes:.2f} | {'' if share is None else f'{share:.2f}'} |",
                     flush=True,
                 )
-                if arguments.kill and processes == max(arguments.processes) and length == max(arguments.lengths):
+                if arguments.kill and processes == max(arguments.processes) and tokens_of(length) == longest(arguments):
                     keep("killed", killed := killed_and_gone_on_with(arguments, length, launch))
                     print(
                         f"killed on {processes} with {killed['kept']} rows, gone on with on "

@@ -39,6 +39,17 @@ class Batch:
         return len(self.attention_mask)
 
 
+@dataclass(frozen=True)
+class TokenizedText:
+    """A text with its tokens, which ``explain`` takes in the place of the text."""
+
+    text: str
+    ids: Tensor
+    """(L,) int64."""
+    spans: Tensor | None
+    """(L, 2) int32: where each token begins and ends in the text, where the tokenizer can tell."""
+
+
 class TokenizerSource:
     """The tokenizer that was passed, or else the one beside the model, loaded when first needed."""
 
@@ -103,13 +114,16 @@ def prepare(
             )
         input_ids = inputs["input_ids"]
         attention_mask = inputs.get("attention_mask") if attention_mask is None else attention_mask
+    elif isinstance(inputs, list) and inputs and all(isinstance(row, TokenizedText) for row in inputs):
+        return _in_batch(inputs, tokenizers.get("to read text"), network)
     elif _holds_ids(inputs):
         input_ids = inputs
     elif inputs is not None:
         texts = _checked_texts(inputs)
         if attention_mask is not None:
             raise InputError("attention_mask goes with token ids or embeddings; texts get one of their own.")
-        return _tokenize(texts, tokenizers.get("to read text"), network)
+        tokenizer = tokenizers.get("to read text")
+        return _in_batch(tokenize(texts, tokenizer), tokenizer, network)
 
     if inputs_embeds is not None:
         embeds = _checked_embeddings(inputs_embeds, network)
@@ -208,20 +222,30 @@ def _checked_texts(inputs: Any) -> list[str]:
     return list(texts)
 
 
-def _tokenize(texts: list[str], tokenizer: Any, network: Network) -> Batch:
+def tokenize(texts: list[str], tokenizer: Any) -> list[TokenizedText]:
+    """Each of the texts with its tokens.
+
+    Raises:
+        InputError: a text that is not Unicode, or that the tokenizer cannot read.
+    """
     for index, text in enumerate(texts):
         check_unicode(text, f"Text {index} ({brief(text)})", InputError)
     fast = bool(getattr(tokenizer, "is_fast", False))
     encoded = encode(tokenizer, texts, **({"return_offsets_mapping": True} if fast else {}))
-    rows = [torch.tensor(ids, dtype=torch.long) for ids in encoded["input_ids"]]
+    ids = [torch.tensor(row, dtype=torch.long) for row in encoded["input_ids"]]
+    spans = [torch.tensor(row, dtype=torch.int32) for row in encoded["offset_mapping"]] if fast else [None] * len(ids)
+    return list(map(TokenizedText, texts, ids, spans))
+
+
+def _in_batch(rows: Sequence[TokenizedText], tokenizer: Any, network: Network) -> Batch:
     for index, row in enumerate(rows):
-        if len(row) == 0:
-            raise InputError(f"Text {index} ({brief(texts[index])}) has no tokens; give a text that is not empty.")
+        if len(row.ids) == 0:
+            raise InputError(f"Text {index} ({brief(row.text)}) has no tokens; give a text that is not empty.")
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    mask = pad_right([torch.ones_like(row) for row in rows], 0)
-    ids = _in_vocabulary(pad_right(rows, pad), mask, network)
-    offsets = [[(start, end) for start, end in spans] for spans in encoded["offset_mapping"]] if fast else None
-    return Batch(ids, None, mask, True, texts, offsets)
+    mask = pad_right([torch.ones_like(row.ids) for row in rows], 0)
+    ids = _in_vocabulary(pad_right([row.ids for row in rows], pad), mask, network)
+    offsets = [[(start, end) for start, end in row.spans.tolist()] for row in rows if row.spans is not None]
+    return Batch(ids, None, mask, True, [row.text for row in rows], offsets or None)
 
 
 def _checked_ids(input_ids: Any) -> Tensor:

@@ -3,31 +3,34 @@
 import json
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelerate.utils import gather_object
 from torch import nn
 
+from hf_mambalrp.calls.inputs import TokenizedText, tokenize
 from hf_mambalrp.calls.labels import RowTargets
 from hf_mambalrp.calls.targets import Outputs
-from hf_mambalrp.calls.tokenizing import encode
 from hf_mambalrp.datasets.store import Begun, Store
 from hf_mambalrp.datasets.together import everywhere, on_main
 from hf_mambalrp.errors import InputError, MambaLRPError, RowMemoryError
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.models.fingerprint import fingerprint
+from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.records import Record, to_records
 from hf_mambalrp.runs.bad_rows import ROW_ERRORS, Reason, bad_row, check_readable
 from hf_mambalrp.runs.plan import batches, windows
 from hf_mambalrp.runs.progress import progress_bar
 from hf_mambalrp.runs.rows import Columns, Row, check, check_first, count, rows
+from hf_mambalrp.runs.threads import Behind, ahead
 from hf_mambalrp.viz.streams import printable
 
 TOGETHER = 64
-"""Rows whose tokens are counted in one call."""
+"""Rows that are tokenized in one call."""
 POLL_S = 0.1
 """Seconds between looks at whether the other processes have ended."""
 
@@ -56,6 +59,29 @@ class DatasetRun:
             f"there before; {self.seconds:.1f} s on {self.processes} process(es)"
         )
         return printable("\n  ".join([said, *map(str, self.reasons)]))
+
+
+class ReadRow(NamedTuple):
+    """A row that can be explained."""
+
+    row: Row
+    text: TokenizedText | str
+    """Its text where it could not be tokenized, which the row says when it is explained."""
+    length: int
+    """In tokens, or else in characters."""
+
+
+class Window(NamedTuple):
+    """Consecutive rows of the dataset."""
+
+    rows: list[Row]
+    number: int | None = None
+    """Where this process has to explain it."""
+    readable: Sequence[ReadRow] = ()
+    bad: Sequence[Record] = ()
+    """Records of the rows that cannot be explained."""
+    done: int = 0
+    """Rows that an earlier call of this process finished."""
 
 
 @dataclass
@@ -115,12 +141,12 @@ class Share:
         """Explain this process's windows, wait for the other processes; returns the dataset's rows, None if stopped."""
         seen = 0
         try:
-            for number, group in self._own(dataset, window, begun):
-                if self.store.stopped():
-                    break
-                seen = group[-1].index + 1
-                if number is not None:
-                    self._window(number, group)
+            with Behind() as behind:
+                for one in ahead(self._windows(dataset, window, begun)):
+                    if self.store.stopped():
+                        break
+                    seen = one.rows[-1].index + 1
+                    self._window(one, behind)
             stopped = self.store.stopped()
             if not stopped and begun.finished:
                 self._check_rows(seen, max(begun.finished) * window + 1, begun)
@@ -135,22 +161,22 @@ class Share:
                 self._advance(0)
         return None if stopped else seen
 
-    def _own(self, dataset: Any, size: int, begun: Begun) -> Iterator[tuple[int | None, list[Row]]]:
-        """Every window of the dataset; with its number if it is for this process and not finished."""
+    def _windows(self, dataset: Any, size: int, begun: Begun) -> Iterator[Window]:
+        """Every window of the dataset, read where it is for this process and not finished."""
         process, processes = self.state.process_index, self.state.num_processes
         unfinished = 0
         for number, group in enumerate(windows(rows(dataset, self.columns), size)):
             if number == 0:
                 check_first(group, self.columns)
             if number in begun.finished:
-                if number % processes == process:
+                own = number % processes == process
+                if own:
                     self.store.check(number, group)
-                    self._advance(len(group))
-                yield None, group
+                yield Window(group, done=len(group) if own else 0)
                 continue
             if begun.rows is not None:
                 self._check_rows(group[-1].index + 1, 0, begun)
-            yield number if unfinished % processes == process else None, group
+            yield Window(group, number, *self._read(group)) if unfinished % processes == process else Window(group)
             unfinished += 1
 
     def _check_rows(self, seen: int, least: int, begun: Begun) -> None:
@@ -162,96 +188,100 @@ class Share:
                 "Give the same dataset, or another output folder."
             )
 
-    def _window(self, number: int, group: list[Row]) -> None:
+    def _window(self, window: Window, behind: Behind) -> None:
         """Explain what is missing of one window, and write its shard."""
-        records = self.store.pieces(number, group)
-        self._advance(len(records))
-        readable, bad = self._readable(group)
-        missing = [record for record in bad if record["index"] not in records]
-        self._keep(number, group, missing, records)
-        for batch in batches([length for _, length in readable], self.batch_tokens):
-            todo = [readable[i] for i in batch if readable[i][0].index not in records]
-            for fitting in batches([length for _, length in todo], self.batch_tokens):  # less where memory has run out
+        rows, number = window.rows, window.number
+        if number is None:
+            behind.do(partial(self._advance, window.done))
+            return
+        records = self.store.pieces(number, rows)
+        there = {*records}
+        behind.do(partial(self._advance, len(there)))
+
+        def keep(make: Callable[[], Sequence[Record]]) -> None:
+            if found := make():
+                self.store.add_piece(number, rows, found)
+                records.update((record["index"], record) for record in found)
+                self._advance(len(found))
+
+        behind.do(partial(keep, lambda: [record for record in window.bad if record["index"] not in there]))
+        for batch in batches([one.length for one in window.readable], self.batch_tokens):
+            todo = [window.readable[i] for i in batch if window.readable[i].row.index not in there]
+            for fitting in batches([one.length for one in todo], self.batch_tokens):  # less where memory has run out
                 if self.store.stopped():
                     return
-                for part in self._fitting([todo[i] for i in fitting]):
-                    self._keep(number, group, part, records)
-        self.store.finish(number, group, records)
+                for make in self._fitting([todo[i] for i in fitting]):
+                    behind.do(partial(keep, make))
+        behind.do(lambda: self.store.finish(number, rows, records))
 
-    def _readable(self, group: list[Row]) -> tuple[list[tuple[Row, int]], list[Record]]:
-        """Rows with their lengths in tokens; and records of those that cannot be explained."""
+    def _read(self, group: list[Row]) -> tuple[list[ReadRow], list[Record]]:
+        """Rows with their tokens; and records of those that cannot be explained."""
         good, bad = [], []
-        for row, length in zip(group, self._lengths(group), strict=True):
+        for row, text in zip(group, self._tokenized(group), strict=True):
+            length = len(text) if isinstance(text, str) else len(text.ids)
             try:
                 check_readable(row)
                 if not length:
                     raise InputError("The text has no tokens of its own.")
                 if self.max_tokens is not None and length > self.max_tokens:
                     raise InputError(f"The text has {length} tokens, more than max_tokens={self.max_tokens}.")
-                good.append((self.targets(row), length))
+                good.append(ReadRow(self.targets(row), text, length))
             except ROW_ERRORS as error:
                 bad.append(self._skipped(row, error))
         return good, bad
 
-    def _lengths(self, group: list[Row]) -> list[int]:
-        """Tokens of every row, 0 where it has no text; some rows in one call, which a fast tokenizer reads at once."""
-        texts = ["" if row.error else row.text for row in group]
-        lengths: list[int] = []
-        for start in range(0, len(texts), TOGETHER):
-            part = texts[start : start + TOGETHER]
+    def _tokenized(self, group: list[Row]) -> Iterator[TokenizedText | str]:
+        """The text of every row with its tokens; some in one call, which a fast tokenizer reads at once."""
+        for start in range(0, len(group), TOGETHER):
+            texts = ["" if row.error else row.text for row in group[start : start + TOGETHER]]
             try:
-                found = encode(self.tokenizer, part)["input_ids"]
+                yield from tokenize(texts, self.tokenizer)
             except InputError:  # one of them: the row says so when it is explained
-                found = part
-            lengths += [len(ids) if text else 0 for text, ids in zip(part, found, strict=True)]
-        return lengths
+                yield from texts
 
     def _skipped(self, row: Row, error: MambaLRPError) -> Record:
         """The record of a row that is not explained; with on_error="raise" the error."""
         return {**_own(row), **bad_row(row, error, self.store.on_error)}
 
-    def _fitting(self, group: list[tuple[Row, int]]) -> Iterator[list[Record]]:
-        """Records of a batch of rows and their lengths; in halves where memory runs out, alone where one is bad."""
+    def _fitting(self, group: list[ReadRow]) -> Iterator[Callable[[], list[Record]]]:
+        """What makes the records of a batch; in halves where memory runs out, alone where one is bad."""
         try:
-            yield self._explained([row for row, _ in group])
+            yield self._explained(group)
             return
         except ROW_ERRORS as error:
             if len(group) == 1:
-                yield [self._skipped(group[0][0], error)]
+                skipped = self._skipped(group[0].row, error)
+                yield lambda: [skipped]
                 return
             size = 1
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             if len(group) == 1:
-                row, length = group[0]
-                too_large = RowMemoryError(f"Its {length} tokens do not fit into memory ({error}).")
+                too_large = RowMemoryError(f"Its {group[0].length} tokens do not fit into memory ({error}).")
                 too_large.__cause__ = error
-                yield [self._skipped(row, too_large)]
+                skipped = self._skipped(group[0].row, too_large)
+                yield lambda: [skipped]
                 return
-            self.batch_tokens = len(group) * max(length for _, length in group) // 2  # of what did not fit
+            self.batch_tokens = len(group) * max(one.length for one in group) // 2  # of what did not fit
             size = (len(group) + 1) // 2
         for start in range(0, len(group), size):
             yield from self._fitting(group[start : start + size])
 
-    def _explained(self, group: list[Row]) -> list[Record]:
+    def _explained(self, group: list[ReadRow]) -> Callable[[], list[Record]]:
+        rows, texts = [one.row for one in group], [one.text for one in group]
         wanted = dict(self.fixed)
         if self.columns.target:
-            wanted["target"] = [row.target for row in group]
+            wanted["target"] = [row.target for row in rows]
         if self.columns.contrast:
-            wanted["contrast"] = [row.contrast for row in group]
+            wanted["contrast"] = [row.contrast for row in rows]
+        if any(isinstance(text, str) for text in texts):
+            texts = [row.text for row in rows]
         explanation = self.model.explain(  # type: ignore[operator]
-            [row.text for row in group], tokenizer=self.tokenizer, **wanted, **self.options
+            texts, tokenizer=self.tokenizer, **wanted, **self.options
         )
-        self.computed += len(group)
-        records = to_records(explanation, [row.text for row in group])
-        return [{**_own(row), **record} for row, record in zip(group, records, strict=True)]
-
-    def _keep(self, number: int, group: list[Row], found: list[Record], records: dict[int, Record]) -> None:
-        if found:
-            self.store.add_piece(number, group, found)
-            records.update((record["index"], record) for record in found)
-            self._advance(len(found))
+        self.computed += len(rows)
+        return lambda: _records(rows, explanation)
 
     def _advance(self, amount: int) -> None:
         """Say how far this process is; the main one shows how far all are."""
@@ -262,6 +292,11 @@ class Share:
             reported = self.store.reported()
             self.bar.update(reported - self.shown)  # a bar that is switched off counts nothing itself
             self.shown = reported
+
+
+def _records(rows: list[Row], explanation: Explanation) -> list[Record]:
+    records = to_records(explanation, [row.text for row in rows])
+    return [{**_own(row), **record} for row, record in zip(rows, records, strict=True)]
 
 
 def _own(row: Row) -> Record:

@@ -122,7 +122,10 @@ def to_records(explanation: Explanation, texts: Sequence[str] | None = None) -> 
 def _inside(offsets: list[tuple[int, int]] | None, text: str | None) -> list[tuple[int, int]] | None:
     if offsets is None or text is None:
         return offsets
-    return [(min(start, len(text)), min(end, len(text))) for start, end in offsets]
+    end = len(text)
+    if offsets and max(offsets[-1]) <= end:  # what is fed back stands behind the text
+        return offsets
+    return [(min(first, end), min(last, end)) for first, last in offsets]
 
 
 def to_explanation(record: Record) -> Explanation:
