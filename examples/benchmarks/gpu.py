@@ -2,8 +2,8 @@
 
 The weights are random. Correctness first, for every model and dtype: on a small model of the same family the relevance
 on the GPU must be that of float64 on the CPU, in padded batches and in chunks too; on the full shape it must sum to the
-score, the score must be transformers' own logit, and the relevance of a row of up to 2048 tokens the same in chunks, in
-float32. What fails is not timed, and the exit status is 1.
+score, the score must be transformers' own logit, and the relevance of a row of --check-length tokens the same in
+chunks, in float32. What fails is not timed, and the exit status is 1.
 
 transformers is fast only with mamba-ssm, causal-conv1d and, for delta nets, flash-linear-attention installed. Without
 them its scan is a Python loop, and only explain() is timed, unless --slow-hf says that the loop is wanted.
@@ -11,6 +11,7 @@ them its scan is a Python loop, and only explain() is timed, unless --slow-hf sa
     python examples/benchmarks/gpu.py --json run.json                        # everything; far more than ten minutes
     python examples/benchmarks/gpu.py --models mamba-130m --dtypes bfloat16 --json run.json --budget-seconds 500
     python examples/benchmarks/gpu.py --models zamba2-1.2b --dtypes bfloat16 --lengths 512 4096 32768 --json run.json
+    python examples/benchmarks/gpu.py --models granite-4.0-h-tiny --lengths 131072 --check-length 131072 --json run.json
     python examples/benchmarks/gpu.py --json run.json --resume               # what is not in run.json yet
     python examples/benchmarks/gpu.py --device cpu --slow-hf --models tiny --lengths 16 --dtypes float32
 """
@@ -274,17 +275,17 @@ def check_full(model: Any, ids: Tensor, arguments: argparse.Namespace) -> dict[s
 
 
 def check_chunks(model: Any, arguments: argparse.Namespace) -> float:
-    """How far the relevance of one row, a quarter at a time, is from that of the same row at once.
+    """How far the relevance of one row, a quarter at a time, is from that of the same row at once, if that fits.
 
     In float32, where the two differ by rounding alone; the weights are the same numbers before and after.
     """
-    length, dtype = min(2048, max(arguments.lengths)), model.dtype
+    length, dtype = min(arguments.check_length, max(arguments.lengths)), model.dtype
     ids = Case("", "", 1, length).ids(model)
     model.float()
     try:
         whole, found = (
             model.explain(ids, target=TARGET, backend=arguments.backend, chunk_size=size).relevance
-            for size in (length, length // 4 + 1)
+            for size in ("auto", length // 4 + 1)
         )
     finally:
         model.to(dtype)
@@ -469,6 +470,7 @@ class Bench:
             check |= {
                 "full": check_full(model, ids, self.arguments),
                 "chunks": check_chunks(model, self.arguments),
+                "length of chunks": min(self.arguments.check_length, max(self.arguments.lengths)),
                 "hf_kernels": self.kernels(model, ids),
                 "passed": True,
             }
@@ -666,6 +668,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 4096, 8192, 32768, 131072])
     parser.add_argument("--longest", action="store_true", help="also 2^20 tokens of mamba-130m and 2^18 of mamba-2.8b")
+    parser.add_argument("--check-length", type=int, default=2048, help="of the row that is explained in chunks too")
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 32], help="beside single rows")
     parser.add_argument("--batch-lengths", type=int, nargs="+", default=[512, 2048])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
