@@ -21,7 +21,7 @@ from torch.nn.modules import module as torch_modules
 from hf_mambalrp.errors import ForwardMismatchError
 from hf_mambalrp.families import Network
 from hf_mambalrp.families.base import Step
-from hf_mambalrp.families.network import execution_device
+from hf_mambalrp.families.modules import execution_device
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.rules import NO_RULES
 from hf_mambalrp.rules.biases import BiasLedger

@@ -14,7 +14,7 @@ from transformers import GenerationConfig, GenerationMixin
 from hf_mambalrp.calls.inputs import TokenizerSource, brief
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.families import Network
-from hf_mambalrp.families.network import execution_device
+from hf_mambalrp.families.modules import execution_device
 from hf_mambalrp.methods.memory import out_of_memory
 
 NEW_TOKENS = 20

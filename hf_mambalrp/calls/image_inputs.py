@@ -15,7 +15,7 @@ from hf_mambalrp.calls.pictures import read_pictures
 from hf_mambalrp.calls.tokenizing import Place
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.families import Network
-from hf_mambalrp.families.network import execution_device
+from hf_mambalrp.families.modules import execution_device
 
 BLUR = 8
 """A blurred picture has a standard deviation of its side / BLUR: no garment, face or sign is left of it."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hf_mambalrp.calls.forward_check import without_cache
 from hf_mambalrp.families import Network
-from hf_mambalrp.families.network import execution_device
+from hf_mambalrp.families.modules import execution_device
 from hf_mambalrp.rules.twin import evaluation_twin
 
 

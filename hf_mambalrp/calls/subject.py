@@ -15,7 +15,7 @@ from hf_mambalrp.calls.forward_check import compare_forwards, ingredients
 from hf_mambalrp.calls.inputs import Batch, TokenizerSource, prepare
 from hf_mambalrp.calls.tokenizing import Place
 from hf_mambalrp.families import FAMILIES, Network
-from hf_mambalrp.families.network import base_model, walk
+from hf_mambalrp.families.modules import base_model, walk
 
 OWNER = "_hf_mambalrp"
 """Where it stands in ``vars(model)``."""

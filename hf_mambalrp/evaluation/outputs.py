@@ -10,7 +10,7 @@ from hf_mambalrp.calls.own_forward import OwnForward
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.errors import UnknownArchitectureError
 from hf_mambalrp.evaluation.perturbation import ZERO, Ids
-from hf_mambalrp.families.network import execution_device
+from hf_mambalrp.families.modules import execution_device
 from hf_mambalrp.families.parts import Tokens
 from hf_mambalrp.runs.plan import batches
 

@@ -222,10 +222,12 @@ class _Shifted(Network):
         embedded = super().embed(input_ids)
         return embedded + self.shift.to(embedded.device)
 
-    def layer(self, index: int, hidden: Tensor, states: list[State], step: Step) -> tuple[Tensor, list[State]]:
+    def layer(
+        self, index: int, hidden: Tensor, states: list[State], step: Step, at: Tensor | None = None
+    ) -> tuple[Tensor, list[State]]:
         if index == 0:  # an additive bias like others
             hidden = hidden + step.ledger.enter(-self.shift.to(hidden.device), hidden.dtype)
-        return super().layer(index, hidden, states, step)
+        return super().layer(index, hidden, states, step, at)
 
     def mixings(self, index: int, hidden: Tensor, step: Step) -> list[tuple[tuple[int, int, str], Mixing]]:
         unshifted = hidden - self.shift.to(hidden.device) if index == 0 else hidden

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import BackendError, CheckpointError, DetachedLayerError, UnknownArchitectureError
 from hf_mambalrp.families.base import HEADS, Branch, Family, Head, Mixer, Part, State, Stem, Step, tapped
+from hf_mambalrp.families.modules import base_model, execution_device, is_hooked, is_recordable, walk
 from hf_mambalrp.families.padding import keys_of, padding_of
 from hf_mambalrp.families.parts.reading import UnknownActivation, UnreadableModule, scaled
 from hf_mambalrp.families.parts.stems import Tokens
@@ -27,9 +28,7 @@ from hf_mambalrp.rules import NO_RULES, Rules
 from hf_mambalrp.rules.activation import softcap
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.constant import constant
-from hf_mambalrp.rules.linear import NoGradient, is_plain, linear
-from hf_mambalrp.rules.quantised import is_quantised
-from hf_mambalrp.rules.twin import uncompiled
+from hf_mambalrp.rules.linear import NoGradient, linear
 
 FUSED = ("triton", "mamba_ssm")
 """Backends whose ops are fused kernels."""
@@ -108,10 +107,11 @@ class Network:
         self.parts: list[Part] = [term.part for layer in self.layers for branch in layer for term in branch.terms]
         self.mixes = frozenset(part.mixes for part in self.parts if isinstance(part, Mixer))
         """The kinds of what mixes positions, as :attr:`Mixer.mixes` names them."""
+        self._tail = _tail(self.layers[-1])
         self.appends = any(part.appends for part in self.parts)
         """Whether a part's state grows with the text."""
         same_work = all(part.recordable for part in self.parts)
-        self.recordings = Recordings(same_work and _is_recordable(self.model) and len(self.weight_bytes) == 1)
+        self.recordings = Recordings(same_work and is_recordable(self.model) and len(self.weight_bytes) == 1)
         self.causal = all(part.causal for part in self.parts)
         """Whether no position reads one behind it; otherwise the positions go whole."""
         self.embeddings: nn.Module = self.stem.module
@@ -197,16 +197,24 @@ class Network:
             self._kept[key] = total
         return self._kept[key]
 
-    def layer(self, index: int, hidden: Tensor, states: list[State], step: Step) -> tuple[Tensor, list[State]]:
-        """The branches of a layer, one after the other, with its parts' states. Shape: (B, L, D) -> (B, L, D)."""
+    def layer(
+        self, index: int, hidden: Tensor, states: list[State], step: Step, at: Tensor | None = None
+    ) -> tuple[Tensor, list[State]]:
+        """The branches of a layer, one after the other, with its parts' states. Shape: (B, L, D) -> (B, L, D).
+
+        Of the last layer it may be asked for ``at`` some positions (B, K) alone, (B, K, D): what no longer mixes
+        positions then does not compute the others.
+        """
         found: list[State] = []
         aside: Tensor | None = None
         with self._naming_layers():
             for number, branch in enumerate(self.layers[index]):
+                if at is not None and number in self._tail:
+                    hidden, aside, at = picked(hidden, at), None if aside is None else picked(aside, at), None
                 own = states[len(found) : len(found) + len(branch.terms)]
                 hidden, aside, behind = self._branch((index, number), hidden, aside, own, step)
                 found += behind
-        return hidden, found
+        return hidden if at is None else picked(hidden, at), found
 
     def routes(self, index: int) -> bool:
         """Whether a router of this layer chooses experts."""
@@ -268,7 +276,7 @@ class Network:
         """
         found: list[tuple[tuple[int, int, str], Mixing]] = []
         hidden, aside, step = hidden.detach(), None, replace(step, backend="chunked")
-        mixed = [any(isinstance(term.part, Mixer) for term in branch.terms) for branch in self.layers[index]]
+        mixed = [any(_mixes(term.part) for term in branch.terms) for branch in self.layers[index]]
         with torch.no_grad():
             for number, branch in enumerate(self.layers[index]):
                 hidden, local = self._placed(branch, hidden, step, (index, number))
@@ -373,24 +381,25 @@ class Network:
         return heads[0]
 
 
-def _is_recordable(model: nn.Module) -> bool:
-    """Whether its layers are nothing but weights: no hooks, adapters, quantised or offloaded layers."""
-    linear = (module for module in walk(model) if isinstance(module, nn.Linear))
-    return not hasattr(model, "_hf_hook") and all(
-        is_plain(module) and not is_quantised(module) and not hasattr(module, "_hf_hook") for module in linear
-    )
+def _mixes(part: Part) -> bool:
+    return isinstance(part, Mixer)
 
 
-def walk(model: nn.Module) -> list[nn.Module]:
-    """Every module of the model once; many times faster than ``modules()``, which names them."""
-    found: dict[int, nn.Module] = {}
-    left = [model]
-    while left:
-        module = left.pop()
-        if id(module) not in found:
-            found[id(module)] = module
-            left += [child for child in module._modules.values() if child is not None]
-    return list(found.values())
+def _tail(branches: tuple[Branch, ...]) -> range:
+    """The branches at the end of a layer that work position by position; a hook may tell one from another."""
+    first = len(branches)
+    for number, branch in reversed(list(enumerate(branches))):
+        norms = [norm.module for norm in (branch.pre, branch.post) if norm is not None]
+        modules = [m for module in [*norms, *(term.part.module for term in branch.terms)] for m in walk(module)]
+        if any(_mixes(term.part) for term in branch.terms) or any(is_hooked(module) for module in modules):
+            break
+        first = number
+    return range(first, len(branches))
+
+
+def picked(stream: Tensor, at: Tensor) -> Tensor:
+    """(B, L, D) at positions (B, K). Shape: (B, K, D)."""
+    return stream.gather(1, at.to(stream.device)[:, :, None].expand(-1, -1, stream.shape[-1]))
 
 
 def _read(branch: Branch, hidden: Tensor, aside: Tensor | None, step: Step) -> Tensor:
@@ -405,13 +414,6 @@ def _family_of(model: Any, families: dict[str, Family]) -> Family:
     if family is None:
         raise UnknownArchitectureError(_unknown(model, model_type, families))
     return family
-
-
-def base_model(model: nn.Module) -> nn.Module:
-    """The transformers model inside wrappers of PEFT, whose adapters sit in its own layers, and of torch.compile."""
-    unwrap = getattr(model, "get_base_model", None)
-    inner: nn.Module = uncompiled(unwrap() if callable(unwrap) else model)
-    return inner
 
 
 def _unknown(model: Any, model_type: str | None, families: dict[str, Family]) -> str:
@@ -429,21 +431,3 @@ def _unknown(model: Any, model_type: str | None, families: dict[str, Family]) ->
         f"No rules for {name} (model_type {model_type!r}). Known model types with a language-model or classification "
         f"head: {sorted(families)}. Nothing was explained; a new family is a table in hf_mambalrp/families/."
     )
-
-
-def execution_device(module: nn.Module) -> torch.device:
-    """Where the module computes: its hook's device under offload, else that of its parameters.
-
-    Layers without parameters hold packed codes, as those of ``quantize_dynamic``, which compute on the CPU.
-    """
-    device = _of_hook(module)
-    parameter: Tensor | None = next(module.parameters(), None)
-    if device is None and parameter is not None and parameter.is_meta:  # the hooks are those of what holds weights
-        device = next((found for part in module.modules() if (found := _of_hook(part)) is not None), None)
-    if device is not None:
-        return torch.device(device)
-    return torch.device("cpu") if parameter is None else parameter.device
-
-
-def _of_hook(module: nn.Module) -> Any:
-    return getattr(getattr(module, "_hf_hook", None), "execution_device", None)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import hardshrink
 
 from hf_mambalrp.families.base import State, Step, Tap
+from hf_mambalrp.families.network import picked
 from hf_mambalrp.methods.memory import LARGE, release_free_memory
 from hf_mambalrp.methods.problem import Parts, Problem
 from hf_mambalrp.rules import Rules
@@ -77,7 +78,7 @@ class Blocks:
         self.chunk, self.reusable, self.wants_gradient = chunk, reusable, problem.gradient
         self.releases = hidden.device.type == "cpu" and problem.kept(rules) * length > LARGE
         self.streams: list[Tensor] = [hidden]
-        """Residual stream before the first block and after the last; after every block where layers are asked for."""
+        """Residual stream before the first block, and after every block where layers are asked for."""
         self.states_out: list[State] = []
         self.ledger = BiasLedger(batch)
         self.taps: list[Tap] | None = [] if problem.per_layer and hidden.requires_grad else None
@@ -88,30 +89,32 @@ class Blocks:
         )  # fmt: skip
         network = self.network
         self.states = network.initial_states(hidden) if chunk.states is None else chunk.states
+        self._elsewhere = (chunk.positions < 0) | (chunk.positions >= length)
+        at = chunk.positions.masked_fill(self._elsewhere, 0)
+        last = len(network.layers) - 1
         for layer, states in enumerate(network.states_of(self.states)):
             if hidden.requires_grad and hidden.device.type == "cpu":
                 hidden.register_hook(flushed)
-            hidden, states_out = network.layer(layer, hidden, states, step)
+            alone = at if layer == last and not problem.per_layer else None
+            hidden, states_out = network.layer(layer, hidden, states, step, alone)
             self.states_out += states_out
             self.ledger.end_block()
-            if problem.per_layer or layer == len(network.layers) - 1:
+            if problem.per_layer:
                 self.streams.append(hidden)
             self._release()
-        self.explained = self.streams if problem.per_layer else self.streams[:1]
-        """The streams whose relevance is asked for."""
-        positions = chunk.positions.to(hidden.device)[:, :, None]  # of the last layer, where a model is spread out
-        self._elsewhere = (positions < 0) | (positions >= length)
-        self._index = positions.masked_fill(self._elsewhere, 0).expand(-1, -1, hidden.shape[-1])
-        self.selected = hidden.detach().gather(1, self._index).masked_fill(self._elsewhere, 0)
+        self._selected = picked(hidden, at) if problem.per_layer else hidden
+        self._elsewhere = self._elsewhere.to(hidden.device)[
+            :, :, None
+        ]  # of the last layer, where a model is spread out
+        self.selected = self._selected.detach().masked_fill(self._elsewhere, 0)
 
     def transposed(self, grad_selected: Tensor, adjoints: list[State] | None) -> Transposed:
         """As :meth:`Run.transposed`.
 
         Relevance is stream * modified gradient, summed over hidden units, and 0 where a score does not depend on it.
         """
-        last, entries = self.streams[-1], self.ledger.entries
-        grad_selected = grad_selected.to(last).masked_fill(self._elsewhere, 0)
-        outputs, gradients = [last], [torch.zeros_like(last).scatter_add_(1, self._index, grad_selected)]
+        entries, outputs = self.ledger.entries, [self._selected]
+        gradients = [grad_selected.to(self._selected).masked_fill(self._elsewhere, 0)]
         if adjoints is not None:
             # States of what is constant have no graph, and those that grow then have no adjoints either.
             pairs = zip((s for state in self.states_out for s in state), (a for s in adjoints for a in s), strict=True)
@@ -120,15 +123,15 @@ class Blocks:
             gradients += [adjoint for _, adjoint in with_graph]
         states = [s for state in self.chunk.states or [] for s in state]
         taps = [tap for tap in self.taps or [] if not tap.output]
-        inputs = [*self.explained, *states, *entries, *(tap.stream for tap in taps)]
+        inputs = [*self.streams, *states, *entries, *(tap.stream for tap in taps)]
         self._release()
         found = torch.autograd.grad(outputs, inputs, gradients, retain_graph=self.reusable, allow_unused=True)
-        sizes = [len(self.explained), len(states), len(entries), len(taps)]
+        sizes = [len(self.streams), len(states), len(entries), len(taps)]
         of_streams, of_states, of_entries, of_taps = (
             found[end - n : end] for n, end in zip(sizes, accumulate(sizes), strict=True)
         )
         assert all(gradient is not None for gradient in of_streams), "a stream has no gradient"
-        factors = [stream.detach() for stream in self.explained]
+        factors = [stream.detach() for stream in self.streams]
         if self.chunk.factor is not None:
             factors[0] = self.chunk.factor.to(factors[0])
         relevance = [(f * g).sum(-1).to(factors[0].device) for f, g in zip(factors, of_streams, strict=True)]

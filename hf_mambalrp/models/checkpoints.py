@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hf_mambalrp.errors import MissingHeadError, UnexpectedWeightsError
-from hf_mambalrp.families.network import base_model
+from hf_mambalrp.families.modules import base_model
 from hf_mambalrp.models.fingerprint import weight_fingerprint
 
 LEFT_OUT = re.compile(r"(^|\.)unused\.")

@@ -1,6 +1,7 @@
 """Relevance of every hybrid family, whole and by part, against the oracle: rules, dtypes, chunks, padding, modes."""
 
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from small_hybrids import VOCABULARY, available, build, crossed, one_each
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.errors import ForwardMismatchError
+from hf_mambalrp.families.parts import GatedMLP
 
 RULES = ("cp", "attnlrp")
 LENGTHS, WIDEST = [9, 6, 5], 9
@@ -223,3 +225,29 @@ def test_chunks_change_nothing_in_methods_with_other_rules(name, method):
 def test_a_model_whose_own_forward_is_wrong_is_refused(name):
     with pytest.raises(ForwardMismatchError, match="Zamba2ForCausalLM"):
         make_explainable(build(name)).explain(rows()[2][None], target=3)
+
+
+@pytest.mark.skipif("lfm2-biases" not in FAMILIES, reason="needs a release that has the family")
+def test_behind_the_last_mixer_only_explained_positions_are_computed():
+    """Not where a hook may tell one position from another, nor where every layer's relevance is asked for."""
+    model, (ids, mask) = make_explainable(build("lfm2-biases")), padded("left")
+    seen, plain = [], GatedMLP.__call__
+
+    def watched(self, x, *rest):
+        seen.append(x.shape[1])
+        return plain(self, x, *rest)
+
+    options = {"attention_mask": mask, "target": [3, 8, 20], "position": [2, -1, 4], "check_forward": False}
+    with patch.object(GatedMLP, "__call__", watched):
+        found = model.explain(ids, **options)
+        assert seen[-1] == 1
+        assert {*seen[:-1]} == {ids.shape[1]}
+        whole = model.explain(ids, per_layer=True, **options)
+        assert seen[-1] == ids.shape[1]
+        torch.testing.assert_close(found.relevance, whole.relevance, rtol=1e-9, atol=1e-12)
+        kick = torch.linspace(0.5, 2, ids.shape[1], dtype=torch.float64)[:, None]
+        handle = model.model.layers[-1].feed_forward.w2.register_forward_hook(lambda *call: call[-1] * kick)
+        hooked = model.explain(ids, **options)
+        assert seen[-1] == ids.shape[1]
+        handle.remove()
+    assert not torch.allclose(hooked.relevance, found.relevance, rtol=1e-2)

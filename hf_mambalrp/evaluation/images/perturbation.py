@@ -10,7 +10,7 @@ from torch import Tensor
 from hf_mambalrp.calls.image_inputs import ImageBatch, without_content
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.evaluation.perturbation import area, counts_of, on_grid, order_of
-from hf_mambalrp.families.network import execution_device
+from hf_mambalrp.families.modules import execution_device
 from hf_mambalrp.rules.twin import evaluation_twin
 
 Perturbed = tuple[str, bytes]
