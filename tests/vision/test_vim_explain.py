@@ -58,8 +58,7 @@ def test_the_explained_score_is_the_models_own_logit(kind):
     torch.testing.assert_close(predicted.probability.double(), oracle.softmax(-1).amax(-1), rtol=1e-4, atol=1e-5)
 
 
-@every_kind
-@pytest.mark.parametrize(("gamma", "gamma_on"), GAMMAS)
+@pytest.mark.parametrize(("kind", "gamma", "gamma_on"), [(kind, *GAMMAS[n % 4]) for n, kind in enumerate(KINDS)])
 def test_without_biases_relevance_sums_to_the_score(kind, gamma, gamma_on):
     model = explainable(kind)
     with torch.no_grad():
