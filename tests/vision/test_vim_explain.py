@@ -84,7 +84,7 @@ def test_gamma_to_zero_tends_to_lrp_0():
 
 @pytest.mark.parametrize("backend", ["reference", "chunked", "compiled", "triton"])
 def test_every_backend_gives_the_same(backend):
-    model = explainable()
+    model = explainable(num_hidden_layers=1)  # the interpreter of kernels takes seconds for each
     pixels = pixels_for(model)
     wanted = model.explain(pixel_values=pixels, target=1, gamma_on=("conv1d", "linear"))
     found = model.explain(pixel_values=pixels, target=1, gamma_on=("conv1d", "linear"), backend=backend)
