@@ -7,6 +7,7 @@ import shutil
 from functools import partial
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, by processes that tests start too
 
 import pytest
 import torch

@@ -6,7 +6,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from captum.attr import IntegratedGradients, NoiseTunnel, Occlusion, Saliency
 from oracles import HFFloat64, padded_batch, random_model
 from results import explanation
 from small import KINDS, word_tokenizer
@@ -26,6 +25,14 @@ OPTIONS = {
     "smoothgrad": {"samples": 3},
     "occlusion": {"window": 2, "baseline": 4},
 }
+
+
+@pytest.fixture
+def captum():
+    """Imported where it is used: of several processes that run tests one may be spared it."""
+    import captum.attr
+
+    return captum.attr
 
 
 @pytest.fixture(scope="module", params=["mamba", "mamba2"])
@@ -53,13 +60,13 @@ def close(found, expected):
 
 
 @pytest.mark.parametrize("baseline", ["zero", 4, "tensor"])
-def test_integrated_gradients_are_captums(model, baseline):
+def test_integrated_gradients_are_captums(model, baseline, captum):
     x = embedded(model)
     own = {"zero": torch.zeros_like(x), 4: embedded(model, torch.full_like(IDS, 4)), "tensor": 0.3 * x.flip(1)}
     given = own["tensor"] if baseline == "tensor" else baseline
     found = model.explain(IDS, target=8, method="integrated_gradients", steps=12, baseline=given)
-    captum = IntegratedGradients(logit(model, 8))
-    expected, delta = captum.attribute(x, own[baseline], n_steps=12, return_convergence_delta=True)
+    method = captum.IntegratedGradients(logit(model, 8))
+    expected, delta = method.attribute(x, own[baseline], n_steps=12, return_convergence_delta=True)
     close(found.relevance, expected.sum(-1))
     close(found.convergence_delta, delta)
 
@@ -77,7 +84,7 @@ def test_integrated_gradients_sum_to_the_score_s_difference(model):
     )
 
 
-def test_smoothgrad_is_the_mean_of_captums_noisy_gradients_times_the_input(model, monkeypatch):
+def test_smoothgrad_is_the_mean_of_captums_noisy_gradients_times_the_input(model, monkeypatch, captum):
     x = embedded(model)
     problem = Problem(None, x, torch.ones_like(IDS), None, None)
     generators = row_generators(problem, 7)
@@ -85,7 +92,7 @@ def test_smoothgrad_is_the_mean_of_captums_noisy_gradients_times_the_input(model
     draws = iter(noise)
     deviation = 0.2 * (x.max() - x.min())
     monkeypatch.setattr(torch, "normal", lambda mean, std: std * next(draws))
-    tunnel = NoiseTunnel(Saliency(logit(model, 8)))
+    tunnel = captum.NoiseTunnel(captum.Saliency(logit(model, 8)))
     options = {"nt_type": "smoothgrad", "nt_samples": 5, "nt_samples_batch_size": 1, "abs": False}
     expected = tunnel.attribute(x, stdevs=float(deviation), **options)
     monkeypatch.undo()
@@ -100,12 +107,12 @@ def test_smoothgrad_without_noise_is_gradient_x_input(model):
 
 @pytest.mark.parametrize("window", [1, 3, 6])
 @pytest.mark.parametrize("baseline", ["zero", 4])
-def test_occlusion_is_captums(model, window, baseline):
+def test_occlusion_is_captums(model, window, baseline, captum):
     x = embedded(model)
     start = torch.zeros_like(x) if baseline == "zero" else embedded(model, torch.full_like(IDS, 4))
     found = model.explain(IDS, target=8, method="occlusion", window=window, baseline=baseline)
-    captum = Occlusion(logit(model, 8))
-    expected = captum.attribute(x, (window, x.shape[-1]), strides=(1, x.shape[-1]), baselines=start)
+    method = captum.Occlusion(logit(model, 8))
+    expected = method.attribute(x, (window, x.shape[-1]), strides=(1, x.shape[-1]), baselines=start)
     close(found.relevance, expected.mean(-1))
 
 

@@ -26,9 +26,18 @@ def model():
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch):
-    """The command in an empty folder, on streams of some encoding: its exit code, standard output, standard error."""
+def call(tmp_path, monkeypatch, model):
+    """The command in an empty folder, on streams of some encoding: its exit code, standard output, standard error.
+
+    The packaged model is read from its files once, not in every call; test_cli.py's commands read it themselves.
+    """
     monkeypatch.chdir(tmp_path)
+    read = AutoMambaLRPForSequenceClassification.from_pretrained
+    monkeypatch.setattr(
+        AutoMambaLRPForSequenceClassification,
+        "from_pretrained",
+        lambda name, **options: model if name == DEMO_MODEL else read(name, **options),
+    )
 
     def run(*arguments, stdin=b"", encoding="utf-8", errors="strict"):
         out, said = (io.TextIOWrapper(io.BytesIO(), encoding, errors, newline="\n") for _ in range(2))

@@ -29,7 +29,7 @@ COMMANDS = {
     "hidden_attention_image.py": [],
     "hybrid_parts.py": ["--steps", "2", "--png", "parts.png", "--attention-rule", "attnlrp"],
     "save_and_reload.py": [],
-    "benchmarks/audit.py": shlex.split("--rows 30 --json run.json"),
+    "benchmarks/audit.py": shlex.split("--rows 30 --threads 1 --json run.json"),
     "benchmarks/attention.py": shlex.split(
         "--hidden-size 32 --layers 2 --vocabulary 100 --length 40 --kind unified --threads 1 --repeats 1 "
         "--json run.json"

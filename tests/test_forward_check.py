@@ -1,6 +1,5 @@
 """The self-check: no false alarm on any family and dtype, and no change of a model's forward that it lets pass."""
 
-import itertools
 import logging
 
 import pytest
@@ -22,10 +21,14 @@ def explainable(kind="mamba", **options):
     return make_explainable(random_model(**KINDS[kind], **options))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_false_alarm(kind, dtype):
-    for seed, (use_bias, training) in enumerate(itertools.product((False, True), repeat=2)):
+    both = DTYPES.index(dtype) % 2 == 0  # have or lack bias and training mode together, else one of them
+    for seed, (use_bias, training) in enumerate([(False, not both), (True, both)]):
         model = explainable(kind, num_layers=4, hidden_size=16, use_bias=use_bias, dtype=dtype, seed=seed)
         model.train(training).explain(IDS, attention_mask=MASK)
         assert subject_of(model)._checked

@@ -11,12 +11,12 @@ import argparse
 import json
 import random
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from datetime import date
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ def rows_of(arguments: argparse.Namespace, count: int) -> list[dict[str, str]]:
     return [{"text": one.text, "label": names[one.label or 0]} for one in labelled[:count]]
 
 
-def worker(arguments: argparse.Namespace, count: int) -> None:
+def measured(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
+    """One audit, in a process that has done nothing else."""
     torch.set_num_threads(arguments.threads)
     model = MambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)
     model.explain("The first call compiles and checks.")
@@ -54,7 +55,7 @@ def worker(arguments: argparse.Namespace, count: int) -> None:
         wall, cpu = time.perf_counter() - start, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     row = {"rows": found.texts, "seconds": wall, "cpu_seconds": cpu, "before_mib": before, "peak_mib": peak}
-    print(json.dumps({**row, "confirmed": [one.found.name for one in found.confirmed]}))
+    return {**row, "confirmed": [one.found.name for one in found.confirmed]}
 
 
 def main() -> None:
@@ -63,17 +64,13 @@ def main() -> None:
     parser.add_argument("--snippets", type=Path, help="folder of the snippets, downloaded there if they are not in it")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the numbers of this run here")
-    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.worker:
-        return worker(arguments, arguments.worker)
     found = []
     print("| rows | seconds | CPU seconds | MiB before | peak MiB |")
     print("|---|---|---|---|---|")
     for rows in arguments.rows:
-        command = [sys.executable, __file__, *sys.argv[1:], "--worker", str(rows)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        with get_context("spawn").Pool(1) as process:
+            row = process.apply(measured, (arguments, rows))
         print("| {rows} | {seconds:.0f} | {cpu_seconds:.0f} | {before_mib:.0f} | {peak_mib:.0f} |".format(**row))
         found.append(row)
     if arguments.json:
@@ -85,7 +82,6 @@ def main() -> None:
             "runs": found,
         }
         arguments.json.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
-    return None
 
 
 if __name__ == "__main__":

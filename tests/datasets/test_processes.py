@@ -102,7 +102,7 @@ def killed(children, out, rows):
     """How many rows are kept of a run that is killed where so many are."""
     deadline = time.monotonic() + 120
     while len(records_kept(out)) < rows and time.monotonic() < deadline:
-        time.sleep(0.001)
+        time.sleep(0.005)  # a look reads every file
     for child in children:
         os.kill(child, signal.SIGKILL)
     for child in children:

@@ -160,7 +160,7 @@ def test_a_worker_that_is_killed_at_work_is_not_waited_for_and_the_run_goes_on_l
     assert (tmp_path / "cut" / "results.json").read_bytes() == (tmp_path / "whole" / "results.json").read_bytes()
 
 
-SCRIPT = """
+EVALUATION = """
 import sys
 sys.path.insert(0, {tests!r})
 
@@ -174,18 +174,35 @@ def main():
     evaluate_faithfulness(random_model(dtype=torch.float32), texts, methods=["mambalrp", "latim"],
                           tokenizer=word_tokenizer(), processes=2, progress=False, output_dir="out")
 """
+EXAMINATION = """
+import time
+from pathlib import Path
+
+def examine(example):
+    time.sleep(0.1)
+    return example
+
+def main():
+    from hf_mambalrp.evaluation.workers import examined
+
+    Path("out").mkdir(exist_ok=True)
+    with examined(examine, range({count}), 2) as records, open("out/progress.jsonl", "w", buffering=1) as journal:
+        for record in records:
+            print(record, file=journal)
+"""
+"""Workers alone, which import half as much as those of an evaluation."""
 GUARD = 'if __name__ == "__main__":\n    main()\n'
 
 
-def script(folder, ending, count):
-    """As many workers as there are texts, 2 at most."""
-    (folder / "script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent.parent), count=count) + ending)
+def script(folder, code, ending, count):
+    """As many workers as there are examples, 2 at most."""
+    (folder / "script.py").write_text(code.format(tests=str(Path(__file__).parent.parent), count=count) + ending)
     return folder / "script.py"
 
 
 def started(folder, ending, count):
     """The script in a fork of this process, which has imported torch; what it says goes to ``errors``."""
-    path = script(folder, ending, count)
+    path = script(folder, EXAMINATION, ending, count)
 
     def run():
         os.setsid()
@@ -244,7 +261,7 @@ def test_no_process_outlives_a_caller_that_is_killed(tmp_path):
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are counted in /proc")
 def test_an_interrupt_ends_all_processes_and_only_the_caller_says_so(tmp_path):
     """A script of its own, as a terminal starts it: what is left of semaphores is said when such a process ends."""
-    command = [sys.executable, script(tmp_path, GUARD, 500)]
+    command = [sys.executable, script(tmp_path, EVALUATION, GUARD, 500)]
     caller = subprocess.Popen(
         command,
         cwd=tmp_path,

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from functools import cache
 from unittest.mock import patch
 
 import small_hybrids
@@ -43,6 +44,12 @@ def language_model(name, **options):
         return build(name, **{"dtype": torch.float32, **options})
 
 
+@cache
+def shared_model(name):
+    """:func:`language_model`, explainable, one for all tests that leave it as it is."""
+    return hf_mambalrp.make_explainable(language_model(name))
+
+
 def classifier_class(name):
     """The plain one: transformers' where it has one."""
     family = prefix(name)
@@ -53,7 +60,7 @@ def classifier_class(name):
 
 def classifier(name, **settings):
     """With the backbone of :func:`language_model` and three classes."""
-    stock = language_model(name)
+    stock = shared_model(name)
     config = copy.deepcopy(stock.config)
     config.num_labels = 3
     for setting, value in settings.items():

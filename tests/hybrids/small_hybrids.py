@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 import transformers
 from packaging.version import Version
 from torch import Tensor
+
+from hf_mambalrp import make_explainable
 
 VOCABULARY = 50
 
@@ -364,8 +367,13 @@ def one_each() -> list[str]:
 
 
 def crossed(names: list[str], first: tuple[Any, Any], second: tuple[Any, Any]) -> list[tuple[str, Any, Any]]:
-    """Every name with both values of `first` and of `second`, and those with each other, but not all three at once."""
-    return [(name, one, second[(n + k) % 2]) for n, name in enumerate(names) for k, one in enumerate(first)]
+    """Every family's model with both values of `first` and of `second`, and those with each other, but not all at once.
+
+    A variant of a family has the last value of `first` alone, which has to be the one that reads more of the model, and
+    one of `second` in turn.
+    """
+    values = {name: first if name in one_each() else first[1:] for name in names}
+    return [(name, one, second[(n + k) % 2]) for n, name in enumerate(names) for k, one in enumerate(values[name])]
 
 
 def config_class(entry: Entry) -> Any:
@@ -402,6 +410,18 @@ def build(name: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> An
             drawn = _random(parameter_name, value.shape, generator, embedding_std=0.3 if tied else 1.0)
             value.copy_(drawn - 1 if parameter_name in around_one else drawn)
     return model.eval()
+
+
+@cache
+def shared(name: str) -> Any:
+    """`build(name)`, one model for all tests that leave it as it is."""
+    return build(name)
+
+
+@cache
+def explainable(name: str) -> Any:
+    """The same, explainable: its network is read and its forward compared with transformers' once."""
+    return make_explainable(shared(name))
 
 
 def _random(name: str, shape: torch.Size, generator: torch.Generator, embedding_std: float) -> Tensor:

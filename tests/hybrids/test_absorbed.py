@@ -8,7 +8,7 @@ import torch
 from oracle_hybrids import explain as oracle
 from results import capital, explanation, generation, image_explanation
 from small import word_tokenizer
-from small_hybrids import VOCABULARY, available, build
+from small_hybrids import VOCABULARY, available, build, explainable
 from test_hybrid_relevance import every_family, padded
 
 from hf_mambalrp import GenerationExplanation, explain_dataset, load_explanations, make_explainable
@@ -61,7 +61,7 @@ def test_several_tokens_and_a_contrast():
 
 @every_family
 def test_every_generated_token(name):
-    model = make_explainable(build(name))
+    model = explainable(name)
     ids, mask = padded("left")
     found = model.explain_generation(
         ids, attention_mask=mask, max_new_tokens=3, eos_token_id=None, gamma=0.5, gamma_on="linear", **ATTNLRP

@@ -20,7 +20,7 @@ from oracle_linear import RGLRU, Lightning
 from oracle_softmax import Attention
 from oracle_ssm import Mamba1, Mamba2
 from oracles_attention import alpha_by_loops
-from small_hybrids import VOCABULARY, available, build, crossed, one_each
+from small_hybrids import VOCABULARY, available, build, crossed, explainable, one_each, shared
 from test_oracle_forward import Float64
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -99,7 +99,7 @@ def oracle_parts(model, row):
 @cache
 def parts_of(name):
     """The oracle's mixers after a forward of each of the texts, by (layer, part)."""
-    return [oracle_parts(build(name), row) for row in rows()]
+    return [oracle_parts(shared(name), row) for row in rows()]
 
 
 @cache
@@ -183,7 +183,7 @@ def unpadded(matrix, mask, number):
 
 @pytest.mark.parametrize(("name", "kind", "side"), crossed(available(), ("raw", "unified"), ("left", "right")))
 def test_matrices_are_the_formulas(name, kind, side):
-    model = make_explainable(build(name))
+    model = explainable(name)
     ids, mask = padded(side)
     mean = model.hidden_attention(ids, attention_mask=mask, kind=kind)
     strongest = model.hidden_attention(ids, attention_mask=mask, kind=kind, reduce=lambda block: block.amax(1))
@@ -199,10 +199,10 @@ def test_matrices_are_the_formulas(name, kind, side):
             close(unpadded(mean.matrix[k, number], mask, number), expected.mean(0))
             close(unpadded(strongest.matrix[k, number], mask, number), expected.amax(0))
             channels = every[part].matrix[every[part].layers.index(layer), number]
-            shared = len(channels) / len(expected)  # of Mamba-2 raw, channels of a head; of attention unified, heads'
-            if shared < 1:
-                expected = expected[:: round(1 / shared)]
-            close(unpadded(channels, mask, number), expected.repeat_interleave(max(1, round(shared)), 0))
+            repeats = len(channels) / len(expected)  # of Mamba-2 raw, channels of a head; of attention unified, heads'
+            if repeats < 1:
+                expected = expected[:: round(1 / repeats)]
+            close(unpadded(channels, mask, number), expected.repeat_interleave(max(1, round(repeats)), 0))
 
 
 @every_model
@@ -297,7 +297,7 @@ def test_what_was_written_without_parts_is_of_state_space_mixers():
 @every_model
 @torch.no_grad()
 def test_weighted_rows_and_blocks_of_rows_are_rows_of_the_mean(name, monkeypatch):
-    model, (ids, mask) = build(name), padded("right")
+    model, (ids, mask) = shared(name), padded("right")
     network = Network(model, FAMILIES)
     plain = network.plain_step(mask, network.embed(ids))
     weights = torch.randn(mask.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * mask
@@ -373,7 +373,7 @@ def rolled_out(name, matrices, length):
 @every_family
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_raw_attention_is_the_mean_over_the_layers_of_the_mean_over_a_layers_mixers(name, side):
-    model, (ids, mask) = make_explainable(build(name)), padded(side)
+    model, (ids, mask) = explainable(name), padded(side)
     found = model.explain(ids, attention_mask=mask, target=5, method="raw_attention")
     for number, means in enumerate(means_of(name)):
         by_layer = {}
@@ -387,7 +387,7 @@ def test_raw_attention_is_the_mean_over_the_layers_of_the_mean_over_a_layers_mix
 @every_family
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_rollout_is_the_product_of_matrices(name, side):
-    model, (ids, mask) = make_explainable(build(name)), padded(side)
+    model, (ids, mask) = explainable(name), padded(side)
     found = model.explain(ids, attention_mask=mask, target=5, method="attention_rollout")
     for number, means in enumerate(means_of(name)):
         close(found.relevance[number, mask[number] != 0], rolled_out(name, means, LENGTHS[number]))
@@ -396,7 +396,7 @@ def test_rollout_is_the_product_of_matrices(name, side):
 
 @every_family
 def test_mamba_attribution_is_the_product_of_matrices_weighted_by_transformers_gradients(name):
-    model, expected = make_explainable(build(name)), []
+    model, expected = explainable(name), []
     for row, means in zip(rows(), means_of(name), strict=True):
         gradients = gradients_of(model, name, row, 5)
         weighted = {place: (gradients[place][:, None] * mean).clamp(min=0) for place, mean in means.items()}
@@ -425,7 +425,7 @@ def test_mamba_attribution_of_zamba_reads_the_gradient_before_the_blocks_mlp():
 
 @pytest.mark.parametrize("name", ["falcon_h1", "zamba2-one-chunk"])
 def test_blocks_of_rows_change_nothing(name, monkeypatch):
-    model, (ids, mask) = make_explainable(build(name)), padded("left")
+    model, (ids, mask) = explainable(name), padded("left")
     whole = model.explain(ids, attention_mask=mask, target=1, method="mamba_attribution").relevance
     monkeypatch.setattr("hf_mambalrp.methods.mamba_attribution.MATRIX_ELEMENTS", 40)
     monkeypatch.setattr("hf_mambalrp.attention.matrix.BLOCK_ELEMENTS", 40)
@@ -435,7 +435,7 @@ def test_blocks_of_rows_change_nothing(name, monkeypatch):
 
 @every_family
 def test_latim_is_refused_with_a_reason(name):
-    model = make_explainable(build(name))
+    model = explainable(name)
     with pytest.raises(OptionError, match=r"'latim' takes apart layers.*'(attention|shared block)'.*Choose another"):
         model.explain(rows()[0][None], target=1, method="latim", check_forward=False)
 
@@ -456,7 +456,7 @@ def gradient_at(model, network, embeddings, target):
 @every_family
 @pytest.mark.parametrize("method", ["gradient_x_input", "integrated_gradients", "smoothgrad", "occlusion"])
 def test_methods_on_the_embeddings_by_transformers_own_forward(name, method):
-    model = make_explainable(build(name))
+    model = explainable(name)
     row, network = rows()[0][None], Network(model, FAMILIES)
     x = network.embed(row)
     options = {"integrated_gradients": {"steps": 3}, "smoothgrad": {"samples": 2}}.get(method, {})
@@ -485,6 +485,6 @@ def test_methods_on_the_embeddings_by_transformers_own_forward(name, method):
 
 @pytest.mark.parametrize("name", ["falcon_h1", "zamba"])
 def test_random_relevance_is_of_every_token(name):
-    model, (ids, mask) = make_explainable(build(name)), padded("left")
+    model, (ids, mask) = explainable(name), padded("left")
     found = model.explain(ids, attention_mask=mask, target=5, method="random").relevance
     assert torch.equal(found != 0, mask != 0)

@@ -50,17 +50,16 @@ def same(found, expected):
 
 
 @every_family
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_the_position_that_is_explained_is_the_one_that_the_model_pools(name, side):
+def test_the_position_that_is_explained_is_the_one_that_the_model_pools(name):
     """On the left a model with a bias in front of its convolution reads that bias from the padding: its own logits of
     rows alone are explained.
     """
     model = classifier(name)
-    ids, mask = padded(side)
-    found = explained(model, ids, mask)
-    same(found, alone(model))
-    if side == "right":
-        same(found, own(model, ids, mask))
+    right = padded("right")
+    on_right, expected = explained(model, *right), alone(model)
+    same(on_right, expected)
+    same(on_right, own(model, *right))
+    same(explained(model, *padded("left")), expected)
 
 
 @of_transformers

@@ -15,8 +15,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from oracle_hybrids import explain
-from small_hybrids import available, build
-from test_oracle_forward import Float64, ids, own_logits, same
+from small_hybrids import available, build, shared
+from test_oracle_forward import MODELS_AND_RULES, Float64, ids, own_logits, same
 from torch import Tensor
 
 PRODUCTS = (torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__)
@@ -150,9 +150,8 @@ def by_autograd(model: Any, row: Tensor, position: int, token: int, attention: s
     )
 
 
-@pytest.mark.parametrize("attention", ["cp", "attnlrp"])
-@pytest.mark.parametrize("name", available())
-def test_relevance_is_that_of_transformers_rewritten_model(name, attention):
+@pytest.mark.parametrize(("attention", "name"), MODELS_AND_RULES)
+def test_relevance_is_that_of_transformers_rewritten_model(attention, name):
     model, row, position = build(name, seed=3), ids(4), 8
     oracle = explain(model, row, position=position, attention=attention)
     found = by_autograd(model, row, position, int(oracle.logits.argmax()), attention)
@@ -183,7 +182,7 @@ def test_relevance_is_that_of_transformers_rewritten_model(name, attention):
 
 @pytest.mark.parametrize("name", available())
 def test_the_rewritten_model_has_transformers_own_logits(name):
-    model, row = build(name), ids()
+    model, row = shared(name), ids()
     with torch.no_grad(), rewritten(model, "attnlrp"):
         logits = model(input_ids=row[None], use_cache=False).logits[0]
     same(logits, own_logits(model, row)[0])
@@ -191,7 +190,7 @@ def test_the_rewritten_model_has_transformers_own_logits(name):
 
 @pytest.mark.parametrize("name", ["bamba", "jamba-moe", "zamba"])
 def test_the_rules_for_attention_differ(name):
-    model, row = build(name), ids()
+    model, row = shared(name), ids()
     cp, attnlrp = (explain(model, row, attention=rule).relevance for rule in ("cp", "attnlrp"))
     assert (cp - attnlrp).norm() > 0.01 * cp.norm()
     with pytest.raises(ValueError, match="gradient"):

@@ -8,7 +8,7 @@ import torch
 from oracle_hybrids import explain as oracle
 from results import explanation, generation
 from small import word_tokenizer
-from small_hybrids import VOCABULARY, build
+from small_hybrids import VOCABULARY, build, explainable
 from test_hybrid_relevance import every_family, padded, rows, same
 
 from hf_mambalrp import Explanation, PartRelevance, explain_dataset, load, load_explanations, make_explainable
@@ -25,7 +25,7 @@ def embeddings_of(parts):
 @every_family
 def test_parts_and_skip_add_up_before_every_branch(name):
     """By the rule that is not the usual one; that other rules and chunks add up follows from the oracle's numbers."""
-    model, (ids, mask) = make_explainable(build(name)), padded("right")
+    model, (ids, mask) = explainable(name), padded("right")
     found = model.explain(ids, attention_mask=mask, target=3, attention_rule="attnlrp", per_layer=True)
     parts, layers = found.parts, found.layer_relevance
     zamba = name.startswith("zamba")

@@ -101,9 +101,13 @@ def check(arguments, tuning, bound=None):
         assert relative(one, other) <= bound
 
 
-@every_kind
-@pytest.mark.parametrize("chunk", [16, 32, 64])
-@pytest.mark.parametrize("length", [1, 16, 37])
+SIZES = [(length, chunk) for length in (1, 16, 37) for chunk in (16, 32, 64)]
+"""Each in turn with a decay per head and per channel, so that these meet every length and every chunk."""
+
+
+@pytest.mark.parametrize(
+    ("length", "chunk", "per"), [(*sizes, ("head", "channel")[n % 2]) for n, sizes in enumerate(SIZES)]
+)
 def test_outputs_and_gradients_equal_the_loop(length, chunk, per):
     check(inputs(length, per, heads=2), tuned(chunk=chunk))
 

@@ -202,7 +202,7 @@ PAIRS = [
 @pytest.mark.parametrize(("rule", "dtype", "kind"), PAIRS)
 def test_nothing_of_the_length_squared(rule, dtype, kind, monkeypatch):
     """In forward and backward, kept or not; and what is kept for the backward is linear in the length."""
-    length, block = 512, 2**13
+    length, block = 384, 2**13
     monkeypatch.setattr(sdpa, "BLOCK_ELEMENTS", block)
     arguments = inputs(256 if kind == "past" else 0, 2, dtype, batch=1, length=length, heads=4, width=4)
     mask = torch.ones(1, length)

@@ -60,6 +60,22 @@ def environment(allow_list):
 
 
 @pytest.fixture(scope="session")
+def app_of():
+    """Makes an app of entries. It imports gradio, four seconds that a process without these tests is spared."""
+    from hf_mambalrp.space.serve import App
+
+    return App
+
+
+@pytest.fixture(scope="session")
+def page_of():
+    """Builds the page of an app."""
+    from hf_mambalrp.space.page import build
+
+    return build
+
+
+@pytest.fixture(scope="session")
 def space(allow_list):
     """An app in this process, with the limits as they are shipped but for the rate, of which tests make their own."""
     from hf_mambalrp.space.catalog import read_allow_list

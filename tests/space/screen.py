@@ -1,5 +1,7 @@
 """What the tests of the page share: how it is asked, and how its answer is read."""
 
+from contextlib import contextmanager
+
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 from space_server import SHOTS
@@ -10,6 +12,10 @@ PRAISE = "The plot is thin, but the cast is warm and the ending is simply wonder
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 WAIT = 90_000
 """Milliseconds until what a test waits for has to be there: nobody waits for it on a quiet machine."""
+
+
+POLLING = 100
+"""Milliseconds between two looks: at every frame they would be most of what the browser does."""
 
 
 def panel(page):
@@ -36,6 +42,7 @@ def changed(page, before, kind="sentence"):
         "([id, before]) => { const now = document.getElementById(id).innerHTML;"
         " return now !== before && now.includes('answer') && !document.querySelector('#' + id + ' .wrap:not(.hide)') }",
         arg=[f"{kind}-answer", before],
+        polling=POLLING,
     )
 
 
@@ -51,10 +58,20 @@ def words(ex, level="word"):
     return [(word.text.strip(), signed(word.relevance)) for word in ex.words(level=level)]
 
 
+@contextmanager
+def answered(page, kind="sentence"):
+    """Do something, and wait for the answer to it."""
+    before = page.locator(f"#{kind}-answer").inner_html()
+    yield
+    changed(page, before, kind)
+
+
 def show_in(page, scheme):
     """As somebody sees the page that is open in the dark, or by day."""
     page.emulate_media(color_scheme=scheme)
-    page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark")
+    page.wait_for_function(
+        "dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark", polling=POLLING
+    )
     settled(page)
 
 

@@ -9,8 +9,6 @@ from hf_mambalrp import DEMO_LANGUAGE_MODEL, DEMO_MODEL, DEMO_VISION_MODEL
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.space.catalog import PACKAGED, PACKAGED_LANGUAGE, read_allow_list
 from hf_mambalrp.space.examples import FILMS, STORIES
-from hf_mambalrp.space.page import build
-from hf_mambalrp.space.serve import App
 
 CLASSIFIER, LANGUAGE, VISION = "text-classification", "text-generation", "image-classification"
 REQUEST = SimpleNamespace(client=SimpleNamespace(host="192.0.2.1"), headers={})
@@ -30,14 +28,14 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_the_page_has_what_its_models_can_do_and_opens_with_the_first(tmp_path, name):
+def test_the_page_has_what_its_models_can_do_and_opens_with_the_first(tmp_path, name, app_of, page_of):
     models, tabs, calls = LISTS[name]
     # A copy, as a model of which nothing is known: a packaged one is known by its folder.
     (tmp_path / "copy").symlink_to(models[0][0])
     listed = [{"id": str(tmp_path / "copy"), "title": "Mine", "task": models[0][1]}]
     (tmp_path / "models.json").write_text(json.dumps(listed))
-    app = App(read_allow_list(tmp_path / "models.json"))
-    page = build(app)
+    app = app_of(read_allow_list(tmp_path / "models.json"))
+    page = page_of(app)
     parts = page.config["components"]
     assert [part["props"]["label"] for part in parts if part["type"] == "tabitem"] == tabs
     assert [call.api_name for call in page.fns.values() if call.api_visibility == "public"] == calls
@@ -54,9 +52,9 @@ def test_the_page_has_what_its_models_can_do_and_opens_with_the_first(tmp_path, 
     assert "is configured for this Space" in str(others)
 
 
-def test_another_model_brings_its_examples_and_keeps_what_a_visitor_wrote():
-    app = App([PACKAGED, PACKAGED_LANGUAGE])
-    page = build(app)
+def test_another_model_brings_its_examples_and_keeps_what_a_visitor_wrote(app_of, page_of):
+    app = app_of([PACKAGED, PACKAGED_LANGUAGE])
+    page = page_of(app)
     fits = [call for call in page.fns.values() if getattr(getattr(call.fn, "func", None), "__name__", "") == "fitted"]
     fit = next(call.fn for call in fits if len(call.outputs) == 1 + len(FILMS))
     text, *chips = fit(PACKAGED_LANGUAGE.title, FILMS["Praise"])
@@ -79,8 +77,8 @@ def test_a_list_gives_examples_and_a_packaged_model_has_its_own(tmp_path):
             read_allow_list(tmp_path / "models.json")
 
 
-def test_two_models_are_compared_and_the_python_says_how():
-    app = App([PACKAGED, PACKAGED_LANGUAGE])
+def test_two_models_are_compared_and_the_python_says_how(app_of):
+    app = app_of([PACKAGED, PACKAGED_LANGUAGE])
     html, query, code = app.shown(None, kind="compare", text="Tom is happy.", other_model=PACKAGED_LANGUAGE.title)
     assert "Rank agreement" in html or "rank agreement" in html
     assert "kind=compare" in query

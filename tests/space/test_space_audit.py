@@ -7,13 +7,18 @@ import pytest
 from hf_mambalrp import DEMO_MODEL
 from hf_mambalrp.audit import Audit
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.space.audits import audits
 from hf_mambalrp.space.catalog import PACKAGED, Catalog, read_allow_list
-from hf_mambalrp.space.page import build
-from hf_mambalrp.space.serve import App
 
 
-def test_the_packaged_model_has_a_page_that_says_what_was_confirmed_and_on_how_many_texts():
+@pytest.fixture
+def audits():
+    """What imports gradio waits until it is used."""
+    from hf_mambalrp.space.audits import audits
+
+    return audits
+
+
+def test_the_packaged_model_has_a_page_that_says_what_was_confirmed_and_on_how_many_texts(audits):
     found = Audit.load(f"{DEMO_MODEL}/audit.json")
     pages = audits(Catalog())
     assert [*pages] == [PACKAGED.title]
@@ -23,7 +28,7 @@ def test_the_packaged_model_has_a_page_that_says_what_was_confirmed_and_on_how_m
     assert "Not examined" in page
 
 
-def test_the_page_has_the_tab_and_the_list_of_models_names_the_file(tmp_path):
+def test_the_page_has_the_tab_and_the_list_of_models_names_the_file(tmp_path, app_of, page_of, audits):
     line = {"id": "a/model", "title": "Mine", "task": "text-classification", "audit": "mine.json"}
     (tmp_path / "models.json").write_text(json.dumps([line]))
     entries = read_allow_list(tmp_path / "models.json")
@@ -31,6 +36,6 @@ def test_the_page_has_the_tab_and_the_list_of_models_names_the_file(tmp_path):
         audits(Catalog(entries))
     Audit.load(f"{DEMO_MODEL}/audit.json").save(tmp_path / "mine.json")
     assert [*audits(Catalog(entries))] == ["Mine"]
-    page = build(App(entries))
+    page = page_of(app_of(entries))
     labels = [part["props"].get("label") for part in page.config["components"] if part["type"] == "tabitem"]
     assert "Audit" in labels

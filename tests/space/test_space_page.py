@@ -4,7 +4,22 @@ import json
 
 import pytest
 from playwright.sync_api import expect
-from screen import PRAISE, SIZES, WAIT, ask, barriers, changed, choose, marks, panel, shot, show_in, take_away, words
+from screen import (
+    PRAISE,
+    SIZES,
+    WAIT,
+    answered,
+    ask,
+    barriers,
+    changed,
+    choose,
+    marks,
+    panel,
+    shot,
+    show_in,
+    take_away,
+    words,
+)
 from space_server import LANGUAGE_MODEL, MARKUP
 
 from hf_mambalrp import (
@@ -39,6 +54,14 @@ def test_first_screen_shows_an_explanation(visit, demo, size, passed):
     assert barriers(page) == []
 
 
+def test_one_question_after_another(visit, demo):
+    page = visit()
+    the_keyboard_reaches_every_word_and_shows_its_number(page)
+    blue_and_solid_is_for_red_and_dashed_against(page)
+    layers_methods_and_another_method(page, demo)
+    a_document_shows_the_passages_that_mattered(page, demo)
+
+
 def test_examples_target_contrast_and_tokens(visit, demo):
     page = visit()
     before = page.locator("#sentence-answer").inner_html()
@@ -60,13 +83,9 @@ def test_examples_target_contrast_and_tokens(visit, demo):
     assert marks(page) == words(ex, "token")
 
 
-def test_layers_methods_and_another_method(visit, demo):
-    page = visit()
+def layers_methods_and_another_method(page, demo):
     text = "Dull, but never boring."
-    ask(page, text)
-    before = page.locator("#sentence-answer").inner_html()
-    panel(page).get_by_label("Layers").check()
-    changed(page, before)
+    ask(page, text)  # in the view of layers, which is chosen
     ex = demo.explain(text, per_layer=True)
     rows = page.locator("table.heat tbody tr").evaluate_all("all => all.map(r => [...r.cells].map(c => c.innerText))")
     assert [row[0] for row in rows] == ["block 3", "block 2", "block 1", "embedding"]
@@ -91,8 +110,7 @@ def test_layers_methods_and_another_method(visit, demo):
     shot(page, "methods")
 
 
-def test_keyboard_reaches_every_word_and_shows_its_number(visit):
-    page = visit()
+def the_keyboard_reaches_every_word_and_shows_its_number(page):
     box = panel(page).locator("textarea").first
     box.focus()
     for _ in range(40):
@@ -116,7 +134,45 @@ def test_keyboard_reaches_every_word_and_shows_its_number(visit):
     assert page.locator(".text .w").nth(2).evaluate("w => getComputedStyle(w, '::after').content") == f'"{shown[2][1]}"'
 
 
-def test_downloads_python_and_link(visit, demo, server, browser):
+def blue_and_solid_is_for_red_and_dashed_against(page):
+    """What is seen, not which class it has: colour, line and, where it is strong, a sign."""
+    ask(page, "A warm and lovely film with a dull end.")
+    for scheme in ("light", "dark"):
+        show_in(page, scheme)
+        words_are_as_they_count(page)
+    with answered(page):
+        panel(page).get_by_label("Layers").check()
+    for scheme in ("dark", "light"):
+        show_in(page, scheme)
+        cells_are_as_they_count(page)
+
+
+def words_are_as_they_count(page):
+    numbers = [float(number) for _, number in marks(page)]
+    seen = page.locator("#sentence-answer .text .w").evaluate_all(
+        """all => all.map(w => { const s = getComputedStyle(w), [r, g, b] = s.backgroundColor.match(/[\\d.]+/g);
+           const line = s.borderBottomStyle + s.textDecorationStyle;
+           return [Number(b) - Number(r), line, w.querySelector('sup')?.innerText] })"""
+    )
+    assert min(numbers) < 0 < max(numbers)
+    peak = max(map(abs, numbers))
+    for number, (blue, line, sign) in zip(numbers, seen, strict=True):
+        assert (blue > 0) == (number > 0)
+        assert ("dashed" in line) == (number < 0)
+        assert sign == (("+" if number > 0 else "−") if abs(number) / peak >= 0.25 else None)
+
+
+def cells_are_as_they_count(page):
+    sides = page.locator("#sentence-answer .heat td").evaluate_all(
+        """all => all.map(c => { const below = getComputedStyle(c.firstChild).borderBottomStyle;
+           return [Number(c.title), getComputedStyle(c).backgroundImage + below] })"""
+    )
+    strong = [(value, drawn) for value, drawn in sides if abs(value) > 0.1]
+    assert {value > 0 for value, _ in strong} == {True, False}
+    assert all(("dashed" in drawn or "gradient" in drawn) == (value < 0) for value, drawn in strong)
+
+
+def test_downloads_python_and_link(visit, demo, server):
     page = visit()
     take_away(page)
     link = page.locator("#sentence-link").locator("textarea, input")
@@ -144,25 +200,23 @@ def test_downloads_python_and_link(visit, demo, server, browser):
 
     assert link.input_value() == page.url
     assert page.url.startswith(server.url)
-    other = visit(page.url.removeprefix(server.url))
-    assert (
-        other.locator("#sentence-answer .answer").inner_html() == page.locator("#sentence-answer .answer").inner_html()
-    )
-    expect(panel(other).locator("textarea").first).to_have_value(text, timeout=WAIT)
     shot(page, "take-away")
 
 
-def test_a_link_restores_every_choice_and_leaves_gradios_own_query_alone(visit):
-    page = visit(
-        "?view=api"
-        "#text=A+dull+film&target=positive&contrast=negative&method=lrp_ln&view=methods&level=token&compared=lrp_ln"
-    )
-    assert "?view=api#" in page.url
+def test_a_link_restores_every_choice_and_leaves_gradios_own_query_alone(visit, space, server):
+    text = 'She said "wow" and it\'s a dull\\boring film.'
+    choices = {"target": "positive", "contrast": "negative", "method": "lrp_ln", "level": "token"}
+    _, query, _ = space.shown(None, text=text, **choices, view="methods", compared=["lrp_ln"])
+    page = visit(f"?view=api#{query}")
+    assert page.url == f"{server.url}?view=api#{query}"
     assert "What speaks for positive rather than negative? 1 methods" in page.locator("#sentence-answer").inner_text()
+    expect(panel(page).locator("textarea").first).to_have_value(text, timeout=WAIT)
     expect(panel(page).get_by_label("Methods", exact=True)).to_be_checked(timeout=WAIT)
     expect(panel(page).get_by_label("Tokens")).to_be_checked(timeout=WAIT)
     expect(panel(page).get_by_label("LRP (LN-rule)")).to_be_checked(timeout=WAIT)
     expect(panel(page).get_by_label("Gradient × Input")).not_to_be_checked(timeout=WAIT)
+    take_away(page)
+    assert page.locator("#sentence-link").locator("textarea, input").input_value() == page.url.replace("?view=api", "")
 
 
 def test_next_word_and_another(visit, allow_list):
@@ -218,7 +272,7 @@ def test_generated_tokens_light_up_what_spoke_for_them(visit, allow_list):
     assert loaded.relevance.equal(ex.relevance)
 
 
-def test_hidden_attention(visit, demo):
+def test_hidden_attention_and_another_model(visit, demo):
     page = visit("#kind=attention&text=Not+a+bad+film&layer=2", kind="attention")
     rows = page.locator("table.heat tbody tr").evaluate_all(
         "all => all.map(r => [...r.cells].slice(1).map(c => c.title))"
@@ -229,6 +283,9 @@ def test_hidden_attention(visit, demo):
         assert set(row[i + 1 :]) <= {""}
     shot(page, "attention")
     assert barriers(page) == []
+    with answered(page, "attention"):
+        choose(page, "Model", LANGUAGE_MODEL)
+    assert "Layer 0, of 0 to 1" in page.locator("#attention-answer h3").inner_text()
 
 
 def test_two_lines_side_by_side(visit, demo):
@@ -257,8 +314,7 @@ def test_two_lines_side_by_side(visit, demo):
     shot(page, "compare")
 
 
-def test_document_shows_the_passages_that_mattered(visit, demo):
-    page = visit()
+def a_document_shows_the_passages_that_mattered(page, demo):
     page.get_by_role("tab", name="Document").click()
     page.get_by_role("button", name="Find what mattered").click()
     page.wait_for_selector("#document-answer .passages")
@@ -295,9 +351,8 @@ def test_document_shows_the_passages_that_mattered(visit, demo):
     assert reached.evaluate("sentence => sentence === document.activeElement")
     assert page.url == address
     shot(page, "document")
-    for scheme in ("light", "dark"):
-        show_in(page, scheme)
-        assert barriers(page) == []
+    show_in(page, "dark")
+    assert barriers(page) == []
 
 
 def test_refusals_stand_where_the_answer_would_be_and_text_and_vocabulary_are_never_markup(visit):
@@ -315,12 +370,18 @@ def test_refusals_stand_where_the_answer_would_be_and_text_and_vocabulary_are_ne
         "−", ""
     )
     shot(page, "hostile")
-    from urllib.parse import urlencode
+    page.get_by_role("tab", name="Next word").click()
+    panel(page).get_by_label("Explain the next word").fill(MARKUP)
+    markup_is_text(page, attack, "next")
+    page.get_by_role("tab", name="Generate").click()
+    markup_is_text(page, attack, "generation")
+    page.get_by_role("tab", name="Attention").click()
+    choose(page, "Model", LANGUAGE_MODEL)
+    markup_is_text(page, attack, "attention")
 
-    for kind in ("next", "generation", "attention"):
-        asked = {"kind": kind, "text": attack, "model": LANGUAGE_MODEL}
-        if kind == "next":
-            asked["target"] = MARKUP
-        other = visit("#" + urlencode(asked), kind=kind)
-        assert other.locator(f"#{kind}-answer").locator("img, script").count() == 0
-        assert "<img" in other.locator(f"#{kind}-answer").inner_text()
+
+def markup_is_text(page, attack, kind):
+    panel(page).locator("textarea").first.fill(attack)
+    panel(page).locator("button.primary").click()
+    expect(page.locator(f"#{kind}-answer")).to_contain_text("<img", timeout=WAIT)
+    assert page.locator(f"#{kind}-answer").locator("img, script").count() == 0

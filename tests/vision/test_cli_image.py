@@ -29,9 +29,18 @@ def demo():
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, capsys):
-    """The command in this process and an empty folder: its exit code, standard output and standard error."""
+def here(tmp_path, monkeypatch, capsys, demo):
+    """The command in this process and an empty folder: its exit code, standard output and standard error.
+
+    The packaged model is read from its files once, not in every call.
+    """
     monkeypatch.chdir(tmp_path)
+    read = AutoMambaLRPForImageClassification.from_pretrained
+    monkeypatch.setattr(
+        AutoMambaLRPForImageClassification,
+        "from_pretrained",
+        lambda name, **options: demo if name == DEMO_VISION_MODEL else read(name, **options),
+    )
     monkeypatch.setenv("COLUMNS", "100")
 
     def call(*arguments, stdin=None):
@@ -163,7 +172,8 @@ def test_another_model_from_a_folder(here, tmp_path):
 def test_errors_are_one_line(here, tmp_path, arguments, words):
     (tmp_path / "empty.png").touch()
     (tmp_path / "folder").mkdir()
-    Image.new("1", (10_000, 10_000)).save("bomb.png")
+    if "bomb.png" in arguments:
+        Image.new("1", (10_000, 10_000)).save("bomb.png")
     Image.new("L", (4, 4)).save("several.gif", save_all=True, append_images=[Image.new("L", (4, 4), 9)])
     code, printed, said = here(*arguments)
     assert code == 1

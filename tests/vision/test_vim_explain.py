@@ -58,8 +58,7 @@ def test_the_explained_score_is_the_models_own_logit(kind):
     torch.testing.assert_close(predicted.probability.double(), oracle.softmax(-1).amax(-1), rtol=1e-4, atol=1e-5)
 
 
-@every_kind
-@pytest.mark.parametrize(("gamma", "gamma_on"), GAMMAS)
+@pytest.mark.parametrize(("kind", "gamma", "gamma_on"), [(kind, *GAMMAS[n % 4]) for n, kind in enumerate(KINDS)])
 def test_without_biases_relevance_sums_to_the_score(kind, gamma, gamma_on):
     model = explainable(kind)
     with torch.no_grad():
@@ -85,7 +84,7 @@ def test_gamma_to_zero_tends_to_lrp_0():
 
 @pytest.mark.parametrize("backend", ["reference", "chunked", "compiled", "triton"])
 def test_every_backend_gives_the_same(backend):
-    model = explainable()
+    model = explainable(num_hidden_layers=1)  # the interpreter of kernels takes seconds for each
     pixels = pixels_for(model)
     wanted = model.explain(pixel_values=pixels, target=1, gamma_on=("conv1d", "linear"))
     found = model.explain(pixel_values=pixels, target=1, gamma_on=("conv1d", "linear"), backend=backend)
