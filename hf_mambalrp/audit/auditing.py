@@ -14,7 +14,7 @@ from hf_mambalrp.audit.reading import called, changed_against, explanations, rea
 from hf_mambalrp.audit.scores import Scores, scored
 from hf_mambalrp.audit.statistics import AUDIT
 from hf_mambalrp.audit.swapping import Having, Swapping
-from hf_mambalrp.audit.words import whole, words_table
+from hf_mambalrp.audit.words import WordTables, whole
 from hf_mambalrp.calls.explain import versions
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import OptionError
@@ -169,8 +169,9 @@ def audit(
         raise OptionError("target and contrast are for language models; of a classifier the score is that of a class.")
     explaining["columns"] = [name for name in dict.fromkeys((label, groups)) if name is not None]
     with explanations(scores.model, data, output_dir, "explained", explaining) as source:
-        found = read(source, scores, label, groups, progress)
-        rows = words_table(source, ngrams=ngrams, pairs=True, min_texts=min_texts, progress=progress)
+        tables = WordTables((), ngrams, True, min_texts)
+        found = read(source, scores, tables, label, groups, progress)
+        rows = tables.rows(source, progress)
         rows.sort(key=lambda row: -row.share / math.sqrt(row.texts))  # the share is 0 in the other texts
         changed = None
         if base is not None:
