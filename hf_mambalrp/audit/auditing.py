@@ -1,4 +1,4 @@
-"""``audit``: screen the words of a corpus by relevance, confirm by deleting them."""
+"""``audit``: screen the words of a corpus, or regions of images, by relevance, confirm by deleting them."""
 
 import math
 from collections import Counter
@@ -6,18 +6,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_mambalrp.audit.effects import both_sides, check_confidence, deleted, effect_of, scores_of
+from hf_mambalrp.audit.confirming import tested
+from hf_mambalrp.audit.effects import both_sides, check_confidence, deleted, scores_of
 from hf_mambalrp.audit.grouping import groups_of
+from hf_mambalrp.audit.images import audit_images
 from hf_mambalrp.audit.reading import called, changed_against, explanations, read
 from hf_mambalrp.audit.scores import Scores, scored
-from hf_mambalrp.audit.statistics import AUDIT, MAX_Q, false_discovery_rates
+from hf_mambalrp.audit.statistics import AUDIT
 from hf_mambalrp.audit.swapping import Having, Swapping
-from hf_mambalrp.audit.words import whole, words_table
+from hf_mambalrp.audit.words import WordTables, whole
 from hf_mambalrp.calls.explain import versions
+from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import OptionError
+from hf_mambalrp.families.parts import Patches
+from hf_mambalrp.models.auto import make_explainable
 from hf_mambalrp.models.fingerprint import fingerprint
 from hf_mambalrp.results.audit import Audit
-from hf_mambalrp.results.audit_parts import Candidate, Group, named
+from hf_mambalrp.results.audit_parts import Group, named
 from hf_mambalrp.runs.checks import whole_number
 from hf_mambalrp.runs.scipy_stats import stats
 
@@ -35,6 +40,8 @@ def audit(
     base: Any = None,
     swaps: Mapping[str, Sequence[tuple[str, str]]] | None = None,
     groups: str | None = None,
+    masks: Mapping[str, Any] | None = None,
+    replacement: str = "mean",
     min_effect: float = 0.2,
     candidates: int = 12,
     ngrams: int = 3,
@@ -44,6 +51,8 @@ def audit(
     seed: int = 0,
     tokenizer: Any = None,
     text_column: str = "text",
+    image_column: str = "image",
+    processor: Any = None,
     batch_tokens: int | None = None,
     restart: bool = False,
     progress: bool = True,
@@ -59,11 +68,17 @@ def audit(
     which of them is one is for people to say, and the result says what was not examined. Equal calls give equal
     results.
 
+    Of an image classifier the candidates are the named regions of ``masks``: their share is that of the patches'
+    |relevance|, each patch counting by the part of it that the mask has; they are deleted by replacing every patch that
+    the mask touches, and an image of which nothing would be left is not compared. The score is the log-odds of the
+    class that the model predicts for the image, since a region may speak for another class in every one.
+
     Args:
         model: an explainable classifier or language model, or one that ``make_explainable`` knows.
         data: what :func:`hf_mambalrp.explain_dataset` takes, which explains it, on as many processes as were launched,
             which share the scoring too, and goes on where it was; or the folder that it wrote; or explanations by this
-            model.
+            model. Of images a list of what ``explain`` takes as one, an array (n, H, W, 3), or rows, mappings with a
+            column of images.
         output_dir: folder of the explanations, in ``explained`` (and ``base``); by default they are not kept, which
             only one process can do.
         label: column of the true class, a name or an id of the model's; classes weigh the same. By default they are the
@@ -75,6 +90,9 @@ def audit(
         swaps: pairs of words by a name, such as ``{"he/she": HE_SHE}``; each swap is confirmed as candidates are, and
             if its effect is larger than those of 10 swaps of other words of like frequency.
         groups: column of the data: errors, scores and the confirmed candidates' effects for each of its values.
+        masks: of images: regions by their names, each a mask for all images, a list with one an image (None where it
+            has no such region), or the name of a column; an array or picture of the image's size, not 0 on the region.
+        replacement: of a patch: "mean", the image's mean colour, "black" or "blur".
         min_effect: the smallest effect that is confirmed, in standard deviations of the score.
         candidates: how many are tested.
         ngrams: the longest run of words that is a candidate.
@@ -83,18 +101,19 @@ def audit(
         confidence: of the intervals.
         seed: of the draws.
         tokenizer: by default the one beside the model.
-        text_column: of data.
+        text_column, image_column: of data.
+        processor: the image processor; by default the one that ``explain`` takes.
         batch_tokens: tokens of one forward.
         restart: begin again in the folder of another run, whose explanations are removed.
         progress: show bars.
 
     Raises:
-        InputError: data that cannot be read; explanations of another model; a text without a label or group; a
-            score that does not vary.
-        OptionError: an option with a value that is not allowed.
+        InputError: data that cannot be read; explanations of another model; a text or image without a label or group; a
+            score that does not vary; images without masks, or with masks of another size.
+        OptionError: an option with a value that is not allowed, or that the model has no use for.
         TargetError: a label that the model has not; explanations of a language model without a contrast.
         UnknownArchitectureError: a regression.
-        MissingExtraError: scipy or pyarrow is not installed.
+        MissingExtraError: scipy is not installed; of texts pyarrow, of images Pillow.
 
     Example:
         >>> from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification
@@ -115,6 +134,32 @@ def audit(
         raise OptionError(f"swaps={swaps!r} is not allowed; give pairs by a name: {{'he/she': [('he', 'she')]}}.")
     sides = {name: both_sides(pairs) for name, pairs in (swaps or {}).items()}
     stats(*AUDIT)
+    of_texts = {
+        **{"output_dir": output_dir, "target": target, "contrast": contrast, "target_column": target_column},
+        **{"contrast_column": contrast_column, "base": base, "swaps": swaps, "tokenizer": tokenizer},
+        **{"batch_tokens": batch_tokens, "restart": restart or None},
+    }
+    model = make_explainable(model)
+    if isinstance(subject_of(model).network().stem, Patches):
+        _check_unused(of_texts, "is for texts; an audit of images takes masks, replacement, label and groups")
+        return audit_images(
+            model,
+            data,
+            masks=masks,
+            replacement=replacement,
+            image_column=image_column,
+            processor=processor,
+            label=label,
+            groups=groups,
+            min_effect=min_effect,
+            candidates=candidates,
+            min_texts=min_texts,
+            max_texts=max_texts,
+            confidence=confidence,
+            seed=seed,
+            progress=progress,
+        )
+    _check_unused({"masks": masks, "processor": processor}, "is for image classifiers; this model reads texts")
     scores = Scores("audit", model, tokenizer, batch_tokens, progress)
     explaining = {"tokenizer": tokenizer, "text_column": text_column, "restart": restart, "progress": progress}
     asked = {"target": target, "contrast": contrast, "target_column": target_column, "contrast_column": contrast_column}
@@ -124,8 +169,9 @@ def audit(
         raise OptionError("target and contrast are for language models; of a classifier the score is that of a class.")
     explaining["columns"] = [name for name in dict.fromkeys((label, groups)) if name is not None]
     with explanations(scores.model, data, output_dir, "explained", explaining) as source:
-        found = read(source, scores, label, groups, progress)
-        rows = words_table(source, ngrams=ngrams, pairs=True, min_texts=min_texts, progress=progress)
+        tables = WordTables((), ngrams, True, min_texts)
+        found = read(source, scores, tables, label, groups, progress)
+        rows = tables.rows(source, progress)
         rows.sort(key=lambda row: -row.share / math.sqrt(row.texts))  # the share is 0 in the other texts
         changed = None
         if base is not None:
@@ -135,26 +181,14 @@ def audit(
     having = Having(found.texts, max_texts, seed)
     screened = whole(rows)[:candidates]
     changes = [deleted(found.texts, row.pattern, having.words(row)) for row in screened]
-    tested, untested = [], []
-    for row, change, after in zip(screened, changes, scores_of(scores, changes), strict=True):
-        effect = effect_of(scores, texts, change, after, None, confidence)
-        if effect is None:
-            untested.append(named(row.pattern))
-        else:
-            tested.append((row, effect, change, after))
-    q_values = false_discovery_rates([effect.p for _, effect, *_ in tested])
-    results = tuple(
-        Candidate(row.share, row.mean, effect, q, q < MAX_Q and abs(effect.effect) >= min_effect)
-        for (row, effect, *_), q in zip(tested, q_values, strict=True)
-    )
+    done = tested(scores, texts, screened, changes, scores_of(scores, changes), confidence, min_effect)
     split: tuple[Group, ...] = ()
     small: tuple[str, ...] = ()
     if found.groups is not None:
-        relied = [of for (_, *of), one in zip(tested, results, strict=True) if one.confirmed]
-        split, small = groups_of(scores, texts, found.groups, label is not None, relied, confidence, min_texts)
+        split, small = groups_of(scores, texts, found.groups, label is not None, done.relied, confidence, min_texts)
     known = {word for row in screened for part in named(row.pattern).split(" + ") for word in part.split()}
     swapping = Swapping(scores, texts, having, rows, known, confidence)
-    done, unswapped = swapping.all(sides, min_effect)
+    exchanged, unswapped = swapping.all(sides, min_effect)
     names = [scores.names[number] for number in texts.classes]
     wrong = sum(own != decided for own, decided in zip(texts.classes, texts.decisions.tolist(), strict=True))
     return Audit(
@@ -175,12 +209,19 @@ def audit(
         skipped=found.skipped,
         classes=dict(sorted(Counter(names).items())),
         errors=None if label is None else wrong,
-        candidates=results,
-        untested=tuple(untested),
+        candidates=done.candidates,
+        untested=done.untested,
         positions=found.places.positions(),
         changed=changed,
-        swaps=None if swaps is None else done,
+        swaps=None if swaps is None else exchanged,
         unswapped=unswapped,
         groups=split,
         small_groups=small,
     )
+
+
+def _check_unused(options: Mapping[str, Any], why: str) -> None:
+    """Raise :class:`OptionError` for an option that is given."""
+    for name, value in options.items():
+        if value is not None:
+            raise OptionError(f"{name} {why}. Leave it out.")

@@ -1,6 +1,6 @@
 """A folder of explanations, or a list of them, as texts whose words carry relevance."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ from hf_mambalrp.datasets.reading import SkippedRow, load_explanations
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.runs.progress import progress_bar
+from hf_mambalrp.viz.words import Word
 
 Source = str | Path | Iterable[Explanation]
 """Folder of ``explain_dataset`` or dataset repository; or explanations, of one row or of several."""
@@ -22,6 +23,8 @@ class TextWords(NamedTuple):
     size: float
     """The sum of |relevance| of all words, special tokens among them."""
     explanation: Explanation
+    every: Sequence[Word]
+    """All words, special tokens among them."""
 
     @property
     def text(self) -> str:
@@ -46,7 +49,7 @@ def explained_texts(source: Source, progress: bool, said: str) -> Iterator[TextW
     """Yield every explained text; rows that were not explained are left out. InputError: as :func:`rows_of`."""
     for explanation in rows_of(source, progress, said):
         if isinstance(explanation, Explanation):
-            yield _words(explanation)
+            yield text_words(explanation)
 
 
 def rows_of(source: Source, progress: bool, said: str) -> Iterator[Explanation | SkippedRow]:
@@ -83,8 +86,9 @@ def column_of(explanation: Explanation, name: str) -> Any:
     return columns[name]
 
 
-def _words(explanation: Explanation) -> TextWords:
+def text_words(explanation: Explanation) -> TextWords:
+    """The words of an explanation of one row."""
     every = explanation.words()
     found = [(normalised(word.text), word.relevance) for word in every if word.end > word.start]
     size = sum(abs(word.relevance) for word in every)
-    return TextWords([word for word, _ in found], [relevance for _, relevance in found], size, explanation)
+    return TextWords([word for word, _ in found], [relevance for _, relevance in found], size, explanation, every)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hf_mambalrp.audit.scores import Scored, Scores, scored
+from hf_mambalrp.audit.scores import PREDICTED, Named, Scored, Scores, scored
 from hf_mambalrp.audit.statistics import mean_over_classes
 from hf_mambalrp.audit.wording import delete, normalised, places, runs_of, swap
 from hf_mambalrp.errors import InputError, OptionError
@@ -216,7 +216,7 @@ def scores_of(scores: Scores, changes: Sequence[Changed]) -> list[Tensor]:
 
 
 def effect_of(
-    scores: Scores,
+    scores: Named,
     texts: Scored,
     change: Changed,
     after: Tensor,
@@ -236,17 +236,17 @@ def effect_of(
     before, after = texts.log_odds[rows], after[counted]
     decided, now = before.argmax(1), after.argmax(1)
     if target is None:
-        target = int(torch.bincount(decided, minlength=before.shape[1]).argmax())
+        target = texts.most_predicted(rows)
     deviation = texts.deviation(target)
     sign = torch.tensor([change.signs[row] for row in rows], dtype=torch.float64)
-    differences = (before[:, target] - after[:, target]) * sign / deviation
+    differences = (texts.score(before, rows, target) - texts.score(after, rows, target)) * sign / deviation
     mean = mean_over_classes(differences.tolist(), [texts.classes[row] for row in rows], confidence)
     if mean is None:
         return None
     names = scores.names
     return Effect(
         pattern=change.pattern,
-        target=names[target],
+        target=PREDICTED if target is None else names[target],
         texts=len(rows),
         effect=mean.mean,
         low=mean.low,

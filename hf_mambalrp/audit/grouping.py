@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from hf_mambalrp.audit.effects import effect_of
-from hf_mambalrp.audit.scores import Scored, Scores
+from hf_mambalrp.audit.scores import PREDICTED, Named, Scored
 from hf_mambalrp.audit.statistics import mean_over_classes, share
 from hf_mambalrp.results.audit_parts import Group
 
 
 def groups_of(
-    scores: Scores,
+    scores: Named,
     texts: Scored,
     values: Sequence[str],
     labelled: bool,
@@ -23,7 +21,7 @@ def groups_of(
     """Return the groups, the largest first, and the values that fewer than ``min_texts`` texts have.
 
     Args:
-        scores: of the model.
+        scores: what names the model's classes.
         texts: scored.
         values: of the column, one a text.
         labelled: whether the texts' classes are their labels, so that there are errors.
@@ -35,18 +33,19 @@ def groups_of(
     for row, value in enumerate(values):
         rows.setdefault(value, []).append(row)
     decided = texts.decisions
-    target = int(torch.bincount(decided).argmax())
+    target = texts.most_predicted(range(len(values)))
     names = scores.names
     found, few = [], []
     for value, own in sorted(rows.items(), key=lambda item: (-len(item[1]), item[0])):
-        mean = mean_over_classes(texts.log_odds[own, target].tolist(), [None] * len(own), confidence)
+        score = texts.score(texts.log_odds[own], own, target)
+        mean = mean_over_classes(score.tolist(), [None] * len(own), confidence)
         if len(own) < min_texts or mean is None:
             few.append(value)
             continue
         wrong = sum(texts.classes[row] != decision for row, decision in zip(own, decided[own].tolist(), strict=True))
         low, high = share(wrong, len(own), confidence) if labelled else (None, None)
         effects = (
-            effect_of(scores, texts, change, after, names.index(effect.target), confidence, own)
+            effect_of(scores, texts, change, after, None if texts.own else names.index(effect.target), confidence, own)
             for effect, change, after in relied
         )
         found.append(
@@ -56,7 +55,7 @@ def groups_of(
                 errors=wrong if labelled else None,
                 error_low=low,
                 error_high=high,
-                target=names[target],
+                target=PREDICTED if target is None else names[target],
                 score=mean.mean,
                 low=mean.low,
                 high=mean.high,

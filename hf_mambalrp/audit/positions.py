@@ -3,8 +3,8 @@
 from collections import Counter
 from itertools import accumulate
 
+from hf_mambalrp.audit.corpus import TextWords
 from hf_mambalrp.results.audit_parts import Positions
-from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.sentences import share_of_the_end
 
 TOP, PART = 10, 0.05
@@ -17,12 +17,12 @@ class Places:
         self._texts, self._last_word, self._last_words = 0, 0.0, 0.0
         self._distances: Counter[int] = Counter()
 
-    def add(self, explanation: Explanation) -> None:
-        """Add an explanation of one row."""
-        words = explanation.words()
+    def add(self, text: TextWords) -> None:
+        """Add a text."""
+        explanation = text.explanation
         self._texts += 1
-        self._last_word += share_of_the_end(words, 0.0)
-        self._last_words += share_of_the_end(words, PART)
+        self._last_word += share_of_the_end(text.every, 0.0)
+        self._last_words += share_of_the_end(text.every, PART)
         relevance = explanation.relevance[0][explanation.attention_mask[0] != 0]
         read = len(relevance) - 1 if explanation.position is None else int(explanation.position[0])
         top = relevance[: read + 1].topk(min(TOP, read + 1)).indices

@@ -6,10 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from hf_mambalrp.audit.corpus import Source, column_of, rows_of
+from hf_mambalrp.audit.corpus import Source, column_of, rows_of, text_words
 from hf_mambalrp.audit.positions import Places
 from hf_mambalrp.audit.scores import Scores, Side, single
-from hf_mambalrp.audit.words import compare
+from hf_mambalrp.audit.words import WordTables, compare
 from hf_mambalrp.calls.explain import model_id
 from hf_mambalrp.calls.labels import read_label
 from hf_mambalrp.datasets.explaining import explain_dataset
@@ -65,8 +65,13 @@ def called(data: Any) -> str:
     return str(name or f"a {type(data).__name__}")
 
 
-def read(source: Source, scores: Scores, label: str | None, groups: str | None, progress: bool) -> Read:
-    """Texts, labels, groups and places. InputError: explanations of another model, a text without label or group."""
+def read(
+    source: Source, scores: Scores, tables: WordTables, label: str | None, groups: str | None, progress: bool
+) -> Read:
+    """Texts, labels, groups and places, and the words into ``tables``.
+
+    InputError: explanations of another model, a text without label or group.
+    """
     skipped = 0
     texts: list[str] = []
     places = Places()
@@ -88,7 +93,9 @@ def read(source: Source, scores: Scores, label: str | None, groups: str | None, 
             values.append(column_of(ex, name))
         texts.append(ex.texts[0])
         method = ex.method
-        places.add(ex)
+        text = text_words(ex)
+        places.add(text)
+        tables.add(text)
         if scores.network.is_language_model:
             contrast = None if ex.contrast is None else ex.contrast[0]
             sides.append((_side(ex.target[0], "target"), _side(contrast, "contrast")))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate.utils import gather_object
@@ -19,12 +19,22 @@ from hf_mambalrp.models.auto import make_explainable
 from hf_mambalrp.runs.progress import progress_bar
 
 SIDES = ("target", "contrast")
+PREDICTED = "the predicted class"
+"""What the target is called where each input has its own."""
 WINDOW = 4096
 """Texts that are tokenized, and sorted into batches of one length, at a time."""
 
 
 Side = tuple[int, int]
 """Token ids of a target and a contrast."""
+
+
+class Named(Protocol):
+    """What has names for the classes of its log-odds."""
+
+    @property
+    def names(self) -> list[str]:
+        """One a class."""
 
 
 class Scores:
@@ -163,15 +173,28 @@ class Scored:
     texts: Sequence[str]
     log_odds: Tensor
     classes: Sequence[int]
+    own: bool = False
+    """Whether the score of each is that of the class predicted for it, rather than of one class for all."""
 
     @property
     def decisions(self) -> Tensor:
         """The predicted class of each text. Shape: (n,)."""
         return self.log_odds.argmax(1)
 
-    def deviation(self, target: int) -> float:
-        """Return the standard deviation of a class's log-odds over the texts. InputError: there is none."""
-        deviation = self.log_odds[:, target].std().item() if len(self.texts) > 1 else 0.0
+    def most_predicted(self, rows: Sequence[int]) -> int | None:
+        """The class predicted for most of some texts; None where each has its own."""
+        return None if self.own else int(torch.bincount(self.decisions[list(rows)]).argmax())
+
+    def score(self, log_odds: Tensor, rows: Sequence[int], target: int | None) -> Tensor:
+        """The log-odds (n, V) of some texts, or of what they became, for the target or each one's own class."""
+        places = list(rows)
+        columns = self.decisions[places] if target is None else torch.full((len(places),), target)
+        return log_odds.gather(1, columns[:, None])[:, 0]
+
+    def deviation(self, target: int | None) -> float:
+        """Return the standard deviation of the score over the texts. InputError: there is none."""
+        every = range(len(self.texts))
+        deviation = self.score(self.log_odds, every, target).std().item() if len(every) > 1 else 0.0
         if not deviation > 0:
             raise InputError(
                 f"The score is the same on all {len(self.texts)} texts, so effects have no scale. Give more texts."

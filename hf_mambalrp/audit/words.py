@@ -118,6 +118,36 @@ class _Table:
                 yield self.pairs.row(pair, self.count, self.columns)
 
 
+class WordTables:
+    """Tables of the texts by what they have in some columns; :func:`words_table` documents the arguments."""
+
+    def __init__(self, columns: Sequence[str], ngrams: int, pairs: bool, min_texts: int) -> None:
+        self._columns, self._ngrams, self._pairs, self._min_texts = columns, ngrams, pairs, min_texts
+        self._tables: dict[str, _Table] = {}
+
+    def add(self, text: TextWords) -> None:
+        """Add the words of a text."""
+        values = self._values(text)
+        self._tables.setdefault(repr(values), _Table(values)).add(text)  # a list or a mapping of JSON has no hash
+
+    def rows(self, source: Source, progress: bool) -> list[WordRow]:
+        """Return the rows, the largest share first, when every text was added; for runs and pairs it is read again."""
+        if self._ngrams > 1 or self._pairs:
+            for table in self._tables.values():
+                frequent = filter(_has_letters, table.frequent(self._min_texts))
+                table.paired = {*[*frequent][:PAIRED]} if self._pairs else set()
+            for text in explained_texts(source, progress, "runs and pairs"):
+                self._tables[repr(self._values(text))].add_together(text, self._ngrams, self._min_texts)
+        found = [row for table in self._tables.values() for row in table.rows(self._min_texts)]
+        return sorted(
+            found,
+            key=lambda row: (-row.share, isinstance(row.pattern, tuple), row.pattern, list(map(str, row.columns))),
+        )
+
+    def _values(self, text: TextWords) -> tuple[Any, ...]:
+        return tuple(column_of(text.explanation, name) for name in self._columns)
+
+
 def words_table(
     explanations: Source,
     *,
@@ -164,20 +194,10 @@ def words_table(
     if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
         raise OptionError(f"columns={columns!r} is not allowed; give a list of names.")
     source = read_again(explanations)
-    tables: dict[str, _Table] = {}
+    tables = WordTables(columns, ngrams, pairs, min_texts)
     for text in explained_texts(source, progress, "words"):
-        values = tuple(column_of(text.explanation, name) for name in columns)
-        tables.setdefault(repr(values), _Table(values)).add(text)  # a list or a mapping of JSON has no hash
-    if ngrams > 1 or pairs:
-        for table in tables.values():
-            table.paired = {*[*filter(_has_letters, table.frequent(min_texts))][:PAIRED]} if pairs else set()
-        for text in explained_texts(source, progress, "runs and pairs"):
-            values = tuple(column_of(text.explanation, name) for name in columns)
-            tables[repr(values)].add_together(text, ngrams, min_texts)
-    found = [row for table in tables.values() for row in table.rows(min_texts)]
-    return sorted(
-        found, key=lambda row: (-row.share, isinstance(row.pattern, tuple), row.pattern, list(map(str, row.columns)))
-    )
+        tables.add(text)
+    return tables.rows(source, progress)
 
 
 def whole(rows: Sequence[WordRow]) -> list[WordRow]:

@@ -19,7 +19,7 @@ def push(
         list[str] | None, typer.Option(help="Explain this in the model's card; may be given several times.")
     ] = None,
     evaluation: Annotated[Path | None, typer.Option(help="results.json of an evaluation, for the card.")] = None,
-    audit: Annotated[Path | None, typer.Option(help="audit.json of an audit, for the card.")] = None,
+    audit: Annotated[Path | None, typer.Option(help="audit.json of an audit, for the card or the Space.")] = None,
     explanations: Annotated[
         Path | None, typer.Option(help="Push this folder of explain_dataset as a dataset, instead of a model.")
     ] = None,
@@ -28,9 +28,11 @@ def push(
 ) -> None:
     """Push a model with explanations in its card, a dataset of them, or a Space. First log in: `hf auth login`."""
     visibility = True if private else None
-    if sum([bool(text) or evaluation is not None or audit is not None, explanations is not None, space]) > 1:
+    of_card = bool(text) or evaluation is not None or (audit is not None and not space)
+    if sum([of_card, explanations is not None, space]) > 1:
         raise OptionError(
-            "Give --text, --evaluation and --audit for a model, or --explanations FOLDER, or --space: one of these."
+            "Give --text, --evaluation and --audit for a model, or --explanations FOLDER, or --space, which takes "
+            "--audit too: one of these."
         )
     if space and model is None:
         raise OptionError("A Space needs --model user/name: what it explains, on the Hub.")
@@ -41,7 +43,7 @@ def push(
 
     with quietly():
         if space:
-            address = create_space(repo, model_id=str(model), private=visibility)
+            address = create_space(repo, model_id=str(model), audit=audit, private=visibility)
         elif explanations is not None:
             address = push_explanations(explanations, repo, private=visibility)
         else:

@@ -49,6 +49,7 @@ class Audit(Shown):
     data: str = field(compare=False)
     """What the data was called: a file or folder, or what kind of object it was."""
     texts: int
+    """Or images."""
     skipped: int
     """Rows of the data that were not explained."""
     classes: Mapping[str, int]
@@ -56,10 +57,11 @@ class Audit(Shown):
     errors: int | None
     """Texts whose predicted class is not their label; None without labels."""
     candidates: tuple[Candidate, ...]
-    """The words with the most |relevance|, in the order of :func:`audit`."""
+    """The words or regions with the most |relevance|, in the order of :func:`audit`."""
     untested: tuple[str, ...]
-    """Candidates that too few texts have beside other words."""
-    positions: Positions
+    """Candidates that too few texts have beside other words, or too few images beside other patches."""
+    positions: Positions | None
+    """None of images."""
     changed: tuple[Change, ...] | None
     """What rose most against the base model; None without one."""
     swaps: tuple[Swap, ...] | None
@@ -78,8 +80,33 @@ class Audit(Shown):
         return tuple(sorted(flagged, key=lambda candidate: (-abs(candidate.found.effect), candidate.found.name)))
 
     @property
+    def of_images(self) -> bool:
+        """Whether the data are images, and the candidates regions of them."""
+        return "regions" in self.settings
+
+    @property
     def not_examined(self) -> tuple[str, ...]:
         """What this audit says nothing about, in sentences."""
+        return self._of_images_not_examined() if self.of_images else self._of_texts_not_examined()
+
+    def _of_images_not_examined(self) -> tuple[str, ...]:
+        s = self.settings
+        said = [
+            "What has no mask: only the named regions were tested, each with all of the patches that it touches.",
+            "What is no place: colour, texture, size and sharpness of the whole image, or where a thing stands in it.",
+            f"What stands in the place of a patch ({s['replacement']}) may itself say something to the model.",
+            "Whether an effect is wanted: a region that should count is confirmed as one that should not. Effects "
+            f"below {s['min_effect']} standard deviations.",
+        ]
+        if self.untested:
+            said.append(f"Regions of too few images, or with no other patches beside: {', '.join(self.untested)}.")
+        if self.small_groups:
+            said.append(f"Groups of fewer than {s['min_texts']} images: {', '.join(self.small_groups)}.")
+        if s["label"] is None:
+            said.append("Errors: the data had no labels, and the classes are those that the model predicts.")
+        return tuple(said)
+
+    def _of_texts_not_examined(self) -> tuple[str, ...]:
         s = self.settings
         said = [
             f"Words in fewer than {s['min_texts']} texts, and all but the {s['candidates']} words, runs of up to "
@@ -152,7 +179,7 @@ class Audit(Shown):
         return pd.DataFrame(
             [
                 {
-                    "words": candidate.found.name,
+                    "region" if self.of_images else "words": candidate.found.name,
                     "share": candidate.share,
                     "mean": candidate.mean,
                     "target": candidate.found.target,
@@ -200,7 +227,7 @@ class Audit(Shown):
                     **data,
                     "candidates": tuple(Candidate(**{**one, **_found(one)}) for one in data["candidates"]),
                     "untested": tuple(data["untested"]),
-                    "positions": Positions(**{**data["positions"], "distances": tuple(data["positions"]["distances"])}),
+                    "positions": _positions(data["positions"]),
                     "changed": data["changed"] and tuple(Change(**one) for one in data["changed"]),
                     "swaps": None if data["swaps"] is None else tuple(map(_swap, data["swaps"])),
                     "unswapped": tuple(data["unswapped"]),
@@ -226,6 +253,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(inner) for name, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, (tuple, list)) else value
+
+
+def _positions(data: Mapping[str, Any] | None) -> Positions | None:
+    """Where relevance is in texts; None of images."""
+    return None if data is None else Positions(**{**data, "distances": tuple(data["distances"])})
 
 
 def _effect(data: Mapping[str, Any]) -> Effect:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from hf_mambalrp.results.audit_parts import Effect
+from hf_mambalrp.results.audit_parts import Effect, Positions
 from hf_mambalrp.viz.document import Block, Document, Facts, Grid, Heading, Origin, Section
 from hf_mambalrp.viz.wording import table_label
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hf_mambalrp.results.audit import Audit
 
 READING = (
-    "Effect: the score with the words less the score without them, in standard deviations of the score, with its "
+    "Effect: the score with {what} less the score without them, in standard deviations of the score, with its "
     "{confidence:.0%} interval; the score is the log-odds of the class, read from the model itself, and the classes "
     "weigh the same. Confirmed: q < .05 (Benjamini and Hochberg) and |effect| >= {min_effect}. Relevance alone "
     "confirms nothing."
@@ -25,7 +25,8 @@ def audit_document(found: "Audit") -> Document:
     ]
     facts = [("Confirmed", ", ".join(names) or "nothing")]
     facts.append(("Data", table_label(found.data)))
-    facts.append(("Texts", f"{found.texts} explained, {found.skipped} skipped"))
+    inputs, what = ("Images", "Region") if found.of_images else ("Texts", "Words")
+    facts.append((inputs, f"{found.texts} explained, {found.skipped} skipped"))
     facts.append(("Classes", ", ".join(f"{name} {count}" for name, count in found.classes.items())))
     if found.errors is not None:
         facts.append(("Errors", f"{found.errors} of {found.texts} ({found.errors / found.texts:.1%})"))
@@ -41,8 +42,9 @@ def audit_document(found: "Audit") -> Document:
         )
         for one in found.candidates
     ]
-    head = ("Words", "Confirmed", "Share of |R|", "Texts", "Class", "Effect", "Interval", "q", "Decisions changed")
-    reading = READING.format(confidence=s["confidence"], min_effect=s["min_effect"])
+    head = (what, "Confirmed", "Share of |R|", inputs, "Class", "Effect", "Interval", "q", "Decisions changed")
+    named = "the patches of the region" if found.of_images else "the words"
+    reading = READING.format(what=named, confidence=s["confidence"], min_effect=s["min_effect"])
     blocks.append(Grid("Candidates, by how much relevance they have", head, lines, reading))
     if found.changed is not None:
         risen = [
@@ -71,19 +73,25 @@ def audit_document(found: "Audit") -> Document:
         )
         blocks.append(Grid("Swaps", columns, swaps, says))
     if found.groups:
-        blocks += _groups(found)
-    low, middle, high = found.positions.distances
-    place = (
-        ("Relevance at the last word", f"{found.positions.last_word:.0%} of |relevance|"),
-        ("In the last 5 % of the words", f"{found.positions.last_words:.0%} of |relevance|"),
-        ("Ten most relevant tokens", f"{middle} tokens before the end (half are {low} to {high})"),
-    )
-    blocks.append(Facts(place))
+        blocks += _groups(found, what, inputs)
+    if found.positions is not None:
+        blocks.append(_places(found.positions))
     blocks.append(Grid("Not examined", ("What this says nothing about",), [(said,) for said in found.not_examined]))
     return Document([Section(blocks, 0, 1)], Origin(found.method, found.model, dict(found.versions)))
 
 
-def _groups(found: "Audit") -> list[Block]:
+def _places(positions: Positions) -> Facts:
+    """Where in texts the relevance is."""
+    low, middle, high = positions.distances
+    place = (
+        ("Relevance at the last word", f"{positions.last_word:.0%} of |relevance|"),
+        ("In the last 5 % of the words", f"{positions.last_words:.0%} of |relevance|"),
+        ("Ten most relevant tokens", f"{middle} tokens before the end (half are {low} to {high})"),
+    )
+    return Facts(place)
+
+
+def _groups(found: "Audit", what: str, inputs: str) -> list[Block]:
     """A table of the groups, and one of what is relied on in them."""
     column = table_label(found.settings["groups"])
     lines = [
@@ -96,7 +104,7 @@ def _groups(found: "Audit") -> list[Block]:
         for one in found.groups
     ]
     score = f"Mean log-odds of {table_label(found.groups[0].target)}"
-    blocks: list[Block] = [Grid(f"Groups by {column}", (column, "Texts", "Errors", score), lines)]
+    blocks: list[Block] = [Grid(f"Groups by {column}", (column, inputs, "Errors", score), lines)]
     relied = [
         (table_label(effect.name), table_label(group.value), *_numbers(effect))
         for one in found.confirmed
@@ -105,8 +113,9 @@ def _groups(found: "Audit") -> list[Block]:
         if effect.name == one.found.name
     ]
     if relied:
-        head = ("Words", column, "Texts", "Class", "Effect", "Interval")
-        says = "Effects of the confirmed candidates within a group, in standard deviations of the score over all texts."
+        head = (what, column, inputs, "Class", "Effect", "Interval")
+        over = f"over all {inputs.lower()}."
+        says = f"Effects of the confirmed candidates within a group, in standard deviations of the score {over}"
         blocks.append(Grid(f"What is relied on, by {column}", head, relied, says))
     return blocks
 

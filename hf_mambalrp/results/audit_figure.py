@@ -20,10 +20,11 @@ def audit_figure(found: "Audit") -> "Figure":
         _point(f"swap {one.found.name}", one.found, one.confirmed, [value for _, value in one.controls])
         for one in found.swaps or ()
     ]
+    inputs = "images" if found.of_images else "texts"
     return effects(
         points,
         title="What does the model rely on?",
-        lines=[f"{label(found.model or 'a model')}, {found.texts} texts; filled: confirmed"]
+        lines=[f"{label(found.model or 'a model')}, {found.texts} {inputs}; filled: confirmed"]
         + ["grey strokes: swaps of other words"] * bool(found.swaps),
         smallest=found.settings["min_effect"],
         across=f"effect, in standard deviations of the score, with its {found.settings['confidence']:.0%} interval",

@@ -78,12 +78,17 @@ class Answers:
             (PACKAGED_LANGUAGE, {"kind": "next", "text": "The capital of"}),
             (PACKAGED_LANGUAGE, {"kind": "generation", "text": "The capital of"}),
             (PACKAGED_VISION, {"kind": "image", "picture": next(iter(PICTURES))}),
+            (PACKAGED, {"kind": "attention", "text": "A warm film."}),
+            (PACKAGED, {"kind": "compare", "text": "A warm film."}),
         ]
         for model, values in first:
             listed = next((entry for entry in self.catalog.entries if entry.id == model.id), None)
             if listed is not None and not stopped.is_set():
-                asked = {**values, "model": listed.title}
-                self._compute_without_limit(Question.asked(self.catalog, self.limits, **asked))
+                question = Question.asked(self.catalog, self.limits, **values, model=listed.title)
+                if question.kind == "compare":  # whose ranks need scipy.stats, half a second of importing
+                    compare(*(self._compute_without_limit(side).result for side in question.sides(self.catalog)))
+                else:
+                    self._compute_without_limit(question)
 
     def _check_text(self, question: Question) -> None:
         if not question.text.strip():

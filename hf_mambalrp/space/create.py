@@ -4,19 +4,21 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
 from hf_mambalrp.errors import InputError, MambaLRPError, MissingExtraError
 from hf_mambalrp.hub.card import card_text, metadata, with_metadata
-from hf_mambalrp.hub.repository import CARD, Token, hub_api, hub_errors, open_repository
+from hf_mambalrp.hub.repository import CARD, Repository, Token, hub_api, hub_errors, open_repository
 from hf_mambalrp.models.auto import (
     AutoMambaLRPForCausalLM,
     AutoMambaLRPForImageClassification,
     AutoMambaLRPForSequenceClassification,
     configuration,
 )
+from hf_mambalrp.results.audit import Audit
 
 PACKAGE = Path(__file__).parents[1]
 IN_WHEEL, IN_SOURCES = PACKAGE / "space" / "template", PACKAGE.parent / "spaces_app"
@@ -27,6 +29,8 @@ EXTRAS = ("plot", "compare")
 """Of the package, which the app uses."""
 MODELS = "models.json"
 """The app's list of the models that it may load."""
+AUDIT = "audit.json"
+"""Beside the list, the audit of its model; so does ``hf-mambalrp audit`` call the file in its folder."""
 APP = "app.py"
 RUNS = ("sdk", "sdk_version", "python_version", "app_file", "models")
 """Front matter that goes with the app; the rest is how the Space looks, which its owner may change."""
@@ -40,7 +44,13 @@ TASKS = {
 
 
 def create_space(
-    repo_id: str, *, model_id: str, title: str | None = None, private: bool | None = None, token: Token = None
+    repo_id: str,
+    *,
+    model_id: str,
+    title: str | None = None,
+    audit: Audit | str | Path | None = None,
+    private: bool | None = None,
+    token: Token = None,
 ) -> Any:
     """Create a Space on the Hub, or renew one, in which people explain predictions of a model.
 
@@ -53,6 +63,9 @@ def create_space(
         repo_id: "user/name" of the Space.
         model_id: a model of a known family on the Hub: Mamba, a hybrid with it, or Vision Mamba.
         title: of the Space; by default names the model, and one that is there stays.
+        audit: of the model, for a tab: what :func:`hf_mambalrp.audit.audit` returned, the file that it was saved in, or
+            the folder of ``hf-mambalrp audit``. By default one that is there stays. The model is not loaded, so its
+            weights are not compared with the audit's; the tab names the model that the audit was made of.
         private: visibility of a Space that is created.
         token: by default the one of ``hf auth login`` or ``HF_TOKEN``.
 
@@ -61,18 +74,20 @@ def create_space(
 
     Raises:
         MissingRepositoryError: no such model, or a private one that the token does not reach.
-        InputError: a model of another family, or without a head that is explained; a Space with another app.
+        InputError: a model of another family, or without a head that is explained; a Space with another app; a file
+            that is no audit.
         NotLoggedInError, RepositoryAccessError, OfflineError, HubConnectionError, HubError: of the Hub.
 
     Example:
         >>> from hf_mambalrp import create_space
         >>> create_space("me/why", model_id="me/explained-model")  # doctest: +SKIP
     """
+    shown = None if audit is None else _read(audit)
     with hub_errors(model_id, "model"):
         hub_api(token).model_info(model_id)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "space"
-        write_space(folder, model_id, title=title, token=token)
+        write_space(folder, model_id, title=title, audit=shown, token=token)
         repository = open_repository(repo_id, "space", private=private, token=token, space_sdk="gradio")
         files: dict[str, bytes | Path] = {
             path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
@@ -80,12 +95,17 @@ def create_space(
         if MODELS in repository.files:
             card = _renewed(card_text(repository.read(CARD) or b""), card_text((folder / CARD).read_bytes()), title)
             files[CARD] = card.encode()
+            if shown is None:
+                (line,) = json.loads((folder / MODELS).read_text(encoding="utf-8"))
+                files[MODELS] = _list({**line, **_audit_there(repository, model_id)})
         elif APP in repository.files:
             raise InputError(f"The Space {repository.repo_id!r} holds another app. Give the name of a new one.")
         return repository.commit(files, f"Explain {model_id} with hf_mambalrp")
 
 
-def write_space(folder: Path, model_id: str, *, title: str | None = None, token: Token = None) -> None:
+def write_space(
+    folder: Path, model_id: str, *, title: str | None = None, audit: Audit | None = None, token: Token = None
+) -> None:
     """Write the app for a model, a Hub id or a folder, into a new folder."""
     task = _task(model_id, token)
     name = model_id.rstrip("/").rpartition("/")[2]
@@ -96,11 +116,38 @@ def write_space(folder: Path, model_id: str, *, title: str | None = None, token:
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns(*LEFT_OUT, IN_WHEEL.name))
     listed = (template / REQUIREMENTS).read_text(encoding="utf-8").splitlines()
     (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in _requirements(listed)), encoding="utf-8")
-    models = [{"id": model_id, "title": name, "task": task}]
-    (folder / MODELS).write_text(json.dumps(models, indent=1) + "\n", encoding="utf-8")
+    line = {"id": model_id, "title": name, "task": task}
+    if audit is not None:
+        audit.save(folder / AUDIT)
+        line["audit"] = AUDIT
+    (folder / MODELS).write_bytes(_list(line))
     card = card_text((folder / CARD).read_bytes())
     values: dict[str, Any] = {"title": title or f"Why did {name} say that?", "models": [model_id]}
     (folder / CARD).write_bytes(with_metadata(card, values).encode())
+
+
+def _list(line: Mapping[str, str]) -> bytes:
+    """The app's list of one model."""
+    return (json.dumps([line], indent=1) + "\n").encode()
+
+
+def _read(audit: Audit | str | Path) -> Audit:
+    """An audit, or the one in a file or folder. InputError: there is none."""
+    if isinstance(audit, Audit):
+        return audit
+    if not isinstance(audit, (str, Path)):
+        raise InputError(f"audit is a {type(audit).__name__}; give what audit() returned, or the file that it is in.")
+    return Audit.load(Path(audit) / AUDIT if Path(audit).is_dir() else audit)
+
+
+def _audit_there(repository: Repository, model_id: str) -> dict[str, str]:
+    """What the list of a Space says of an audit of this model."""
+    try:
+        listed = json.loads(repository.read(MODELS) or b"")
+        named = [line["audit"] for line in listed if line["id"] == model_id and "audit" in line]
+    except (ValueError, TypeError, KeyError):  # its owner may have written anything
+        return {}
+    return {"audit": named[0]} if named else {}
 
 
 def _requirements(listed: list[str]) -> list[str]:

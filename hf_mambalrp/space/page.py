@@ -25,7 +25,9 @@ CSS = (HERE / "style.css").read_text(encoding="utf-8").replace("LIGHT", LIGHT.cs
 SCRIPT = (HERE / "page.js").read_text(encoding="utf-8")
 STYLES = f"{STYLE}{PICTURE_STYLE}{PASSAGES_STYLE}{GENERATION_STYLE}{CSS}"
 HEAD = f"<style>{STYLES}</style><script>{SCRIPT}{GENERATION_SCRIPT}</script>"
-THEME = gr.themes.Default(primary_hue="slate", neutral_hue="slate", font=["system-ui", "sans-serif"]).set(
+FONTS: Any = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+"""Of the visitor's own machine, which no page waits for."""
+THEME = gr.themes.Default(primary_hue="slate", neutral_hue="slate", **FONTS).set(
     body_text_color_subdued="*neutral_600",
     body_text_color_subdued_dark="*neutral_300",
     block_title_text_color="*neutral_700",

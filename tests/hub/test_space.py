@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from transformers.utils import logging
 from typer.testing import CliRunner
 
 from hf_mambalrp import DEMO_MODEL, DEMO_VISION_MODEL, MambaLRPForCausalLM, create_space, load_explanations
+from hf_mambalrp.audit import Audit
 from hf_mambalrp.cli.main import app
 from hf_mambalrp.errors import (
     HubConnectionError,
@@ -30,6 +32,7 @@ from hf_mambalrp.errors import (
     RepositoryAccessError,
 )
 from hf_mambalrp.models.fingerprint import fingerprint
+from hf_mambalrp.space.catalog import read_allow_list
 from hf_mambalrp.space.create import write_space
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +42,13 @@ SOURCE, PACKAGE = ROOT / "spaces_app", ROOT / "hf_mambalrp"
 def files(folder):
     found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return {name: data for name, data in found.items() if not re.search(r"(^|/)(\.|__pycache__)", name)}
+
+
+def written(content, folder):
+    for name, data in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
 
 
 @pytest.fixture
@@ -97,6 +107,38 @@ def test_what_the_owner_of_a_space_wrote_stays(hub, model):
     assert b"\ntitle: Why?\n" in repository.files()["README.md"]
 
 
+def test_a_space_shows_an_audit_which_stays_until_there_is_another(hub, model, tmp_path):
+    model.push_to_hub("me/language-model")
+    with pytest.raises(InputError, match="cannot be read as a saved Audit"):
+        create_space("me/why", model_id="me/language-model", audit=tmp_path)
+    with pytest.raises(InputError, match="audit is a dict"):
+        create_space("me/why", model_id="me/language-model", audit={})
+    assert ("space", "me/why") not in hub.repositories
+    found = Audit.load(f"{DEMO_MODEL}/audit.json")
+    create_space("me/why", model_id="me/language-model", audit=found)
+    repository = hub.repositories["space", "me/why"]
+    (listed,) = json.loads(repository.files()["models.json"])
+    found.save(tmp_path / "audit.json")
+    assert repository.files()[listed["audit"]] == (tmp_path / "audit.json").read_bytes()
+    (entry,) = read_allow_list(written(repository.files(), tmp_path / "there") / "models.json")
+    assert Audit.load(entry.audit) == found
+
+    for again in (None, tmp_path, tmp_path / "audit.json"):
+        create_space("me/why", model_id="me/language-model", audit=again)
+    assert len(repository.history()) == 2
+    replace(found, texts=7).save(tmp_path / "audit.json")
+    create_space("me/why", model_id="me/language-model", audit=tmp_path)
+    assert json.loads(repository.files()["audit.json"])["texts"] == 7
+    theirs = {
+        **repository.files(),
+        "mine.json": b"{}",
+        "models.json": b'[{"id": "me/language-model", "audit": "mine.json"}]',
+    }
+    repository.commit("main", "theirs", theirs)
+    create_space("me/why", model_id="me/language-model")
+    assert json.loads(repository.files()["models.json"]) == [{**listed, "audit": "mine.json"}]
+
+
 def test_another_app_is_not_overwritten(hub, model):
     model.push_to_hub("me/language-model")
     repository = hub.add("me/other", {"app.py": b"print()", "README.md": b"# Mine"}, repo_type="space")
@@ -109,10 +151,8 @@ def test_the_written_space_starts_and_explains_its_model(hub, model, environment
     """The files of the Space in a folder of their own, with the package that is among them."""
     gradio_client = pytest.importorskip("gradio_client", reason='needs pip install "hf_mambalrp[space]"')
     model.push_to_hub("me/language-model", private=True)
-    create_space("me/why", model_id="me/language-model")
-    for name, content in hub.repositories["space", "me/why"].files().items():
-        (tmp_path / "why" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "why" / name).write_bytes(content)
+    create_space("me/why", model_id="me/language-model", audit=f"{DEMO_MODEL}/audit.json")
+    written(hub.repositories["space", "me/why"].files(), tmp_path / "why")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -134,9 +174,11 @@ def test_the_written_space_starts_and_explains_its_model(hub, model, environment
             time.sleep(0.2)
         client = gradio_client.Client(f"http://127.0.0.1:{port}/", verbose=False)
         answer = client.predict("The capital of France is", api_name="/next_token")
+        tabs = [part["props"]["label"] for part in client.config["components"] if part["type"] == "tabitem"]
     finally:
         app.terminate()
         app.wait(timeout=20)
+    assert tabs[-1] == "Audit"
     expected = model.explain("The capital of France is")
     assert answer["result"]["model_id"] == "me/language-model"
     relevance = torch.tensor(answer["result"]["relevance"])
@@ -221,9 +263,10 @@ def test_the_command_pushes_each_kind(hub, command, folder, tmp_path):
     assert "> Paris is" in card
     assert "model-index" in card
 
-    command("me/why", "--space", "--model", "me/lm", "--private")
+    command("me/why", "--space", "--model", "me/lm", "--private", "--audit", f"{DEMO_MODEL}/audit.json")
     assert hub.repositories["space", "me/why"].private
-    assert b'"me/lm"' in hub.repositories["space", "me/why"].files()["models.json"]
+    (listed,) = json.loads(hub.repositories["space", "me/why"].files()["models.json"])
+    assert (listed["id"], listed["audit"]) == ("me/lm", "audit.json")
 
 
 def test_the_command_pushes_a_run(hub, command, model, tmp_path):
@@ -240,6 +283,7 @@ def test_the_command_pushes_a_run(hub, command, model, tmp_path):
         (["--space"], "needs --model"),
         (["--space", "--model", "me/lm", "--text", "a"], "one of these"),
         (["--space", "--model", "me/lm", "--explanations", "out"], "one of these"),
+        (["--audit", "audit.json", "--explanations", "out"], "one of these"),
     ],
 )
 def test_the_command_refuses_what_does_not_go_together(hub, command, arguments, says):

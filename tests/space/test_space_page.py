@@ -339,6 +339,7 @@ def a_document_shows_the_passages_that_mattered(page, demo):
     changed(page, before, "document")
     shown = page.locator("#document-answer .passages li > a").all_inner_texts()
     assert shown == [signed(word.relevance) for word in ex.top(5, level="passage")]
+    assert barriers(page) == []
     before = page.locator("#document-answer").inner_html()
     panel(page).get_by_role("radio", name="Sentences").check()
     changed(page, before, "document")

@@ -70,26 +70,32 @@ def read_mask(case: Case, given: Any, size: tuple[int, int], process: Any) -> Te
     Raises:
         InputError: of another size than the picture; no object, or nothing else, in what the model sees.
     """
+    mask = seen_mask("evaluate_image_explanations", case.name, given, size, process)
+    if not bool(mask.any()) or bool(mask.all()):
+        what = "the object covers everything" if bool(mask.any()) else "there is nothing of the object"
+        raise InputError(f"{case.name}: in what the model sees {what}, so nothing can be measured. Leave it out.")
+    return mask
+
+
+def seen_mask(call: str, name: str, given: Any, size: tuple[int, int], process: Any) -> Tensor:
+    """The same, where an object may be nowhere or everywhere; ``call`` and ``name`` are what errors call it by."""
     from PIL import Image
 
     if isinstance(given, np.ndarray | Tensor):
         array = np.asarray(given)
         if array.ndim != 2:
-            raise InputError(f"{case.name} has a mask of shape {array.shape}; give (H, W), not 0 on the object.")
+            raise InputError(f"{name} has a mask of shape {array.shape}; give (H, W), not 0 on the object.")
     else:
-        array = np.asarray(read_pictures("evaluate_image_explanations", given).images[0]).max(-1)
+        array = np.asarray(read_pictures(call, given).images[0]).max(-1)
     if array.shape[::-1] != size:
         raise InputError(
-            f"{case.name} is {size[0]} x {size[1]} pixels and its mask {array.shape[1]} x {array.shape[0]}; give a "
+            f"{name} is {size[0]} x {size[1]} pixels and its mask {array.shape[1]} x {array.shape[0]}; give a "
             "mask of the picture's size."
         )
     picture = Image.fromarray(np.where(array != 0, 255, 0).astype(np.uint8)).convert("RGB")
     options = {"resample": Image.Resampling.NEAREST, "do_normalize": False, "do_rescale": False}
     seen = process(images=[picture], return_tensors="pt", **options)["pixel_values"][0]
     mask: Tensor = seen.float().amax(0) > 127
-    if not bool(mask.any()) or bool(mask.all()):
-        what = "the object covers everything" if bool(mask.any()) else "there is nothing of the object"
-        raise InputError(f"{case.name}: in what the model sees {what}, so nothing can be measured. Leave it out.")
     return mask
 
 

@@ -58,11 +58,7 @@ def plan(
     counts, order = counts_of(n, step), order_of(relevance.flatten().tolist(), range(n))
 
     def without(patches: Iterable[int]) -> Perturbed:
-        gone = torch.zeros(pixels.shape, dtype=torch.bool)
-        for patch in patches:
-            top, left = patch // columns * stride, patch % columns * stride
-            gone[top : top + patch_size, left : left + patch_size] = True
-        return replacement, gone.numpy().tobytes()
+        return without_patches(patches, columns, pixels.shape[0], patch_size, stride, replacement)
 
     def black(ordered: Tensor, share: float) -> Perturbed:
         gone = torch.zeros(pixels.numel(), dtype=torch.bool)
@@ -80,6 +76,17 @@ def plan(
             "negative": [black(least, share) for share in STEPS],
         },
     )
+
+
+def without_patches(
+    patches: Iterable[int], columns: int, size: int, patch_size: int, stride: int, replacement: str
+) -> Perturbed:
+    """A picture (size, size) without some of its patches, which are counted row by row."""
+    gone = torch.zeros((size, size), dtype=torch.bool)
+    for patch in patches:
+        top, left = patch // columns * stride, patch % columns * stride
+        gone[top : top + patch_size, left : left + patch_size] = True
+    return replacement, gone.numpy().tobytes()
 
 
 class ImageOutput:
