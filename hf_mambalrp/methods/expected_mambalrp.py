@@ -1,11 +1,11 @@
-"""Expected MambaLRP: the modified gradient averaged over inputs of which a part is replaced, times the input."""
+"""Expected MambaLRP: a token's relevance averaged over inputs in which a part of the other tokens is replaced."""
 
+import math
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.methods.copies import copies_together, reference, scores, stacked
@@ -21,7 +21,7 @@ def expected_mambalrp(
     problem: Problem,
     *,
     samples: int = 8,
-    keep: float = 0.5,
+    keep: float = 0.75,
     baseline: str | int | Tensor = "auto",
     seed: int = 0,
     gamma: float = 0.0,
@@ -31,23 +31,22 @@ def expected_mambalrp(
 ) -> Relevance:
     """MambaLRP in expectation over coalitions of tokens, this project's own.
 
-    Its relatives are expected gradients (Erion et al. 2021), and Shapley values by sampling (Castro et al. 2009).
+    R_i = c_i mean of r_i(S) over the coalitions S_1 .. S_n that token i is in, where r(S) is MambaLRP's relevance at
+    the input in which the tokens outside of S are replaced. So a token is explained in many contexts, and not by the
+    network's one linear piece at the input; relatives are expected gradients (Erion et al. 2021) and Shapley values by
+    sampling (Castro et al. 2009). A coalition is a share ``keep`` of the row's attended tokens, drawn at random; every
+    second one is drawn from the other end of the order that the one before it was drawn from. So with a half or more
+    every token is in one of the two. The explained positions are in all.
 
-    R_i = c_i sum_d x_id (1/n) sum_k g_id(S_k), where g(S) is MambaLRP's modified gradient at the input in which the
-    tokens outside of the coalition S are replaced. A coalition is a share ``keep`` of the row's attended tokens, drawn
-    at random; every second one is drawn antithetically: from the other end of the order that the one before it was
-    drawn from, so that with 0.5 it is the other half. So a token is explained in many contexts, and not by the
-    network's one linear piece at the input.
-
-    An average over other inputs does not sum to the score. What is missing is shared in proportion to |R|, which is
-    c_i = 1 + sign(R_i) (score - biases - sum(R)) / sum(|R|), with the mean of what the biases absorbed, so that score =
+    An average over other inputs does not sum to the score. What is missing is shared out in proportion to |R|, by c_i =
+    1 + sign(R_i) (score - biases - sum(R)) / sum(|R|), with the mean of what the biases absorbed, so that score =
     sum(R) + biases as under MambaLRP. As long as less is missing than sum(|R|), no relevance changes its sign and no
     token its rank. With ``keep=1`` nothing is replaced, and it is MambaLRP.
 
     Args:
         problem: what is explained.
-        samples: n coalitions, each as much work as one MambaLRP.
-        keep: share of the tokens in a coalition, rounded to whole tokens.
+        samples: n coalitions, each as much work as one MambaLRP. A token that is in none has no relevance.
+        keep: share of the tokens in a coalition, rounded up to whole tokens.
         baseline: what the others are replaced by: "auto", the embedding of the configuration's end-of-sequence token,
             or the row's mean embedding where it names none; "mean"; "zero"; a token id; or a tensor that broadcasts to
             (B, L, D).
@@ -60,28 +59,36 @@ def expected_mambalrp(
         OptionError: an option's value is not allowed.
     """
     samples = whole_number("samples", samples, 1)
-    if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 <= keep <= 1:
-        raise OptionError(f"keep={keep!r} is not allowed. Give a share of the tokens, from 0 to 1.")
+    if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep <= 1:
+        raise OptionError(f"keep={keep!r} is not allowed. Give a share of the tokens, above 0 and up to 1.")
     rules = mambalrp_rules(gamma=gamma, gamma_on=gamma_on, attention_rule=attention_rule)
     x, replacement = problem.embeddings, _replacement(problem, baseline)
-    kept = _coalitions(row_generators(problem, seed), problem.mask, samples, keep)
+    kept = _coalitions(problem, samples, keep, seed)
     together = copies_together(problem, internal_batch_size)
-    sums: list[list[Tensor]] = [[], [], []]
+    found: list[Relevance] = []
     for first in patient_bar(range(0, samples, together), "explain: expected_mambalrp", "batch"):
-        some = kept[first : first + together]
-        many = stacked(problem, torch.where(some[..., None].to(x.device), x, replacement))
-        found = propagate(replace(many, factor=x.repeat(len(some), 1, 1)), rules)
-        for total, part in zip(sums, (found.tokens, found.biases, found.softmax), strict=True):
-            if part is not None:
-                total.append(part.unflatten(0, (len(some), -1)).sum(0) / samples)
-    tokens, biases, softmax = (sum(parts[1:], parts[0]) if parts else None for parts in sums)
-    assert tokens is not None
-    assert biases is not None
+        copies = torch.where(kept[first : first + together, ..., None].to(x.device), x, replacement)
+        found.append(propagate(stacked(problem, copies), rules))
+
+    def each(of_rows: list[Tensor]) -> Tensor:
+        """Of every coalition and row, in double precision: terms may cancel."""
+        return torch.cat(of_rows).unflatten(0, (samples, -1)).double()
+
+    tokens = (each([one.tokens for one in found]) * kept).sum(0) / kept.sum(0).clamp(min=1)
+    biases = each([one.biases for one in found]).mean(0)
+    of_softmax = [one.softmax for one in found if one.softmax is not None]
+    softmax = each(of_softmax).mean(0) if of_softmax else torch.zeros_like(biases)
     logits, (score,) = scores(problem, x[None])
-    tokens, size = tokens.double(), tokens.double().abs()  # the terms may cancel
-    missing = score.double() - biases - (0 if softmax is None else softmax) - tokens.sum(-1)
+    missing, size = score.double() - biases - softmax - tokens.sum(-1), tokens.abs()
     settled = tokens + size * (missing / size.sum(-1).clamp(min=torch.finfo(size.dtype).tiny))[:, None]
-    return Relevance(settled.float(), score.float(), biases, None, logits[0], softmax)
+    return Relevance(
+        tokens=settled.float(),
+        score=score.float(),
+        biases=biases.float(),
+        layers=None,
+        logits=logits[0],
+        softmax=softmax.float() if of_softmax else None,
+    )
 
 
 def _replacement(problem: Problem, baseline: Any) -> Tensor:
@@ -96,16 +103,16 @@ def _replacement(problem: Problem, baseline: Any) -> Tensor:
     return reference(problem, baseline)
 
 
-def _coalitions(generators: list[Generator], mask: Tensor, samples: int, keep: float) -> Tensor:
-    """Which tokens are in each coalition; padding always is. Shape: (samples, B, L) bool."""
-    attended = mask.cpu() != 0
-    kept = torch.ones(samples, *attended.shape, dtype=torch.bool)
-    for row, generator in enumerate(generators):
+def _coalitions(problem: Problem, samples: int, keep: float, seed: int) -> Tensor:
+    """Which attended tokens are in each coalition. Shape: (samples, B, L) bool, on the CPU."""
+    attended, explained = problem.mask.cpu() != 0, problem.positions.cpu()
+    kept = torch.zeros(samples, *attended.shape, dtype=torch.bool)
+    for row, generator in enumerate(row_generators(problem, seed)):
         places = attended[row].nonzero().flatten()
-        number = round(keep * len(places))
-        for sample in range(samples):
-            if sample % 2 == 0:
-                order = torch.randperm(len(places), generator=generator)
-            gone = order[number:] if sample % 2 == 0 else order[: len(places) - number]
-            kept[sample, row, places[gone]] = False
+        number = math.ceil(keep * len(places))
+        for sample in range(0, samples, 2):
+            order = places[torch.randperm(len(places), generator=generator)]
+            for one, chosen in zip(kept[sample : sample + 2], (order[:number], order[-number:]), strict=False):
+                one[row, chosen] = True
+        kept[:, row, explained[row]] = True
     return kept
