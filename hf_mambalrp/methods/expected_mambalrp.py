@@ -72,7 +72,8 @@ def expected_mambalrp(
 
     def each(of_rows: list[Tensor]) -> Tensor:
         """Of every coalition and row, in double precision: terms may cancel."""
-        return torch.cat(of_rows).unflatten(0, (samples, -1)).double()
+        rows: Tensor = torch.cat(of_rows).unflatten(0, (samples, -1)).double()
+        return rows
 
     tokens = (each([one.tokens for one in found]) * kept).sum(0) / kept.sum(0).clamp(min=1)
     biases = each([one.biases for one in found]).mean(0)
