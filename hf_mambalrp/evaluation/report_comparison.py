@@ -96,7 +96,7 @@ def ceiling(results: Results) -> Chapter:
         "on the same examples over that. A wider search may find more, so 1 does not mean that nothing is left."
     )
     head = ("Method", *(metric.symbol for metric in metrics.values()))
-    return Chapter("Share of what a search finds", reading, [Grid("Share of the best order's", head, rows)])
+    return Chapter("Share of what a search finds", reading, [Grid("Share of the best order", head, rows)])
 
 
 def _standing(results: Results, key: str, metric: Metric) -> tuple[str, list[str]]:
