@@ -57,3 +57,18 @@ def test_no_attempt_is_above_mambalrp_and_smoothgrad_on_every_model():
             for mean, half in found.get(name, {}).get("over", {}).get("mambalrp", {}).values()
         ]
         assert min(leads) < 0, name
+
+
+def test_the_shares_of_the_greedy_order_are_those_of_the_results():
+    found, text = ATTEMPTS["sentiment"], " ".join(" ".join(LINES).split())
+    best = found["greedy order for ΔA^F"]["delta_flip"]
+    names = [
+        "MambaLRP",
+        "SmoothGrad, 25 samples",
+        "expected MambaLRP, keep 0.5",
+        next(n for n in found if "Shapley" in n),
+    ]
+    own, noise, coalitions, shapley = (f"{100 * found[name]['delta_flip'] / best:.0f} %" for name in names)
+    assert f"reaches {best:.3f} on the same snippets: MambaLRP has {own} of it, SmoothGrad {noise}" in text
+    assert f"half of the tokens {coalitions}, Shapley values of the replacement game" in text
+    assert f"forwards, {shapley}." in text
