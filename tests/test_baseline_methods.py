@@ -24,6 +24,7 @@ OPTIONS = {
     "integrated_gradients": {"steps": 5, "baseline": 1},
     "smoothgrad": {"samples": 3},
     "occlusion": {"window": 2, "baseline": 4},
+    "expected_mambalrp": {"samples": 3, "baseline": 4},
 }
 
 
@@ -173,7 +174,7 @@ def test_two_calls_are_equal_and_leave_the_global_generator_alone(model, name):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-@pytest.mark.parametrize("name", ["integrated_gradients", "smoothgrad", "occlusion"])
+@pytest.mark.parametrize("name", ["integrated_gradients", "smoothgrad", "occlusion", "expected_mambalrp"])
 def test_the_prediction_that_is_explained_is_the_input_s_own(model, name):
     """At changed inputs the model predicts other tokens; those are not what is explained."""
     predicted = model.explain(ROWS, attention_mask=MASK, method=name, **OPTIONS[name])

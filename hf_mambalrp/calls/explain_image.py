@@ -42,7 +42,7 @@ def explain_images(
     call = subject.begin("explain", None)
     network, method = call.network, method_named(options.method)
     gammas = {"gamma": gamma, "gamma_on": gamma_on}
-    if options.method != "mambalrp":
+    if "gamma" not in method.options:
         if (gamma, tuple(gamma_on)) != (GAMMA, GAMMA_ON):
             raise OptionError(f"gamma and gamma_on are rules of method 'mambalrp'; {options.method!r} has none.")
         gammas = {}

@@ -1,6 +1,6 @@
 """One example after another: explain it by every method, perturb it, read the model's output."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from hf_mambalrp.calls.explain import Options, explain_batch
 from hf_mambalrp.calls.inputs import TokenizerSource
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.errors import InputError, RowMemoryError, TargetError
+from hf_mambalrp.evaluation.ceiling import best_orders
 from hf_mambalrp.evaluation.dataset import drawn, read_examples
 from hf_mambalrp.evaluation.examiner import Examiner
 from hf_mambalrp.evaluation.outputs import ModelOutput
@@ -50,6 +51,8 @@ class Evaluator(Examiner):
             samples=len(self.examples) or None,
             target=[example.target for example in found] if columns.target else settings.target,
         )
+        self.searched = {example.index for example in self.examples[: settings.ceiling]}
+        """The examples whose best order is searched."""
         self.weights = fingerprint(model)
         self.on_error: str | None = "raise"
 
@@ -97,12 +100,15 @@ class Evaluator(Examiner):
         inputs = {row for each in perturbed.values() for rows in each.rows().values() for row in rows} | {ids}
         logits, probabilities = self.output(inputs, target)
         output = logits if settings.measure == "logit" else probabilities
+        first_order = perturbed[settings.methods[0]]
+        ceiling = {"ceiling": self._ceiling(first_order, target)} if example.index in self.searched else {}
         return {
             "id": example.id,
             "tokens": len(places),
             "target": first.target_text[0],
             "score": logits[ids],
             "probability": probabilities[ids],
+            **ceiling,
             "methods": {
                 method: {
                     **perturbed[method].measures(output, probabilities),
@@ -113,6 +119,19 @@ class Evaluator(Examiner):
                 for method, explanation in found.items()
             },
         }
+
+    def _ceiling(self, given: Perturbation, target: int) -> dict[str, float]:
+        """What the best orders that a greedy search finds reach, at the same steps as the methods' orders."""
+
+        def output(rows: Iterable[Ids]) -> Mapping[Ids, float]:
+            logits, probabilities = self.output(rows, target)
+            return logits if self.settings.measure == "logit" else probabilities
+
+        found = {}
+        for metric, order in best_orders(given, output).items():
+            best = replace(given, order=order)
+            found[metric] = best.areas(output({row for rows in best.rows().values() for row in rows}))[metric]
+        return found
 
     def _explain(self, example: Row, target: Any, method: str) -> Explanation:
         return explain_batch(

@@ -33,6 +33,7 @@ def evaluate_faithfulness(
     insertion: str = "remove",
     step: int | float | str = "auto",
     samples: int | None = None,
+    ceiling: int = 0,
     batch_tokens: int | None = None,
     confidence: float = 0.95,
     resamples: int = 2000,
@@ -78,6 +79,9 @@ def evaluate_faithfulness(
         insertion: "remove" or "replace".
         step: k grows by so many tokens, or by this fraction of n; "auto" makes at most 20 steps.
         samples: evaluate so many rows, drawn with ``seed``; None is all.
+        ceiling: of the first so many of them, also search the order that is best for each of the first two metrics
+            (:func:`hf_mambalrp.evaluation.ceiling.best_orders`), and give every method's share of what it reaches. Of n
+            tokens that takes 2 n^2 forwards.
         batch_tokens: tokens of one forward; by default about what a CPU's caches, or a GPU, want.
         confidence: of the intervals.
         resamples: of the bootstrap.
@@ -123,6 +127,7 @@ def evaluate_faithfulness(
         step=step,
         target=target,
         samples=samples,
+        ceiling=ceiling,
         confidence=confidence,
         resamples=resamples,
         seed=seed,

@@ -80,33 +80,39 @@ class Perturbation:
         gone = set(positions)
         return tuple(token for place, token in enumerate(self.ids) if place not in gone) or (self.replacement,)
 
+    def left(self, positions: Iterable[int]) -> Ids:
+        """The input without these positions as the insertion curves have it."""
+        return self.removed(positions) if self.insertion == "remove" else self.replaced(positions)
+
     def rows(self) -> dict[str, list[Ids]]:
         """Every perturbed input, by the curve or the measure that it belongs to."""
         morf, lerf = self.order, self.order[::-1]
-        leave = self.removed if self.insertion == "remove" else self.replaced
         tops = [-(-len(morf) * percent // 100) for percent in BINS]
         return {
             "flip_morf": [self.replaced(morf[:k]) for k in self.counts],
             "flip_lerf": [self.replaced(lerf[:k]) for k in self.counts],
-            "insert_morf": [leave(morf[k:]) for k in self.counts],
-            "insert_lerf": [leave(lerf[k:]) for k in self.counts],
+            "insert_morf": [self.left(morf[k:]) for k in self.counts],
+            "insert_lerf": [self.left(lerf[k:]) for k in self.counts],
             "comprehensiveness": [self.replaced(morf[:k]) for k in tops],
             "sufficiency": [self.replaced(morf[k:]) for k in tops],
         }
 
-    def measures(self, output: Mapping[Ids, float], probability: Mapping[Ids, float]) -> dict[str, Any]:
-        """The four metrics, and the curves on :data:`GRID`, from what the model gives for :meth:`rows`."""
+    def areas(self, output: Mapping[Ids, float]) -> dict[str, Any]:
+        """Both differences of areas, and the curves on :data:`GRID`, from what the model gives for :meth:`rows`."""
         rows = self.rows()
         curves = {name: [output[row] for row in rows[name]] for name in CURVES}
         areas = {name: area(self.counts, values) for name, values in curves.items()}
-        whole = probability[self.ids]
+        return {
+            "delta_flip": areas["flip_lerf"] - areas["flip_morf"],
+            "delta_insert": areas["insert_morf"] - areas["insert_lerf"],
+            "curves": {name: on_grid(self.counts, values) for name, values in curves.items()},
+        }
+
+    def measures(self, output: Mapping[Ids, float], probability: Mapping[Ids, float]) -> dict[str, Any]:
+        """The four metrics and the curves, from what the model gives for :meth:`rows`."""
+        rows, whole = self.rows(), probability[self.ids]
         drops = {
             name: sum(whole - probability[row] for row in rows[name]) / len(BINS)
             for name in ("comprehensiveness", "sufficiency")
         }
-        return {
-            "delta_flip": areas["flip_lerf"] - areas["flip_morf"],
-            "delta_insert": areas["insert_morf"] - areas["insert_lerf"],
-            **drops,
-            "curves": {name: on_grid(self.counts, values) for name, values in curves.items()},
-        }
+        return {**self.areas(output), **drops}

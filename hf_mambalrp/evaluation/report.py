@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from hf_mambalrp.evaluation import plots, report_html, report_markdown
-from hf_mambalrp.evaluation.report_comparison import Results, differences, overview
+from hf_mambalrp.evaluation.report_comparison import Results, ceiling, differences, overview
 from hf_mambalrp.evaluation.report_parts import (
     Chapter,
     Plot,
@@ -73,6 +73,8 @@ def chapters(results: Results) -> list[Chapter]:
     found = [overview(results)]
     if len(results["methods"]) > 1:
         found.append(differences(results))
+    if "ceiling" in results:
+        found.append(ceiling(results))
     found += [_perturbation(results), _conservation(results)]
     if len(results["agreement"]["methods"]) > 1:
         found.append(_agreement(results))

@@ -81,6 +81,24 @@ def differences(results: Results, metrics: Metrics = METRICS, about: str = "", u
     return Chapter(f"{name} against each other method{about}", reading, [table])
 
 
+def ceiling(results: Results) -> Chapter:
+    """Return the table of what share of the best order's metric each method reaches."""
+    found = results["ceiling"]
+    metrics = {key: METRICS[key] for key in found["mean"]}
+    rows = [
+        (method_name(name), *(with_interval(share[key], 2, "\n") for key in metrics))
+        for name, share in found["shares"].items()
+    ]
+    best = " and ".join(f"{found['mean'][key]:.3g} in {metric.symbol}" for key, metric in metrics.items())
+    reading = (
+        f"For the first {found['examples']} examples a greedy search on the model itself looked for the best order of "
+        f"the tokens, one for each metric, without any explanation: {best} at the mean. A method's share is its mean "
+        "on the same examples over that. A wider search may find more, so 1 does not mean that nothing is left."
+    )
+    head = ("Method", *(metric.symbol for metric in metrics.values()))
+    return Chapter("Share of what a search finds", reading, [Grid("Share of the best order", head, rows)])
+
+
 def _standing(results: Results, key: str, metric: Metric) -> tuple[str, list[str]]:
     """The best of several methods, and those whose paired difference to it has an interval that includes 0."""
     methods, settings = results["methods"], results["settings"]

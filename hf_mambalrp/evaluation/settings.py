@@ -90,12 +90,14 @@ class Settings(CommonSettings):
     replacement: int | str
     insertion: str
     target: Any
+    ceiling: int = 0
 
     _call: ClassVar[str] = "evaluate_faithfulness"
     _perturbed: ClassVar[str] = "tokens"
 
     def __post_init__(self) -> None:
         one_of("insertion", self.insertion, INSERTIONS)
+        whole_number("ceiling", self.ceiling, 0)
         if callable(self.target):
             raise TargetError("target is a function; faithfulness needs a class or token id, a name, or None.")
         super().__post_init__()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from hf_mambalrp.evaluation.ceiling import SEARCHED
 from hf_mambalrp.evaluation.perturbation import CURVES, GRID, METRICS
 from hf_mambalrp.evaluation.settings import Settings
 from hf_mambalrp.evaluation.statistics import bootstrap, interval, mean_of, rank_agreement, with_ends
@@ -45,7 +46,26 @@ def summarise(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
         "methods": found,
         "differences": differences,
         "agreement": {"methods": methods, "spearman": spearman},
+        **_ceiling(records, settings),
     }
+
+
+def _ceiling(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
+    """What the best orders reach, and every method's mean on the same examples as a share of it; where any is known."""
+    searched = [record for record in records if "ceiling" in record]
+    if not searched:
+        return {}
+    best = torch.tensor([[record["ceiling"][metric] for metric in SEARCHED] for record in searched])
+    about = {"examples": len(searched), "mean": dict(zip(SEARCHED, best.double().mean(0).tolist(), strict=True))}
+    shares: dict[str, Any] = {}
+    for name in settings.methods:
+        own = torch.tensor([[record["methods"][name][metric] for metric in SEARCHED] for record in searched])
+        both = torch.cat([own, best], 1).double()
+        means, _ = bootstrap(both, settings.confidence, settings.resamples, settings.seed)
+        ends = interval(means[:, : len(SEARCHED)] / means[:, len(SEARCHED) :], settings.confidence)
+        ratio = own.double().mean(0) / best.double().mean(0)
+        shares[name] = dict(zip(SEARCHED, with_ends(ratio, ends), strict=True))
+    return {"ceiling": {**about, "shares": shares}}
 
 
 def _conservation(records: Sequence[Record], name: str) -> dict[str, Any]:

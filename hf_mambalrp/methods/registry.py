@@ -7,6 +7,7 @@ from typing import Any
 
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.methods.attention_rollout import attention_rollout
+from hf_mambalrp.methods.expected_mambalrp import expected_mambalrp
 from hf_mambalrp.methods.graphs import propagate
 from hf_mambalrp.methods.integrated_gradients import integrated_gradients
 from hf_mambalrp.methods.latim import latim
@@ -67,6 +68,13 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("mambalrp", "Rezaei Jafari et al. 2024, section 4", mambalrp, mambalrp_rules, has_layers=True),
+        Method(
+            "expected_mambalrp",
+            "this project's own; MambaLRP in the way of Erion et al. 2021",
+            expected_mambalrp,
+            rules=None,
+            changes_input=True,
+        ),
         _by_rules("lrp_ln", LRP_LN, "Ali et al. 2022; the LN-rule baseline of Rezaei Jafari et al. 2024"),
         _by_rules("gradient_x_input", NO_RULES, "Shrikumar et al. 2017"),
         Method(

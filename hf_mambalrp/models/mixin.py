@@ -76,8 +76,8 @@ class MambaLRPMixin(StockMixin):
             contrast: same forms; the score is then logit(target) - logit(contrast).
             position: for a language model, whose prediction to explain: a column, or one a row, negative from the last
                 real token; default the last real token of each row.
-            method: "mambalrp", "lrp_ln", "gradient_x_input", "integrated_gradients", "smoothgrad", "occlusion",
-                "raw_attention", "attention_rollout", "mamba_attribution", "latim" or "random";
+            method: "mambalrp", "expected_mambalrp", "lrp_ln", "gradient_x_input", "integrated_gradients", "smoothgrad",
+                "occlusion", "raw_attention", "attention_rollout", "mamba_attribution", "latim" or "random";
                 :data:`hf_mambalrp.methods.METHODS` has all, with their sources.
             per_layer: also return relevance at the embedding and after every block, (num_layers + 1, B, L), and what
                 each part of a block reads of it, ``parts``.

@@ -72,13 +72,14 @@ class VisionLRPMixin(StockMixin):
                 a picture; a function of the logits (B, V) -> (B,).
             contrast: same forms; the score is then logit(target) - logit(contrast).
             method: as for texts; "latim" is not for models that read in both directions.
-            gamma: of LRP-gamma for method "mambalrp", see :mod:`hf_mambalrp.rules.gamma`; 0 is LRP-0.
+            gamma: of LRP-gamma for the methods with rules that take it, "mambalrp" and "expected_mambalrp", see
+                :mod:`hf_mambalrp.rules.gamma`; 0 is LRP-0.
             gamma_on: "conv1d", "linear" or both.
             per_layer: also return relevance at the embedding and after every block.
             backend: as for texts.
             check_forward: before a model's first explanation, compare this package's forward with the model's own.
             **method_options: options of the method, which its function in :mod:`hf_mambalrp.methods` documents; the
-                ``baseline`` of integrated gradients and occlusion is "mean" (each picture's mean colour, the default),
+                ``baseline`` of the methods that have one is "mean" (each picture's mean colour, the default),
                 "black" or "blur".
 
         Returns:

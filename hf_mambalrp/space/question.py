@@ -43,7 +43,7 @@ MOST_GAMMA = 1
 TARGET = 100
 """Characters of a target or contrast."""
 PICTURE_METHODS = tuple(name for name in METHODS if name != "latim")
-WITH_GAMMA = ("mambalrp",)
+WITH_GAMMA = tuple(name for name, method in METHODS.items() if "gamma" in method.options)
 """Methods whose rules have a gamma."""
 WITH_RULE = tuple(name for name, method in METHODS.items() if "attention_rule" in method.options)
 """Methods that have a rule for softmax attention."""

@@ -4,6 +4,7 @@ from hf_mambalrp.viz.wording import shorten, visible
 
 METHOD_NAMES = {
     "mambalrp": "MambaLRP",
+    "expected_mambalrp": "Expected MambaLRP",
     "lrp_ln": "LRP (LN-rule)",
     "gradient_x_input": "Gradient × Input",
     "integrated_gradients": "Integrated Gradients",

@@ -116,6 +116,7 @@ def test_the_results_are_complete_plain_and_stand_for_the_settings():
         "confidence": 0.9,
         "resamples": 50,
         "seed": 4,
+        "ceiling": 0,
     }
     assert set(results) == {
         "model",
