@@ -40,9 +40,9 @@ def expected_mambalrp(
 
     An average over other inputs does not sum to the score. What is missing, score - biases - sum(R) with the mean of
     what the biases absorbed, is shared out equally, c for each of the row's attended tokens, so that score = sum(R) +
-    biases as under MambaLRP. Equal shares leave the order of the tokens as it is; shares in proportion to |R| would not, since
-    more than sum(|R|) is often missing. They may turn a sign where R is small. With ``keep=1`` nothing is replaced, and
-    it is MambaLRP.
+    biases as under MambaLRP. Equal shares leave the order of the tokens as it is; shares in proportion to |R| would
+    not, since more than sum(|R|) is often missing. They may turn a sign where R is small. With ``keep=1`` nothing is
+    replaced, and it is MambaLRP.
 
     Args:
         problem: what is explained.
