@@ -20,7 +20,7 @@ from hf_mambalrp.runs.progress import patient_bar
 def expected_mambalrp(
     problem: Problem,
     *,
-    samples: int = 8,
+    samples: int = 6,
     keep: float = 0.75,
     baseline: str | int | Tensor = "auto",
     seed: int = 0,
@@ -31,22 +31,20 @@ def expected_mambalrp(
 ) -> Relevance:
     """MambaLRP in expectation over coalitions of tokens, this project's own.
 
-    R_i = c + mean of r_i(S) over the coalitions S_1 .. S_n that token i is in, where r(S) is MambaLRP's relevance at
+    R_i = mean of r_i(S) over the coalitions S_1 .. S_n that token i is in, where r(S) is MambaLRP's relevance at
     the input in which the tokens outside of S are replaced. So a token is explained in many contexts, and not by the
     network's one linear piece at the input; relatives are expected gradients (Erion et al. 2021) and Shapley values by
     sampling (Castro et al. 2009). A coalition is a share ``keep`` of the row's attended tokens, drawn at random; every
     second one is drawn from the other end of the order that the one before it was drawn from. So with a half or more
     every token is in one of the two. The explained positions are in all.
 
-    An average over other inputs does not sum to the score. What is missing, score - biases - sum(R) with the mean of
-    what the biases absorbed, is shared out equally, c for each of the row's attended tokens, so that score = sum(R) +
-    biases as under MambaLRP. Equal shares leave the order of the tokens as it is; shares in proportion to |R| would
-    not, since more than sum(|R|) is often missing. They may turn a sign where R is small. With ``keep=1`` nothing is
-    replaced, and it is MambaLRP.
+    An average over other inputs does not sum to the score: what the replaced tokens hold is missing, and the result's
+    ``conservation.gap`` says how much that is. It is often more than sum(|R|), so to share it out would turn signs.
+    With ``keep=1`` nothing is replaced, and it is MambaLRP, which conserves.
 
     Args:
         problem: what is explained.
-        samples: n coalitions, each as much work as one MambaLRP. A token that is in none has c.
+        samples: n coalitions, each as much work as one MambaLRP. A token that is in none has 0.
         keep: share of the tokens in a coalition, rounded up to whole tokens.
         baseline: what the others are replaced by: "auto", the embedding of the configuration's end-of-sequence token,
             or the row's mean embedding where it names none; "mean"; "zero"; a token id; or a tensor that broadcasts to
@@ -81,11 +79,8 @@ def expected_mambalrp(
     of_softmax = [one.softmax for one in found if one.softmax is not None]
     softmax = each(of_softmax).mean(0) if of_softmax else torch.zeros_like(biases)
     logits, (score,) = scores(problem, x[None])
-    missing = score.double() - biases - softmax - tokens.sum(-1)
-    attended = problem.mask.cpu() != 0
-    settled = tokens + attended * (missing / attended.sum(-1))[:, None]
     return Relevance(
-        tokens=settled.float(),
+        tokens=tokens.float(),
         score=score.float(),
         biases=biases.float(),
         layers=None,
