@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +18,7 @@ from hf_mambalrp.methods import Relevance, method_named, predict
 from hf_mambalrp.results.explanation import Conservation
 from hf_mambalrp.results.image_explanation import ImageExplanation
 from hf_mambalrp.rules.constant import constant
+from hf_mambalrp.rules.offload import loaded
 
 GAMMA, GAMMA_ON = 0.25, ("conv1d",)
 """What the authors of MambaLRP use on images."""
@@ -143,7 +143,7 @@ def _of_pixels(network: Network, batch: ImageBatch, gradient: Tensor) -> Tensor:
     patches, _ = _apart(network, gradient.movedim(-1, 1))  # (B, D, rows, columns)
     assert isinstance(network.stem, Patches)
     projection = network.stem.projection
-    with align_module_device(projection):
+    with loaded(projection):
         weight = constant(projection.weight, patches.dtype).to(patches.device)
     pixels = batch.pixel_values.to(patches.device)
     covered = F.conv_transpose2d(patches, weight, stride=list(projection.stride))

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
+from hf_mambalrp.rules.offload import loaded
 from hf_mambalrp.rules.twin import uncompiled
 
 
@@ -54,6 +54,6 @@ def _loaded(model: nn.Module, name: str) -> Tensor:
     """A weight with its values, on the CPU, also where accelerate keeps them elsewhere."""
     owner, _, attribute = name.rpartition(".")
     module = model.get_submodule(owner)
-    with align_module_device(module):
+    with loaded(module):
         weight: Tensor = getattr(module, attribute)
         return weight.detach().cpu()

@@ -10,13 +10,13 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.constant import WHOLE, Product, Weight, constant
 from hf_mambalrp.rules.gamma import gamma_linear
+from hf_mambalrp.rules.offload import loaded
 from hf_mambalrp.rules.quantised import bias_of, dequantised, is_quantised
 from hf_mambalrp.rules.twin import in_evaluation
 
@@ -57,7 +57,7 @@ def linear(module: nn.Module, x: Tensor, ledger: BiasLedger | None = None, gamma
         OptionError: gamma for a layer that is called, whose weights are not known.
     """
     if is_plain(module):
-        with align_module_device(module):
+        with loaded(module):
             bias = _entered(bias_of(module), x.dtype, ledger)
         return linear_map(x, _weight(module), bias, gamma)
     if gamma:
@@ -124,7 +124,7 @@ def linear_parts(module: Any, x: Tensor, sizes: Sequence[int], ledger: BiasLedge
         return list(linear(module, x, ledger, gamma).split(sizes, -1))
     ends = list(accumulate(sizes))
     rows = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-    with align_module_device(module):
+    with loaded(module):
         parts = [None] * len(rows) if module.bias is None else module.bias.split(sizes)
         biases = [_entered(bias, x.dtype, ledger) for bias in parts]
     return [linear_map(x, _weight(module, part), bias, gamma) for part, bias in zip(rows, biases, strict=True)]
@@ -145,7 +145,7 @@ def _weight(module: Any, rows: slice = slice(None)) -> Weight:
     """Rows of the weight, read each time they are used: an offloaded one is on its device no longer than that."""
 
     def read(dtype: torch.dtype) -> Tensor:
-        with align_module_device(module):
+        with loaded(module):
             return dequantised(module, dtype) if is_quantised(module) else module.weight.detach()[rows].to(dtype)
 
     return read

@@ -6,7 +6,6 @@ Glossary: B batch, L length, E channels, K width of a filter.
 from typing import NamedTuple
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +14,7 @@ from hf_mambalrp.families.parts.reading import masked, wide
 from hf_mambalrp.ops.conv_silu import conv_silu
 from hf_mambalrp.ops.conv_silu.chunked import causal_convolution
 from hf_mambalrp.rules.constant import constant
+from hf_mambalrp.rules.offload import loaded
 
 
 def convolved(
@@ -33,7 +33,7 @@ def convolved(
         u (B, L, E), and the last K - 1 inputs (B, K - 1, E), which the next chunk starts from.
     """
     dtype = wide(x.dtype)
-    with align_module_device(module):
+    with loaded(module):
         weight = constant(module.weight, dtype)[channels, 0]
         bias = None if module.bias is None else step.ledger.enter(module.bias[channels], dtype)
     u = conv_silu(x, weight, bias, earlier, step.mask, rules=step.rules, backend=step.backend)
@@ -70,6 +70,6 @@ def convolution(module: nn.Conv1d, x: Tensor, step: Step, channels: slice = slic
 
 def taps_of(module: nn.Conv1d, channels: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Taps (E, K) and bias (E,) of the convolution's channels; zeros where it has none."""
-    with align_module_device(module):
+    with loaded(module):
         taps = constant(module.weight, dtype)[channels, 0]
         return taps, taps.new_zeros(len(taps)) if module.bias is None else constant(module.bias, dtype)[channels]

@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,6 +33,7 @@ from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.gate import gate, sigmoid_gate
 from hf_mambalrp.rules.linear import linear, linear_without_bias
 from hf_mambalrp.rules.norm import l2_norm
+from hf_mambalrp.rules.offload import loaded
 
 L2_EPS = 1e-6
 """Of the L2 norm of queries and keys, in every release of transformers."""
@@ -109,7 +109,7 @@ class DeltaNet:
             qk, conv_qk = convolved(self.module.conv1d, signals.qk, state.conv_qk, unmasked, slice(keys))
             constants = self._selects(qk, signals, rules)
         o, scan = delta_scan(v.unflatten(-1, (heads, width)), *constants, state.scan, backend=step.backend)
-        with align_module_device(self.norm):
+        with loaded(self.norm):
             weight = constant(self.norm.weight, wide(o.dtype))
         o = norm(o, weight, self.norm.variance_epsilon, step.dtype, rules=rules, backend=step.backend).flatten(2)
         p = sigmoid_gate(o, signals.z, rules) if self.sigmoid else gate(o, signals.z, rules)
@@ -126,7 +126,7 @@ class DeltaNet:
             q, k, log_decay, beta = self._selects(qk, signals, LRP_LN)
             v, c, u, taps, bias = convolution(conv1d, signals.v, unmasked, slice(keys, None))
             o, _ = delta_scan(u.unflatten(-1, (heads, width)), q, k, log_decay, beta)
-            with align_module_device(self.norm):
+            with loaded(self.norm):
                 weight = constant(self.norm.weight, o.dtype)
             scale = torch.rsqrt(o.pow(2).mean(-1, keepdim=True) + self.norm.variance_epsilon) * weight
             scale = scale.flatten(2) * (torch.sigmoid(signals.z) if self.sigmoid else F.silu(signals.z))
@@ -144,7 +144,7 @@ class DeltaNet:
         q, k = (l2_norm(x, L2_EPS, rules) for x in qk.to(dtype).unflatten(-1, (2, groups, N)).unbind(2))
         beta = torch.sigmoid(signals.beta.to(dtype))
         beta = 2 * beta if getattr(self.module, "allow_neg_eigval", False) else beta
-        with align_module_device(self.decay):
+        with loaded(self.decay):
             bias, rate = constant(self.decay.dt_bias, dtype), torch.exp(constant(self.decay.A_log, dtype)).flatten()
         before = (signals.decay.to(dtype) + bias).unflatten(-1, (heads, -1))
         if getattr(self.decay, "safe_gate", False):

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from hf_mambalrp.families.parts.reading import wide
@@ -13,6 +12,7 @@ from hf_mambalrp.rules.adapters import effective
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.gate import gate
 from hf_mambalrp.rules.norm import rms_norm
+from hf_mambalrp.rules.offload import loaded
 
 
 def gated(mixer: Any, y: Tensor, z: Tensor, skip: tuple[Tensor, Tensor] | None, rules: Rules, backend: str) -> Tensor:
@@ -22,7 +22,7 @@ def gated(mixer: Any, y: Tensor, z: Tensor, skip: tuple[Tensor, Tensor] | None, 
     """
     norm: Any = effective(getattr(mixer, "norm", None) or nn.Identity())
     if not isinstance(norm, nn.Identity):
-        with align_module_device(norm):
+        with loaded(norm):
             weight = constant(norm.weight, wide(y.dtype))
         # Some say how many groups they have, some how large these are; those of releases without groups norm all.
         size = int(getattr(norm, "group_size", len(weight) // int(getattr(norm, "n_groups", 1))))

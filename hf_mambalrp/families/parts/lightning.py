@@ -13,7 +13,6 @@ Glossary: B batch, L length, D hidden, H heads of P channels.
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,6 +28,7 @@ from hf_mambalrp.rules.adapters import innermost
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.gate import sigmoid_gate
 from hf_mambalrp.rules.linear import linear, linear_without_bias
+from hf_mambalrp.rules.offload import loaded
 
 
 class LightningState(NamedTuple):
@@ -83,7 +83,7 @@ class Lightning:
             dt, A = self._constants(q)
             o = ssd_scan(self._heads(u), dt, A, k, q)[0].flatten(2)
             norm = self.norm.module
-            with align_module_device(norm):
+            with loaded(norm):
                 weight = constant(norm.weight, o.dtype)
             scale = torch.rsqrt(o.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon) * weight
             scale = scale * torch.sigmoid(linear(self.module.output_gate, x))
@@ -104,6 +104,6 @@ class Lightning:
     def _constants(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """dt (B, L, H), which is 1, and A (H,)."""
         m, dtype = self.module, wide(q.dtype)
-        with align_module_device(m):
+        with loaded(m):
             A = -constant(m.slope_rate, dtype).flatten()
         return torch.ones(q.shape[:3], dtype=dtype, device=q.device), A

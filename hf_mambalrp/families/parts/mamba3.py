@@ -17,7 +17,6 @@ Glossary: B batch, L length, D hidden, E inner, H heads of P channels, N state, 
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,6 +32,7 @@ from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.gate import gate
 from hf_mambalrp.rules.linear import linear, linear_parts, linear_without_bias
 from hf_mambalrp.rules.norm import rms_norm
+from hf_mambalrp.rules.offload import loaded
 
 
 class Mamba3State(NamedTuple):
@@ -131,7 +131,7 @@ class Mamba3:
         norm = getattr(self.module, "norm", None)
         if norm is None:
             return y
-        with align_module_device(norm):
+        with loaded(norm):
             weight = constant(norm.weight, wide(y.dtype)).unflatten(0, (self.heads, -1))
         return rms_norm(self._in_heads(y), weight, norm.eps, rules).flatten(2).to(y.dtype)
 

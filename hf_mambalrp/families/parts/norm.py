@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from hf_mambalrp.families.base import Step
@@ -13,6 +12,7 @@ from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.adapters import effective
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.norm import rms_norm
+from hf_mambalrp.rules.offload import loaded
 
 
 class RMSNorm:
@@ -30,7 +30,7 @@ class RMSNorm:
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
         """Return the normed stream in the dtype of signals. Shape: (..., D) -> (..., D)."""
-        with align_module_device(self.module):
+        with loaded(self.module):
             weight = constant(self.module.weight, wide(x.dtype))
         weight, eps = weight + 1 if self.around_one else weight, getattr(self.module, self.eps)
         return norm(x.to(weight.dtype), weight, eps, step.dtype, rules=step.rules, backend=step.backend)
@@ -48,6 +48,6 @@ def normed_by(*names: str) -> Callable[..., tuple[Tensor, ...]]:
 
 def _normed(module: Any, x: Tensor, rules: Rules) -> Tensor:
     module = reads(module, "weight", "variance_epsilon")
-    with align_module_device(module):
+    with loaded(module):
         weight = constant(module.weight, x.dtype)
     return rms_norm(x, weight, module.variance_epsilon, rules)

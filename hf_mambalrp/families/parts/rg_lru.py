@@ -15,7 +15,6 @@ Glossary: B batch, L length, D hidden, E inner, H blocks of E / H channels, K wi
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,6 +29,7 @@ from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.gate import gate
 from hf_mambalrp.rules.linear import linear, linear_without_bias
+from hf_mambalrp.rules.offload import loaded
 
 SHARPNESS = 8.0
 """c in log a = -c softplus(Lambda) r."""
@@ -101,7 +101,7 @@ class RGLRU:
     def _selected(self, c: Tensor, first: bool) -> tuple[Tensor, Tensor]:
         """-log a and m i, (B, L, E) each; ``first`` says whether they are of the first positions of a text."""
         blocks = c.unflatten(-1, (self.unit.input_gate_weight.shape[0], -1))
-        with align_module_device(self.unit):
+        with loaded(self.unit):
             i, r = (
                 torch.sigmoid(
                     torch.einsum("blhi,hij->blhj", blocks, constant(getattr(self.unit, f"{name}_gate_weight"), c.dtype))

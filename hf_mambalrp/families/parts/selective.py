@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,6 +19,7 @@ from hf_mambalrp.ops.gated_scan.dispatch import BACKENDS
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.linear import linear, linear_parts, linear_without_bias
+from hf_mambalrp.rules.offload import loaded
 
 ParameterNorms = Callable[[Any, Tensor, Tensor, Tensor, Rules], tuple[Tensor, ...]]
 """Norms dt (before its projection), B and C; its first argument is the mixer."""
@@ -88,9 +88,9 @@ class Scan:
     def _parameters(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """A (E, N), D (E,) and the bias of dt (E,)."""
         m, dt_proj = self.module, getattr(self.module, self._dt_proj)
-        with align_module_device(m):
+        with loaded(m):
             A, D = -torch.exp(constant(getattr(m, self._A_log), dtype)), constant(getattr(m, self._D), dtype)
-        with align_module_device(dt_proj):
+        with loaded(dt_proj):
             return A, D, constant(dt_proj.bias, dtype)
 
     def _selected(self, u: Tensor, rules: Rules) -> tuple[Callable[[], Tensor], Tensor, Tensor]:
@@ -104,7 +104,7 @@ class Scan:
         dt_proj = getattr(m, self._dt_proj)
 
         def step_size() -> Tensor:  # kept until the backward, and u need not be
-            with align_module_device(dt_proj):
+            with loaded(dt_proj):
                 return F.linear(low, constant(dt_proj.weight, dtype))
 
         return step_size, B, C

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +20,7 @@ from hf_mambalrp.ops.gated_scan.dispatch import BACKENDS
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.linear import linear, linear_without_bias
+from hf_mambalrp.rules.offload import loaded
 
 
 class SelectiveHeads:
@@ -96,17 +96,17 @@ class SelectiveHeads:
     def _parameters(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """A (H, P, N), D (H, P) and the bias of dt (H, P)."""
         m = self.module
-        with align_module_device(m):
+        with loaded(m):
             return -torch.exp(constant(m.A_log, dtype)), constant(m.D, dtype), constant(m.dt_proj_bias, dtype)
 
     def _selected(self, u: Tensor, head: int) -> tuple[Tensor, Tensor, Tensor]:
         """dt before its projection, B and C, of a head's input."""
         m, states = self.module, self.module.A_log.shape[-1]
-        with align_module_device(m):
+        with loaded(m):
             projected = F.linear(u, constant(m.x_proj_weight[head], u.dtype))
         low, B, C = projected.split([projected.shape[-1] - 2 * states, states, states], -1)
         return low, B, C
 
     def _step_size(self, low: Tensor, head: int) -> Tensor:
-        with align_module_device(self.module):
+        with loaded(self.module):
             return F.linear(low, constant(self.module.dt_proj_weight[head], low.dtype))

@@ -8,7 +8,6 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,6 +21,7 @@ from hf_mambalrp.ops.ssd_scan.dispatch import BACKENDS
 from hf_mambalrp.rules import LRP_LN, Rules
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.linear import linear, linear_parts, linear_without_bias
+from hf_mambalrp.rules.offload import loaded
 
 
 class SSDState(NamedTuple):
@@ -120,7 +120,7 @@ class SSD:
     def _parameters(self, dt: Tensor, BC: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """What the scan multiplies with: dt (B, L, H) within its bounds, A (H,), B and C (B, L, G, N), D (H,)."""
         m, dtype = self.module, wide(dt.dtype)
-        with align_module_device(m):
+        with loaded(m):
             A, D, dt_bias = -torch.exp(constant(m.A_log, dtype)), constant(m.D, dtype), constant(m.dt_bias, dtype)
         low, high = m.time_step_limit or (m.time_step_min, math.inf)
         B, C = BC.unflatten(-1, (2, m.n_groups, -1)).unbind(2)

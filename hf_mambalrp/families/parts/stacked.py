@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,6 +11,7 @@ from hf_mambalrp.rules.activation import Factor, activation
 from hf_mambalrp.rules.constant import WHOLE, Product, Weight, constant, is_coded
 from hf_mambalrp.rules.gate import gate
 from hf_mambalrp.rules.linear import linear_map
+from hf_mambalrp.rules.offload import loaded
 
 ALIGNED = 8
 """torch's grouped product reads rows of a multiple of 16 bytes, which is so many numbers in bfloat16."""
@@ -67,7 +67,7 @@ def _weight(module: nn.Module, name: str, number: int | slice) -> Weight:
     """One expert's weight, or all, read each time it is used."""
 
     def read(dtype: torch.dtype) -> Tensor:
-        with align_module_device(module):
+        with loaded(module):
             return constant(getattr(module, name)[number], dtype)
 
     return read

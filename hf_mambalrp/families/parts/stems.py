@@ -3,11 +3,11 @@
 from typing import Any
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from hf_mambalrp.families.parts.reading import reads, wide
 from hf_mambalrp.rules.adapters import innermost
+from hf_mambalrp.rules.offload import loaded
 from hf_mambalrp.rules.twin import in_evaluation
 
 TOKENS = 16
@@ -40,7 +40,7 @@ class Tokens:
         return embedded if self.scales_given else self._scaled(embedded).to(embedded.dtype)
 
     def _looked_up(self, inputs: Tensor) -> Tensor:
-        with align_module_device(self.module):
+        with loaded(self.module):
             embedded: Tensor = in_evaluation(self.module)(inputs)
         return embedded
 
@@ -64,7 +64,7 @@ class Patches:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """(B, C, height, width) -> (B, L, D)."""
-        with align_module_device(self.module):
+        with loaded(self.module):
             module: Any = in_evaluation(self.module)
             embedded: Tensor = module.embed(inputs)
         return embedded

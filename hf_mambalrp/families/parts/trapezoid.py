@@ -7,7 +7,6 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import align_module_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +14,7 @@ from hf_mambalrp.families.parts.reading import SLOWEST, wide
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.norm import rms_norm
+from hf_mambalrp.rules.offload import loaded
 
 
 class Selected(NamedTuple):
@@ -59,14 +59,14 @@ class Trapezoid:
     def _of_heads(self, x: Tensor, name: str, rules: Rules) -> Tensor:
         """norm(x) + bias of every head. Shape: (B, L, G N) -> (B, L, H, N)."""
         norm = getattr(self.module, f"{name}_norm")
-        with align_module_device(norm):
+        with loaded(norm):
             weight = constant(norm.weight, x.dtype)
         normed = rms_norm(x.unflatten(-1, (self.groups, -1)), weight, norm.eps, rules)
         return normed.repeat_interleave(self.heads // self.groups, 2) + self.parameter(f"{name}_bias", x.dtype)[:, 0]
 
     def parameter(self, name: str, dtype: torch.dtype) -> Tensor:
         """One of the module's own."""
-        with align_module_device(self.module):
+        with loaded(self.module):
             return constant(getattr(self.module, name), dtype)
 
 
