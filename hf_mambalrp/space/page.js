@@ -48,8 +48,9 @@ document.addEventListener("click", (event) => {
 window.addEventListener("hashchange", () => location.reload());
 window.explorer = {
   asked: () => location.hash.slice(1),
-  // What is on the screen is in the address bar, too.
+  // What is on the screen is in the address bar, too. A link that is made is left as it is.
   link(query) {
+    if (!query || query.startsWith(location.origin)) return query;
     history.replaceState(null, "", location.pathname + location.search + "#" + query);
     return location.origin + location.pathname + "#" + query;
   },

@@ -55,6 +55,9 @@ def build(app: App) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs") as tabs:
             placed = panels(app)
             place_audits(app.catalog)
+        file = gr.Textbox(visible="hidden", label="File")
+        for panel in placed:
+            panel.save_into(file)
         _open_link(app, page, tabs, placed)
         Endpoints(app).offer()
     # Without api_open=False, gradio has routes that pass by the queue.
@@ -66,7 +69,7 @@ def _open_link(app: App, page: gr.Blocks, tabs: gr.Tabs, placed: list[Panel]) ->
     """Fill the page from its link when it opens, and answer what it asks."""
     outputs: list[Any] = [tabs]
     for panel in placed:
-        outputs += [*panel.fields.values(), panel.html, panel.query, panel.code]
+        outputs += [*panel.fields.values(), panel.html, panel.link, panel.code]
 
     first = {"kind": placed[0].kind}
     if first["kind"] == "image":
@@ -95,4 +98,12 @@ def _open_link(app: App, page: gr.Blocks, tabs: gr.Tabs, placed: list[Panel]) ->
         return updates
 
     link = gr.Textbox(visible="hidden", label="Link")
-    page.load(opened, link, outputs, js="() => explorer.asked()", api_visibility="private", **app.queued)
+    page.load(
+        opened,
+        link,
+        outputs,
+        js="() => explorer.asked()",
+        api_visibility="private",
+        show_progress_on=[panel.html for panel in placed],
+        **app.queued,
+    )
