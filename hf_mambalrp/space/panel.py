@@ -70,14 +70,14 @@ class Panel:
 
     def save_into(self, file: gr.Textbox) -> None:
         """Connect the buttons of files; the page's script saves what comes into ``file``."""
-        forms = {button: form for form, button in self.files.items()}
 
         def saved(request: gr.Request, pressed: gr.EventData, *values: Any) -> str:
+            form = next(form for form, button in self.files.items() if button is pressed.target)
             asked = dict(zip(self.fields, values, strict=True))
-            return self.app.downloaded(request, forms[pressed.target], kind=self.kind, **asked)
+            return self.app.downloaded(request, form, kind=self.kind, **asked)
 
         gr.on(
-            [button.click for button in forms],
+            [button.click for button in self.files.values()],
             saved,
             [*self.fields.values()],
             file,
@@ -91,7 +91,7 @@ class Panel:
         private: Any = {"api_visibility": "private", "queue": False}
 
         def begin(title: str, pressed: gr.EventData) -> str:
-            return begun_with(catalog, title, at=chips.index(pressed.target))
+            return begun_with(catalog, title, at=next(at for at, chip in enumerate(chips) if chip is pressed.target))
 
         gr.on([chip.click for chip in chips], begin, model, text, **private).then(**self.show)
         fit = partial(fitted, catalog, len(chips))
