@@ -38,6 +38,8 @@ class Task:
 
     data: str
     """On the Hub."""
+    config: str | None
+    """Of those that it has there."""
     columns: tuple[str, ...]
     """Of the text, whose parts stand one below the other."""
     split: str
@@ -46,11 +48,23 @@ class Task:
 
 
 TASKS = {
-    "sst2": Task("stanfordnlp/sst2", ("sentence",), "validation", ("negative", "positive")),
-    "snli": Task("stanfordnlp/snli", ("premise", "hypothesis"), "test", ("entailment", "neutral", "contradiction")),
-    "emotion": Task("dair-ai/emotion", ("text",), "test", ("sadness", "joy", "love", "anger", "fear", "surprise")),
+    "sst2": Task("stanfordnlp/sst2", None, ("sentence",), "validation", ("negative", "positive")),
+    "snli": Task(
+        "stanfordnlp/snli",
+        "plain_text",
+        ("premise", "hypothesis"),
+        "test",
+        ("entailment", "neutral", "contradiction"),
+    ),
+    "emotion": Task(
+        "dair-ai/emotion", "split", ("text",), "test", ("sadness", "joy", "love", "anger", "fear", "surprise")
+    ),
     "med-bios": Task(
-        "coastalcph/medical-bios", ("text",), "test", ("psychologist", "surgeon", "nurse", "dentist", "physician")
+        "coastalcph/medical-bios",
+        "standard",
+        ("text",),
+        "test",
+        ("psychologist", "surgeon", "nurse", "dentist", "physician"),
     ),
 }
 UNLABELLED = -1
@@ -61,7 +75,7 @@ LONGEST = 512
 
 def read(task: Task, data: str, split: str, revision: str | None = None) -> Dataset:
     """The labelled rows of a split, with columns ``text`` and ``label``."""
-    found = load_dataset(data, split=split, revision=revision)
+    found = load_dataset(data, task.config if data == task.data else None, split=split, revision=revision)
     missing = sorted({*task.columns, "label"} - set(found.column_names))
     if missing:
         raise SystemExit(f"{data} has no column {missing}, but {found.column_names}. Name them as {task.data} does.")
