@@ -90,13 +90,15 @@ def shown(stat: dict[str, float], column: list[dict[str, float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the outputs of text.py and images.py lie in it")
+    parser.add_argument("folder", type=Path, help="the outputs of the other scripts lie in it")
     parser.add_argument("--tasks", type=Path, help="JSON of examples/evaluation/tasks.py")
     arguments = parser.parse_args()
 
     tables = tables_under(arguments.folder) + (tables_of_tasks(arguments.tasks) if arguments.tasks else [])
     if not tables:
-        parser.error(f"{arguments.folder} has no {NAME} of a finished table. Run text.py or images.py first.")
+        parser.error(
+            f"{arguments.folder} has no {NAME} of a finished table. Run text.py, images.py or alignment.py first."
+        )
     arguments.folder.mkdir(parents=True, exist_ok=True)
     write_report(arguments.folder, tables)
     print(f"{len(tables)} tables: {', '.join(PUBLISHED[content['table']]['title'] for content in tables)}")
