@@ -9,7 +9,10 @@ import pytest
 import torch
 from mamba_ssm_stand_in import MambaConfig, MambaLMHeadModel
 from oracles import random_model
+from PIL import Image
 from small import byte_level_tokenizer
+
+from hf_mambalrp import DEMO_VISION_MODEL
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 COMMANDS = {
@@ -70,6 +73,15 @@ COMMANDS = {
         "--models tasks --output tasks.json --methods mambalrp random --sequences 2 --needle-factors 1 2"
     ),
     "evaluation/vision.py": shlex.split("--scenes 1 --methods mambalrp random --step 1.0 --output vision"),
+    "paper/alignment.py": shlex.split("--data translations --model model --methods mambalrp random --output out"),
+    "paper/images.py": [
+        *shlex.split("--table perturbation --data pictures --samples 1 --methods raw_attention --output out --model"),
+        str(DEMO_VISION_MODEL),
+    ],
+    "paper/side_by_side.py": ["tables", "--tasks", str(EXAMPLES / "evaluation/results/tasks.json")],
+    "paper/text.py": shlex.split(
+        "--task sst2 --data sst2 --model model --epochs 1 --samples 1 --methods mambalrp random --output out"
+    ),
 }
 PROMISED = {
     "audit_words.py": ["What does the model rely on?", "Not examined", "'movie' is in 7 texts", "in 4 texts"],
@@ -118,6 +130,10 @@ PROMISED = {
         "mambalrp",
         *(f"written: vision/{part}/report.html" for part in ("one", "two", "contrast")),
     ],
+    "paper/alignment.py": ["random                   AER ", "written: out/side_by_side.html"],
+    "paper/images.py": ["Positive", "written: out/side_by_side.html"],
+    "paper/side_by_side.py": ["2 tables: Copying, Mamba-1, Copying, Mamba-2", "written: tables/side_by_side.html"],
+    "paper/text.py": ["mambalrp", "written: out/side_by_side.html"],
 }
 LABELLED = {"dull": "negative", "lovely": "positive"}
 GPU_RUN = {
@@ -148,6 +164,22 @@ def test_what_an_example_starts_does_not_start_it_again():
     assert all(text.endswith('\n\n\nif __name__ == "__main__":\n    main()\n') for text in spawning)
 
 
+def write_data(folder):
+    """Texts, texts with labels, a translation, and pictures in a folder for each label."""
+    rows = ({"id": str(i), "text": text} for i, text in enumerate(["A dull film.", "A lovely and quiet film."]))
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    labelled = ({"text": f"A {word} film {n}.", "label": label} for n in range(12) for word, label in LABELLED.items())
+    (folder / "labelled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labelled))
+    (folder / "sst2").mkdir()
+    for split in ("train", "validation"):
+        (folder / "sst2" / f"{split}.csv").write_text("sentence,label\nA dull film.,0\nA lovely film.,1\n")
+    (folder / "translations").mkdir()
+    (folder / "translations/train.csv").write_text("source,target,alignment\nEin Film.,A film.,0-0 1-1\n")
+    for label, colour in enumerate(("red", "blue")):
+        (folder / f"pictures/validation/{label}").mkdir(parents=True)
+        Image.new("RGB", (64, 64), colour).save(folder / f"pictures/validation/{label}/0.png")
+
+
 @pytest.mark.parametrize("example", COMMANDS)
 def test_example(example, tmp_path):
     tokenizer = byte_level_tokenizer("The capital of France is Paris. The capital of England is London.")
@@ -158,10 +190,7 @@ def test_example(example, tmp_path):
     MambaLMHeadModel(MambaConfig(d_model=16, n_layer=1, vocab_size=len(tokenizer), ssm_cfg=settings)).save_pretrained(
         tmp_path / "state-spaces"
     )
-    rows = ({"id": str(i), "text": text} for i, text in enumerate(["A dull film.", "A lovely and quiet film."]))
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    labelled = ({"text": f"A {word} film {n}.", "label": label} for n in range(12) for word, label in LABELLED.items())
-    (tmp_path / "labelled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labelled))
+    write_data(tmp_path)
     task = tmp_path / "tasks" / "needle-mamba"
     random_model(num_layers=1, vocab_size=12, dtype=torch.float32).save_pretrained(task)
     (task / "training.json").write_text('{"largest size": 8}')
