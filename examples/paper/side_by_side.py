@@ -72,14 +72,15 @@ def chapter(table: str, about: Mapping[str, Any], rows: Rows) -> Chapter:
         theirs = {name: row[key] for name, row in published.items() if key in row}
         if theirs:
             head.append(f"{symbol}\npublished")
-            columns.append([fixed(theirs[name], 2 + (scale == 1)) if name in theirs else "–" for name in methods])
+            columns.append([theirs.get(name, "–") for name in methods])
     names = [method_name(name) for name in methods]
+    caption = f"Here and published{', in percent' if scale == 100 else ''}"
     facts = Facts(tuple((name, str(value)) for name, value in about.items()))
     reading = f"Published by {paper['source']}. Here: the mean, with a 95% bootstrap interval over examples."
     return Chapter(
         paper["title"],
         reading,
-        [Grid(paper["title"], tuple(head), list(zip(names, *columns, strict=True))), facts, Findings(paper["notes"])],
+        [Grid(caption, tuple(head), list(zip(names, *columns, strict=True))), facts, Findings(paper["notes"])],
     )
 
 
