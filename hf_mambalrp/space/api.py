@@ -1,10 +1,13 @@
 """The same answers as numbers, for ``gradio_client`` and plain HTTP, under the same limits as the page."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import gradio as gr
-from gradio.events import api
+from gradio.components.api_component import Api
+from gradio.utils import get_function_params
+from gradio_client.utils import python_type_to_json_schema
 
 from hf_mambalrp.space.question import TASKS
 from hf_mambalrp.space.serve import App
@@ -99,7 +102,17 @@ class Endpoints:
         return self.app.described(request, kind="image", model=model, **values)
 
     def offer(self) -> None:
-        """Add what the listed models can answer to the page that is being built."""
+        """Add what the listed models can answer to the page that is being built.
+
+        As ``gr.api`` does, but that has components of its own for every endpoint, all of which a visitor's browser sets
+        up; here what is at the same place with the same default is one.
+        """
+
+        @cache
+        def part(place: int, default: Any, of: Any) -> Api:
+            ordinal = {1: "1st", 2: "2nd", 3: "3rd"}.get(place, f"{place}th")
+            return Api(default, python_type_to_json_schema(of), ordinal)
+
         functions: dict[str, Callable[..., Any]] = {
             "sentence": self.explain,
             "next": self.next_token,
@@ -111,4 +124,18 @@ class Endpoints:
         }
         for kind, function in functions.items():
             if self.app.catalog.titles(*TASKS[kind]):
-                api(function, api_name=function.__name__, **self.app.queued)
+                inputs = [
+                    part(place, default if has_default else None, of)
+                    for place, (_, has_default, default, of) in enumerate(get_function_params(function), start=1)
+                ]
+                gr.on(
+                    [],
+                    function,
+                    inputs,
+                    part(1, None, dict[str, Any]),
+                    api_name=function.__name__,
+                    preprocess=False,
+                    postprocess=False,
+                    show_progress="hidden",
+                    **self.app.queued,
+                )

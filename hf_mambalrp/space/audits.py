@@ -27,7 +27,7 @@ def place_audits(catalog: Catalog) -> None:
     if not pages:
         return
     with gr.Tab("Audit", id="audit"):
-        gr.Markdown(SAYS)
+        gr.HTML(f"<p>{SAYS}</p>")
         titles = list(pages)
         model = gr.Dropdown(titles, value=titles[0], label="Model", visible=len(titles) > 1)
         page = gr.HTML(pages[titles[0]], elem_id="audit-answer", apply_default_css=False)

@@ -47,9 +47,15 @@ document.addEventListener("click", (event) => {
 // What is asked stands behind the # of the address: it never reaches a server's log, and no server bounds its length.
 window.addEventListener("hashchange", () => location.reload());
 window.explorer = {
-  asked: () => location.hash.slice(1),
-  // What is on the screen is in the address bar, too.
+  // One for each of the tabs, of these kinds; those that it does not ask are left as they are.
+  asked(kinds) {
+    const kind = new URLSearchParams(location.hash.slice(1)).getAll("kind").pop();
+    const at = Math.max(0, kinds.indexOf(kind));
+    return kinds.map((_, i) => (i === at ? "#" + location.hash.slice(1) : undefined));
+  },
+  // What is on the screen is in the address bar, too. A link that is made is left as it is.
   link(query) {
+    if (!query || query.startsWith(location.origin)) return query;
     history.replaceState(null, "", location.pathname + location.search + "#" + query);
     return location.origin + location.pathname + "#" + query;
   },

@@ -1,5 +1,7 @@
 """The page: how it looks, its tabs, the link that opens it, and the API."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -55,6 +57,9 @@ def build(app: App) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs") as tabs:
             placed = panels(app)
             place_audits(app.catalog)
+        file = gr.Textbox(visible="hidden", label="File")
+        for panel in placed:
+            panel.save_into(file)
         _open_link(app, page, tabs, placed)
         Endpoints(app).offer()
     # Without api_open=False, gradio has routes that pass by the queue.
@@ -63,36 +68,41 @@ def build(app: App) -> gr.Blocks:
 
 
 def _open_link(app: App, page: gr.Blocks, tabs: gr.Tabs, placed: list[Panel]) -> None:
-    """Fill the page from its link when it opens, and answer what it asks."""
-    outputs: list[Any] = [tabs]
-    for panel in placed:
-        outputs += [*panel.fields.values(), panel.html, panel.query, panel.code]
+    """Fill the page from its link when it opens, and answer what it asks.
 
+    The page's script hands the link to the tab that it is for: one event for all of them would build every component
+    of every tab anew, on the server and in the browser.
+    """
     first = {"kind": placed[0].kind}
     if first["kind"] == "image":
         first["picture"] = next(iter(PICTURES))
     else:
         first["text"] = begun_with(app.catalog, app.catalog.titles(*TASKS[first["kind"]])[0])
 
-    def opened(link: str, request: gr.Request) -> list[Any]:
-        fields = Question.__dataclass_fields__
-        given = {name: value for name, value in parse_qsl(link, keep_blank_values=True) if name in fields}
-        refused = ""
-        try:
-            question = app.asked(request, **{**(first if "kind" not in given else {}), **given})
-        except RefusedError as error:
-            kind = given.get("kind", "")
-            known = kind if kind in {panel.kind for panel in placed} else first["kind"]
-            question, refused = Question(kind=known), notice(str(error))
-        updates: list[Any] = [gr.update(selected=question.kind)]
-        for panel in placed:
-            if panel.kind != question.kind:
-                updates += [gr.skip()] * (len(panel.fields) + 3)
-                continue
-            html, query, code = (refused, "", "") if refused else app.answered(question)
-            updates += [gr.skip() if refused else filled(app.catalog, name, question) for name in panel.fields]
-            updates += [html, query, code]
-        return updates
+    def opens(panel: Panel) -> Callable[[str, gr.Request], list[Any]]:
+        def opened(link: str, request: gr.Request) -> list[Any]:
+            fields = Question.__dataclass_fields__
+            asked = link.removeprefix("#")
+            given = {name: value for name, value in parse_qsl(asked, keep_blank_values=True) if name in fields}
+            try:
+                question = app.asked(request, **{**(first if "kind" not in given else {}), **given})
+            except RefusedError as error:
+                return [chosen, *[gr.skip()] * len(panel.fields), notice(str(error)), "", ""]
+            return [
+                chosen,
+                *(filled(app.catalog, name, question) for name in panel.fields),
+                *app.answered(question),
+            ]
 
-    link = gr.Textbox(visible="hidden", label="Link")
-    page.load(opened, link, outputs, js="() => explorer.asked()", api_visibility="private", **app.queued)
+        chosen = gr.update(selected=panel.kind)
+        return opened
+
+    links: list[Any] = []
+    for panel in placed:
+        link = gr.Textbox(visible="hidden", label="Link")
+        outputs = [tabs, *panel.fields.values(), panel.html, panel.link, panel.code]
+        progress: Any = {"show_progress_on": panel.html}
+        link.change(opens(panel), link, outputs, api_visibility="private", **progress, **app.queued)
+        links.append(link)
+    kinds = json.dumps([panel.kind for panel in placed])
+    page.load(None, None, links, js=f"() => explorer.asked({kinds})")

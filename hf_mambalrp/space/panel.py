@@ -1,6 +1,6 @@
 """One tab of the page: its form, its answer, and what to take away from it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -42,8 +42,6 @@ class Panel:
                     form: gr.Button(f"Download {name}", size="sm", elem_id=f"{self.kind}-{form}")
                     for form, name in forms.items()
                 }
-            self.file = gr.Textbox(visible="hidden", label="File")
-            self.query = gr.Textbox(visible="hidden", label="Query")
 
     def _copied(self, label: str, name: str, lines: int) -> gr.Textbox:
         # Not gr.Code: its colours and its scrolling fail the checks for accessibility.
@@ -57,33 +55,44 @@ class Panel:
         def show(request: gr.Request, *values: Any) -> tuple[str, str, str]:
             return self.app.shown(request, kind=self.kind, **dict(zip(names, values, strict=True)))
 
-        def save(form: str) -> Callable[..., str]:
-            def saved(request: gr.Request, *values: Any) -> str:
-                return self.app.downloaded(request, form, kind=self.kind, **dict(zip(names, values, strict=True)))
-
-            return saved
-
         self.show: Any = {
             "fn": show,
             "inputs": inputs,
-            "outputs": [self.html, self.query, self.code],
+            "outputs": [self.html, self.link, self.code],
             **self.app.queued,
         }
         self.show |= {"api_visibility": "private", "show_progress_on": self.html}
         entered = [field.submit for field in inputs if isinstance(field, gr.Textbox)]
         triggers = [self.button.click, *entered, *(self.fields[name].input for name in live)]
         gr.on(triggers, trigger_mode="always_last", **self.show)
-        self.query.change(None, self.query, self.link, js="(query) => query ? explorer.link(query) : ''")
-        for form, button in self.files.items():
-            button.click(save(form), inputs, self.file, api_visibility="private", **self.app.queued).then(
-                None, self.file, None, js="explorer.download"
-            )
+        # The server knows the query string alone; the page makes it a link where it stands.
+        self.link.change(None, self.link, self.link, js="explorer.link")
+
+    def save_into(self, file: gr.Textbox) -> None:
+        """Connect the buttons of files; the page's script saves what comes into ``file``."""
+
+        def saved(request: gr.Request, pressed: gr.EventData, *values: Any) -> str:
+            form = next(form for form, button in self.files.items() if button is pressed.target)
+            asked = dict(zip(self.fields, values, strict=True))
+            return self.app.downloaded(request, form, kind=self.kind, **asked)
+
+        gr.on(
+            [button.click for button in self.files.values()],
+            saved,
+            [*self.fields.values()],
+            file,
+            api_visibility="private",
+            **self.app.queued,
+        ).then(None, file, None, js="explorer.download")
 
     def fit_examples(self, chips: list[gr.Button]) -> None:
         """Connect the buttons of examples: each fills in its text and asks; another model has others, and is asked."""
         catalog, model, text = self.app.catalog, self.fields["model"], self.fields["text"]
         private: Any = {"api_visibility": "private", "queue": False}
-        for at, chip in enumerate(chips):
-            chip.click(partial(begun_with, catalog, at=at), model, text, **private).then(**self.show)
+
+        def begin(title: str, pressed: gr.EventData) -> str:
+            return begun_with(catalog, title, at=next(at for at, chip in enumerate(chips) if chip is pressed.target))
+
+        gr.on([chip.click for chip in chips], begin, model, text, **private).then(**self.show)
         fit = partial(fitted, catalog, len(chips))
         model.input(fit, [model, text], [text, *chips], **private).then(**self.show)

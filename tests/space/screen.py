@@ -102,3 +102,11 @@ def barriers(page):
 
 def shot(page, name):
     page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+
+
+def opened(page, link, kind, request):
+    """What the page that was built does about a link to a tab when it opens: its tabs, and the rest by the names."""
+    calls = [call for call in page.fns.values() if getattr(call.fn, "__name__", "") == "opened"]
+    (call,) = [call for call in calls if f"{kind}-answer" in [part.elem_id for part in call.outputs]]
+    chosen, *others = call.fn(link, request)
+    return chosen, dict(zip([part.elem_id for part in call.outputs[1:]], others, strict=True))

@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from screen import opened
 
 from hf_mambalrp import DEMO_LANGUAGE_MODEL, DEMO_MODEL, DEMO_VISION_MODEL
 from hf_mambalrp.errors import InputError
@@ -41,15 +42,12 @@ def test_the_page_has_what_its_models_can_do_and_opens_with_the_first(tmp_path, 
     assert [call.api_name for call in page.fns.values() if call.api_visibility == "public"] == calls
     known = {*FILMS.values(), *STORIES.values()} - {"The capital of France is"}
     assert not known & {part["props"].get("value") for part in parts if part["type"] == "textbox"}
-    (opens,) = (call for call in page.fns.values() if getattr(call.fn, "__name__", "") == "opened")
-    tab, *others = opens.fn("", REQUEST)
-    answers = dict(zip([part.elem_id for part in opens.outputs[1:]], others, strict=True))
     first = {"Sentence": "sentence", "Next word": "next", "Picture": "image"}[tabs[0]]
+    tab, answers = opened(page, "#", first, REQUEST)
     assert tab["selected"] == first
     assert 'class="how"' in answers[f"{first}-answer"].replace("'", '"')
-    tab, *others = opens.fn("kind=sentence" if first == "image" else "kind=image", REQUEST)
-    assert tab["selected"] == first
-    assert "is configured for this Space" in str(others)
+    _, answers = opened(page, "#kind=sentence" if first == "image" else "#kind=image", first, REQUEST)
+    assert "is configured for this Space" in answers[f"{first}-answer"]
 
 
 def test_another_model_brings_its_examples_and_keeps_what_a_visitor_wrote(app_of, page_of):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from playwright.sync_api import expect
-from screen import PRAISE, SIZES, WAIT, answered, panel, shot, take_away
+from screen import PRAISE, SIZES, WAIT, answered, opened, panel, shot, take_away
 
 from hf_mambalrp.viz.wording import signed
 
@@ -114,17 +114,16 @@ def test_what_a_tampered_link_asks_is_answered_in_its_tab(space):
 
 
 def answered_in_their_tabs(space, links):
-    """By what the page calls when it opens: the tab it chooses, and the answer of that tab alone."""
+    """By what the page calls when it opens with a link to a tab: it chooses that tab, and answers there."""
     from hf_mambalrp.space.page import build
 
-    (opens,) = (call for call in build(space).fns.values() if getattr(call.fn, "__name__", "") == "opened")
+    page = build(space)
     request = SimpleNamespace(client=SimpleNamespace(host="192.0.2.1"), headers={})
     for link, kind, says in links:
-        tab, *others = opens.fn(link, request)
-        assert tab["selected"] == kind, link
-        answers = dict(zip([part.elem_id for part in opens.outputs[1:]], others, strict=True))
-        assert says in answers.pop(f"{kind}-answer"), link
-        assert not [name for name, answer in answers.items() if str(name).endswith("-answer") and says in str(answer)]
+        chosen, answers = opened(page, f"#{link}", kind, request)
+        assert chosen["selected"] == kind, link
+        assert says in answers[f"{kind}-answer"], link
+        assert not [name for name in answers if str(name).endswith("-answer") and name != f"{kind}-answer"]
 
 
 @pytest.mark.parametrize(("link", "kind", "says"), [TAMPERED[1], TAMPERED[-1]])
