@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -23,11 +24,18 @@ def launch(models: Path | None = None, *, host: str | None = None, port: int | N
         InputError: ``models`` is no list of models.
         FileNotFoundError: there is no such file.
     """
+    # After every event gradio sums up all that it has had; it reads this when it begins.
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
     try:
         import gradio  # noqa: F401
     except ImportError as error:
         raise MissingExtraError('The app needs gradio: pip install "hf_mambalrp[space]"') from error
     _check(host, port)
+
+    with suppress(ImportError):
+        import matplotlib
+
+        matplotlib.use("agg")  # at the first event, gradio would look for windows to draw in: a quarter of a second
 
     import torch
     from starlette.middleware import Middleware

@@ -59,8 +59,9 @@ window.explorer = {
     history.replaceState(null, "", location.pathname + location.search + "#" + query);
     return location.origin + location.pathname + "#" + query;
   },
+  // Saves a file, and leaves none in the page.
   download(file) {
-    if (!file) return;
+    if (!file) return file;
     const [name, type, data] = JSON.parse(file);
     const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
     const a = document.createElement("a");
@@ -68,6 +69,7 @@ window.explorer = {
     a.download = name;
     a.click();
     setTimeout(() => URL.revokeObjectURL(a.href), 1000);
+    return ""; // so that the same file can come again
   },
 };
 // A picture becomes base64 here, small enough for a request: it is text as all that is asked, and the server keeps none.

@@ -60,6 +60,7 @@ def build(app: App) -> gr.Blocks:
         file = gr.Textbox(visible="hidden", label="File")
         for panel in placed:
             panel.save_into(file)
+        file.change(None, file, file, js="explorer.download")
         _open_link(app, page, tabs, placed)
         Endpoints(app).offer()
     # Without api_open=False, gradio has routes that pass by the queue.

@@ -76,14 +76,8 @@ class Panel:
             asked = dict(zip(self.fields, values, strict=True))
             return self.app.downloaded(request, form, kind=self.kind, **asked)
 
-        gr.on(
-            [button.click for button in self.files.values()],
-            saved,
-            [*self.fields.values()],
-            file,
-            api_visibility="private",
-            **self.app.queued,
-        ).then(None, file, None, js="explorer.download")
+        pressed = [button.click for button in self.files.values()]
+        gr.on(pressed, saved, [*self.fields.values()], file, api_visibility="private", **self.app.queued)
 
     def fit_examples(self, chips: list[gr.Button]) -> None:
         """Connect the buttons of examples: each fills in its text and asks; another model has others, and is asked."""

@@ -181,7 +181,7 @@ def test_downloads_python_and_link(visit, demo, server):
     ask(page, text)
     ex = demo.explain(text)
     files = {}
-    for form in ("html", "json", "png"):
+    for form in ("html", "json", "json", "png"):  # one of them a second time
         with page.expect_download() as download:
             page.locator(f"#sentence-{form}").click()
         assert download.value.suggested_filename == f"explanation.{form}"
