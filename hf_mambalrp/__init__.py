@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         AutoMambaLRPForCausalLM,
         AutoMambaLRPForImageClassification,
         AutoMambaLRPForSequenceClassification,
-        make_explainable,
     )
     from hf_mambalrp.models.classification import (
         BailingHybridForSequenceClassification,
@@ -88,6 +87,7 @@ if TYPE_CHECKING:
         RecurrentGemmaLRPForCausalLM,
         RecurrentGemmaLRPForSequenceClassification,
     )
+    from hf_mambalrp.models.given import make_explainable
     from hf_mambalrp.models.mixin import MambaLRPMixin
     from hf_mambalrp.models.vim.configuration import VimConfig
     from hf_mambalrp.models.vim.modeling import VimForImageClassification, VimModel
@@ -194,7 +194,7 @@ _MODULES = {
     "explain_dataset": "datasets",
     "load": "results.loading",
     "load_explanations": "datasets",
-    "make_explainable": "models.auto",
+    "make_explainable": "models.given",
     "push_explanations": "datasets",
 }
 

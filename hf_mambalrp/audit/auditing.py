@@ -19,8 +19,8 @@ from hf_mambalrp.calls.explain import versions
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.families.parts import Patches
-from hf_mambalrp.models.auto import make_explainable
 from hf_mambalrp.models.fingerprint import fingerprint
+from hf_mambalrp.models.given import make_explainable
 from hf_mambalrp.results.audit import Audit
 from hf_mambalrp.results.audit_parts import Group, named
 from hf_mambalrp.runs.checks import whole_number

@@ -15,7 +15,7 @@ from hf_mambalrp.datasets.together import everywhere, launched
 from hf_mambalrp.errors import InputError, OptionError, TargetError
 from hf_mambalrp.evaluation.outputs import ModelOutput
 from hf_mambalrp.evaluation.perturbation import Ids
-from hf_mambalrp.models.auto import make_explainable
+from hf_mambalrp.models.given import make_explainable
 from hf_mambalrp.runs.progress import progress_bar
 
 SIDES = ("target", "contrast")

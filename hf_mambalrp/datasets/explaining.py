@@ -93,7 +93,7 @@ def explain_dataset(
         >>> run.rows, run.skipped
         (2, 0)
     """
-    from hf_mambalrp.models.auto import make_explainable
+    from hf_mambalrp.models.given import make_explainable
 
     parquet()
     state = launched()
