@@ -49,8 +49,9 @@ def explain_dataset(
     """Explain every row of a dataset into Parquet files, on as many processes as were launched.
 
     The stream of rows is cut into windows, which the processes take in turn; in a window rows of similar length make
-    batches. Rows that are done are kept at once. The same call after a kill, on any number of processes, goes on where
-    it was, computes no finished row again, and ends with the rows of an undisturbed run in the order of the input.
+    batches. A batch that is done is written while the next is computed. The same call after a kill, on any number of
+    processes, goes on where it was, computes no row again that was written, and ends with the rows of an undisturbed
+    run in the order of the input.
     It may have another ``batch_tokens``, ``chunk_size`` or ``backend``, which change nothing but rounding.
     The rows are read by :func:`load_explanations`, or as a table by ``datasets.load_dataset("parquet", ...)``.
 
@@ -71,7 +72,7 @@ def explain_dataset(
         batch_tokens: tokens of a batch, padding included; halved where memory runs out. A row that does not fit
             alone is one that cannot be explained.
         max_tokens: a longer row is not explained; None is no bound.
-        window: rows a process takes at a time.
+        window: rows a process takes at a time; it has three windows in memory.
         on_error: "skip" records a row that cannot be explained with its reason; "raise" stops. Default: what the run
             began with, which is "raise" on one process and "skip" on several.
         restart: begin again in the folder of another run, whose files are removed.
