@@ -125,6 +125,8 @@ class Common(ModelTesterMixin):
     has_attentions = False
     test_all_params_have_gradient = True
     all_generative_model_classes = ()
+    # It is about the sizes in this file: at most two layers, where Nemotron-H has one of each of its three kinds.
+    test_num_layers_is_small = None
 
     def setUp(self):
         self.model_tester = Tester(self.family)
