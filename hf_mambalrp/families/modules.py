@@ -47,11 +47,6 @@ def _of_hook(module: nn.Module) -> Any:
     return getattr(getattr(module, "_hf_hook", None), "execution_device", None)
 
 
-def is_hooked(module: nn.Module) -> bool:
-    """Whether it has hooks of torch's own."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
 def is_recordable(model: nn.Module) -> bool:
     """Whether its layers are nothing but weights: no hooks, adapters, quantised or offloaded layers."""
     linear = (module for module in walk(model) if isinstance(module, nn.Linear))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import BackendError, CheckpointError, DetachedLayerError, UnknownArchitectureError
 from hf_mambalrp.families.base import HEADS, Branch, Family, Head, Mixer, Part, State, Stem, Step, tapped
-from hf_mambalrp.families.modules import base_model, execution_device, is_hooked, is_recordable, walk
+from hf_mambalrp.families.modules import base_model, execution_device, is_recordable, walk
 from hf_mambalrp.families.padding import keys_of, padding_of
 from hf_mambalrp.families.parts.reading import UnknownActivation, UnreadableModule, scaled
 from hf_mambalrp.families.parts.stems import Tokens
@@ -29,6 +29,7 @@ from hf_mambalrp.rules.activation import softcap
 from hf_mambalrp.rules.biases import BiasLedger
 from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.linear import NoGradient, linear
+from hf_mambalrp.rules.twin import is_hooked
 
 FUSED = ("triton", "mamba_ssm")
 """Backends whose ops are fused kernels."""
@@ -276,7 +277,7 @@ class Network:
         """
         found: list[tuple[tuple[int, int, str], Mixing]] = []
         hidden, aside, step = hidden.detach(), None, replace(step, backend="chunked")
-        mixed = [any(_mixes(term.part) for term in branch.terms) for branch in self.layers[index]]
+        mixed = [any(isinstance(term.part, Mixer) for term in branch.terms) for branch in self.layers[index]]
         with torch.no_grad():
             for number, branch in enumerate(self.layers[index]):
                 hidden, local = self._placed(branch, hidden, step, (index, number))
@@ -381,17 +382,13 @@ class Network:
         return heads[0]
 
 
-def _mixes(part: Part) -> bool:
-    return isinstance(part, Mixer)
-
-
 def _tail(branches: tuple[Branch, ...]) -> range:
     """The branches at the end of a layer that work position by position; a hook may tell one from another."""
     first = len(branches)
     for number, branch in reversed(list(enumerate(branches))):
         norms = [norm.module for norm in (branch.pre, branch.post) if norm is not None]
         modules = [m for module in [*norms, *(term.part.module for term in branch.terms)] for m in walk(module)]
-        if any(_mixes(term.part) for term in branch.terms) or any(is_hooked(module) for module in modules):
+        if any(isinstance(term.part, Mixer) for term in branch.terms) or any(map(is_hooked, modules)):
             break
         first = number
     return range(first, len(branches))

@@ -100,11 +100,15 @@ class Audit(Shown):
         ]
         if self.untested:
             said.append(f"Regions of too few images, or with no other patches beside: {', '.join(self.untested)}.")
+        return (*said, *self._groups_and_errors("images"))
+
+    def _groups_and_errors(self, inputs: str) -> list[str]:
+        said = []
         if self.small_groups:
-            said.append(f"Groups of fewer than {s['min_texts']} images: {', '.join(self.small_groups)}.")
-        if s["label"] is None:
+            said.append(f"Groups of fewer than {self.settings['min_texts']} {inputs}: {', '.join(self.small_groups)}.")
+        if self.settings["label"] is None:
             said.append("Errors: the data had no labels, and the classes are those that the model predicts.")
-        return tuple(said)
+        return said
 
     def _of_texts_not_examined(self) -> tuple[str, ...]:
         s = self.settings
@@ -119,10 +123,7 @@ class Audit(Shown):
             said.append(f"In too few texts beside other words: {', '.join(self.untested)}.")
         if self.skipped:
             said.append(f"{self.skipped} rows that could not be explained.")
-        if self.small_groups:
-            said.append(f"Groups of fewer than {s['min_texts']} texts: {', '.join(self.small_groups)}.")
-        if s["label"] is None:
-            said.append("Errors: the data had no labels, and the classes are those that the model predicts.")
+        said += self._groups_and_errors("texts")
         if self.changed is None:
             said.append("What fine-tuning changed: no base model was given.")
         if self.swaps is None:

@@ -18,7 +18,7 @@ from hf_mambalrp.rules.constant import WHOLE, Product, Weight, constant
 from hf_mambalrp.rules.gamma import gamma_linear
 from hf_mambalrp.rules.offload import loaded
 from hf_mambalrp.rules.quantised import bias_of, dequantised, is_quantised
-from hf_mambalrp.rules.twin import in_evaluation
+from hf_mambalrp.rules.twin import in_evaluation, is_hooked
 
 
 class NoGradient(Exception):  # noqa: N818 - becomes an error where the layer's name is known
@@ -106,7 +106,7 @@ def _called(module: nn.Module, x: Tensor, ledger: BiasLedger | None) -> Tensor:
 
 def _biases_of(module: nn.Module, layer: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
     """What the layer returns of zeros: (1, 1, F_out), or (B, L, F_out) of one with hooks, which may read positions."""
-    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    hooked = any(map(is_hooked, module.modules()))
     with torch.no_grad():
         biases: Tensor = layer(
             torch.zeros_like(x, dtype=dtype) if hooked else x.new_zeros(1, 1, x.shape[-1], dtype=dtype)
@@ -156,4 +156,4 @@ def is_plain(module: nn.Module) -> bool:
     replaced = "forward" in vars(module) and not hasattr(module, "_hf_hook")
     # A parametrised layer computes its weight, and may write into itself when it does.
     own = type(module).forward is nn.Linear.forward and "weight" in module._parameters
-    return (own or is_quantised(module)) and not (module._forward_hooks or module._forward_pre_hooks or replaced)
+    return (own or is_quantised(module)) and not (is_hooked(module) or replaced)

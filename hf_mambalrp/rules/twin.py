@@ -23,6 +23,11 @@ OWN_TABLES = (
 accelerate fills in offloaded weights."""
 
 
+def is_hooked(module: nn.Module) -> bool:
+    """Whether it has hooks of torch's own."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def in_evaluation(module: nn.Module) -> nn.Module:
     """The module, or a twin of it where a part of it is in training mode (dropout, statistics of a batch)."""
     return evaluation_twin(module) if any(part.training for part in module.modules()) else module
