@@ -96,9 +96,12 @@ def test_a_neutral_swap_is_not_confirmed_and_a_biased_one_is(found, shortcut):
     assert not neutral.confirmed
     biased = counting_model(good=[*GOOD, "she"])
     (swap,) = run(biased, corpus(120), swaps={"he/she": HE_SHE}, candidates=6).swaps
-    assert swap.found.effect > 0.2
+    # A bad word beside "she" is a draw, so rounding decides which class is predicted for most of the texts.
+    towards_positive = {"positive": 1, "negative": -1}[swap.found.target]
+    effect = swap.found.effect * towards_positive
+    assert effect > 0.2
     assert swap.controls
-    assert all(abs(effect) < swap.found.effect for _, effect in swap.controls)
+    assert all(abs(control) < effect for _, control in swap.controls)
     assert swap.confirmed
 
 
