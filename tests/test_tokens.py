@@ -14,6 +14,7 @@ from transformers import ByT5Tokenizer, PerceiverTokenizer, PreTrainedTokenizer,
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.calls.tokens import describe
+from hf_mambalrp.calls.vocabulary import Vocabulary
 from hf_mambalrp.results.records import to_explanation, to_records
 
 SENTENCE = "The capital of France is Paris and it is wonderful. "
@@ -37,7 +38,7 @@ def by_letters(tokenizer, text):
 
 
 def one(ids, tokenizer):
-    found = describe(torch.tensor([ids]), torch.ones(1, len(ids)), None, tokenizer)
+    found = describe(torch.tensor([ids]), torch.ones(1, len(ids)), None, Vocabulary(tokenizer))
     return found.texts[0], found.offsets[0]
 
 
@@ -204,7 +205,7 @@ def test_a_tokenizer_of_bytes_without_places(wide, kind):
 
 def test_parts_of_characters_are_named_by_their_bytes(tokenizer):
     ids = torch.tensor([tokenizer("a 🙂")["input_ids"]])
-    (found,) = describe(ids, torch.ones_like(ids), None, tokenizer).tokens
+    (found,) = describe(ids, torch.ones_like(ids), None, Vocabulary(tokenizer)).tokens
     assert found[0] == "a"
     assert "".join(found[1:]).replace(" ", "") == "<0xF0><0x9F><0x99><0x82>"
 

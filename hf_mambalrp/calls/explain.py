@@ -19,7 +19,7 @@ from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, Batch, brief, integers
 from hf_mambalrp.calls.pooling import pooled_positions
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs, Target, resolve_target
-from hf_mambalrp.calls.tokens import describe
+from hf_mambalrp.calls.tokens import TokenText, describe
 from hf_mambalrp.errors import InputError, OptionError, TargetError
 from hf_mambalrp.families import Network
 from hf_mambalrp.families.padding import last_attended
@@ -111,6 +111,46 @@ def own_gradient_mode() -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Explained:
+    """A batch that is explained, its tokens and targets by number; naming them is Python's work, and may be done later.
+
+    Args:
+        values: what an :class:`Explanation` is made of besides names.
+        sides: the target, and the contrast where there is one, by the field that names it: with its ids, a tuple a row.
+        batch: what was explained.
+        outputs: names what the model puts out.
+    """
+
+    values: Mapping[str, Any]
+    sides: Mapping[str, tuple[Target, list[tuple[int, ...] | None]]]
+    batch: Batch
+    outputs: Outputs
+
+    def tokens(self) -> TokenText:
+        """Names and places of the tokens."""
+        ids = self.values["input_ids"]
+        vocabulary = None if ids is None else self.outputs.tokenizers.vocabulary()
+        return describe(ids, self.values["attention_mask"], self.batch, vocabulary)
+
+    def names(self) -> dict[str, Any]:
+        """Names of the rows' targets, and of their contrasts where they have any."""
+        found = {field: names_of(*side, self.outputs) for field, side in self.sides.items()}
+        return {"contrast_text": None, **found}
+
+    def result(self) -> Explanation:
+        """All of it, with names."""
+        named = self.tokens()
+        return Explanation(
+            tokens=named.tokens,
+            offsets=named.offsets,
+            texts=named.texts,
+            special_tokens_mask=named.special,
+            **self.names(),
+            **self.values,
+        )
+
+
 @own_gradient_mode()
 def explain_batch(
     subject: Subject,
@@ -124,7 +164,7 @@ def explain_batch(
     contrast: Any,
     position: Any,
     options: Options,
-) -> Explanation:
+) -> Explained:
     """Explain one batch; :meth:`hf_mambalrp.MambaLRPMixin.explain` documents the arguments."""
     call = subject.begin("explain", tokenizer)
     network, tokenizers = call.network, call.tokenizers
@@ -149,33 +189,30 @@ def explain_batch(
         relevance, input_ids, mask = _explain_forced(network, batch, wanted, against, last, options)
 
     ids = wanted.resolved(relevance.logits)
-    described = describe(input_ids, mask, batch, tokenizers.find() if input_ids is not None else None)
     contrast_ids = None if against is None else against.resolved(relevance.logits[-len(batch) :])
-    return Explanation(
-        relevance=relevance.tokens,
-        tokens=described.tokens,
-        input_ids=input_ids,
-        attention_mask=mask,
-        target=[single(i) for i in ids],
-        target_text=names_of(wanted, ids, outputs),
-        contrast=None if contrast_ids is None else [single(i) for i in contrast_ids],
-        contrast_text=None if against is None or contrast_ids is None else names_of(against, contrast_ids, outputs),
-        score=relevance.score,
-        probability=probability(network, named(wanted, ids), relevance.logits[: len(batch)]),
-        method=options.method,
-        conservation=Conservation(relevance.score, relevance.tokens.sum(-1), relevance.biases, relevance.softmax),
-        position=last if network.is_language_model else None,
-        layer_relevance=relevance.layers,
-        parts=None if relevance.parts is None else PartRelevance(relevance.parts.relevance, relevance.parts.names),
-        offsets=described.offsets,
-        texts=described.texts,
-        special_tokens_mask=described.special,
-        model_id=model_id(network),
-        versions=versions(),
-        method_options=options.recorded(network),
-        convergence_delta=relevance.convergence_delta,
-        chunk_size=relevance.chunk_size,
-    )
+    values = {
+        "relevance": relevance.tokens,
+        "input_ids": input_ids,
+        "attention_mask": mask,
+        "target": [single(i) for i in ids],
+        "contrast": None if contrast_ids is None else [single(i) for i in contrast_ids],
+        "score": relevance.score,
+        "probability": probability(network, named(wanted, ids), relevance.logits[: len(batch)]),
+        "method": options.method,
+        "conservation": Conservation(relevance.score, relevance.tokens.sum(-1), relevance.biases, relevance.softmax),
+        "position": last if network.is_language_model else None,
+        "layer_relevance": relevance.layers,
+        "parts": None if relevance.parts is None else PartRelevance(relevance.parts.relevance, relevance.parts.names),
+        "model_id": model_id(network),
+        "versions": versions(),
+        "method_options": options.recorded(network),
+        "convergence_delta": relevance.convergence_delta,
+        "chunk_size": relevance.chunk_size,
+    }
+    sides = {"target_text": (wanted, ids)}
+    if against is not None and contrast_ids is not None:
+        sides["contrast_text"] = against, contrast_ids
+    return Explained(values, sides, batch, outputs)
 
 
 def explained_positions(network: Network, batch: Batch, position: Any) -> Tensor:

@@ -86,9 +86,9 @@ def explain_generated(
     score, biases = torch.stack([step.score for step in found], 1), torch.stack([step.biases for step in found], 1)
     of_softmax = [step.softmax for step in found if step.softmax is not None]
     softmax = torch.stack(of_softmax, 1) if of_softmax else None
-    texts = describe(ids, mask, None, tokenizers.find())
+    texts = describe(ids, mask, None, tokenizers.vocabulary())
     others = None if rather is None else rather(logits, generated) * _ones(written)
-    named = None if others is None else describe(others, torch.ones_like(others), None, tokenizers.find())
+    named = None if others is None else describe(others, torch.ones_like(others), None, tokenizers.vocabulary())
     return GenerationExplanation(
         relevance=relevance,
         tokens=texts.tokens,

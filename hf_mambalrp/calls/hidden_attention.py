@@ -76,7 +76,7 @@ def attend(
         parts=[place.mixes for place in wanted],
         positions=queries,
         kind=kind,
-        tokens=describe(batch.input_ids, mask, batch, tokenizers.find()).tokens,
+        tokens=describe(batch.input_ids, mask, batch, tokenizers.vocabulary()).tokens,
         input_ids=batch.input_ids,
         attention_mask=mask,
         model_id=model_id(network),

@@ -86,8 +86,12 @@ class Subject:
         return self._place
 
     def begin(self, call: str, tokenizer: Any) -> "Call":
-        """What the call named ``call`` starts from. InputError: a tokenizer that is none."""
-        return Call(call, self, self.network(), TokenizerSource(tokenizer, self.place()))
+        """What the call named ``call`` starts from; its tokenizer may be a source that calls share.
+
+        InputError: a tokenizer that is none.
+        """
+        source = tokenizer if isinstance(tokenizer, TokenizerSource) else TokenizerSource(tokenizer, self.place())
+        return Call(call, self, self.network(), source)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """A copy of the model gets its own."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hf_mambalrp.calls.inputs import Batch, TokenizerSource, brief, check_unicode
 from hf_mambalrp.calls.tokenizing import TAIL, continuation
-from hf_mambalrp.calls.tokens import spelling
+from hf_mambalrp.calls.vocabulary import Vocabulary
 from hf_mambalrp.errors import TargetError
 from hf_mambalrp.families import Network
 
@@ -77,8 +77,8 @@ class Outputs:
         """How the target is called in what a person reads."""
         if not self.network.is_language_model:
             return str(self.labels.get(ids[0], ids[0]))
-        tokenizer = self.tokenizers.find()
-        return " ".join(f"#{i}" for i in ids) if tokenizer is None else spelling(ids, tokenizer)
+        vocabulary = self.tokenizers.vocabulary()
+        return " ".join(f"#{i}" for i in ids) if vocabulary is None else vocabulary.spelling(ids)
 
     @cached_property
     def labels(self) -> dict[int, str]:
@@ -108,7 +108,7 @@ class Outputs:
         if unknown is not None and unknown in ids and str(tokenizer.unk_token) not in text:
             raise TargetError(
                 f"{name}={brief(text)} is not in the tokenizer's vocabulary: it reads "
-                f"{brief(spelling(ids, tokenizer))}. Give another text ({AS_IT_STANDS}) or a token's id."
+                f"{brief(Vocabulary(tokenizer).spelling(ids))}. Give another text ({AS_IT_STANDS}) or a token's id."
             )
         return ids
 
@@ -120,8 +120,8 @@ class Outputs:
         text = None if self.batch.texts is None else self.batch.texts[row]
         if text is not None and not bool(self.batch.attention_mask[row, end:].any()):
             return text
-        if text is not None and self.batch.offsets is not None:  # texts are padded on the right
-            return text[: max(stop for _, stop in self.batch.offsets[row][:end])]
+        if text is not None and self.batch.spans is not None:  # texts are padded on the right
+            return text[: int(self.batch.spans[row][:end, 1].max())]
         ids = self.batch.input_ids[row, :end][self.batch.attention_mask[row, :end] != 0]
         return str(tokenizer.decode(ids[-TAIL:].tolist(), skip_special_tokens=True))
 

@@ -18,9 +18,9 @@ from hf_mambalrp.runs.checks import check_on_error, check_sizes
 from hf_mambalrp.runs.parquet import parquet
 from hf_mambalrp.runs.rows import Columns
 
-ONLY_ROUNDING = {"backend", "chunk_size", "check_forward"}
-"""Options that a run may go on with other values of, as it may with another ``batch_tokens``."""
-NO_METHOD = ONLY_ROUNDING | {"position"}
+ONLY_ROUNDING = {"backend": "auto", "chunk_size": "auto", "check_forward": True}
+"""Options, with their defaults, that a run may go on with other values of, as it may with another ``batch_tokens``."""
+NO_METHOD = {*ONLY_ROUNDING, "position"}
 """Options that are not of the method."""
 
 
@@ -94,6 +94,7 @@ def explain_dataset(
         >>> run.rows, run.skipped
         (2, 0)
     """
+    from hf_mambalrp.models.checkpoints import warn_of_random_weights
     from hf_mambalrp.models.given import make_explainable
 
     parquet()
@@ -103,16 +104,19 @@ def explain_dataset(
     check_sizes(batch_tokens=batch_tokens, window=window, max_tokens=max_tokens)
     check_options(explain_options)
     of_method = {name: value for name, value in explain_options.items() if name not in NO_METHOD}
-    Options(method, False, "auto", "auto", of_method).checked("explain_dataset")
+    of_computing = {name: explain_options.get(name, default) for name, default in ONLY_ROUNDING.items()}
+    options = Options(method, False, method_options=of_method, **of_computing).checked("explain_dataset")
     model = make_explainable(model)
+    warn_of_random_weights(model)
     subject = subject_of(model)
     network = subject.network()
     tokenizers = TokenizerSource(tokenizer, subject.place())
-    fixed = {"target": target, "contrast": contrast}
+    tokenizers.get("to read the texts of a dataset")
+    fixed = {"target": target, "contrast": contrast, "position": explain_options.get("position")}
     read = Columns(text_column, id_column, target_column, contrast_column, columns)
     outputs = Outputs(network, tokenizers)
-    check_for_all(**fixed, position=explain_options.get("position"))
-    check_targets(fixed, read, outputs)
+    check_for_all(**fixed)
+    check_targets({"target": target, "contrast": contrast}, read, outputs)
     settings = {
         "model": model_id(network),
         "versions": versions(),
@@ -122,17 +126,16 @@ def explain_dataset(
         "columns": [text_column, id_column, target_column, contrast_column, *read.kept],
         "max_tokens": max_tokens,
         "window": window,
-        "options": {name: _named(explain_options[name]) for name in sorted({*explain_options} - ONLY_ROUNDING)},
+        "options": {name: _named(explain_options[name]) for name in sorted({*explain_options} - {*ONLY_ROUNDING})},
     }
     run = Share(
-        model=model,
-        tokenizer=tokenizers.get("to read the texts of a dataset"),
+        subject=subject,
         store=Store(output_dir, on_error=on_error, restart=restart),
         state=state,
         columns=read,
         outputs=outputs,
         fixed=fixed,
-        options={"method": method, **explain_options},
+        options=options,
         batch_tokens=batch_tokens,
         max_tokens=max_tokens,
     )

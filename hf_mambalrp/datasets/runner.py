@@ -1,6 +1,5 @@
 """One process's part of a run: windows of rows over processes, batches in a window, everything finished kept."""
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,22 +9,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate.utils import gather_object
-from torch import nn
 
+from hf_mambalrp.calls.explain import Options, explain_batch
 from hf_mambalrp.calls.inputs import TokenizedText, tokenize
 from hf_mambalrp.calls.labels import RowTargets
+from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs
+from hf_mambalrp.datasets.columns import of_row, table_of_explained
 from hf_mambalrp.datasets.store import Begun, Store
 from hf_mambalrp.datasets.together import everywhere, on_main
 from hf_mambalrp.errors import InputError, MambaLRPError, RowMemoryError
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.models.fingerprint import fingerprint
-from hf_mambalrp.results.explanation import Explanation
-from hf_mambalrp.results.records import Record, to_records
+from hf_mambalrp.results.records import Record, table_of
 from hf_mambalrp.runs.bad_rows import ROW_ERRORS, Reason, bad_row, check_readable
 from hf_mambalrp.runs.plan import batches, windows
 from hf_mambalrp.runs.progress import progress_bar
-from hf_mambalrp.runs.rows import Columns, Row, check, check_first, count, rows
+from hf_mambalrp.runs.rows import Columns, Row, check, check_first, count, digest, rows
 from hf_mambalrp.runs.threads import Behind, ahead
 from hf_mambalrp.viz.streams import printable
 
@@ -88,14 +88,14 @@ class Window(NamedTuple):
 class Share:
     """One process's part of a run."""
 
-    model: nn.Module
-    tokenizer: Any
+    subject: Subject
     store: Store
     state: Any
     columns: Columns
     outputs: Outputs
     fixed: Mapping[str, Any]
-    options: Mapping[str, Any]
+    """Target, contrast and position for all rows."""
+    options: Options
     batch_tokens: int
     max_tokens: int | None
     computed: int = 0
@@ -114,7 +114,7 @@ class Share:
         default = "raise" if self.state.num_processes == 1 else "skip"
         try:
             begun: Begun = on_main(
-                self.state, lambda: self.store.begin({**settings, "weights": fingerprint(self.model)}, default)
+                self.state, lambda: self.store.begin({**settings, "weights": fingerprint(self.subject.model)}, default)
             )
             everywhere(lambda: self.store.join(begun, self.state.process_index))
             with self._bar(dataset, progress) as self.bar:
@@ -194,17 +194,19 @@ class Share:
         if number is None:
             behind.do(partial(self._advance, window.done))
             return
-        records = self.store.pieces(number, rows)
-        there = {*records}
+        tables = self.store.pieces(number, rows)
+        there = {index for table in tables for index in table["index"].to_pylist()}
+        made_of = digest(rows)
         behind.do(partial(self._advance, len(there)))
 
-        def keep(make: Callable[[], Sequence[Record]]) -> None:
-            if found := make():
-                self.store.add_piece(number, rows, found)
-                records.update((record["index"], record) for record in found)
-                self._advance(len(found))
+        def keep(make: Callable[[], Any]) -> None:
+            table = make()
+            self.store.add_piece(number, made_of, table)
+            tables.append(table)
+            self._advance(len(table))
 
-        behind.do(partial(keep, lambda: [record for record in window.bad if record["index"] not in there]))
+        if bad := [record for record in window.bad if record["index"] not in there]:
+            behind.do(partial(keep, partial(table_of, bad)))
         for batch in batches([one.length for one in window.readable], self.batch_tokens):
             todo = [window.readable[i] for i in batch if window.readable[i].row.index not in there]
             for fitting in batches([one.length for one in todo], self.batch_tokens):  # less where memory has run out
@@ -212,7 +214,7 @@ class Share:
                     return
                 for make in self._fitting([todo[i] for i in fitting]):
                     behind.do(partial(keep, make))
-        behind.do(lambda: self.store.finish(number, rows, records))
+        behind.do(lambda: self.store.finish(number, made_of, tables))
 
     def _read(self, group: list[Row]) -> tuple[list[ReadRow], list[Record]]:
         """Rows with their tokens; and records of those that cannot be explained."""
@@ -235,23 +237,22 @@ class Share:
         for start in range(0, len(group), TOGETHER):
             texts = ["" if row.error else row.text for row in group[start : start + TOGETHER]]
             try:
-                yield from tokenize(texts, self.tokenizer)
+                yield from tokenize(texts, self.outputs.tokenizers.find())
             except InputError:  # one of them: the row says so when it is explained
                 yield from texts
 
     def _skipped(self, row: Row, error: MambaLRPError) -> Record:
         """The record of a row that is not explained; with on_error="raise" the error."""
-        return {**_own(row), **bad_row(row, error, self.store.on_error)}
+        return {**of_row(row), **bad_row(row, error, self.store.on_error)}
 
-    def _fitting(self, group: list[ReadRow]) -> Iterator[Callable[[], list[Record]]]:
-        """What makes the records of a batch; in halves where memory runs out, alone where one is bad."""
+    def _fitting(self, group: list[ReadRow]) -> Iterator[Callable[[], Any]]:
+        """What makes the table of a batch; in halves where memory runs out, alone where one is bad."""
         try:
             yield self._explained(group)
             return
         except ROW_ERRORS as error:
             if len(group) == 1:
-                skipped = self._skipped(group[0].row, error)
-                yield lambda: [skipped]
+                yield partial(table_of, [self._skipped(group[0].row, error)])
                 return
             size = 1
         except (RuntimeError, MemoryError) as error:
@@ -260,15 +261,14 @@ class Share:
             if len(group) == 1:
                 too_large = RowMemoryError(f"Its {group[0].length} tokens do not fit into memory ({error}).")
                 too_large.__cause__ = error
-                skipped = self._skipped(group[0].row, too_large)
-                yield lambda: [skipped]
+                yield partial(table_of, [self._skipped(group[0].row, too_large)])
                 return
             self.batch_tokens = len(group) * max(one.length for one in group) // 2  # of what did not fit
             size = (len(group) + 1) // 2
         for start in range(0, len(group), size):
             yield from self._fitting(group[start : start + size])
 
-    def _explained(self, group: list[ReadRow]) -> Callable[[], list[Record]]:
+    def _explained(self, group: list[ReadRow]) -> Callable[[], Any]:
         rows, texts = [one.row for one in group], [one.text for one in group]
         wanted = dict(self.fixed)
         if self.columns.target:
@@ -277,11 +277,18 @@ class Share:
             wanted["contrast"] = [row.contrast for row in rows]
         if any(isinstance(text, str) for text in texts):
             texts = [row.text for row in rows]
-        explanation = self.model.explain(  # type: ignore[operator]
-            texts, tokenizer=self.tokenizer, **wanted, **self.options
+        explained = explain_batch(
+            self.subject,
+            texts,
+            input_ids=None,
+            attention_mask=None,
+            inputs_embeds=None,
+            tokenizer=self.outputs.tokenizers,
+            options=self.options,
+            **wanted,
         )
         self.computed += len(rows)
-        return lambda: _records(rows, explanation)
+        return partial(table_of_explained, explained, rows)
 
     def _advance(self, amount: int) -> None:
         """Say how far this process is; the main one shows how far all are."""
@@ -292,14 +299,3 @@ class Share:
             reported = self.store.reported()
             self.bar.update(reported - self.shown)  # a bar that is switched off counts nothing itself
             self.shown = reported
-
-
-def _records(rows: list[Row], explanation: Explanation) -> list[Record]:
-    records = to_records(explanation, [row.text for row in rows])
-    return [{**_own(row), **record} for row, record in zip(rows, records, strict=True)]
-
-
-def _own(row: Row) -> Record:
-    """What a record has of its row."""
-    kept = json.dumps(row.kept) if row.kept else None
-    return {"index": row.index, "id": row.id, "text": row.text, "columns": kept, "error": None}

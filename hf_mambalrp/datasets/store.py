@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.results.records import Record, write_records
+from hf_mambalrp.results.records import write_table
 from hf_mambalrp.runs.bad_rows import Reason, reasons
 from hf_mambalrp.runs.files import atomically, write_text
 from hf_mambalrp.runs.folder import Folder
@@ -109,28 +109,30 @@ class Store(Folder):
         """Where the rows of a window go."""
         return self.path / f"part-{window:06d}.parquet"
 
-    def pieces(self, window: int, rows: Sequence[Row]) -> dict[int, Record]:
-        """Those of a window's rows that are done already, by their number in the dataset.
+    def pieces(self, window: int, rows: Sequence[Row]) -> list[Any]:
+        """Tables of those of a window's rows that are done already.
 
         Raises:
             InputError: they were made of other rows than these.
         """
-        found: dict[int, Record] = {}
-        for path in sorted(self._window(window).glob("piece-*.parquet")):
+        found = sorted(self._window(window).glob("piece-*.parquet"))
+        for path in found:
             self._check(path, rows)
-            found.update((record["index"], record) for record in parquet().read_table(path).to_pylist())
-        return found
+        return [parquet().read_table(path) for path in found]
 
-    def add_piece(self, window: int, rows: Sequence[Row], records: Sequence[Record]) -> None:
-        """Keep the records of some of a window's rows."""
+    def add_piece(self, window: int, made_of: bytes, table: Any) -> None:
+        """Keep some rows of a window, whose rows have the digest ``made_of``."""
         folder = self._window(window)
         folder.mkdir(parents=True, exist_ok=True)
         number = len(list(folder.glob("piece-*.parquet")))
-        write(folder / f"piece-{number:05d}.parquet", records, {DIGEST: digest(rows)})
+        write(folder / f"piece-{number:05d}.parquet", table, {DIGEST: made_of})
 
-    def finish(self, window: int, rows: Sequence[Row], records: Mapping[int, Record]) -> None:
+    def finish(self, window: int, made_of: bytes, tables: Sequence[Any]) -> None:
         """Write the shard of a window in the order of the input."""
-        write(self.shard(window), [records[row.index] for row in rows], {DIGEST: digest(rows)})
+        import pyarrow as pa
+
+        rows = pa.concat_tables(tables)
+        write(self.shard(window), rows.take(rows["index"].to_numpy().argsort()), {DIGEST: made_of})
         shutil.rmtree(self._window(window), ignore_errors=True)
 
     def check(self, window: int, rows: Sequence[Row]) -> None:
@@ -176,6 +178,6 @@ class Store(Folder):
         return self.unfinished / f"working-{process}"
 
 
-def write(path: Path, records: Sequence[Record], metadata: Mapping[bytes, bytes] | None = None) -> None:
-    """Write records as Parquet."""
-    atomically(path, lambda part: write_records(part, records, metadata))
+def write(path: Path, table: Any, metadata: Mapping[bytes, bytes] | None = None) -> None:
+    """Write a table as Parquet, whole or not at all."""
+    atomically(path, lambda part: write_table(part, table, metadata))

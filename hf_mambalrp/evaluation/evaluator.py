@@ -145,7 +145,7 @@ class Evaluator(Examiner):
             contrast=None,
             position=None,
             options=Options(method, False, "auto", "auto", self.settings.options_of(method)),
-        )
+        ).result()
 
 
 def _absorbed(conservation: Conservation) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from hf_mambalrp.calls.inputs import TokenizerSource
 from hf_mambalrp.calls.tokenizing import continuation
-from hf_mambalrp.calls.tokens import spelling
+from hf_mambalrp.calls.vocabulary import Vocabulary
 from hf_mambalrp.errors import OptionError, TargetError
 from hf_mambalrp.evaluation.perturbation import ZERO
 from hf_mambalrp.methods import METHODS, method_named
@@ -125,4 +125,4 @@ def resolve_replacement(value: Any, tokenizers: TokenizerSource, vocabulary: int
         value = int(ids[0])
     if not is_whole(value, 0) or value >= vocabulary:
         raise OptionError(f"replacement={value!r} is not allowed; token ids are 0..{vocabulary - 1}.")
-    return value, f"{spelling([value], tokenizer)!r} (id {value})"
+    return value, f"{Vocabulary(tokenizer).spelling([value])!r} (id {value})"

@@ -127,7 +127,7 @@ class MambaLRPMixin(StockMixin):
             contrast=contrast,
             position=position,
             options=Options(method, per_layer, chunk_size, backend, method_options, check_forward),
-        )
+        ).result()
 
     def explain_generation(
         self,

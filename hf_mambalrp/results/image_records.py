@@ -10,9 +10,9 @@ from hf_mambalrp.results.records import (
     CONSERVATION,
     Record,
     conservation_from,
-    conservation_of,
     made_by,
     origin_of,
+    records_of_conservation,
 )
 from hf_mambalrp.runs.parquet import parquet
 from hf_mambalrp.viz.picture import from_png, png
@@ -72,13 +72,13 @@ def to_image_records(explanation: ImageExplanation) -> list[Record]:
             "contrast_text": None if e.contrast_text is None else e.contrast_text[row],
             "score": e.score[row].item(),
             "probability": None if e.probability is None else e.probability[row].item(),
-            "conservation": conservation_of(e.conservation, row),
+            "conservation": conservation,
             "convergence_delta": None if e.convergence_delta is None else e.convergence_delta[row].item(),
             "gamma": e.gamma,
             "gamma_on": list(e.gamma_on),
-            **made_by(e),
+            **made_by(vars(e)),
         }
-        for row in range(len(e))
+        for row, conservation in enumerate(records_of_conservation(e.conservation))
     ]
 
 

@@ -3,16 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.explanation import Conservation, Explanation
 from hf_mambalrp.runs.parquet import parquet, parquet_file
-
-if TYPE_CHECKING:
-    from hf_mambalrp.results.image_explanation import ImageExplanation
 
 Record = dict[str, Any]
 CONSERVATION = ("relevance", "biases", "softmax", "gap")
@@ -54,17 +51,18 @@ def schema() -> Any:
     )
 
 
-def write_records(
-    path: str | Path, records: Sequence[Record], metadata: Mapping[bytes, bytes] | None = None, columns: Any = None
-) -> None:
-    """Write records as Parquet, with other ``columns`` than texts have. MissingExtraError: pyarrow is missing."""
-    module, columns = parquet(), columns or schema()
+def table_of(records: Sequence[Record], columns: Any = None) -> Any:
+    """Records as a table, with other ``columns`` than texts have. MissingExtraError: pyarrow is missing."""
+    columns = columns or schema()
     import pyarrow as pa
 
-    table = pa.Table.from_pylist(
-        list(records), schema=columns.with_metadata({**(columns.metadata or {}), **(metadata or {})})
-    )
-    module.write_table(table, path, compression="zstd")
+    return pa.Table.from_pylist(list(records), schema=columns)
+
+
+def write_table(path: str | Path, table: Any, metadata: Mapping[bytes, bytes] | None = None) -> None:
+    """Write a table as Parquet, and more ``metadata`` with it."""
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(metadata or {})})
+    parquet().write_table(table, path, compression="zstd")
 
 
 def records_file(path: Path, name: str, columns: Any = None) -> Any:
@@ -81,51 +79,40 @@ def records_file(path: Path, name: str, columns: Any = None) -> Any:
     return file
 
 
-def to_records(explanation: Explanation, texts: Sequence[str] | None = None) -> list[Record]:
-    """One record for each row of an explanation of texts, without its padding.
-
-    Of the caller's ``texts`` target tokens that were fed back are no part: they get an empty span at the end.
-    """
+def to_records(explanation: Explanation) -> list[Record]:
+    """One record for each row of an explanation of texts, without its padding."""
     e = explanation
-    records = []
-    for row in range(len(e)):
+    records = records_of_rows(vars(e))
+    for row, record in enumerate(records):
         kept = e.attention_mask[row].nonzero().flatten()
         places = kept.tolist()
-
-        def picked(values: Any, row: int = row, kept: Any = kept, places: list[int] = places) -> Any:
-            """This row's entries of a (B, L) tensor or list that are not padding."""
-            if values is None:
-                return None
-            return values[row][kept].tolist() if isinstance(values, torch.Tensor) else [values[row][i] for i in places]
-
-        records.append(
-            {
-                "tokens": picked(e.tokens),
-                "offsets": _inside(picked(e.offsets), None if texts is None else texts[row]),
-                "input_ids": picked(e.input_ids),
-                "special": picked(e.special_tokens_mask),
-                "relevance": picked(e.relevance),
-                "target": _ids(e.target[row]),
-                "target_text": e.target_text[row],
-                "contrast": None if e.contrast is None else _ids(e.contrast[row]),
-                "contrast_text": None if e.contrast_text is None else e.contrast_text[row],
-                "score": e.score[row].item(),
-                "probability": None if e.probability is None else e.probability[row].item(),
-                "position": None if e.position is None else int((kept < e.position[row]).sum()),
-                "conservation": conservation_of(e.conservation, row),
-                **made_by(e),
-            }
-        )
+        for name, values in (("tokens", e.tokens), ("offsets", e.offsets)):
+            record[name] = None if values is None else [values[row][i] for i in places]
+        tensors = {"input_ids": e.input_ids, "special": e.special_tokens_mask, "relevance": e.relevance}
+        for name, tensor in tensors.items():
+            record[name] = None if tensor is None else tensor[row][kept].tolist()
     return records
 
 
-def _inside(offsets: list[tuple[int, int]] | None, text: str | None) -> list[tuple[int, int]] | None:
-    if offsets is None or text is None:
-        return offsets
-    end = len(text)
-    if offsets and max(offsets[-1]) <= end:  # what is fed back stands behind the text
-        return offsets
-    return [(min(first, end), min(last, end)) for first, last in offsets]
+def records_of_rows(values: Mapping[str, Any]) -> list[Record]:
+    """What a record has of a row beside its tokens, by the fields of an explanation of texts."""
+    mask, position, contrast = values["attention_mask"] != 0, values["position"], values["contrast"]
+    many = len(mask) * [None]
+    read = many
+    if position is not None:  # among the tokens that are not padding
+        read = (mask & (torch.arange(mask.shape[1]) < position[:, None])).sum(1).tolist()
+    columns = {
+        "target": map(_ids, values["target"]),
+        "target_text": values["target_text"],
+        "contrast": many if contrast is None else map(_ids, contrast),
+        "contrast_text": many if contrast is None else values["contrast_text"],
+        "score": values["score"].tolist(),
+        "probability": many if values["probability"] is None else values["probability"].tolist(),
+        "position": read,
+        "conservation": records_of_conservation(values["conservation"]),
+    }
+    same = made_by(values)
+    return [{**dict(zip(columns, row, strict=True)), **same} for row in zip(*columns.values(), strict=True)]
 
 
 def to_explanation(record: Record) -> Explanation:
@@ -155,27 +142,28 @@ def to_explanation(record: Record) -> Explanation:
     )
 
 
-def conservation_of(conservation: Conservation, row: int) -> Record:
-    """Where the score of a row went, beside the score itself."""
-    parts = {name: getattr(conservation, name) for name in CONSERVATION}
-    return {name: None if part is None else part[row].item() for name, part in parts.items()}
+def records_of_conservation(conservation: Conservation) -> list[Record]:
+    """Where the score of every row went, beside the score itself."""
+    parts = [getattr(conservation, name) for name in CONSERVATION]
+    columns = [[None] * len(conservation.score) if part is None else part.tolist() for part in parts]
+    return [dict(zip(CONSERVATION, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def conservation_from(record: Record) -> Conservation:
-    """What :func:`conservation_of` was given."""
+    """What :func:`records_of_conservation` was given, of one row."""
     held = {"score": record["score"], **record["conservation"]}
     names = (name for name in Conservation._names() if held.get(name) is not None)
     return Conservation(**{name: torch.tensor([held[name]], dtype=torch.float32) for name in names})
 
 
-def made_by(explanation: "Explanation | ImageExplanation") -> Record:
-    """What made a result, the same in each of its rows."""
-    options = explanation.method_options
+def made_by(values: Mapping[str, Any]) -> Record:
+    """What made a result, by its fields; the same in each of its rows."""
+    options = values["method_options"]
     return {
-        "method": explanation.method,
+        "method": values["method"],
         "method_options": json.dumps(options, sort_keys=True) if options else None,
-        "model": explanation.model_id,
-        "versions": json.dumps(explanation.versions, sort_keys=True),
+        "model": values["model_id"],
+        "versions": json.dumps(values["versions"], sort_keys=True),
     }
 
 

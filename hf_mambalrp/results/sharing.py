@@ -13,7 +13,7 @@ from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.results.generation_explanation import GenerationExplanation
 from hf_mambalrp.results.image_explanation import ImageExplanation
 from hf_mambalrp.results.image_records import image_schema, to_image_explanation, to_image_records
-from hf_mambalrp.results.records import Record, records_file, to_explanation, to_records, write_records
+from hf_mambalrp.results.records import Record, records_file, table_of, to_explanation, to_records, write_table
 
 
 def push_rows(explanation: Explanation | GenerationExplanation | ImageExplanation, repo_id: str, **options: Any) -> Any:
@@ -23,7 +23,7 @@ def push_rows(explanation: Explanation | GenerationExplanation | ImageExplanatio
     rows = [*_of_steps(e)] if isinstance(e, GenerationExplanation) else _of_rows(e)
     with tempfile.TemporaryDirectory() as folder:
         shard = Path(folder) / "rows.parquet"
-        write_records(shard, rows, columns=schema)
+        write_table(shard, table_of(rows, schema))
         return push_shards(shards_of([shard], schema), repo_id, manifest=None, **options)
 
 

@@ -15,7 +15,7 @@ from hf_mambalrp import GenerationExplanation, explain_dataset, load_explanation
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.evaluation import evaluate_faithfulness
 from hf_mambalrp.results.explanation import Conservation, Explanation
-from hf_mambalrp.results.records import schema, to_explanation, to_records, write_records
+from hf_mambalrp.results.records import schema, table_of, to_explanation, to_records, write_table
 
 ATTNLRP = {"attention_rule": "attnlrp"}
 
@@ -165,7 +165,7 @@ def test_records_of_one_row(tmp_path):
     assert to_explanation(record).conservation == ex.conservation
     assert to_explanation(record).method_options == {}
     assert {*record} <= {*schema().names}
-    write_records(tmp_path / "row.parquet", [{**record, "error": None}])
+    write_table(tmp_path / "row.parquet", table_of([{**record, "error": None}]))
 
 
 def test_an_evaluation_counts_it():
