@@ -10,7 +10,7 @@ from oracles import random_model
 from small import word_tokenizer
 
 from hf_mambalrp import MambaForSequenceClassification, make_explainable
-from hf_mambalrp.calls.inputs import integers, tokenize
+from hf_mambalrp.calls.inputs import TokenizedBatch, integers, tokenize
 from hf_mambalrp.errors import InputError, OptionError, TargetError
 
 IDS = torch.tensor([[2, 3, 4, 5], [6, 7, 8, 9]])
@@ -195,6 +195,6 @@ class TestPadding:
 def test_texts_that_are_tokenized_already_are_the_texts(model):
     texts, tokenizer = ["good film", "a bad film , not good"], word_tokenizer()
     expected = model.explain(texts, tokenizer=tokenizer)
-    found = model.explain(tokenize(texts, tokenizer), tokenizer=tokenizer)
+    found = model.explain(TokenizedBatch(tokenize(texts, tokenizer)), tokenizer=tokenizer)
     assert torch.equal(found.relevance, expected.relevance)
     assert (found.tokens, found.texts, found.offsets) == (expected.tokens, expected.texts, expected.offsets)

@@ -34,7 +34,7 @@ from transformers import AutoTokenizer, MambaConfig
 
 from hf_mambalrp import DEMO_MODEL, MambaLRPForCausalLM, explain_dataset
 from hf_mambalrp.datasets import DatasetRun
-from hf_mambalrp.runs.plan import batches
+from hf_mambalrp.runs.plan import batches, common_length
 
 REAL = "real"
 MEAN = 200
@@ -61,11 +61,11 @@ def texts(tokenizer: Any, lengths: list[int]) -> list[str]:
 
 def seconds_of_ready_batches(model: Any, tokenizer: Any, rows: list[str], window: int, batch_tokens: int) -> float:
     """explain() alone, on the batches that explain_dataset makes of the rows of each window."""
-    ready = []
+    ready, rounded = [], common_length if torch.cuda.is_available() else int
     for first in range(0, len(rows), window):
         ids = [tokenizer(text)["input_ids"] for text in rows[first : first + window]]
-        for batch in batches([len(row) for row in ids], batch_tokens):
-            padding = [len(ids[batch[-1]]) - len(ids[row]) for row in batch]
+        for batch in batches([len(row) for row in ids], batch_tokens, rounded):
+            padding = [rounded(len(ids[batch[0]])) - len(ids[row]) for row in batch]
             padded = torch.tensor([ids[row] + [0] * more for row, more in zip(batch, padding, strict=True)])
             mask = torch.tensor([[1] * len(ids[row]) + [0] * more for row, more in zip(batch, padding, strict=True)])
             ready.append((padded, mask))

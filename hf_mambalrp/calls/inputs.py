@@ -45,13 +45,22 @@ class Batch:
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """A text with its tokens, which ``explain`` takes in the place of the text."""
+    """A text with its tokens."""
 
     text: str
     ids: Tensor
     """(L,) int64."""
     spans: Tensor | None
     """(L, 2) int32: where each token begins and ends in the text, where the tokenizer can tell."""
+
+
+@dataclass(frozen=True)
+class TokenizedBatch:
+    """Texts with their tokens, which ``explain`` takes in the place of texts."""
+
+    texts: Sequence[TokenizedText]
+    length: int = 0
+    """They are padded to it, where the longest is shorter."""
 
 
 class TokenizerSource:
@@ -126,7 +135,7 @@ def prepare(
             )
         input_ids = inputs["input_ids"]
         attention_mask = inputs.get("attention_mask") if attention_mask is None else attention_mask
-    elif isinstance(inputs, list) and inputs and all(isinstance(row, TokenizedText) for row in inputs):
+    elif isinstance(inputs, TokenizedBatch):
         return _in_batch(inputs, tokenizers.get("to read text"), network)
     elif _holds_ids(inputs):
         input_ids = inputs
@@ -135,7 +144,7 @@ def prepare(
         if attention_mask is not None:
             raise InputError("attention_mask goes with token ids or embeddings; texts get one of their own.")
         tokenizer = tokenizers.get("to read text")
-        return _in_batch(tokenize(texts, tokenizer), tokenizer, network)
+        return _in_batch(TokenizedBatch(tokenize(texts, tokenizer)), tokenizer, network)
 
     if inputs_embeds is not None:
         embeds = _checked_embeddings(inputs_embeds, network)
@@ -254,13 +263,14 @@ def _pairs(spans: Sequence[tuple[int, int]]) -> Tensor:
     return torch.from_numpy(np.fromiter(chain.from_iterable(spans), np.int32, 2 * len(spans)).reshape(-1, 2))
 
 
-def _in_batch(rows: Sequence[TokenizedText], tokenizer: Any, network: Network) -> Batch:
+def _in_batch(given: TokenizedBatch, tokenizer: Any, network: Network) -> Batch:
+    rows = given.texts
     for index, row in enumerate(rows):
         if len(row.ids) == 0:
             raise InputError(f"Text {index} ({brief(row.text)}) has no tokens; give a text that is not empty.")
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    mask = pad_right([torch.ones_like(row.ids) for row in rows], 0)
-    ids = _in_vocabulary(pad_right([row.ids for row in rows], pad), mask, network)
+    mask = pad_right([torch.ones_like(row.ids) for row in rows], 0, given.length)
+    ids = _in_vocabulary(pad_right([row.ids for row in rows], pad, given.length), mask, network)
     spans = [row.spans for row in rows if row.spans is not None]
     return Batch(ids, None, mask, True, [row.text for row in rows], spans or None)
 

@@ -13,9 +13,11 @@ from hf_mambalrp.datasets.checks import check_for_all, check_launch, check_optio
 from hf_mambalrp.datasets.runner import DatasetRun, Share
 from hf_mambalrp.datasets.store import Store
 from hf_mambalrp.datasets.together import launched
+from hf_mambalrp.families.modules import execution_device
 from hf_mambalrp.runs.bad_rows import OnError
 from hf_mambalrp.runs.checks import check_on_error, check_sizes
 from hf_mambalrp.runs.parquet import parquet
+from hf_mambalrp.runs.plan import common_length
 from hf_mambalrp.runs.rows import Columns
 
 ONLY_ROUNDING = {"backend": "auto", "chunk_size": "auto", "check_forward": True}
@@ -137,6 +139,7 @@ def explain_dataset(
         fixed=fixed,
         options=options,
         batch_tokens=batch_tokens,
+        padded=common_length if execution_device(network.embeddings).type == "cuda" else int,
         max_tokens=max_tokens,
     )
     return run.through(dataset, settings, window, progress)

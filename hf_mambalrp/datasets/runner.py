@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from accelerate.utils import gather_object
 
 from hf_mambalrp.calls.explain import Options, explain_batch
-from hf_mambalrp.calls.inputs import TokenizedText, tokenize
+from hf_mambalrp.calls.inputs import TokenizedBatch, TokenizedText, tokenize
 from hf_mambalrp.calls.labels import RowTargets
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs
@@ -97,6 +97,8 @@ class Share:
     """Target, contrast and position for all rows."""
     options: Options
     batch_tokens: int
+    padded: Callable[[int], int]
+    """The length that a batch is padded to, of its longest row's."""
     max_tokens: int | None
     computed: int = 0
     done: int = 0
@@ -207,14 +209,17 @@ class Share:
 
         if bad := [record for record in window.bad if record["index"] not in there]:
             behind.do(partial(keep, partial(table_of, bad)))
-        for batch in batches([one.length for one in window.readable], self.batch_tokens):
+        for batch in self._batches(window.readable):
             todo = [window.readable[i] for i in batch if window.readable[i].row.index not in there]
-            for fitting in batches([one.length for one in todo], self.batch_tokens):  # less where memory has run out
+            for fitting in self._batches(todo):  # less where memory has run out
                 if self.store.stopped():
                     return
                 for make in self._fitting([todo[i] for i in fitting]):
                     behind.do(partial(keep, make))
         behind.do(lambda: self.store.finish(number, made_of, tables))
+
+    def _batches(self, rows: Sequence[ReadRow]) -> list[list[int]]:
+        return batches([one.length for one in rows], self.batch_tokens, self.padded)
 
     def _read(self, group: list[Row]) -> tuple[list[ReadRow], list[Record]]:
         """Rows with their tokens; and records of those that cannot be explained."""
@@ -269,17 +274,18 @@ class Share:
             yield from self._fitting(group[start : start + size])
 
     def _explained(self, group: list[ReadRow]) -> Callable[[], Any]:
-        rows, texts = [one.row for one in group], [one.text for one in group]
+        rows = [one.row for one in group]
         wanted = dict(self.fixed)
         if self.columns.target:
             wanted["target"] = [row.target for row in rows]
         if self.columns.contrast:
             wanted["contrast"] = [row.contrast for row in rows]
-        if any(isinstance(text, str) for text in texts):
-            texts = [row.text for row in rows]
+        tokenized = [one.text for one in group if not isinstance(one.text, str)]
+        whole = TokenizedBatch(tokenized, self.padded(max(one.length for one in group)))
+        inputs = whole if len(tokenized) == len(rows) else [row.text for row in rows]
         explained = explain_batch(
             self.subject,
-            texts,
+            inputs,
             input_ids=None,
             attention_mask=None,
             inputs_embeds=None,

@@ -24,13 +24,14 @@ from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.rules import Rules
 
 SHARE = 1 / 8
-"""The share of a GPU's memory that the recordings of a model may hold on to; the one used longest ago goes first.
-
-Chunks that need more are long enough to hide the launches of their kernels.
-"""
+"""The share of a GPU's memory that a recording may need. Larger chunks are long enough to hide their launches."""
 
 SHAPES = 64
-"""How many shapes of one model are remembered, at most; a service meets new lengths for ever."""
+"""How many shapes of one model are remembered; the one used longest ago goes first. A service meets new ones for ever.
+
+One is replayed at a time, forward and transpose, and what outlives that is copied: so all of them use the same memory,
+about that of the largest.
+"""
 logger = logging.getLogger(__name__)
 
 
@@ -41,8 +42,7 @@ class Recording:
     """
 
     @torch.enable_grad()
-    def __init__(self, problem: Problem, rules: Rules, chunk: Chunk, size: int) -> None:
-        self.size = size
+    def __init__(self, problem: Problem, rules: Rules, chunk: Chunk, other: "Recording | None") -> None:
         buffers: dict[str, Any] = {
             name: value.clone() for name, value in chunk._asdict().items() if isinstance(value, Tensor)
         }
@@ -68,7 +68,7 @@ class Recording:
         torch.cuda.empty_cache()  # a graph has memory of its own
         graphs = self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         options: dict[str, Any] = {"stream": stream, "capture_error_mode": "thread_local"}
-        with torch.cuda.graph(graphs[0], **options):
+        with torch.cuda.graph(graphs[0], pool=None if other is None else other.forward_graph.pool(), **options):
             blocks = forward()
         with torch.cuda.graph(graphs[1], pool=graphs[0].pool(), **options):
             self.found = transposed(blocks)
@@ -144,7 +144,7 @@ def _blocks(problem: Problem, rules: Rules, chunk: Chunk, *, weights: Hashable) 
     key = (batch, length, chunk.positions.shape[1], *present, *asked, weights)
     if key in shapes and shapes[key] is None:
         try:
-            shapes[key] = Recording(problem, rules, chunk, size)
+            shapes[key] = Recording(problem, rules, chunk, next(filter(None, shapes.values()), None))
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
@@ -152,11 +152,6 @@ def _blocks(problem: Problem, rules: Rules, chunk: Chunk, *, weights: Hashable) 
             logger.warning("This model cannot be recorded as CUDA graphs, so short inputs take longer: %s", error)
     recording: Recording | None = shapes.setdefault(key, None)
     shapes.move_to_end(key)
-    held = 0
-    for recent, other in reversed(list(shapes.items())):
-        held += 0 if other is None else other.size
-        if held > largest:
-            del shapes[recent]
     while len(shapes) > SHAPES:
         shapes.popitem(last=False)
     return Blocks(problem, rules, chunk) if recording is None else recording.replayed(chunk)

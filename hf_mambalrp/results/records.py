@@ -61,8 +61,14 @@ def table_of(records: Sequence[Record], columns: Any = None) -> Any:
 
 def write_table(path: str | Path, table: Any, metadata: Mapping[bytes, bytes] | None = None) -> None:
     """Write a table as Parquet, and more ``metadata`` with it."""
+    import pyarrow as pa
+
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(metadata or {})})
-    parquet().write_table(table, path, compression="zstd")
+    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    of_lists = [field for field in table.schema if pa.types.is_list(field.type)]
+    texts += [f"{field.name}.list.element" for field in of_lists if pa.types.is_string(field.type.value_type)]
+    # Texts repeat; of numbers that do not a dictionary is made in vain.
+    parquet().write_table(table, path, compression="zstd", use_dictionary=texts)
 
 
 def records_file(path: Path, name: str, columns: Any = None) -> Any:

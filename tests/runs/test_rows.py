@@ -1,6 +1,7 @@
 """Datasets as streams of rows, good and bad ones, and how rows are put together."""
 
 import json
+import random
 
 import datasets
 import pandas as pd
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.runs.plan import batches, windows
+from hf_mambalrp.runs.plan import batches, common_length, windows
 from hf_mambalrp.runs.rows import Columns, Row, check, check_first, count, rows
 
 RECORDS = [{"id": "a", "text": "one", "label": 1}, {"id": "b", "text": "two\nlines, é", "label": 0}]
@@ -215,4 +216,25 @@ def test_batches_keep_to_their_tokens_and_hold_every_row_once():
     assert sorted(row for batch in found for row in batch) == list(range(8))
     for batch in found:
         assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= 10
-    assert found == [[1, 7, 3, 4], [0], [6], [2], [5]]
+    assert found == [[5], [2], [6], [0, 3], [4, 1, 7]]
+
+
+def test_batches_of_texts_have_few_shapes():
+    """Padded to one of eight lengths an octave, all but the last have the rows that fit into their tokens."""
+    draw = random.Random(0)
+    lengths = [round(draw.lognormvariate(5, 0.6)) + 1 for _ in range(2000)]
+    found = batches(lengths, 4096, common_length)
+    shapes = [(len(batch), common_length(max(lengths[row] for row in batch))) for batch in found]
+    assert sorted(row for batch in found for row in batch) == list(range(2000))
+    assert all(rows == 4096 // length for rows, length in shapes[:-1])
+    assert all(
+        length <= of * 9 / 8 for (_, length), of in zip(shapes, (lengths[batch[0]] for batch in found), strict=True)
+    )
+    assert len({*shapes[:-1]}) <= len({common_length(length) for length in range(1, max(lengths) + 1)}) < 70
+
+
+def test_a_common_length_is_at_most_an_eighth_longer():
+    found = [common_length(length) for length in range(1, 5000)]
+    assert all(length <= common <= length * 9 / 8 for length, common in enumerate(found, 1))
+    assert found == sorted(found)
+    assert [common for common in dict.fromkeys(found) if 128 < common <= 256] == [*range(144, 257, 16)]
