@@ -24,13 +24,16 @@ from hf_mambalrp.methods.problem import Problem, Relevance
 from hf_mambalrp.rules import Rules
 
 SHARE = 1 / 8
-"""The share of a GPU's memory that a recording may need. Larger chunks are long enough to hide their launches."""
+"""The share of a GPU's memory that the recordings of a model may take; with more all are let go and made anew.
+
+Chunks that need more alone are long enough to hide the launches of their kernels.
+"""
 
 SHAPES = 64
 """How many shapes of one model are remembered; the one used longest ago goes first. A service meets new ones for ever.
 
 One is replayed at a time, forward and transpose, and what outlives that is copied: so all of them use the same memory,
-about that of the largest.
+which the allocator gives to one stream.
 """
 logger = logging.getLogger(__name__)
 
@@ -51,7 +54,7 @@ class Recording:
         self.grad_selected = chunk.embeddings.new_zeros(*chunk.positions.shape, chunk.embeddings.shape[-1])
         self.adjoints = chunk.states and _copied(chunk.states)
         device = chunk.embeddings.device
-        stream = torch.cuda.Stream(device)
+        stream = self.stream = torch.cuda.Stream(device) if other is None else other.stream
 
         def forward() -> Blocks:
             return Blocks(problem, rules, self.chunk)
@@ -65,14 +68,18 @@ class Recording:
         with torch.cuda.stream(stream):
             transposed(forward())  # what libraries set up when first used on a stream is not part of a graph
         torch.cuda.current_stream(device).wait_stream(stream)
-        torch.cuda.empty_cache()  # a graph has memory of its own
+        torch.cuda.empty_cache()  # graphs have memory of their own
+        before = torch.cuda.memory_reserved(device)
         graphs = self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         options: dict[str, Any] = {"stream": stream, "capture_error_mode": "thread_local"}
         with torch.cuda.graph(graphs[0], pool=None if other is None else other.forward_graph.pool(), **options):
             blocks = forward()
         with torch.cuda.graph(graphs[1], pool=graphs[0].pool(), **options):
             self.found = transposed(blocks)
-        self.selected, self.ledger, self._states_out = blocks.selected, blocks.ledger, blocks.states_out
+        self.size = torch.cuda.memory_reserved(device) - before
+        """Bytes that it takes beside those of the recordings before it."""
+        self.selected, self.ledger = blocks.selected, blocks.ledger
+        self._states_out = [type(state)(*(s.detach() for s in state)) for state in blocks.states_out]
 
     @property
     def states_out(self) -> list[State]:
@@ -143,8 +150,12 @@ def _blocks(problem: Problem, rules: Rules, chunk: Chunk, *, weights: Hashable) 
     asked = problem.per_layer, problem.gradient, rules, problem.backend
     key = (batch, length, chunk.positions.shape[1], *present, *asked, weights)
     if key in shapes and shapes[key] is None:
+        made = [one for one in shapes.values() if one is not None]
+        if sum(one.size for one in made) > largest:
+            shapes.clear()
+            made.clear()
         try:
-            shapes[key] = Recording(problem, rules, chunk, next(filter(None, shapes.values()), None))
+            shapes[key] = Recording(problem, rules, chunk, made[0] if made else None)
         except RuntimeError as error:
             if out_of_memory(error):
                 raise
