@@ -54,8 +54,8 @@ class Recording:
         self.grad_selected = chunk.embeddings.new_zeros(*chunk.positions.shape, chunk.embeddings.shape[-1])
         self.adjoints = chunk.states and _copied(chunk.states)
         device = chunk.embeddings.device
-        stream: torch.cuda.Stream = torch.cuda.Stream(device) if other is None else other.stream
-        self.stream = stream
+        stream = torch.cuda.Stream(device) if other is None else other.stream
+        self.stream: torch.cuda.Stream = stream
 
         def forward() -> Blocks:
             return Blocks(problem, rules, self.chunk)

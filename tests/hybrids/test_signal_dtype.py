@@ -4,7 +4,9 @@ Through the GPU's kernels, interpreted. Their own products of bfloat16 are wrong
 of numbers the layers read.
 """
 
+import pytest
 import torch
+from oracles import random_model
 from small_hybrids import build
 from test_hybrid_relevance import every_family
 
@@ -14,9 +16,23 @@ from hf_mambalrp.methods import Problem
 from hf_mambalrp.methods.engine import Forward
 from hf_mambalrp.rules import MAMBALRP, linear
 
+both = pytest.mark.parametrize("second", [[1, 1], [1, 0]], ids=["whole", "padded"])
+
 
 @every_family
-def test_every_product_of_every_part_reads_bfloat16(name, monkeypatch):
+@both
+def test_every_product_of_every_part_reads_bfloat16(name, second, monkeypatch):
+    read_by_products(build(name, dtype=torch.bfloat16), second, monkeypatch)
+
+
+@pytest.mark.parametrize("kind", ["mamba", "mamba2", "falcon_mamba"])
+@both
+def test_so_do_those_of_models_of_one_kind_of_layer(kind, second, monkeypatch):
+    read_by_products(random_model(model_type=kind, dtype=torch.bfloat16), second, monkeypatch)
+
+
+def read_by_products(model, second, monkeypatch):
+    """Assert that every product reads bfloat16, of a whole row and of ``second``, which padding may follow."""
     multiply, read = linear._LinearMap.forward, []
 
     def recording(ctx, x, weight, product):
@@ -24,8 +40,8 @@ def test_every_product_of_every_part_reads_bfloat16(name, monkeypatch):
         return multiply(ctx, x, weight, product)
 
     monkeypatch.setattr(linear._LinearMap, "forward", staticmethod(recording))
-    network = subject_of(make_explainable(build(name, dtype=torch.bfloat16))).network()
-    embeddings, mask = network.embed(torch.tensor([[3, 1]])), torch.ones(1, 2, dtype=torch.long)
-    Forward(Problem(network, embeddings, mask, torch.tensor([[1]]), torch.sum, False, 2, "triton"), MAMBALRP)
+    network = subject_of(make_explainable(model)).network()
+    embeddings, mask = network.embed(torch.tensor([[3, 1], [3, 1]])), torch.tensor([[1, 1], second])
+    Forward(Problem(network, embeddings, mask, mask.sum(1, keepdim=True) - 1, torch.sum, False, 2, "triton"), MAMBALRP)
     assert read
     assert set(read) == {torch.bfloat16}

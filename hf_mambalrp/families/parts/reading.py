@@ -89,8 +89,8 @@ def in_turn(layers: Iterable[nn.Module], x: Tensor, step: Step) -> Tensor:
 
 
 def masked(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Zero on padding."""
-    return x if mask is None else x * mask
+    """Zero on padding; of the dtype of ``x``, which a mask of another would change for all that follows."""
+    return x if mask is None else x * mask.to(x.dtype)
 
 
 def scaled(x: Tensor, factor: float) -> Tensor:
