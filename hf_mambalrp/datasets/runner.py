@@ -16,7 +16,7 @@ from hf_mambalrp.calls.inputs import TokenizedText, tokenize
 from hf_mambalrp.calls.labels import RowTargets
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.datasets.store import Begun, Store
-from hf_mambalrp.datasets.together import everywhere, on_main
+from hf_mambalrp.datasets.together import everywhere, on_main, taking_part
 from hf_mambalrp.errors import InputError, MambaLRPError, RowMemoryError
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.models.fingerprint import fingerprint
@@ -26,13 +26,12 @@ from hf_mambalrp.runs.bad_rows import ROW_ERRORS, Reason, bad_row, check_readabl
 from hf_mambalrp.runs.plan import batches, windows
 from hf_mambalrp.runs.progress import progress_bar
 from hf_mambalrp.runs.rows import Columns, Row, check, check_first, count, rows
+from hf_mambalrp.runs.shared_folder import SharedBar
 from hf_mambalrp.runs.threads import Behind, ahead
 from hf_mambalrp.viz.streams import printable
 
 TOGETHER = 64
 """Rows that are tokenized in one call."""
-POLL_S = 0.1
-"""Seconds between looks at whether the other processes have ended."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +98,7 @@ class Share:
     batch_tokens: int
     max_tokens: int | None
     computed: int = 0
-    done: int = 0
-    """Rows of this process that are finished, by this call or an earlier one."""
-    bar: Any = None
-    shown: int = 0
-    """Rows that the bar stands at."""
+    bar: SharedBar = field(init=False)
     targets: RowTargets = field(init=False)
 
     def through(self, dataset: Any, settings: Mapping[str, Any], window: int, progress: bool) -> DatasetRun:
@@ -117,12 +112,12 @@ class Share:
                 self.state, lambda: self.store.begin({**settings, "weights": fingerprint(self.model)}, default)
             )
             everywhere(lambda: self.store.join(begun, self.state.process_index))
-            with self._bar(dataset, progress) as self.bar:
-                seen = everywhere(lambda: self._explain(dataset, window, begun))
-                if seen is None:
-                    raise RuntimeError(f"The run was stopped: its files in {self.store.unfinished} were removed.")
-                if self.state.is_main_process:
-                    self._advance(0)  # others may have ended after this process's last rows
+            with self._bar(dataset, progress) as bar:
+                self.bar = SharedBar(self.store, self.state.process_index, bar)
+                seen = taking_part(
+                    self.state, self.store, lambda: self._explain(dataset, window, begun), self.bar.advance
+                )
+                self.bar.advance()  # others may have ended after this process's last rows
             reasons: tuple[Reason, ...] = on_main(self.state, lambda: self.store.close(seen))
         finally:
             self.store.release()
@@ -137,29 +132,18 @@ class Share:
         shown = progress and self.state.is_main_process
         return progress_bar(shown=shown, total=count(dataset) if shown else None, unit="row", desc="explain")
 
-    def _explain(self, dataset: Any, window: int, begun: Begun) -> int | None:
-        """Explain this process's windows, wait for the other processes; returns the dataset's rows, None if stopped."""
+    def _explain(self, dataset: Any, window: int, begun: Begun) -> int:
+        """Explain this process's windows, until one asks to end; returns the rows of the dataset."""
         seen = 0
-        try:
-            with Behind() as behind:
-                for one in ahead(self._windows(dataset, window, begun)):
-                    if self.store.stopped():
-                        break
-                    seen = one.rows[-1].index + 1
-                    self._window(one, behind)
-            stopped = self.store.stopped()
-            if not stopped and begun.finished:
-                self._check_rows(seen, max(begun.finished) * window + 1, begun)
-        except Exception:
-            self.store.stop()
-            raise
-        finally:
-            self.store.end(self.state.process_index)
-        while self.store.working():  # not in a collective operation, which gives up after some minutes
-            time.sleep(POLL_S)
-            if self.state.is_main_process:
-                self._advance(0)
-        return None if stopped else seen
+        with Behind() as behind:
+            for one in ahead(self._windows(dataset, window, begun)):
+                if self.store.stopped():
+                    return seen
+                seen = one.rows[-1].index + 1
+                self._window(one, behind)
+        if not self.store.stopped() and begun.finished:
+            self._check_rows(seen, max(begun.finished) * window + 1, begun)
+        return seen
 
     def _windows(self, dataset: Any, size: int, begun: Begun) -> Iterator[Window]:
         """Every window of the dataset, read where it is for this process and not finished."""
@@ -192,17 +176,17 @@ class Share:
         """Explain what is missing of one window, and write its shard."""
         rows, number = window.rows, window.number
         if number is None:
-            behind.do(partial(self._advance, window.done))
+            behind.do(partial(self.bar.advance, window.done))
             return
         records = self.store.pieces(number, rows)
         there = {*records}
-        behind.do(partial(self._advance, len(there)))
+        behind.do(partial(self.bar.advance, len(there)))
 
         def keep(make: Callable[[], Sequence[Record]]) -> None:
             if found := make():
                 self.store.add_piece(number, rows, found)
                 records.update((record["index"], record) for record in found)
-                self._advance(len(found))
+                self.bar.advance(len(found))
 
         behind.do(partial(keep, lambda: [record for record in window.bad if record["index"] not in there]))
         for batch in batches([one.length for one in window.readable], self.batch_tokens):
@@ -282,16 +266,6 @@ class Share:
         )
         self.computed += len(rows)
         return lambda: _records(rows, explanation)
-
-    def _advance(self, amount: int) -> None:
-        """Say how far this process is; the main one shows how far all are."""
-        self.done += amount
-        if amount:
-            self.store.report(self.state.process_index, self.done)
-        if self.state.is_main_process:
-            reported = self.store.reported()
-            self.bar.update(reported - self.shown)  # a bar that is switched off counts nothing itself
-            self.shown = reported
 
 
 def _records(rows: list[Row], explanation: Explanation) -> list[Record]:

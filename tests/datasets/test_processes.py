@@ -21,7 +21,8 @@ from parallel_runs import WORDS, assert_same_rows, explained, in_a_child, record
 from small import byte_level_tokenizer
 
 from hf_mambalrp import AutoMambaLRPForCausalLM
-from hf_mambalrp.datasets import runner, store
+from hf_mambalrp.datasets import runner
+from hf_mambalrp.runs import shared_folder
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "distributed" / "explain_corpus.py"
 
@@ -164,7 +165,7 @@ def test_a_process_that_is_done_waits_for_another_without_a_bound(case, tmp_path
 
 def test_a_folder_that_the_processes_do_not_share_is_an_error(case, tmp_path, monkeypatch):
     (tmp_path / "of its own").mkdir()
-    monkeypatch.setattr(store, "SHARING_S", 1.0)
+    monkeypatch.setattr(shared_folder, "SHARING_S", 1.0)
 
     def action(process):
         here(case, tmp_path / ("of its own" if process == 1 else "out"))
