@@ -77,7 +77,7 @@ def audit(
             table's folder, or in the table; as many processes share them.
         output_dir: folder of the explanations, in ``explained`` (and ``base``); of images what is found of each, there
             and in ``without``. Killed, the same call goes on where it was. By default nothing is kept, which only one
-            process can do.
+            process can do. Between launches MKL may round otherwise, unless MKL_CBWR=COMPATIBLE is set.
         label: column of the true class, a name or an id of the model's; classes weigh the same. By default they are the
             predicted ones.
         target, contrast: of a language model the next token, and the one that it is compared with; the score is the
