@@ -1,10 +1,15 @@
-"""Runs of explain_dataset that tests make, kill and compare."""
+"""Runs of several processes that tests make, kill and compare."""
 
 import os
+import socket
+import sys
+import traceback
+from datetime import timedelta
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from accelerate import PartialState
 
 from hf_mambalrp import explain_dataset
 
@@ -59,3 +64,37 @@ def records_kept(folder):
         except OSError:  # merged into its shard meanwhile
             continue
     return kept
+
+
+def forked(out, action, **seconds):
+    """Process ids of two forks that take part in one run of ``action(process)``; what they say is in files."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+    def run(process):
+        os.environ.update(launch, RANK=str(process), LOCAL_RANK=str(process))
+        os.dup2(os.open(said(out, process), os.O_WRONLY | os.O_CREAT), 2)
+        sys.stderr = sys.__stderr__
+        PartialState._reset_state()
+        state = PartialState(cpu=True, **{name: timedelta(seconds=value) for name, value in seconds.items()})
+        assert state.num_processes == 2
+        try:
+            action(process)
+            state.destroy_process_group()
+        except Exception:
+            traceback.print_exc()
+            raise
+
+    return [in_a_child(lambda process=process: run(process)) for process in (0, 1)]
+
+
+def said(out, process):
+    return out.with_name(f"said-{process}")
+
+
+def in_two(out, action, **seconds):
+    """Exit codes of two forks that take part in one run of ``action(process)``, and what they said."""
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in forked(out, action, **seconds)]
+    return codes, [said(out, process).read_text() for process in (0, 1)]

@@ -178,6 +178,11 @@ def test_demo_explains_reviews_a_next_word_and_a_generation_and_ends_with_the_pa
         (["explain", "--file", "missing.txt"], 1, ["'missing.txt' cannot be read: No such file", "Give the path"]),
         (["explain", "--file", "."], 1, ["'.' cannot be read: Is a directory"]),
         (["push", "user/name", "--evaluation", "missing.json"], 1, ["'missing.json' cannot be read"]),
+        (
+            ["push", "user/name", "--audit", "missing.json"],
+            1,
+            ["'missing.json' cannot be read: No such file or directory. Give the file of an audit", "audit.json."],
+        ),
         (["explain", "a", "--model", "./missing"], 1, ["./missing", "Hub id"]),
         (["explain", "a", "--target", "great"], 1, ["'great'", "negative", "positive"]),
         (["explain", "a", "--target", "7"], 1, ["target=7", "0..1"]),

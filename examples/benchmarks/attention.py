@@ -13,6 +13,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
@@ -112,8 +113,8 @@ def main() -> None:
         taken = seconds(
             lambda call=call: call(model, ids, arguments.kind), arguments.repeats, arguments.device != "cpu"
         )
-        with get_context("spawn").Pool(1) as process:
-            memory = process.apply(peak_memory, (arguments, name))
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            memory = process.submit(peak_memory, arguments, name).result()
         rows.append({"what": name, "seconds": taken, "per_layer": taken / arguments.layers, "peak_mib": memory})
 
     print(

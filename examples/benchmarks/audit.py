@@ -14,6 +14,7 @@ import resource
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -69,8 +70,8 @@ def main() -> None:
     print("| rows | seconds | CPU seconds | MiB before | peak MiB |")
     print("|---|---|---|---|---|")
     for rows in arguments.rows:
-        with get_context("spawn").Pool(1) as process:
-            row = process.apply(measured, (arguments, rows))
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            row = process.submit(measured, arguments, rows).result()
         print("| {rows} | {seconds:.0f} | {cpu_seconds:.0f} | {before_mib:.0f} | {peak_mib:.0f} |".format(**row))
         found.append(row)
     if arguments.json:

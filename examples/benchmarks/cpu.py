@@ -14,6 +14,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from functools import partial
 from multiprocessing import get_context
@@ -154,8 +155,8 @@ def main() -> None:
         ids = tokens(arguments, length)
         calls = {name: partial(call, model, ids) for name, call in CALLS.items() if length in where[name]}
         for name, median in seconds(calls, arguments.repeats).items():
-            with get_context("spawn").Pool(1) as process:
-                memory = process.apply(peak_memory, (arguments, name, length))
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                memory = process.submit(peak_memory, arguments, name, length).result()
             rows.append({"what": name, "length": length, "seconds": median, "peak_mib": memory})
 
     forwards = {row["length"]: row["seconds"] for row in rows if row["what"].startswith("HF forward")}

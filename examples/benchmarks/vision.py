@@ -21,6 +21,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from datetime import date
 from functools import partial
@@ -306,8 +307,8 @@ class Bench:
     def peak(self, name: str, model: Any, given: Tensor, what: str) -> int:
         """Largest memory above the weights, in MiB: of the process on the CPU; on a GPU reserved, with CUDA graphs."""
         if not self.cuda:
-            with get_context("spawn").Pool(1) as process:
-                return process.apply(resident, (self.arguments, name, len(given), what))
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                return process.submit(resident, self.arguments, name, len(given), what).result()
         subject_of(model).network().recordings.clear()
         self.release()
         before, call = torch.cuda.memory_reserved(), calls([what], self.cuda)[what]

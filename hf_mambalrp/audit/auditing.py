@@ -1,30 +1,25 @@
 """``audit``: screen the words of a corpus, or regions of images, by relevance, confirm by deleting them."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hf_mambalrp.audit.asked import Asked
 from hf_mambalrp.audit.confirming import tested
-from hf_mambalrp.audit.effects import both_sides, check_confidence, deleted, scores_of
-from hf_mambalrp.audit.grouping import groups_of
+from hf_mambalrp.audit.effects import both_sides, deleted, scores_of
 from hf_mambalrp.audit.images import audit_images
 from hf_mambalrp.audit.reading import called, changed_against, explanations, read
 from hf_mambalrp.audit.scores import Scores, scored
-from hf_mambalrp.audit.statistics import AUDIT
 from hf_mambalrp.audit.swapping import Having, Swapping
 from hf_mambalrp.audit.words import WordTables, whole
-from hf_mambalrp.calls.explain import versions
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.families.parts import Patches
 from hf_mambalrp.models.fingerprint import fingerprint
 from hf_mambalrp.models.given import make_explainable
 from hf_mambalrp.results.audit import Audit
-from hf_mambalrp.results.audit_parts import Group, named
-from hf_mambalrp.runs.checks import whole_number
-from hf_mambalrp.runs.scipy_stats import stats
+from hf_mambalrp.results.audit_parts import named
 
 
 def audit(
@@ -78,9 +73,11 @@ def audit(
         data: what :func:`hf_mambalrp.explain_dataset` takes, which explains it, on as many processes as were launched,
             which share the scoring too, and goes on where it was; or the folder that it wrote; or explanations by this
             model. Of images a list of what ``explain`` takes as one, an array (n, H, W, 3), or rows, mappings with a
-            column of images.
-        output_dir: folder of the explanations, in ``explained`` (and ``base``); by default they are not kept, which
-            only one process can do.
+            column of images, or the path of a .jsonl, .csv or .parquet file of rows, whose images are files, from the
+            table's folder, or in the table; as many processes share them.
+        output_dir: folder of the explanations, in ``explained`` (and ``base``); of images what is found of each, there
+            and in ``without``. Killed, the same call goes on where it was. By default nothing is kept, which only one
+            process can do. Between launches MKL may round otherwise, unless MKL_CBWR=COMPATIBLE is set.
         label: column of the true class, a name or an id of the model's; classes weigh the same. By default they are the
             predicted ones.
         target, contrast: of a language model the next token, and the one that it is compared with; the score is the
@@ -104,7 +101,7 @@ def audit(
         text_column, image_column: of data.
         processor: the image processor; by default the one that ``explain`` takes.
         batch_tokens: tokens of one forward.
-        restart: begin again in the folder of another run, whose explanations are removed.
+        restart: begin again in the folder of another run, whose explanations, or what it found of images, are removed.
         progress: show bars.
 
     Raises:
@@ -123,51 +120,50 @@ def audit(
         >>> len(found.candidates) + len(found.untested)
         12
     """
-    sizes = {"candidates": candidates, "ngrams": ngrams, "min_texts": min_texts, "max_texts": max_texts}
-    for name, value in sizes.items():
-        whole_number(name, value, 1)
-    whole_number("seed", seed, 0)
-    check_confidence(confidence)
-    if isinstance(min_effect, bool) or not isinstance(min_effect, (int, float)) or not 0 <= min_effect < math.inf:
-        raise OptionError(f"min_effect={min_effect!r} is not allowed; give a number from 0, such as 0.2.")
+    asked = Asked(
+        label=label,
+        groups=groups,
+        min_effect=min_effect,
+        candidates=candidates,
+        ngrams=ngrams,
+        min_texts=min_texts,
+        max_texts=max_texts,
+        confidence=confidence,
+        seed=seed,
+    )
     if swaps is not None and not isinstance(swaps, Mapping):
         raise OptionError(f"swaps={swaps!r} is not allowed; give pairs by a name: {{'he/she': [('he', 'she')]}}.")
     sides = {name: both_sides(pairs) for name, pairs in (swaps or {}).items()}
-    stats(*AUDIT)
-    of_texts = {
-        **{"output_dir": output_dir, "target": target, "contrast": contrast, "target_column": target_column},
-        **{"contrast_column": contrast_column, "base": base, "swaps": swaps, "tokenizer": tokenizer},
-        **{"batch_tokens": batch_tokens, "restart": restart or None},
+    sought = {
+        "target": target,
+        "contrast": contrast,
+        "target_column": target_column,
+        "contrast_column": contrast_column,
     }
     model = make_explainable(model)
     if isinstance(subject_of(model).network().stem, Patches):
+        of_texts = {**sought, "base": base, "swaps": swaps, "tokenizer": tokenizer, "batch_tokens": batch_tokens}
         _check_unused(of_texts, "is for texts; an audit of images takes masks, replacement, label and groups")
         return audit_images(
             model,
             data,
+            output_dir,
+            asked,
             masks=masks,
             replacement=replacement,
             image_column=image_column,
             processor=processor,
-            label=label,
-            groups=groups,
-            min_effect=min_effect,
-            candidates=candidates,
-            min_texts=min_texts,
-            max_texts=max_texts,
-            confidence=confidence,
-            seed=seed,
+            restart=restart,
             progress=progress,
         )
     _check_unused({"masks": masks, "processor": processor}, "is for image classifiers; this model reads texts")
     scores = Scores("audit", model, tokenizer, batch_tokens, progress)
     explaining = {"tokenizer": tokenizer, "text_column": text_column, "restart": restart, "progress": progress}
-    asked = {"target": target, "contrast": contrast, "target_column": target_column, "contrast_column": contrast_column}
     if scores.network.is_language_model:
-        explaining |= asked
-    elif any(value is not None for value in asked.values()):
+        explaining |= sought
+    elif any(value is not None for value in sought.values()):
         raise OptionError("target and contrast are for language models; of a classifier the score is that of a class.")
-    explaining["columns"] = [name for name in dict.fromkeys((label, groups)) if name is not None]
+    explaining["columns"] = asked.columns
     with explanations(scores.model, data, output_dir, "explained", explaining) as source:
         tables = WordTables((), ngrams, True, min_texts)
         found = read(source, scores, tables, label, groups, progress)
@@ -182,41 +178,24 @@ def audit(
     screened = whole(rows)[:candidates]
     changes = [deleted(found.texts, row.pattern, having.words(row)) for row in screened]
     done = tested(scores, texts, screened, changes, scores_of(scores, changes), confidence, min_effect)
-    split: tuple[Group, ...] = ()
-    small: tuple[str, ...] = ()
-    if found.groups is not None:
-        split, small = groups_of(scores, texts, found.groups, label is not None, done.relied, confidence, min_texts)
     known = {word for row in screened for part in named(row.pattern).split(" + ") for word in part.split()}
     swapping = Swapping(scores, texts, having, rows, known, confidence)
     exchanged, unswapped = swapping.all(sides, min_effect)
-    names = [scores.names[number] for number in texts.classes]
-    wrong = sum(own != decided for own, decided in zip(texts.classes, texts.decisions.tolist(), strict=True))
-    return Audit(
+    return asked.result(
+        scores,
+        texts,
+        done,
+        found.groups,
         model=found.model,
         weights=fingerprint(scores.model),
-        versions=versions(),
         method=found.method,
-        settings={
-            "label": label,
-            "groups": groups,
-            "min_effect": min_effect,
-            **sizes,
-            "confidence": confidence,
-            "seed": seed,
-        },
+        settings=asked.of_texts(),
         data=called(data),
-        texts=len(found.texts),
         skipped=found.skipped,
-        classes=dict(sorted(Counter(names).items())),
-        errors=None if label is None else wrong,
-        candidates=done.candidates,
-        untested=done.untested,
         positions=found.places.positions(),
         changed=changed,
         swaps=None if swaps is None else exchanged,
         unswapped=unswapped,
-        groups=split,
-        small_groups=small,
     )
 
 

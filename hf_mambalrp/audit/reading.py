@@ -1,11 +1,11 @@
 """What an audit reads: explanations, made where there are none, with texts and labels; and those of a base model."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from hf_mambalrp.audit.asked import folder_for
 from hf_mambalrp.audit.corpus import Source, column_of, rows_of, text_words
 from hf_mambalrp.audit.positions import Places
 from hf_mambalrp.audit.scores import Scores, Side, single
@@ -14,8 +14,7 @@ from hf_mambalrp.calls.explain import model_id
 from hf_mambalrp.calls.labels import read_label
 from hf_mambalrp.datasets.explaining import explain_dataset
 from hf_mambalrp.datasets.reading import SkippedRow
-from hf_mambalrp.datasets.together import launched
-from hf_mambalrp.errors import InputError, OptionError, TargetError
+from hf_mambalrp.errors import InputError, TargetError
 from hf_mambalrp.results.audit_parts import Change
 from hf_mambalrp.results.explanation import Explanation
 
@@ -49,10 +48,8 @@ def explanations(
     if isinstance(data, (list, tuple)) and data and isinstance(data[0], Explanation):
         yield data
         return
-    if output_dir is None and launched().num_processes > 1:
-        raise OptionError("output_dir=None: several processes write into one folder. Give one that all of them share.")
-    with TemporaryDirectory() if output_dir is None else nullcontext(output_dir) as folder:
-        path = Path(folder) / name
+    with folder_for(output_dir) as folder:
+        path = folder / name
         explain_dataset(model, data, path, on_error="skip", **explaining)
         yield path
 

@@ -52,11 +52,12 @@ class Pictures:
     """Names of the files, without folders; None for what is from no file."""
 
 
-def read_pictures(call: str, images: Any) -> Pictures:
+def read_pictures(call: str, images: Any, *, first: int = 0) -> Pictures:
     """Bring every accepted form of pictures into :class:`Pictures`.
 
     ``images`` is a PIL image of any mode, a path, an array or tensor (uint8, or floats from 0 to 1; (H, W), (H, W, C),
-    (C, H, W), a batch of the latter two; C of 1, 3 or 4), or a list of such. ``call`` is the user's call, for messages.
+    (C, H, W), a batch of the latter two; C of 1, 3 or 4), or a list of such. ``call`` is the user's call, for messages,
+    in which they are numbered from ``first`` on.
 
     A picture is read as a viewer shows it: turned by its EXIF orientation, 16 bits scaled to 8, the colours of palettes
     and CMYK converted. What is transparent is blended over white, a choice of this package: models are usually trained
@@ -74,7 +75,7 @@ def read_pictures(call: str, images: Any) -> Pictures:
         raise InputError(f"{call}() got an empty list of images; give at least one.")
     found: list[Image] = []
     sources: list[str | None] = []
-    for index, given in enumerate([images] if single else images):
+    for index, given in enumerate([images] if single else images, first):
         read = _read(given, index)
         found += read
         sources += [_source(given)] * len(read)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_mambalrp.errors import InputError, MissingExtraError, OptionError
+from hf_mambalrp.runs.files import read_bytes
 from hf_mambalrp.runs.rows import READERS, Columns, check, check_first, jsonl_records, rows, text_records
 from hf_mambalrp.runs.text import decode, split_lines, without_end
 
@@ -26,11 +27,7 @@ def read_file(path: Path) -> str:
         InputError: it cannot be read; it is no text of an encoding that is known: says which, and at which byte.
     """
     if str(path) != "-":
-        try:
-            found = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{str(path)!r} cannot be read: {error.strerror}. Give the path of a file.") from error
-        return decode(found, path)
+        return decode(read_bytes(path, "the path of a file"), path)
     if sys.stdin is None:
         raise InputError("There is no standard input to read. Give a file, or a text.")
     return decode(sys.stdin.buffer.read(), "Standard input")

@@ -7,11 +7,10 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from hf_mambalrp.cli.options import METHODS, OutputOption, RestartOption, int_or_float, json_object, names
+from hf_mambalrp.cli.pictures import pictures_in
 from hf_mambalrp.errors import InputError, OptionError
 from hf_mambalrp.runs.checks import check_sizes, one_of
 
-PICTURES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Endings of the files of a folder that are read."""
 GARMENTS = {"one": 1, "two": 2}
 """The scenes that ship with the package, by what stands in a command."""
 
@@ -117,22 +116,11 @@ def _found(pictures: str, masks: Path | None) -> Found:
     folder = Path(pictures)
     if not folder.is_dir():
         raise InputError(f"{pictures!r} is no folder. Give one of pictures, or one of {list(GARMENTS)}.")
-    paths = _of(folder)
-    classes = None
-    if not paths:
-        paths = [path for inner in sorted(folder.iterdir()) if inner.is_dir() for path in _of(inner)]
-        classes = [path.parent.name for path in paths]
-    if not paths:
-        raise InputError(f"{pictures!r} has no pictures, nor folders with pictures. Their names end in {PICTURES}.")
-    ids = [path.relative_to(folder).as_posix() for path in paths]
+    given = pictures_in(folder)
     found = None
     if masks is not None:
-        found = [(masks / name).with_suffix(".png") for name in ids]
+        found = given.masks_in(masks)
         missing = [str(path) for path in found if not path.is_file()]
         if missing:
             raise InputError(f"{len(missing)} of {len(found)} pictures have no mask, the first {missing[0]!r}.")
-    return Found(paths, classes, found, ids)
-
-
-def _of(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    return Found(given.paths, given.classes, found, given.ids)

@@ -10,6 +10,8 @@ from hf_mambalrp.models.packaged import folder_of
 
 AT_THE_END = ExitStack()
 """What is undone when the command ends."""
+IMAGES = "ImageClassification"
+"""In the name of the class of a checkpoint that reads images."""
 
 
 def load_model(model: str | None) -> Any:
@@ -19,6 +21,11 @@ def load_model(model: str | None) -> Any:
     from hf_mambalrp.models.auto import AutoMambaLRPForCausalLM, AutoMambaLRPForSequenceClassification, configuration
 
     architectures = configuration(name).architectures or []
+    if any(IMAGES in architecture for architecture in architectures):
+        raise InputError(
+            f"--model {model} reads images ({architectures[0]}), and texts were given. Give a model of texts; images "
+            "go with explain-image, evaluate-images, or audit --masks."
+        )
     classifier = any("SequenceClassification" in architecture for architecture in architectures)
     chosen = AutoMambaLRPForSequenceClassification if classifier else AutoMambaLRPForCausalLM
     with quietly():
@@ -29,8 +36,13 @@ def load_image_model(model: str | None) -> Any:
     """Load an explainable image classifier; None is the packaged one."""
     name = _reached("DEMO_VISION_MODEL" if model is None else model)
 
-    from hf_mambalrp.models.auto import AutoMambaLRPForImageClassification
+    from hf_mambalrp.models.auto import AutoMambaLRPForImageClassification, configuration
 
+    architectures = configuration(name).architectures or []
+    if architectures and not any(IMAGES in architecture for architecture in architectures):
+        raise InputError(
+            f"--model {model} reads texts ({architectures[0]}), and images were given. Give an image classifier."
+        )
     with quietly():
         return AutoMambaLRPForImageClassification.from_pretrained(name)
 

@@ -17,7 +17,7 @@ from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.datasets.columns import of_row, table_of_explained
 from hf_mambalrp.datasets.store import Begun, Store
-from hf_mambalrp.datasets.together import everywhere, on_main
+from hf_mambalrp.datasets.together import everywhere, on_main, taking_part
 from hf_mambalrp.errors import InputError, MambaLRPError, RowMemoryError
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.models.fingerprint import fingerprint
@@ -26,13 +26,12 @@ from hf_mambalrp.runs.bad_rows import ROW_ERRORS, Reason, bad_row, check_readabl
 from hf_mambalrp.runs.plan import batches, windows
 from hf_mambalrp.runs.progress import progress_bar
 from hf_mambalrp.runs.rows import Columns, Row, check, check_first, count, digest, rows
+from hf_mambalrp.runs.shared_folder import SharedBar
 from hf_mambalrp.runs.threads import Behind, ahead
 from hf_mambalrp.viz.streams import printable
 
 TOGETHER = 64
 """Rows that are tokenized in one call."""
-POLL_S = 0.1
-"""Seconds between looks at whether the other processes have ended."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +100,7 @@ class Share:
     """The length that a batch is padded to, of its longest row's."""
     max_tokens: int | None
     computed: int = 0
-    done: int = 0
-    """Rows of this process that are finished, by this call or an earlier one."""
-    bar: Any = None
-    shown: int = 0
-    """Rows that the bar stands at."""
+    bar: SharedBar = field(init=False)
     targets: RowTargets = field(init=False)
 
     def through(self, dataset: Any, settings: Mapping[str, Any], window: int, progress: bool) -> DatasetRun:
@@ -119,12 +114,12 @@ class Share:
                 self.state, lambda: self.store.begin({**settings, "weights": fingerprint(self.subject.model)}, default)
             )
             everywhere(lambda: self.store.join(begun, self.state.process_index))
-            with self._bar(dataset, progress) as self.bar:
-                seen = everywhere(lambda: self._explain(dataset, window, begun))
-                if seen is None:
-                    raise RuntimeError(f"The run was stopped: its files in {self.store.unfinished} were removed.")
-                if self.state.is_main_process:
-                    self._advance(0)  # others may have ended after this process's last rows
+            with self._bar(dataset, progress) as bar:
+                self.bar = SharedBar(self.store, self.state.process_index, bar)
+                seen = taking_part(
+                    self.state, self.store, lambda: self._explain(dataset, window, begun), self.bar.advance
+                )
+                self.bar.advance()  # others may have ended after this process's last rows
             reasons: tuple[Reason, ...] = on_main(self.state, lambda: self.store.close(seen))
         finally:
             self.store.release()
@@ -139,29 +134,18 @@ class Share:
         shown = progress and self.state.is_main_process
         return progress_bar(shown=shown, total=count(dataset) if shown else None, unit="row", desc="explain")
 
-    def _explain(self, dataset: Any, window: int, begun: Begun) -> int | None:
-        """Explain this process's windows, wait for the other processes; returns the dataset's rows, None if stopped."""
+    def _explain(self, dataset: Any, window: int, begun: Begun) -> int:
+        """Explain this process's windows, until one asks to end; returns the rows of the dataset."""
         seen = 0
-        try:
-            with Behind() as behind:
-                for one in ahead(self._windows(dataset, window, begun)):
-                    if self.store.stopped():
-                        break
-                    seen = one.rows[-1].index + 1
-                    self._window(one, behind)
-            stopped = self.store.stopped()
-            if not stopped and begun.finished:
-                self._check_rows(seen, max(begun.finished) * window + 1, begun)
-        except Exception:
-            self.store.stop()
-            raise
-        finally:
-            self.store.end(self.state.process_index)
-        while self.store.working():  # not in a collective operation, which gives up after some minutes
-            time.sleep(POLL_S)
-            if self.state.is_main_process:
-                self._advance(0)
-        return None if stopped else seen
+        with Behind() as behind:
+            for one in ahead(self._windows(dataset, window, begun)):
+                if self.store.stopped():
+                    return seen
+                seen = one.rows[-1].index + 1
+                self._window(one, behind)
+        if not self.store.stopped() and begun.finished:
+            self._check_rows(seen, max(begun.finished) * window + 1, begun)
+        return seen
 
     def _windows(self, dataset: Any, size: int, begun: Begun) -> Iterator[Window]:
         """Every window of the dataset, read where it is for this process and not finished."""
@@ -194,18 +178,18 @@ class Share:
         """Explain what is missing of one window, and write its shard."""
         rows, number = window.rows, window.number
         if number is None:
-            behind.do(partial(self._advance, window.done))
+            behind.do(partial(self.bar.advance, window.done))
             return
         tables = self.store.pieces(number, rows)
         there = {index for table in tables for index in table["index"].to_pylist()}
         made_of = digest(rows)
-        behind.do(partial(self._advance, len(there)))
+        behind.do(partial(self.bar.advance, len(there)))
 
         def keep(make: Callable[[], Any]) -> None:
             table = make()
             self.store.add_piece(number, made_of, table)
             tables.append(table)
-            self._advance(len(table))
+            self.bar.advance(len(table))
 
         if bad := [record for record in window.bad if record["index"] not in there]:
             behind.do(partial(keep, partial(table_of, bad)))
@@ -295,13 +279,3 @@ class Share:
         )
         self.computed += len(rows)
         return partial(table_of_explained, explained, rows)
-
-    def _advance(self, amount: int) -> None:
-        """Say how far this process is; the main one shows how far all are."""
-        self.done += amount
-        if amount:
-            self.store.report(self.state.process_index, self.done)
-        if self.state.is_main_process:
-            reported = self.store.reported()
-            self.bar.update(reported - self.shown)  # a bar that is switched off counts nothing itself
-            self.shown = reported

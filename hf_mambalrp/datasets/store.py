@@ -4,8 +4,6 @@ Every file is written whole or not at all. Any process may open the folder; the 
 """
 
 import shutil
-import time
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +12,14 @@ from typing import Any
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.records import write_table
 from hf_mambalrp.runs.bad_rows import Reason, reasons
-from hf_mambalrp.runs.files import atomically, write_text
-from hf_mambalrp.runs.folder import Folder
+from hf_mambalrp.runs.files import atomically
 from hf_mambalrp.runs.parquet import parquet, parquet_file
 from hf_mambalrp.runs.rows import Row, digest
+from hf_mambalrp.runs.shared_folder import SharedFolder
 
 SHARDS = "part-*.parquet"
 DIGEST = b"rows_sha256"
 """Key of the metadata of a shard or piece: what the rows of its window were made of."""
-SHARING_S = 60.0
-"""Seconds after which a file of one machine is seen by the others; NFS caches what a folder holds for up to 60."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +35,11 @@ class Begun:
     on_error: str
 
 
-class Store(Folder):
+class Store(SharedFolder):
     """The output folder of ``explain_dataset``."""
 
     call = "explain_dataset"
     kept = (SHARDS, "unfinished/window-*")
-
-    @property
-    def _running(self) -> Path:
-        """A file that is there while nobody has asked to end."""
-        return self.unfinished / "running"
 
     def named(self, names: Iterable[str]) -> list[Path]:
         """The files that the manifest of a complete run names. InputError: some are not there."""
@@ -61,12 +52,8 @@ class Store(Folder):
     def begin(self, settings: Mapping[str, Any], default_on_error: str) -> Begun:
         """Open the folder, and let the other processes :meth:`join`."""
         manifest = self.open(settings, default_on_error)
-        for left in (*self.unfinished.glob("process-*"), *self.unfinished.glob("working-*")):
-            left.unlink()
         finished = frozenset(int(path.stem.split("-")[1]) for path in self.path.glob(SHARDS))
-        begun = Begun(uuid.uuid4().hex, finished, manifest.get("rows"), manifest["on_error"])
-        write_text(self._running, begun.name)
-        return begun
+        return Begun(self.announce(), finished, manifest.get("rows"), manifest["on_error"])
 
     def join(self, begun: Begun, process: int) -> None:
         """Wait until this process sees the run that the main one has begun, and say that it takes part.
@@ -74,16 +61,8 @@ class Store(Folder):
         Raises:
             InputError: it does not, so the folder is not the same one.
         """
-        deadline = time.monotonic() + SHARING_S
-        while not self._running.is_file() or self._running.read_text() != begun.name:
-            if time.monotonic() > deadline:
-                raise InputError(
-                    f"This process does not see what the main one wrote into {self.path}. Give an output folder "
-                    "that all machines share."
-                )
-            time.sleep(0.1)
+        self.see(begun.name, process)
         self.on_error = begun.on_error
-        self._working(process).touch()
 
     def close(self, rows: int) -> tuple[Reason, ...]:
         """End a run that is complete; returns why rows were skipped.
@@ -149,33 +128,6 @@ class Store(Folder):
 
     def _window(self, window: int) -> Path:
         return self.unfinished / f"window-{window:06d}"
-
-    def stop(self) -> None:
-        """Ask every process to end; by removing a file, which a full disk allows too."""
-        self._running.unlink(missing_ok=True)
-
-    def stopped(self) -> bool:
-        """Whether a process has asked to end."""
-        return not self._running.exists()
-
-    def report(self, process: int, rows: int) -> None:
-        """Say how many rows a process is done with."""
-        write_text(self.unfinished / f"process-{process}", str(rows))
-
-    def reported(self) -> int:
-        """Rows that all processes are done with."""
-        return sum(int(path.read_text()) for path in self.unfinished.glob("process-?*") if path.suffix != ".part")
-
-    def end(self, process: int) -> None:
-        """Say that a process has come to its end, with an error or without."""
-        self._working(process).unlink(missing_ok=True)
-
-    def working(self) -> bool:
-        """Whether a process has not come to its end."""
-        return any(self.unfinished.glob("working-*"))
-
-    def _working(self, process: int) -> Path:
-        return self.unfinished / f"working-{process}"
 
 
 def write(path: Path, table: Any, metadata: Mapping[bytes, bytes] | None = None) -> None:

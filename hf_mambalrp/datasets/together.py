@@ -7,6 +7,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
+from hf_mambalrp.runs.shared_folder import SharedFolder
+
 Result = TypeVar("Result")
 
 
@@ -41,4 +43,14 @@ def everywhere(action: Callable[[], Result]) -> Result:
         raise error
     if failed:
         raise RuntimeError(f"Another process stopped: {failed[0]}")
+    return result
+
+
+def taking_part(
+    state: Any, folder: SharedFolder, action: Callable[[], Result], waiting: Callable[[], object]
+) -> Result:
+    """The result of ``action``, when every process has come to its end; if it fails on any all raise."""
+    result = everywhere(lambda: folder.work(state.process_index, action, waiting))
+    if result is None:
+        raise RuntimeError(f"The run was stopped: its files in {folder.unfinished} were removed.")
     return result

@@ -19,18 +19,24 @@ CPU_TOKENS, GPU_TOKENS = 512, 16_384
 the packaged model takes 70 µs a token in forwards of 512 tokens and 120 µs in forwards of 2 000."""
 
 
+def check_has_classes(subject: Subject) -> None:
+    """Raise :class:`UnknownArchitectureError` for a regression."""
+    network = subject.network()
+    config = network.config
+    if not network.is_language_model and (config.num_labels == 1 or config.problem_type == "regression"):
+        raise UnknownArchitectureError(
+            f"{type(subject.model).__name__} is a regression model, which has no class probabilities; this "
+            "is done for classifiers and language models."
+        )
+
+
 class ModelOutput:
     """Logit and probability of a class, or of a next token, for inputs given as token ids."""
 
     def __init__(self, subject: Subject, batch_tokens: int | None) -> None:
         self.subject, network = subject, subject.network()
-        config = network.config
-        self.independent = getattr(config, "problem_type", None) == "multi_label_classification"
-        if not network.is_language_model and (config.num_labels == 1 or config.problem_type == "regression"):
-            raise UnknownArchitectureError(
-                f"{type(subject.model).__name__} is a regression model, which has no class probabilities; this "
-                "is done for classifiers and language models."
-            )
+        self.independent = getattr(network.config, "problem_type", None) == "multi_label_classification"
+        check_has_classes(subject)
         on_cpu = execution_device(network.embeddings).type == "cpu"
         self.batch_tokens = batch_tokens or (CPU_TOKENS if on_cpu else GPU_TOKENS)
 

@@ -13,7 +13,7 @@ from hf_mambalrp.errors import InputError
 from hf_mambalrp.evaluation.perturbation import METRICS
 from hf_mambalrp.results.shown import written
 from hf_mambalrp.runs.bad_rows import Reason, reasons
-from hf_mambalrp.runs.files import write_text
+from hf_mambalrp.runs.files import read_json, write_text
 from hf_mambalrp.viz.streams import printable
 from hf_mambalrp.viz.terminal import printed
 from hf_mambalrp.viz.wording import visible
@@ -93,10 +93,7 @@ class Evaluation:
             >>> evaluation.load("results.json") == evaluation
             True
         """
-        try:
-            results = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as a saved {cls.__name__}: {error}.") from error
+        results = read_json(path, "the file of an evaluation that save() or hf-mambalrp evaluate wrote, results.json")
         if not isinstance(results, dict) or not cls._needed <= set(results):
             raise InputError(f"{path} holds something else than an {cls.__name__}; give a file that save() wrote.")
         return cls(results)

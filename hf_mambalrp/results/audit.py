@@ -13,7 +13,7 @@ from hf_mambalrp.results.audit_document import audit_document
 from hf_mambalrp.results.audit_figure import audit_figure
 from hf_mambalrp.results.audit_parts import Candidate, Change, Effect, Group, Positions, Swap
 from hf_mambalrp.results.shown import Shown
-from hf_mambalrp.runs.files import write_text
+from hf_mambalrp.runs.files import read_json, write_text
 from hf_mambalrp.viz.document import Document
 from hf_mambalrp.viz.terminal import printed
 
@@ -216,10 +216,7 @@ class Audit(Shown):
             >>> Audit.load("audit.json") == found
             True
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as a saved Audit: {error}.") from error
+        data = read_json(path, "the file of an audit that save() or hf-mambalrp audit wrote, audit.json")
         if not isinstance(data, dict) or data.pop("class", None) != "Audit" or data.pop("format", None) != FORMAT:
             raise InputError(f"{path} is no Audit of format {FORMAT}; give a file that save() of this version wrote.")
         try:

@@ -73,7 +73,7 @@ def rows(dataset: Any, columns: Columns) -> Iterator[Row]:
     Raises:
         InputError: a path that does not exist or has another ending; something that is no dataset.
     """
-    for index, record in enumerate(_records(dataset)):
+    for index, record in enumerate(records(dataset)):
         yield _row(index, record, columns)
 
 
@@ -84,7 +84,7 @@ def check(dataset: Any, columns: Columns) -> None:
         InputError: a path that does not exist or has another ending; something that is no dataset; a damaged Parquet
             file; a table (Parquet, CSV, a ``datasets.Dataset``) without one of the columns.
     """
-    _records(dataset)
+    records(dataset)
     names = _column_names(dataset)
     missing = [] if names is None else columns.missing_in(names)
     if missing:
@@ -143,10 +143,11 @@ def count(dataset: Any) -> int | None:
     if Path(dataset).suffix.lower() == ".parquet":
         with parquet_file(Path(dataset)) as file:
             return int(file.metadata.num_rows)
-    return sum(1 for _ in _records(dataset))
+    return sum(1 for _ in records(dataset))
 
 
-def _records(dataset: Any) -> Iterable[Any]:
+def records(dataset: Any) -> Iterable[Any]:
+    """Every record as it stands there, an :class:`Unreadable` for a bad one. InputError: as :func:`rows`."""
     if isinstance(dataset, (str, Path)):
         path = Path(dataset)
         read = READERS.get(path.suffix.lower())

@@ -1,6 +1,5 @@
 """The models a visitor can choose from: an allow-list, loaded on demand, at most four in memory."""
 
-import json
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from hf_mambalrp import (
 from hf_mambalrp.errors import InputError, MambaLRPError
 from hf_mambalrp.models.beside import reader_beside
 from hf_mambalrp.models.packaged import folder_of
+from hf_mambalrp.runs.files import read_json
 from hf_mambalrp.space.examples import FILM, FILMS, LETTER, OF_TASK, STORIES
 from hf_mambalrp.space.limits import RefusedError
 
@@ -71,10 +71,7 @@ def read_allow_list(path: Path) -> list[Entry]:
 
     A packaged model's id is its constant's name, as ``DEMO_LANGUAGE_MODEL``; its audit and its examples come with it.
     """
-    try:
-        lines = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is no list of models in JSON: {error}") from error
+    lines = read_json(path, "a list of models in JSON, as spaces_app/models.json is")
     if not isinstance(lines, list) or not lines:
         raise InputError(f"{path} holds no list. Give one of models, each with an id, a title and a task.")
     entries = []

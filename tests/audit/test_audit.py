@@ -185,8 +185,13 @@ def test_it_is_saved_whole_and_read_again(found, tmp_path):
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(InputError, match="is no Audit"):
         Audit.load(tmp_path / "other.json")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(
+        InputError, match=r"nothing\.json' cannot be read: No such file or directory\. Give the file of"
+    ):
         Audit.load(tmp_path / "nothing.json")
+    (tmp_path / "cut.json").write_text('{"format"')
+    with pytest.raises(InputError, match=r"cut\.json' is no JSON .* Give the file of an audit"):
+        Audit.load(tmp_path / "cut.json")
     contents = json.loads((tmp_path / "audit.json").read_text())
     del contents["candidates"]
     (tmp_path / "damaged.json").write_text(json.dumps(contents))

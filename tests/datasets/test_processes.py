@@ -6,22 +6,19 @@ import os
 import random
 import runpy
 import signal
-import socket
 import sys
 import time
-import traceback
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate import PartialState
 from oracles import random_model
-from parallel_runs import WORDS, assert_same_rows, explained, in_a_child, records_kept, table
+from parallel_runs import WORDS, assert_same_rows, explained, forked, in_a_child, in_two, records_kept, table
 from small import byte_level_tokenizer
 
 from hf_mambalrp import AutoMambaLRPForCausalLM
-from hf_mambalrp.datasets import runner, store
+from hf_mambalrp.datasets import runner
+from hf_mambalrp.runs import shared_folder
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "distributed" / "explain_corpus.py"
 
@@ -44,40 +41,6 @@ def here(case, out, dataset=None, **options):
     """The same in this process."""
     model = AutoMambaLRPForCausalLM.from_pretrained(case / "model")
     return explained(model, None, dataset or case / "rows.jsonl", out, window=8, batch_tokens=128, **options)
-
-
-def forked(out, action, **seconds):
-    """Process ids of two forks that take part in one run of ``action(process)``; what they say is in files."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-
-    def run(process):
-        os.environ.update(launch, RANK=str(process), LOCAL_RANK=str(process))
-        os.dup2(os.open(said(out, process), os.O_WRONLY | os.O_CREAT), 2)
-        sys.stderr = sys.__stderr__
-        PartialState._reset_state()
-        state = PartialState(cpu=True, **{name: timedelta(seconds=value) for name, value in seconds.items()})
-        assert state.num_processes == 2
-        try:
-            action(process)
-            state.destroy_process_group()
-        except Exception:
-            traceback.print_exc()
-            raise
-
-    return [in_a_child(lambda process=process: run(process)) for process in (0, 1)]
-
-
-def said(out, process):
-    return out.with_name(f"said-{process}")
-
-
-def in_two(out, action, **seconds):
-    """Exit codes of two forks that take part in one run of ``action(process)``, and what they said."""
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in forked(out, action, **seconds)]
-    return codes, [said(out, process).read_text() for process in (0, 1)]
 
 
 def test_two_processes_give_the_rows_of_one(case, tmp_path, monkeypatch):
@@ -164,7 +127,7 @@ def test_a_process_that_is_done_waits_for_another_without_a_bound(case, tmp_path
 
 def test_a_folder_that_the_processes_do_not_share_is_an_error(case, tmp_path, monkeypatch):
     (tmp_path / "of its own").mkdir()
-    monkeypatch.setattr(store, "SHARING_S", 1.0)
+    monkeypatch.setattr(shared_folder, "SHARING_S", 1.0)
 
     def action(process):
         here(case, tmp_path / ("of its own" if process == 1 else "out"))

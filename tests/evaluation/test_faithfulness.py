@@ -411,3 +411,5 @@ def test_loading_something_else_is_an_error(tmp_path, content):
         (tmp_path / "results.json").write_text(content)
     with pytest.raises(InputError, match=r"results\.json"):
         Evaluation.load(tmp_path / "results.json")
+    with pytest.raises(InputError, match=r"none\.json' cannot be read: No such file or directory\. Give the file of"):
+        Evaluation.load(tmp_path / "none.json")

@@ -109,7 +109,7 @@ def test_what_the_owner_of_a_space_wrote_stays(hub, model):
 
 def test_a_space_shows_an_audit_which_stays_until_there_is_another(hub, model, tmp_path):
     model.push_to_hub("me/language-model")
-    with pytest.raises(InputError, match="cannot be read as a saved Audit"):
+    with pytest.raises(InputError, match=r"cannot be read: No such file or directory\. Give the file of an audit"):
         create_space("me/why", model_id="me/language-model", audit=tmp_path)
     with pytest.raises(InputError, match="audit is a dict"):
         create_space("me/why", model_id="me/language-model", audit={})

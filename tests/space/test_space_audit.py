@@ -32,7 +32,7 @@ def test_the_page_has_the_tab_and_the_list_of_models_names_the_file(tmp_path, ap
     line = {"id": "a/model", "title": "Mine", "task": "text-classification", "audit": "mine.json"}
     (tmp_path / "models.json").write_text(json.dumps([line]))
     entries = read_allow_list(tmp_path / "models.json")
-    with pytest.raises(InputError, match="cannot be read as a saved Audit"):
+    with pytest.raises(InputError, match=r"cannot be read: No such file or directory\. Give the file of an audit"):
         audits(Catalog(entries))
     Audit.load(f"{DEMO_MODEL}/audit.json").save(tmp_path / "mine.json")
     assert [*audits(Catalog(entries))] == ["Mine"]

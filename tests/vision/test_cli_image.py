@@ -160,7 +160,7 @@ def test_another_model_from_a_folder(here, tmp_path):
         ([BAG, "--gamma-on", "attention"], ["attention", "conv1d"]),
         ([BAG, "--gamma", "0.5", "--method", "random"], ["gamma", "'random'"]),
         ([BAG, "--model", "./missing"], ["./missing", "Hub id"]),
-        ([BAG, "--model", DEMO_MODEL], ["'mamba'", "['vim']"]),
+        ([BAG, "--model", DEMO_MODEL], ["reads texts (MambaForSequenceClassification)", "Give an image classifier"]),
         ([BAG, "--html", "missing/a.html"], ["no folder missing"]),
         ([BAG, "--png", "a.svg"], ["--png a.svg", ".png"]),
         ([BAG, "--png", "."], ["."]),

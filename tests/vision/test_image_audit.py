@@ -195,7 +195,7 @@ def test_a_planted_shortcut_is_confirmed_shown_and_kept(tmp_path):
         (noise(4), {"masks": [CORNER]}, OptionError, "masks is list"),
         (noise(4), {"masks": {"corner": [CORNER]}}, InputError, "1 entries for 4 images"),
         (noise(4), {"masks": {"corner": CORNER[:3]}}, InputError, "'corner' is 16 x 16 pixels and its mask 16 x 3"),
-        ("pictures", {"masks": {"corner": CORNER}}, InputError, "data is str"),
+        ("pictures", {"masks": {"corner": CORNER}}, InputError, "'pictures' is not a file"),
         (noise(4), {"masks": {"corner": CORNER}, "label": "label"}, InputError, "Image 0 has no 'label'"),
         (noise(4), {"masks": {"corner": CORNER}, "replacement": "hole"}, OptionError, "hole"),
         (noise(4), {"masks": {"corner": CORNER}, "target": 1}, OptionError, "target is for texts"),

@@ -86,7 +86,10 @@ def seen_mask(call: str, name: str, given: Any, size: tuple[int, int], process: 
         if array.ndim != 2:
             raise InputError(f"{name} has a mask of shape {array.shape}; give (H, W), not 0 on the object.")
     else:
-        array = np.asarray(read_pictures(call, given).images[0]).max(-1)
+        try:
+            array = np.asarray(read_pictures(call, given).images[0]).max(-1)
+        except InputError as error:
+            raise InputError(f"{name} has a mask that cannot be read: {error}") from error
     if array.shape[::-1] != size:
         raise InputError(
             f"{name} is {size[0]} x {size[1]} pixels and its mask {array.shape[1]} x {array.shape[0]}; give a "
