@@ -40,6 +40,7 @@ def launch(models: Path | None = None, *, host: str | None = None, port: int | N
     import torch
     from starlette.middleware import Middleware
 
+    from hf_mambalrp.space.assets import Assets
     from hf_mambalrp.space.catalog import read_allow_list
     from hf_mambalrp.space.limits import BodyLimit, Limits
     from hf_mambalrp.space.page import HEAD, THEME, build
@@ -59,7 +60,12 @@ def launch(models: Path | None = None, *, host: str | None = None, port: int | N
             server_port=port,
             theme=THEME,
             head=HEAD,
-            app_kwargs={"middleware": [Middleware(BodyLimit, most=limits.body_bytes)]},
+            app_kwargs={
+                "middleware": [
+                    Middleware(BodyLimit, most=limits.body_bytes),
+                    Middleware(Assets, types={block.get_block_name() for block in page.blocks.values()}),
+                ]
+            },
             footer_links=["api"],
             state_session_capacity=1000,
             max_file_size=1,
