@@ -85,6 +85,8 @@ def _open_link(app: App, page: gr.Blocks, tabs: gr.Tabs, placed: list[Panel]) ->
             fields = Question.__dataclass_fields__
             asked = link.removeprefix("#")
             given = {name: value for name, value in parse_qsl(asked, keep_blank_values=True) if name in fields}
+            # Without a link the first tab is open: a visitor who has gone on to another is left there.
+            chosen = gr.update(selected=panel.kind) if asked else gr.skip()
             try:
                 question = app.asked(request, **{**(first if "kind" not in given else {}), **given})
             except RefusedError as error:
@@ -95,7 +97,6 @@ def _open_link(app: App, page: gr.Blocks, tabs: gr.Tabs, placed: list[Panel]) ->
                 *app.answered(question),
             ]
 
-        chosen = gr.update(selected=panel.kind)
         return opened
 
     links: list[Any] = []

@@ -44,7 +44,7 @@ def test_the_page_has_what_its_models_can_do_and_opens_with_the_first(tmp_path, 
     assert not known & {part["props"].get("value") for part in parts if part["type"] == "textbox"}
     first = {"Sentence": "sentence", "Next word": "next", "Picture": "image"}[tabs[0]]
     tab, answers = opened(page, "#", first, REQUEST)
-    assert tab["selected"] == first
+    assert "selected" not in tab  # the first is open, and a visitor may have gone on to another meanwhile
     assert 'class="how"' in answers[f"{first}-answer"].replace("'", '"')
     _, answers = opened(page, "#kind=sentence" if first == "image" else "#kind=image", first, REQUEST)
     assert "is configured for this Space" in answers[f"{first}-answer"]

@@ -377,7 +377,8 @@ def test_refusals_stand_where_the_answer_would_be_and_text_and_vocabulary_are_ne
     page.get_by_role("tab", name="Generate").click()
     markup_is_text(page, attack, "generation")
     page.get_by_role("tab", name="Attention").click()
-    choose(page, "Model", LANGUAGE_MODEL)
+    with answered(page, "attention"):  # which puts an example of that model into the page
+        choose(page, "Model", LANGUAGE_MODEL)
     markup_is_text(page, attack, "attention")
 
 
