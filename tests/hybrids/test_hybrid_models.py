@@ -87,7 +87,9 @@ def test_a_classifier_goes_through_files_auto_model_and_pipeline(tmp_path, name)
     ours = AutoMambaLRPForSequenceClassification.from_pretrained(tmp_path / "stock")
     assert type(ours) is getattr(hf_mambalrp, f"{prefix(name)}LRPForSequenceClassification")
     assert torch.equal(logits(ours, IDS, MASK), logits(stock, IDS, MASK))
-    same(logits(ours, IDS, MASK), logits(model, IDS, MASK))
+    own, kept = model.state_dict(), ours.state_dict()
+    assert all(torch.equal(kept[key], own[key]) for key in names)
+    same(logits(ours, IDS, MASK), logits(model, IDS, MASK), 1e-4)  # equal weights in memory laid out otherwise
     (answer,) = pipeline("text-classification", model=str(tmp_path / "stock"), device="cpu")("a b c")
     explanation = ours.explain("a b c")
     assert explanation.target_text == [answer["label"]]
