@@ -11,6 +11,7 @@ import time
 
 import pytest
 from huggingface_hub import constants
+from packaged import read_once
 from transformers.utils import logging
 
 from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, evaluate_faithfulness
@@ -32,12 +33,7 @@ def call(tmp_path, monkeypatch, model):
     The packaged model is read from its files once, not in every call; test_cli.py's commands read it themselves.
     """
     monkeypatch.chdir(tmp_path)
-    read = AutoMambaLRPForSequenceClassification.from_pretrained
-    monkeypatch.setattr(
-        AutoMambaLRPForSequenceClassification,
-        "from_pretrained",
-        lambda name, **options: model if name == DEMO_MODEL else read(name, **options),
-    )
+    read_once(monkeypatch, AutoMambaLRPForSequenceClassification, DEMO_MODEL, model)
 
     def run(*arguments, stdin=b"", encoding="utf-8", errors="strict"):
         out, said = (io.TextIOWrapper(io.BytesIO(), encoding, errors, newline="\n") for _ in range(2))

@@ -11,6 +11,7 @@ import forks
 import numpy as np
 import pytest
 import torch
+from packaged import read_once
 from PIL import Image
 from small_vim import small_vim
 
@@ -35,12 +36,7 @@ def here(tmp_path, monkeypatch, capsys, demo):
     The packaged model is read from its files once, not in every call.
     """
     monkeypatch.chdir(tmp_path)
-    read = AutoMambaLRPForImageClassification.from_pretrained
-    monkeypatch.setattr(
-        AutoMambaLRPForImageClassification,
-        "from_pretrained",
-        lambda name, **options: demo if name == DEMO_VISION_MODEL else read(name, **options),
-    )
+    read_once(monkeypatch, AutoMambaLRPForImageClassification, DEMO_VISION_MODEL, demo)
     monkeypatch.setenv("COLUMNS", "100")
 
     def call(*arguments, stdin=None):

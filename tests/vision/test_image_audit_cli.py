@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from packaged import read_once
 from PIL import Image
 
 from hf_mambalrp import DEMO_MODEL, DEMO_VISION_MODEL, AutoMambaLRPForImageClassification
@@ -49,12 +50,7 @@ def files(tmp_path_factory):
 def run(monkeypatch, capsys, demo, files, tmp_path):
     """The command where the files are, into a folder of its own: exit code, and what it said."""
     monkeypatch.chdir(files)
-    read = AutoMambaLRPForImageClassification.from_pretrained
-    monkeypatch.setattr(
-        AutoMambaLRPForImageClassification,
-        "from_pretrained",
-        lambda name, **options: demo if name == DEMO_VISION_MODEL else read(name, **options),
-    )
+    read_once(monkeypatch, AutoMambaLRPForImageClassification, DEMO_VISION_MODEL, demo)
 
     def call(*arguments):
         with pytest.raises(SystemExit) as ended:

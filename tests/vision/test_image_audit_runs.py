@@ -4,6 +4,7 @@ import json
 import os
 import signal
 
+import datasets
 import numpy as np
 import pytest
 from parallel_runs import in_a_child, in_two
@@ -161,7 +162,6 @@ def test_a_table_names_its_files_from_where_it_is(case, tmp_path):
     assert found.candidates[0].found.texts == COUNT - 1
     with pytest.raises(InputError, match=r"No row has a column \['logo'\]; their columns are \['garment', 'image'"):
         saved(model, tmp_path / "rows.csv", tmp_path / "csv", masks={"logo": "logo"})
-    datasets = pytest.importorskip("datasets")
     edge = {"masks": {"edge": rows[1]["edge"]}, "min_texts": 2}
     expected = saved(model, rows, tmp_path / "arrays", **edge)
     files, held = [str(tmp_path / f"{i}.png") for i in range(COUNT)], [Image.fromarray(row["image"]) for row in rows]
