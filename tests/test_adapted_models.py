@@ -239,11 +239,11 @@ def test_relevance_that_is_lost_is_an_error_that_names_the_first_layer(kind, whe
 def test_in_half_precision_a_gap_is_judged_by_what_is_summed_and_by_the_largest_logit():
     """A score near zero is a logit, and known no better than the others are."""
     gaps, sizes = torch.tensor([0.04, -0.06, 0.02, -0.04]), torch.tensor([1.0, 1.0, 0.1, 0.1])
-    largest = torch.tensor([1.0, 1.0, 3.0, 3.0])
+    logits = torch.tensor([[[0.5, -1.0]], [[1.0, 0.1]], [[-3.0, 0.2]], [[0.0, 3.0]]])
     for dtype, expected in ((torch.bfloat16, [False, True, False, True]), (torch.float32, [True] * 4)):
         network = subject_of(make_explainable(stock().to(dtype))).network()
-        assert network.beyond_rounding(gaps, sizes, largest).tolist() == expected
-        assert not network.beyond_rounding(9e-5 * sizes, sizes, 0 * largest).any()
+        assert network.beyond_rounding(gaps, sizes, logits).tolist() == expected
+        assert not network.beyond_rounding(9e-5 * sizes, sizes, 0 * logits).any()
 
 
 def test_a_target_that_is_not_linear_keeps_what_it_does_not_pass_on():

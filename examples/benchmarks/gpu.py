@@ -275,7 +275,7 @@ def check_full(model: Any, ids: Tensor, arguments: argparse.Namespace) -> dict[s
 
 
 def check_chunks(model: Any, arguments: argparse.Namespace) -> float:
-    """How far the relevance of one row in chunks of at most a quarter is from that of the same row at once, if that fits.
+    """How far the relevance of a row in chunks of at most a quarter is from that of the row at once, if that fits.
 
     In float32, where the two differ by rounding alone; the weights are the same numbers before and after. A chunk has
     at most 8 193 positions, since four bytes a number leave no room for more beside the largest models.

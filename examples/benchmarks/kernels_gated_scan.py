@@ -47,7 +47,7 @@ Row = dict[str, Any]
 
 
 def inputs(batch: int, length: int, channels: int, dtype: torch.dtype, states: int = 16, seed: int = 0) -> list[Tensor]:
-    """u, delta, z, A, B, C, D, bias as a mixer of that width has them: z, B and C slices, A a transposed (N, E)."""
+    """u, delta, z, A_log, B, C, D, bias as a mixer of that width has them: z, B and C slices, A_log transposed."""
     device = torch.device("cuda" if GPU else "cpu")
     g = torch.Generator(device).manual_seed(seed)
     normal = partial(torch.randn, generator=g, device=device)
@@ -55,15 +55,16 @@ def inputs(batch: int, length: int, channels: int, dtype: torch.dtype, states: i
     u, delta = (normal(batch, length, channels).to(dtype) for _ in range(2))
     z = normal(batch, length, 2 * channels).to(dtype)[..., channels:]
     _, B, C = normal(batch, length, rank + 2 * states).to(dtype).split([rank, states, states], -1)
-    A = -torch.arange(1, states + 1, device=device).float()[:, None] * (0.5 + torch.rand(channels, device=device))
+    rates = torch.arange(1, states + 1, device=device).float()[:, None] * (0.5 + torch.rand(channels, device=device))
     # Steps of 0.001 to 0.1, the initialisation of the paper's models.
     steps = torch.exp(torch.empty(channels, device=device).uniform_(-6.9, -2.3, generator=g))
-    return [u, delta, z, A.t(), B, C, normal(channels), torch.log(torch.expm1(steps))]
+    return [u, delta, z, rates.log().t(), B, C, normal(channels), torch.log(torch.expm1(steps))]
 
 
 def exact(arguments: list[Tensor], initial: Tensor, g: Tensor, G_last: Tensor) -> list[Tensor]:
     """Outputs and modified gradients step by step, in float64."""
-    u, delta, z, A, B, C, D, bias, h, g, G = (value.double() for value in (*arguments, initial, g, G_last))
+    u, delta, z, A_log, B, C, D, bias, h, g, G = (value.double() for value in (*arguments, initial, g, G_last))
+    A = -torch.exp(A_log)
     dt, sigmoid = torch.nn.functional.softplus(delta + bias), torch.sigmoid(z)
     y, gu, gy = torch.empty_like(u), torch.empty_like(u), g * z * sigmoid / 2
     for t in range(u.shape[1]):
@@ -79,14 +80,14 @@ def exact(arguments: list[Tensor], initial: Tensor, g: Tensor, G_last: Tensor) -
 def errors(configs: list[Config], shape: tuple[int, int, int], dtype: torch.dtype) -> dict[Config, float]:
     """Largest relative L2 error of the five results; infinite where a configuration fails."""
     arguments = inputs(*shape, dtype)
-    u, delta, z, A, B, C, D, bias = arguments
+    u, delta, z, A_log, B, C, D, bias = arguments
     initial, G_last = states(arguments), states(arguments)
     g = torch.randn_like(u)
     expected, found = exact(arguments, initial, g, G_last), {}
     for config in configs:
         try:
             p, y, last = gated_scan_forward(*arguments, initial, config=config)
-            gu, gz, G = gated_scan_backward(g, G_last, delta, z, y, A, B, C, D, bias, config=config)
+            gu, gz, G = gated_scan_backward(g, G_last, delta, z, y, A_log, B, C, D, bias, config=config)
             pairs = zip((p, last, gu, gz, G), expected, strict=True)
             found[config] = max(float((one.double() - other).norm() / other.norm()) for one, other in pairs)
         except Exception as error:
@@ -97,8 +98,8 @@ def errors(configs: list[Config], shape: tuple[int, int, int], dtype: torch.dtyp
 
 def states(arguments: list[Tensor]) -> Tensor:
     """Some (B, E, N), held as the kernels hold them."""
-    u, A = arguments[0], arguments[3]
-    return torch.randn(u.shape[0], A.shape[1], A.shape[0], device=u.device).transpose(1, 2)
+    u, A_log = arguments[0], arguments[3]
+    return torch.randn(u.shape[0], *A_log.t().shape, device=u.device).transpose(1, 2)
 
 
 def compile_ahead(config: Config, dtype: torch.dtype) -> None:
@@ -168,6 +169,7 @@ def mamba_ssm(sets: list[list[Tensor]]) -> tuple[float, float]:
     turned, graphs = [], []
     for s in sets:
         leaves = [s[i].transpose(1, 2).contiguous() if i in (0, 1, 2, 4, 5) else s[i].contiguous() for i in range(8)]
+        leaves[3] = -torch.exp(leaves[3])
         leaves = [leaf.detach().requires_grad_() for leaf in leaves]
         turned.append(leaves)
         graphs.append((scan(*leaves), leaves, s[8].transpose(1, 2).contiguous()))

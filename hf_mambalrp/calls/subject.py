@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hf_mambalrp.calls.forward_check import compare_forwards, ingredients
+from hf_mambalrp.calls.glance import Glance
 from hf_mambalrp.calls.inputs import Batch, TokenizerSource, prepare
 from hf_mambalrp.calls.tokenizing import Place
 from hf_mambalrp.families import FAMILIES, Network
@@ -34,6 +35,7 @@ class Subject:
         self._made_of: list[Any] = []
         self._weights: list[Any] = []
         self._checked: list[Any] = []
+        self._glance: Glance | None = None
         self._place: Place | None = None
 
     @property
@@ -54,6 +56,8 @@ class Subject:
             UnknownArchitectureError: a model without rules.
         """
         with self._lock:
+            if self._network is not None and self._glance is not None and self._glance.holds(self.model):
+                return self._network
             modules = walk(self.model)
             made_of = ingredients(modules)
             weights = [(id(w), w.dtype, w.device) for m in modules for w in m._parameters.values() if w is not None]
@@ -62,6 +66,7 @@ class Subject:
             if self._network is None or adapted or (made_of, weights) != (self._made_of, self._weights):
                 self._network = Network(self.model, FAMILIES, weakly=True)
             self._made_of, self._weights = made_of, weights
+            self._glance = None if adapted else Glance(self.model, modules, OWNER)
             return self._network
 
     def check_forward(self, network: Network) -> None:

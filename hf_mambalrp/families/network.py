@@ -149,18 +149,19 @@ class Network:
         size: int = self.config.vocab_size if self.is_language_model else self.config.num_labels
         return size
 
-    def beyond_rounding(self, gaps: Tensor, sizes: Tensor, largest: Tensor) -> Tensor:
+    def beyond_rounding(self, gaps: Tensor, sizes: Tensor, logits: Tensor) -> Tensor:
         """Which gaps (..., B) between scores and their sums are beyond rounding.
 
         Args:
             gaps: the gaps.
             sizes: (..., B) of what is summed.
-            largest: (B,) the largest logit.
+            logits: (B, K, V), of which the largest of a row counts.
         """
         beyond = gaps.abs() > ROUNDING * sizes
         if not (beyond.any() and self.has_short_weights()):
             return beyond
-        return gaps.abs() > torch.maximum(HALF_ROUNDING * sizes, HALF_LOGIT * largest)
+        beyond = gaps.abs() > HALF_ROUNDING * sizes
+        return beyond & (gaps.abs() > HALF_LOGIT * logits.abs().flatten(1).amax(1)) if beyond.any() else beyond
 
     def has_short_weights(self) -> bool:
         """Whether some of its weights have fewer bits than float32."""
@@ -182,10 +183,24 @@ class Network:
         return self.stem.entered(constant(embeddings, self.dtype))
 
     def initial_states(self, like: Tensor) -> list[State]:
-        """Every part's state before the first position of a batch like ``like`` (B, L, D)."""
-        return [
-            part.state(like.shape[0], like.new_empty(0, device=execution_device(part.module))) for part in self.parts
-        ]
+        """Every part's state before the first position of a batch like ``like`` (B, L, D): zeros.
+
+        They are views of one tensor a device: to fill each by itself takes a GPU as long as to fill all.
+        """
+        shapes = [part.state(like.shape[0], like.new_empty(0, device="meta")) for part in self.parts]
+        devices = [execution_device(part.module) for part in self.parts]
+        sizes: Counter[torch.device] = Counter()
+        for device, state in zip(devices, shapes, strict=True):
+            sizes[device] += sum(one.numel() for one in state)
+        zeros = {device: like.new_zeros(size, device=device) for device, size in sizes.items()}
+        found = []
+        for device, state in zip(devices, shapes, strict=True):
+            own = []
+            for one in state:
+                sizes[device] -= one.numel()
+                own.append(zeros[device].as_strided(one.shape, one.stride(), sizes[device]))
+            found.append(type(state)(*own))
+        return found
 
     def kept_bytes(self, rules: Rules, backend: str) -> int:
         """Bytes a forward keeps for its backward, per row and position."""

@@ -45,8 +45,8 @@ class Transposed(NamedTuple):
     adjoints: list[State]
     """Of the states before the chunk; none where the chunk is all there is. In a state that grows None for what is
     constant."""
-    shares: Tensor
-    """(2, blocks, B): what the biases of every block absorbed, and its softmaxes."""
+    absorbed: Tensor
+    """(entries, B): what every entry of the ledger absorbed."""
     gradient: Tensor | None
     """(B, L, D) at the embeddings, where it was asked for."""
     parts: Parts | None
@@ -142,7 +142,7 @@ class Blocks:
                 type(state)(*(_filled(next(left), one, part.appends) for one in state))
                 for part, state in zip(self.network.parts, self.chunk.states or [], strict=False)
             ],
-            self.ledger.shares([_filled(gradient, one) for gradient, one in zip(of_entries, entries, strict=True)]),
+            self.ledger.absorbed([_filled(gradient, one) for gradient, one in zip(of_entries, entries, strict=True)]),
             of_streams[0] if self.wants_gradient else None,
             self._parts(taps, of_taps) if taps else None,
         )

@@ -134,7 +134,7 @@ class Forward:
         logits = network.logits(selected, self.rules, ledger)
         value = score(logits)
         grad_logits, grad_selected, *biases = torch.autograd.grad(value.sum(), [logits, selected, *ledger.entries])
-        due, in_head = (logits.detach() * grad_logits).sum((1, 2)), ledger.shares(biases)[0].sum(0)
+        due, in_head = (logits.detach() * grad_logits).sum((1, 2)), ledger.absorbed(biases).sum(0)
 
         adjoints = None if self.states is None else Adjoints(self.states)
         by_chunk: list[Transposed] = []
@@ -146,7 +146,8 @@ class Forward:
         # On the CPU from here on: to ask for a number any earlier is to wait for the GPU.
         layers = torch.cat([found.relevance for found in by_chunk[::-1]], -1).cpu()
         layers = layers.masked_fill(self.problem.mask.cpu() == 0, 0.0)
-        shares, in_head = sum((found.shares for found in by_chunk[1:]), by_chunk[0].shares).cpu(), in_head.cpu()
+        absorbed, in_head = sum((found.absorbed for found in by_chunk[1:]), by_chunk[0].absorbed).cpu(), in_head.cpu()
+        shares = self.last_run.ledger.shares(absorbed)
         of_biases, of_softmax = shares.sum(1)
         gradients = [found.gradient for found in by_chunk[::-1] if found.gradient is not None]
         parts = [found.parts for found in by_chunk[::-1] if found.parts is not None]
@@ -174,8 +175,7 @@ class Forward:
         """Which gaps (...) rounding does not explain, by the size of what is summed, relevance (..., L) and biases, and
         by the logits (B, K, V).
         """
-        sizes, largest = relevance.abs().sum(-1) + biases.abs(), logits.abs().flatten(1).amax(1).float()
-        return self.problem.network.beyond_rounding(gaps, sizes, largest)
+        return self.problem.network.beyond_rounding(gaps, relevance.abs().sum(-1) + biases.abs(), logits)
 
     def _where_lost(self, problem: Problem, row: int, lost: float) -> str:
         """Name the first layer, from the score down, at which relevance is lost."""

@@ -101,11 +101,11 @@ class Recording:
         elif self.adjoints is not None:
             torch._foreach_zero_(_flat(self.adjoints))
         self.backward_graph.replay()
-        relevance, states, shares, gradient, parts = self.found
+        relevance, states, absorbed, gradient, parts = self.found
         return Transposed(
             relevance.clone(),
             _copied(states),
-            shares.clone(),
+            absorbed.clone(),
             None if gradient is None else gradient.clone(),
             None if parts is None else replace(parts, relevance=parts.relevance.clone()),
         )

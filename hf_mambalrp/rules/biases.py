@@ -4,6 +4,7 @@ With it the score is accounted for in full.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,9 +29,10 @@ class BiasLedger:
 
     def enter(self, bias: Tensor, dtype: torch.dtype) -> Tensor:
         """Return a bias (F,) as (B, 1, F), or one for every position (1 or B, 1 or L, F), in ``dtype``, recorded."""
-        bias = constant(bias, dtype)
-        per_row = bias.expand(self.batch_size, bias.shape[1] if bias.dim() > 1 else 1, -1).clone().requires_grad_()
-        self.entries.append(per_row)
+        bias = constant(bias)
+        positions = bias.shape[1] if bias.dim() > 1 else 1
+        per_row = torch.empty(self.batch_size, positions, bias.shape[-1], dtype=dtype, device=bias.device)
+        self.entries.append(per_row.copy_(bias).requires_grad_())
         return per_row
 
     def enter_softmax(self, like: Tensor) -> Tensor:
@@ -45,21 +47,33 @@ class BiasLedger:
         """Say that the biases entered since the last call belong to one block."""
         self.ends.append(len(self.entries))
 
-    def shares(self, gradients: Sequence[Tensor]) -> Tensor:
-        """b . g of every block's biases, and of its softmaxes, on the device of the first. Shape: (2, blocks, B).
+    def absorbed(self, gradients: Sequence[Tensor]) -> Tensor:
+        """b . g of every entry, on the device of the first. Shape: (entries, B).
+
+        Entries of one shape are multiplied and summed together: on a GPU each by itself costs as much as all.
+        """
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for number, entry in enumerate(self.entries):
+            alike.setdefault((entry.shape, entry.dtype, entry.device), []).append(number)
+        found: dict[int, Tensor] = {}
+        for numbers in alike.values():
+            entries, own = (torch.stack([of[number] for number in numbers]) for of in (self.entries, gradients))
+            found.update(zip(numbers, (entries.detach() * own).sum((2, 3)).unbind(), strict=True))
+        if not found:
+            return torch.zeros(0, self.batch_size)
+        return torch.stack([found[number].to(found[0].device) for number in range(len(found))])
+
+    def shares(self, absorbed: Tensor) -> Tensor:
+        """What every block's biases absorbed, and its softmaxes: (entries, B) -> (2, blocks, B).
 
         What is entered behind the last block, or without blocks, is one more.
         """
-        found = [(bias.detach() * gradient).sum((1, 2)) for bias, gradient in zip(self.entries, gradients, strict=True)]
-        ends = [*self.ends, *([len(found)] if not self.ends or self.ends[-1] < len(found) else [])]
-        if not found:
-            return torch.zeros(2, len(ends), self.batch_size)
-        shares = torch.stack([share.to(found[0].device) for share in found])
-        of_softmax = torch.zeros_like(shares)
-        of_softmax[self.of_softmax] = shares[self.of_softmax]
-        sizes = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-        kinds = [torch.stack([part.sum(0) for part in kind.split(sizes)]) for kind in (shares - of_softmax, of_softmax)]
-        return torch.stack(kinds)
+        count = len(self.entries)
+        ends = [*self.ends, *([count] if not self.ends or self.ends[-1] < count else [])]
+        kind = torch.tensor([int(number in self.of_softmax) for number in range(count)], dtype=torch.long)
+        block = torch.bucketize(torch.arange(count), torch.tensor(ends), right=True)
+        blocks = absorbed.new_zeros(2, len(ends), self.batch_size)
+        return blocks.index_put_((kind, block), absorbed, accumulate=True)
 
 
 class RowLedger(BiasLedger):

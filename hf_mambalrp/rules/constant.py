@@ -24,13 +24,14 @@ WHOLE = Product(F.linear, torch.matmul)
 """One W for all."""
 
 
-def constant(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight in ``dtype``, apart from any graph; usable also when it was made in inference mode.
+def constant(weight: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """The weight in ``dtype``, or its own, apart from any graph; usable also when it was made in inference mode.
 
     A weight that stores codes is the numbers that it stands for.
     """
     weight = weight.detach()
-    weight = (weight.dequantize() if is_coded(weight) else weight).to(dtype)
+    weight = weight.dequantize() if is_coded(weight) else weight
+    weight = weight if dtype is None else weight.to(dtype)
     return weight.clone() if weight.is_inference() else weight
 
 

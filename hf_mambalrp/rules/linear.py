@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.rules.biases import BiasLedger
@@ -40,6 +41,25 @@ class _LinearMap(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return ctx.product.transposed(grad, ctx.weight(grad.dtype)), None, None
+
+
+class _LinearParts(torch.autograd.Function):
+    """x W_k^T for several constant W_k: the transposed products are summed while they are computed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Sequence[Weight]) -> tuple[Tensor, ...]:
+        ctx.weights, ctx.shape = weights, x.shape
+        ctx.set_materialize_grads(False)  # of a part that is constant there is none
+        return tuple(F.linear(x, weight(x.dtype)) for weight in weights)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None]:
+        total: Tensor | None = None
+        for grad, weight in zip(grads, ctx.weights, strict=True):
+            if grad is not None:
+                rows, W = grad.reshape(-1, grad.shape[-1]), weight(grad.dtype)
+                total = rows @ W if total is None else total.addmm_(rows, W)
+        return None if total is None else total.view(ctx.shape), None
 
 
 def linear(module: nn.Module, x: Tensor, ledger: BiasLedger | None = None, gamma: float = 0.0) -> Tensor:
@@ -127,7 +147,11 @@ def linear_parts(module: Any, x: Tensor, sizes: Sequence[int], ledger: BiasLedge
     with loaded(module):
         parts = [None] * len(rows) if module.bias is None else module.bias.split(sizes)
         biases = [_entered(bias, x.dtype, ledger) for bias in parts]
-    return [linear_map(x, _weight(module, part), bias, gamma) for part, bias in zip(rows, biases, strict=True)]
+    weights = [_weight(module, part) for part in rows]
+    if gamma:
+        return [gamma_linear(x, *both, gamma, WHOLE) for both in zip(weights, biases, strict=True)]
+    products = _LinearParts.apply(x, weights)
+    return [y if bias is None else y + bias for y, bias in zip(products, biases, strict=True)]
 
 
 def linear_without_bias(module: nn.Module) -> Callable[[Tensor], Tensor]:

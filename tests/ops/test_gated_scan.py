@@ -28,23 +28,34 @@ def gated_scan_triton(u, delta, *rest):
 
 
 def inputs(batch=1, length=5, channels=5, states=2, dtype=torch.float32, seed=0):
-    """u, delta, z, A, B, C, D, bias, initial state, as a mixer makes them: z, B and C are slices of wider tensors."""
+    """u, delta, z, A_log, B, C, D, bias, initial state, as of a mixer: z, B and C are slices of wider tensors."""
     g = torch.Generator().manual_seed(seed)
     xz = torch.randn(batch, length, 2 * channels, generator=g).to(DEVICE, dtype)
     parameters = torch.randn(batch, length, 3 + 2 * states, generator=g).to(DEVICE, dtype)
     u, delta = (torch.randn(batch, length, channels, generator=g).to(DEVICE, dtype) for _ in range(2))
-    A = -4 * torch.rand(channels, states, generator=g)
+    A_log = (4 * torch.rand(channels, states, generator=g)).log()
     D, bias = torch.randn(channels, generator=g), torch.randn(channels, generator=g)
     initial = torch.randn(batch, channels, states, generator=g)
-    A, D, bias, initial = (value.to(DEVICE) for value in (A, D, bias, initial))
-    return [u, delta, xz[..., channels:], A, parameters[..., 3:-states], parameters[..., -states:], D, bias, initial]
+    A_log, D, bias, initial = (value.to(DEVICE) for value in (A_log, D, bias, initial))
+    return [
+        u,
+        delta,
+        xz[..., channels:],
+        A_log,
+        parameters[..., 3:-states],
+        parameters[..., -states:],
+        D,
+        bias,
+        initial,
+    ]
 
 
-def loop(u, delta, z, A, B, C, D, bias, initial, g, G_last):
+def loop(u, delta, z, A_log, B, C, D, bias, initial, g, G_last):
     """Outputs and modified gradients step by step, in float64, from the formulas."""
-    u, delta, z, A, B, C, D, bias, h, g, G = (
-        value.double() for value in (u, delta, z, A, B, C, D, bias, initial, g, G_last)
+    u, delta, z, A_log, B, C, D, bias, h, g, G = (
+        value.double() for value in (u, delta, z, A_log, B, C, D, bias, initial, g, G_last)
     )
+    A = -torch.exp(A_log)
     dt = torch.log1p(torch.exp(-(delta + bias).abs())) + (delta + bias).clamp(min=0)
     length, y = u.shape[1], torch.zeros_like(u)
     for t in range(length):
@@ -135,14 +146,16 @@ def test_step_sizes_from_nothing_to_thirty(config):
 def test_states_hand_over(many_chunks):
     cut = 3
     arguments = inputs()
-    u, delta, z, A, B, C, D, bias, initial = arguments
+    u, delta, z, A_log, B, C, D, bias, initial = arguments
     g, G_last = cotangents(arguments)
     whole = run(gated_scan_triton, arguments, g, G_last)
     leaves = u, z, initial = [value.detach().requires_grad_() for value in (u, z, initial)]
     first, middle = gated_scan_triton(
-        u[:, :cut], delta[:, :cut], z[:, :cut], A, B[:, :cut], C[:, :cut], D, bias, initial
+        u[:, :cut], delta[:, :cut], z[:, :cut], A_log, B[:, :cut], C[:, :cut], D, bias, initial
     )
-    second, last = gated_scan_triton(u[:, cut:], delta[:, cut:], z[:, cut:], A, B[:, cut:], C[:, cut:], D, bias, middle)
+    second, last = gated_scan_triton(
+        u[:, cut:], delta[:, cut:], z[:, cut:], A_log, B[:, cut:], C[:, cut:], D, bias, middle
+    )
     p = torch.cat([first, second], 1)
     pieces = p, last, *torch.autograd.grad((p, last), leaves, (g, G_last))
     assert_close(pieces, [value.double() for value in whole], torch.float32)

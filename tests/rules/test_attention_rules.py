@@ -31,7 +31,7 @@ def propagated(rules, scale=0.6):
     leaves = [q, k, v, *ledger.entries]
     gradients = torch.autograd.grad(o, leaves, R / o.detach(), allow_unused=True, materialize_grads=True)
     found = [x.detach() * g for x, g in zip((q, k, v), gradients, strict=False)]
-    absorbed = ledger.shares(gradients[3:])[1].sum(0) if ledger.entries else torch.zeros(B)
+    absorbed = ledger.shares(ledger.absorbed(gradients[3:]))[1].sum(0) if ledger.entries else torch.zeros(B)
     return [x.detach() for x in (q, k, v, o)], R, found, absorbed
 
 

@@ -37,9 +37,8 @@ def test_linear_is_lrp_0():
     z = x.detach()[:, :, None, :] * layer.weight.detach()  # (B, L, out, in)
     total = z.sum(-1) + layer.bias.detach()
     torch.testing.assert_close(found, (z / total[..., None] * R[..., None]).sum(2))
-    absorbed = ledger.shares(
-        list(torch.autograd.grad(linear(layer, x, ledger := BiasLedger(2)), ledger.entries, R / y))
-    )
+    of_biases = torch.autograd.grad(linear(layer, x, ledger := BiasLedger(2)), ledger.entries, R / y)
+    absorbed = ledger.shares(ledger.absorbed(of_biases))
     torch.testing.assert_close(absorbed[0, 0].double(), (layer.bias / total * R).sum((1, 2)), rtol=1e-6, atol=1e-6)
 
 
@@ -57,7 +56,7 @@ def test_a_layer_with_a_hook_is_called_and_its_bias_recorded():
     torch.testing.assert_close(grad_x, g @ layer.weight)
     torch.testing.assert_close(grad_bias, g)
     torch.testing.assert_close(
-        ledger.shares([grad_bias])[0, 0].double(), (layer.bias * g).sum((1, 2)), rtol=1e-6, atol=1e-6
+        ledger.shares(ledger.absorbed([grad_bias]))[0, 0].double(), (layer.bias * g).sum((1, 2)), rtol=1e-6, atol=1e-6
     )
 
 
@@ -183,7 +182,7 @@ def test_ssm_rule_holds_its_parameters_constant(backend):
     parameters = [delta, B, C] = [value.requires_grad_() for value in (dt.expm1().log(), B, C)]  # softplus(delta) = dt
     none, wide_open = torch.zeros(E, dtype=u.dtype), torch.full_like(u, 60)  # no skip, no bias; activation(60) = 60
     rules = Rules(norm=False, silu=True, ssm=True, gate=False)
-    p, _ = gated_scan(u, lambda: delta, wide_open, A, B, C, none, none, h0, rules=rules, backend=backend)
+    p, _ = gated_scan(u, lambda: delta, wide_open, (-A).log(), B, C, none, none, h0, rules=rules, backend=backend)
     y = p / 60
     alpha = torch.zeros(E, L, L, dtype=u.dtype)
     for i in range(L):

@@ -34,7 +34,7 @@ def convolved(
     """
     dtype = wide(x.dtype)
     with loaded(module):
-        weight = constant(module.weight, dtype)[channels, 0]
+        weight = constant(module.weight)[channels, 0]
         bias = None if module.bias is None else step.ledger.enter(module.bias[channels], dtype)
     u = conv_silu(x, weight, bias, earlier, step.mask, rules=step.rules, backend=step.backend)
     return u, carried(earlier, x)

@@ -31,9 +31,9 @@ class RMSNorm:
     def __call__(self, x: Tensor, step: Step) -> Tensor:
         """Return the normed stream in the dtype of signals. Shape: (..., D) -> (..., D)."""
         with loaded(self.module):
-            weight = constant(self.module.weight, wide(x.dtype))
-        weight, eps = weight + 1 if self.around_one else weight, getattr(self.module, self.eps)
-        return norm(x.to(weight.dtype), weight, eps, step.dtype, rules=step.rules, backend=step.backend)
+            weight = constant(self.module.weight)
+        weight, eps = weight.to(wide(x.dtype)) + 1 if self.around_one else weight, getattr(self.module, self.eps)
+        return norm(x.to(wide(x.dtype)), weight, eps, step.dtype, rules=step.rules, backend=step.backend)
 
 
 def normed_by(*names: str) -> Callable[..., tuple[Tensor, ...]]:

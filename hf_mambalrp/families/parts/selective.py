@@ -57,7 +57,9 @@ class Scan:
     def state(self, batch: int, like: Tensor) -> SelectiveState:
         """Zeros."""
         before = getattr(self.module, self._conv1d).weight.shape[-1] - 1
-        return SelectiveState(like.new_zeros(batch, before, self.sizes[0]), like.new_zeros(batch, *self.sizes))
+        inner, states = self.sizes
+        ssm = like.new_zeros(batch, states, inner).transpose(1, 2)  # as a GPU's kernel holds it
+        return SelectiveState(like.new_zeros(batch, before, inner), ssm)
 
     def kept(self, rules: Rules) -> int:
         """Under the SSM rule three tensors of E: the sigmoid after the convolution and two factors of the gate.
@@ -70,28 +72,29 @@ class Scan:
         """Return the gated output. Shape: (B, L, E), (B, L, E) -> (B, L, E)."""
         rules = step.rules
         u, conv = convolved(getattr(self.module, self._conv1d), x, state.conv, step)  # LRP-0 or gamma, identity rule
-        A, D, bias = self._parameters(wide(u.dtype))
+        A_log, D, bias = self._parameters()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
             step_size, B, C = self._selected(u, rules)
         p, ssm = gated_scan(  # constants, LRP-0 for the skip, half rule
-            u, step_size, z, A, B, C, D, bias, state.ssm, rules=rules, backend=step.backend
+            u, step_size, z, A_log, B, C, D, bias, state.ssm, rules=rules, backend=step.backend
         )
         return p, SelectiveState(conv, ssm)
 
     def mixing(self, x: Tensor, z: Tensor, out: Callable[[Tensor], Tensor], step: Step) -> SelectiveMixing:
         """The scan as a linear map of its input, everything that multiplies it constant."""
         x, c, u, taps, conv_bias = convolution(getattr(self.module, self._conv1d), x, step)
-        A, D, bias = self._parameters(u.dtype)
+        A_log, D, bias = (parameter.to(u.dtype) for parameter in self._parameters())
+        A = -torch.exp(A_log)
         step_size, B, C = self._selected(u, step.rules)
         return SelectiveMixing(x, c, u, D, taps, conv_bias, F.silu(z), out, F.softplus(step_size() + bias), A, B, C)
 
-    def _parameters(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """A (E, N), D (E,) and the bias of dt (E,)."""
+    def _parameters(self) -> tuple[Tensor, Tensor, Tensor]:
+        """A_log (E, N), D (E,) and the bias of dt (E,)."""
         m, dt_proj = self.module, getattr(self.module, self._dt_proj)
         with loaded(m):
-            A, D = -torch.exp(constant(getattr(m, self._A_log), dtype)), constant(getattr(m, self._D), dtype)
+            A_log, D = constant(getattr(m, self._A_log)), constant(getattr(m, self._D))
         with loaded(dt_proj):
-            return A, D, constant(dt_proj.bias, dtype)
+            return A_log, D, constant(dt_proj.bias)
 
     def _selected(self, u: Tensor, rules: Rules) -> tuple[Callable[[], Tensor], Tensor, Tensor]:
         """delta = W_dt dt_low as a function, B and C from the scan's own input: (B, L, E), (B, L, N) each."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from hf_mambalrp.attention import HeadsMixing, SelectiveMixing
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.parts.convolution import convolution, convolved
-from hf_mambalrp.families.parts.reading import masked, reads, wide, with_silu
+from hf_mambalrp.families.parts.reading import masked, reads, with_silu
 from hf_mambalrp.families.parts.selective import SelectiveState, gamma_keeps
 from hf_mambalrp.ops.gated_scan import gated_scan
 from hf_mambalrp.ops.gated_scan.dispatch import BACKENDS
@@ -52,14 +52,14 @@ class SelectiveHeads:
         m, rules = self.module, step.rules
         x, z = self._content_and_gate(x, step)
         u, conv = convolved(m.conv1d, x, state.conv, step)
-        A, D, bias = self._parameters(wide(u.dtype))
+        A_log, D, bias = self._parameters()
         outputs, states = [], []
         for head, at in enumerate(self._channels()):
             own = u[..., at].contiguous()
             with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
                 low, B, C = self._selected(own, head)
             p, ssm = gated_scan(
-                own, partial(self._step_size, low, head), z[..., at].contiguous(), A[head], B, C,
+                own, partial(self._step_size, low, head), z[..., at].contiguous(), A_log[head], B, C,
                 D[head], bias[head], state.ssm[:, at], rules=rules, backend=step.backend,
             )  # fmt: skip
             outputs.append(p)
@@ -73,7 +73,8 @@ class SelectiveHeads:
         with torch.no_grad():
             x, z = self._content_and_gate(x, step)
             x, c, u, taps, conv_bias = convolution(m.conv1d, x, step)
-            A, D, bias = self._parameters(u.dtype)
+            A_log, D, bias = (parameter.to(u.dtype) for parameter in self._parameters())
+            A = -torch.exp(A_log)
             scale, out, heads = F.silu(z), linear_without_bias(m.out_proj), []
             for head, at in enumerate(self._channels()):
                 low, B, C = self._selected(u[..., at], head)
@@ -93,11 +94,11 @@ class SelectiveHeads:
         projected = linear(self.module.in_proj, masked(x, step.mask), step.ledger, gamma).unflatten(-1, (-1, 2))
         return projected[..., 0].contiguous(), projected[..., 1].contiguous()
 
-    def _parameters(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """A (H, P, N), D (H, P) and the bias of dt (H, P)."""
+    def _parameters(self) -> tuple[Tensor, Tensor, Tensor]:
+        """A_log (H, P, N), D (H, P) and the bias of dt (H, P)."""
         m = self.module
         with loaded(m):
-            return -torch.exp(constant(m.A_log, dtype)), constant(m.D, dtype), constant(m.dt_proj_bias, dtype)
+            return constant(m.A_log), constant(m.D), constant(m.dt_proj_bias)
 
     def _selected(self, u: Tensor, head: int) -> tuple[Tensor, Tensor, Tensor]:
         """dt before its projection, B and C, of a head's input."""

@@ -70,7 +70,7 @@ class _GammaConvolution(torch.autograd.Function):
 
 def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, earlier: Tensor, gamma: float = 0.0) -> Tensor:
     """c_t = sum_k w_k x_{t-K+1+k} + b per channel, which is LRP-0 as it is; arguments as in :func:`conv_silu`."""
-    given = x, earlier, weight, x.new_zeros(()) if bias is None else bias
+    given = x, earlier, weight.to(x.dtype), x.new_zeros(()) if bias is None else bias
     c: Tensor = _GammaConvolution.apply(*given, gamma) if gamma else _CausalConvolution.apply(*given)
     return c
 

@@ -72,7 +72,7 @@ def transposed(
 class _CompiledConvSiLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, earlier: Tensor, weight: Tensor, bias: Tensor | None, gamma: float) -> Tensor:
-        whole, w = torch.cat([earlier, x], 1), weight.t().contiguous()
+        whole, w = torch.cat([earlier, x], 1), weight.t().to(x.dtype).contiguous()
         b = x.new_zeros(len(x), x.shape[2]) if bias is None else bias.detach()[:, 0].contiguous()
         u, sigmoid = torch.empty(x.shape), torch.empty(x.shape)
         arrays = [value.detach().numpy() for value in (whole, b, u, sigmoid)]

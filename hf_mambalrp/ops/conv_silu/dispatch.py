@@ -46,7 +46,7 @@ def conv_silu(
 
     Args:
         x: (B, L, E).
-        weight: (E, K).
+        weight: (E, K), of any dtype.
         bias: (B, 1, E), one copy a row, or None.
         earlier: (B, K - 1, E), the inputs before the first position.
         mask: (B, L) or (B, L, 1), zero on padding, or None.

@@ -21,7 +21,7 @@ def _composed(
     u: Tensor,
     step_size: Callable[[], Tensor],
     z: Tensor,
-    A: Tensor,
+    A_log: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor,
@@ -31,6 +31,10 @@ def _composed(
     scan: str,
 ) -> tuple[Tensor, Tensor]:
     """Same contract as :func:`gated_scan_reference`; ``scan`` is a backend of :func:`selective_scan`."""
+
+    wide = torch.promote_types(u.dtype, torch.float32)
+    A_log, D, bias = (value.detach().to(wide) for value in (A_log, D, bias))
+    A = -torch.exp(A_log)
 
     def softplus() -> Tensor:
         return F.softplus(step_size() + bias)

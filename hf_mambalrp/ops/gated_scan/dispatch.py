@@ -30,7 +30,7 @@ def gated_scan(
     u: Tensor,
     step_size: Callable[[], Tensor],
     z: Tensor,
-    A: Tensor,
+    A_log: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor,
@@ -45,12 +45,14 @@ def gated_scan(
     Differentiated under the rules (Rezaei Jafari et al. 2024, section 4): dt, B and C are constants under the SSM rule,
     silu has the identity rule z [sigmoid(z)], and the gate the half rule p / 2 + [p / 2]. A, D and bias are constants.
 
+    A is -exp(A_log). The parameters A_log, D and bias may be of any dtype.
+
     Args:
         u: (B, L, E) input of the scan.
         step_size: computes delta (B, L, E), the step sizes before bias and softplus; called again in the backward, so
             that they need not be kept.
         z: (B, L, E) gate.
-        A: (E, N) negative decay rates.
+        A_log: (E, N) logarithms of the decay rates.
         B: (B, L, N) input projection.
         C: (B, L, N) output projection.
         D: (E,) skip.
@@ -67,7 +69,7 @@ def gated_scan(
     Raises:
         BackendError: an unknown backend, or one that cannot run on these arguments.
     """
-    arguments = (u, step_size, z, A, B, C, D, bias, initial_state, rules)
+    arguments = (u, step_size, z, A_log, B, C, D, bias, initial_state, rules)
     scan = AUTO.call if backend == "auto" else chosen(BACKENDS, backend, arguments)
     found: tuple[Tensor, Tensor] = scan(*arguments)
     return found

@@ -13,7 +13,7 @@ def gated_scan_reference(
     u: Tensor,
     step_size: Callable[[], Tensor],
     z: Tensor,
-    A: Tensor,
+    A_log: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor,
@@ -26,7 +26,8 @@ def gated_scan_reference(
     Arguments and rules as in :func:`gated_scan`; float32 inside, or float64.
     """
     dtype = torch.promote_types(u.dtype, torch.float32)
-    A, D, bias = (value.detach().to(dtype) for value in (A, D, bias))
+    A_log, D, bias = (value.detach().to(dtype) for value in (A_log, D, bias))
+    A = -torch.exp(A_log)
     delta, B, C = (value.detach() if rules.ssm else value for value in (step_size(), B, C))
     delta, B, C, content, gate = (value.to(dtype) for value in (delta, B, C, u, z))
     dt = F.softplus(delta + bias)

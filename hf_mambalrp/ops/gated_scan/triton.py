@@ -11,9 +11,10 @@ channels alone do not fill the GPU, a first launch leaves the end of every chunk
 because the recurrence is linear, so every program of the second launch computes its own start. The backward is the
 same, backwards in time, with B and C swapped; it needs y, which is kept: computing it again would be another forward.
 
-States and A are held channels-last, (B, N, E) and (N, E), and go in and out as transposed views. The compiler spreads
-a warp over the contiguous dimension: so a channel's states share a thread, and sums over them need no exchange. It must
-not see how these arrays are aligned, or it would load four channels at once and then shuffle all of them every step.
+States and A_log are held channels-last, (B, N, E) and (N, E), and states go in and out as transposed views. The
+compiler spreads a warp over the contiguous dimension: so a channel's states share a thread, and sums over them need no
+exchange. It must not see how these arrays are aligned, or it would load four channels at once and then shuffle all of
+them every step.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from hf_mambalrp.rules import Rules
 LOG2_E = tl.constexpr(1.4426950408889634)
 SIZES = ["L", "E", "chunk", *(f"{x}_{stride}" for x in ("u", "delta", "z", "g") for stride in "bt")]
 """Numbers of which the compiled code is independent: any of them runs without compiling again."""
-STATES = ["A", "initial", "ends", "last", "G_last", "G_initial"]
+STATES = ["A_log", "initial", "ends", "last", "G_last", "G_initial"]
 """(..., N, E): see above why their alignment is hidden."""
 
 
@@ -98,6 +99,12 @@ def _place(E, N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr):
 
 
 @triton.jit
+def _decay_rate(A_log, inside):
+    """A log2(e) with A = -exp(A_log), so that exp(dt A) is exp2 of dt times it."""
+    return tl.exp2(tl.load(A_log, mask=inside, other=0.0) * LOG2_E) * -LOG2_E
+
+
+@triton.jit
 def _after_chunk(state, decay_rate, ends, sums, chunk, row, E, e, has_e, states, inside, N: tl.constexpr):
     """exp(A sum_t dt_t) state + (end from zero)."""
     index = chunk * tl.num_programs(2) + row
@@ -108,15 +115,15 @@ def _after_chunk(state, decay_rate, ends, sums, chunk, row, E, e, has_e, states,
 
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=STATES)
 def _forward_ends(
-    u, delta, A, B, bias, ends, sums, L, E, chunk,
+    u, delta, A_log, B, bias, ends, sums, L, E, chunk,
     u_b, u_t, delta_b, delta_t, B_b, B_t,
     N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr, U: tl.constexpr,
 ):  # fmt: skip
     """End state of every chunk but the last, from zero, (K, B, N, E); sum of its step sizes (K, B, E)."""
     row, e, n, has_e, inside, states = _place(E, N, NP, BE)
     u, delta, B = u + row * u_b, delta + row * delta_b, B + row * B_b
-    decay_rate = tl.load(A + states, mask=inside, other=0.0) * LOG2_E
-    shift = tl.load(bias + e, mask=has_e, other=0.0)
+    decay_rate = _decay_rate(A_log + states, inside)
+    shift = tl.load(bias + e, mask=has_e, other=0.0).to(tl.float32)
     h, total = tl.zeros([NP, BE], tl.float32), tl.zeros([BE], tl.float32)
     first = tl.program_id(1) * chunk
     stop = tl.minimum(first + chunk, L)
@@ -136,7 +143,7 @@ def _forward_ends(
 
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=STATES)
 def _forward(
-    u, delta, z, A, B, C, D, bias, initial, ends, sums, p, y, last, L, E, chunk,
+    u, delta, z, A_log, B, C, D, bias, initial, ends, sums, p, y, last, L, E, chunk,
     u_b, u_t, delta_b, delta_t, z_b, z_t, B_b, B_t, C_b, C_t,
     N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr, U: tl.constexpr,
 ):  # fmt: skip
@@ -144,8 +151,9 @@ def _forward(
     row, e, n, has_e, inside, states = _place(E, N, NP, BE)
     u, delta, z, B, C = u + row * u_b, delta + row * delta_b, z + row * z_b, B + row * B_b, C + row * C_b
     p, y = p + row * L * E, y + row * L * E
-    decay_rate = tl.load(A + states, mask=inside, other=0.0) * LOG2_E
-    shift, skip = tl.load(bias + e, mask=has_e, other=0.0), tl.load(D + e, mask=has_e, other=0.0)
+    decay_rate = _decay_rate(A_log + states, inside)
+    shift = tl.load(bias + e, mask=has_e, other=0.0).to(tl.float32)
+    skip = tl.load(D + e, mask=has_e, other=0.0).to(tl.float32)
     h = tl.zeros([NP, BE], tl.float32)
     if initial is not None:
         h += tl.load(initial + row * N * E + states, mask=inside, other=0.0)
@@ -176,15 +184,15 @@ def _forward(
 
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=STATES)
 def _backward_ends(
-    g, delta, z, A, C, bias, ends, sums, L, E, chunk,
+    g, delta, z, A_log, C, bias, ends, sums, L, E, chunk,
     g_b, g_t, delta_b, delta_t, z_b, z_t, C_b, C_t,
     N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr, U: tl.constexpr,
 ):  # fmt: skip
     """Adjoint of the state before every chunk but the first, from zero after it (K, B, N, E), and its sum of dt."""
     row, e, n, has_e, inside, states = _place(E, N, NP, BE)
     g, delta, z, C = g + row * g_b, delta + row * delta_b, z + row * z_b, C + row * C_b
-    decay_rate = tl.load(A + states, mask=inside, other=0.0) * LOG2_E
-    shift = tl.load(bias + e, mask=has_e, other=0.0)
+    decay_rate = _decay_rate(A_log + states, inside)
+    shift = tl.load(bias + e, mask=has_e, other=0.0).to(tl.float32)
     G, total = tl.zeros([NP, BE], tl.float32), tl.zeros([BE], tl.float32)
     chunk_index = tl.program_id(1) + 1
     first = chunk_index * chunk
@@ -207,7 +215,7 @@ def _backward_ends(
 
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=STATES)
 def _backward(
-    g, delta, z, y, A, B, C, D, bias, G_last, ends, sums, gu, gz, G_initial, L, E, chunk,
+    g, delta, z, y, A_log, B, C, D, bias, G_last, ends, sums, gu, gz, G_initial, L, E, chunk,
     g_b, g_t, delta_b, delta_t, z_b, z_t, B_b, B_t, C_b, C_t,
     N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr, U: tl.constexpr,
 ):  # fmt: skip
@@ -215,8 +223,9 @@ def _backward(
     row, e, n, has_e, inside, states = _place(E, N, NP, BE)
     g, delta, z, B, C = g + row * g_b, delta + row * delta_b, z + row * z_b, B + row * B_b, C + row * C_b
     y, gu, gz = y + row * L * E, gu + row * L * E, gz + row * L * E
-    decay_rate = tl.load(A + states, mask=inside, other=0.0) * LOG2_E
-    shift, skip = tl.load(bias + e, mask=has_e, other=0.0), tl.load(D + e, mask=has_e, other=0.0)
+    decay_rate = _decay_rate(A_log + states, inside)
+    shift = tl.load(bias + e, mask=has_e, other=0.0).to(tl.float32)
+    skip = tl.load(D + e, mask=has_e, other=0.0).to(tl.float32)
     G = tl.zeros([NP, BE], tl.float32)
     if G_last is not None:
         G += tl.load(G_last + row * N * E + states, mask=inside, other=0.0)
@@ -271,13 +280,13 @@ class _Plan(NamedTuple):
         sizes = {"N": state_size, "NP": padded, "BE": block, "U": config.unroll}
         return cls((blocks, triton.cdiv(length, chunk), batch), chunk, sizes)
 
-    def ends(self, A: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    def ends(self, A_log: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Buffers for the end states of chunks (K, B, N, E) and the sums of their step sizes (K, B, E), float32."""
-        channels, state_size = A.shape
+        channels, state_size = A_log.shape
         chunks = self.grid[1]
         return (
-            torch.empty(chunks, batch, state_size, channels, device=A.device),
-            torch.empty(chunks, batch, channels, device=A.device),
+            torch.empty(chunks, batch, state_size, channels, device=A_log.device),
+            torch.empty(chunks, batch, channels, device=A_log.device),
         )
 
 
@@ -287,8 +296,13 @@ def _multiprocessors(device: torch.device) -> int:
 
 
 def _channels_last(state: Tensor) -> Tensor:
-    """(..., E, N) -> (..., N, E), contiguous float32: no copy of what these functions returned."""
-    return state.detach().transpose(-1, -2).float().contiguous()
+    """(..., E, N) -> (..., N, E), contiguous float32: no copy of what these functions returned, else one launch."""
+    state = state.detach().transpose(-1, -2)
+    return state if state.dtype == torch.float32 and state.is_contiguous() else _copied(state)
+
+
+def _copied(state: Tensor) -> Tensor:
+    return torch.empty(state.shape, device=state.device).copy_(state)
 
 
 def _strides(*values: Tensor) -> list[int]:
@@ -300,7 +314,7 @@ def gated_scan_forward(
     u: Tensor,
     delta: Tensor,
     z: Tensor,
-    A: Tensor,
+    A_log: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor,
@@ -311,22 +325,22 @@ def gated_scan_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """p and y (B, L, E) in the dtype of ``u``, and the last state (B, E, N) in float32, without a graph."""
     batch, length, channels = u.shape
-    plan = _Plan.of(u, A.shape[1], config or FORWARD)
-    rates = _channels_last(A)
+    plan = _Plan.of(u, A_log.shape[1], config or FORWARD)
+    logs = _channels_last(A_log)
     p, y = (torch.empty(u.shape, dtype=u.dtype, device=u.device) for _ in range(2))
-    last = torch.empty(batch, A.shape[1], channels, device=u.device)
+    last = torch.empty(batch, A_log.shape[1], channels, device=u.device)
     initial = None if initial_state is None else _channels_last(initial_state)
     ends = sums = None
     blocks, chunks, _ = plan.grid
     with torch.cuda.device_of(u):
         if chunks > 1:
-            ends, sums = plan.ends(A, batch)
+            ends, sums = plan.ends(A_log, batch)
             _forward_ends[(blocks, chunks - 1, batch)](
-                u, delta, rates, B, bias, ends, sums, length, channels, plan.chunk,
+                u, delta, logs, B, bias, ends, sums, length, channels, plan.chunk,
                 *_strides(u, delta, B), **plan.sizes, num_warps=1,
             )  # fmt: skip
         _forward[plan.grid](
-            u, delta, z, rates, B, C, D, bias, initial, ends, sums, p, y, last, length, channels, plan.chunk,
+            u, delta, z, logs, B, C, D, bias, initial, ends, sums, p, y, last, length, channels, plan.chunk,
             *_strides(u, delta, z, B, C), **plan.sizes, num_warps=1,
         )  # fmt: skip
     return p, y, last.transpose(1, 2)
@@ -338,7 +352,7 @@ def gated_scan_backward(
     delta: Tensor,
     z: Tensor,
     y: Tensor,
-    A: Tensor,
+    A_log: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor,
@@ -348,24 +362,24 @@ def gated_scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of u, z (B, L, E) and the initial state (B, E, N) from those of p and the last state."""
     batch, length, channels = z.shape
-    plan = _Plan.of(z, A.shape[1], config or BACKWARD)
-    rates = _channels_last(A)
+    plan = _Plan.of(z, A_log.shape[1], config or BACKWARD)
+    logs = _channels_last(A_log)
     g = g if g.stride(-1) == 1 else g.contiguous()
     gu = torch.empty(g.shape, dtype=g.dtype, device=g.device)
     gz = torch.empty(z.shape, dtype=z.dtype, device=z.device)
-    G_initial = torch.empty(batch, A.shape[1], channels, device=z.device)
+    G_initial = torch.empty(batch, A_log.shape[1], channels, device=z.device)
     after = None if G_last is None else _channels_last(G_last)
     ends = sums = None
     blocks, chunks, _ = plan.grid
     with torch.cuda.device_of(z):
         if chunks > 1:
-            ends, sums = plan.ends(A, batch)
+            ends, sums = plan.ends(A_log, batch)
             _backward_ends[(blocks, chunks - 1, batch)](
-                g, delta, z, rates, C, bias, ends, sums, length, channels, plan.chunk,
+                g, delta, z, logs, C, bias, ends, sums, length, channels, plan.chunk,
                 *_strides(g, delta, z, C), **plan.sizes, num_warps=1,
             )  # fmt: skip
         _backward[plan.grid](
-            g, delta, z, y, rates, B, C, D, bias, after, ends, sums, gu, gz, G_initial, length, channels, plan.chunk,
+            g, delta, z, y, logs, B, C, D, bias, after, ends, sums, gu, gz, G_initial, length, channels, plan.chunk,
             *_strides(g, delta, z, B, C), **plan.sizes, num_warps=1,
         )  # fmt: skip
     return gu, gz, G_initial.transpose(1, 2)
@@ -402,7 +416,7 @@ def gated_scan_triton(
     u: Tensor,
     step_size: Callable[[], Tensor],
     z: Tensor,
-    A: Tensor,
+    A_log: Tensor,
     B: Tensor,
     C: Tensor,
     D: Tensor,
@@ -415,7 +429,7 @@ def gated_scan_triton(
     """Same contract as :func:`gated_scan_reference`; u, delta, z, B and C may be views whose last dimension is dense.
 
     MambaLRP's rules are built in: without a graph, where no rule counts, it serves all of them.
-    y is kept for the backward, in the dtype of ``u``. Fastest with A as a transposed view of a contiguous (N, E).
+    y is kept for the backward, in the dtype of ``u``.
     Another forward ``kernel`` may take the place of :func:`gated_scan_forward`; the transposed scan is ours.
     """
 
@@ -424,7 +438,8 @@ def gated_scan_triton(
             return _dense(step_size())
 
     u, z, B, C, delta = _dense(u), _dense(z), _dense(B), _dense(C), dense()
-    constants = (v.detach() for v in (A, B, C, D, bias))
+    A_log = _channels_last(A_log).transpose(0, 1)  # once for forward and backward
+    constants = (v.detach() for v in (A_log, B, C, D, bias))
     with computed_again(delta, dense):
         result: tuple[Tensor, Tensor] = _GatedScan.apply(kernel, u, z, initial_state, delta, *constants)
     return result

@@ -16,7 +16,7 @@ def norm(
 
     Args:
         x: (..., D), float32 or float64.
-        weight: (D,), constant.
+        weight: (D,), constant, of any dtype.
         eps: added to the mean square.
         out_dtype: dtype of the result, that of the matrix product behind it.
         rules: the rules that apply.
