@@ -62,7 +62,9 @@ def softplus(x: Any) -> Any:
     s = w / (float32(2.0) + w)
     q = s * s
     p = float32(1 / 7) + q * (float32(1 / 9) + q * (float32(1 / 11) + q * (float32(1 / 13) + q * float32(1 / 15))))
-    return max(x, float32(0.0)) + (s + s) * (float32(1.0) + q * (float32(1 / 3) + q * (float32(1 / 5) + q * p)))
+    return (float32(0.0) if x < 0 else x) + (s + s) * (
+        float32(1.0) + q * (float32(1 / 3) + q * (float32(1 / 5) + q * p))
+    )
 
 
 @lru_cache(maxsize=1)

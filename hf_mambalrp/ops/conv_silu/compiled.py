@@ -37,45 +37,48 @@ def forward(x: Any, w: Any, b: Any, u: Any, factors: Any, start: int, stop: int)
             out[e] = c[e] * factor[e]
 
 
+@njit(inline="always", fastmath={"contract"}, error_model="numpy", cache=True)
+def damp(read: Any, taps: Any, bias: Any, half: Any, g: Any, signed: Any, c: Any, sizes: Any) -> None:
+    """For LRP-gamma: g becomes (1 + half) g_damped, and signed half sign(c) g_damped, c from ``read`` (K, E)."""
+    for e in range(g.shape[0]):
+        c[e], sizes[e] = bias[e], abs(bias[e])
+    for k in range(taps.shape[0]):
+        for e in range(g.shape[0]):
+            part = taps[k, e] * read[k, e]
+            c[e] += part
+            sizes[e] += abs(part)
+    for e in range(g.shape[0]):
+        size = abs(c[e])
+        g[e] *= size / max(size + half * (size + sizes[e]), TINY)
+        signed[e] = half * sign(c[e]) * g[e]
+        g[e] *= float32(1.0) + half
+
+
 @njit(nogil=True, fastmath={"contract"}, error_model="numpy", cache=True)
 def transposed(
     gu: Any, factors: Any, x: Any, w: Any, b: Any, half: Any, gx: Any, gb: Any, start: int, stop: int
 ) -> None:
     """Gradients of x and b, LRP-0 for ``half`` = gamma / 2 = 0, else as :mod:`hf_mambalrp.rules.gamma` has them."""
-    width = stop - start
+    width, K = stop - start, w.shape[0]
     taps, bias, of_bias = w[:, start:stop].copy(), b[start:stop], gb[start:stop]
     g, signed = np.empty(width, float32), np.zeros(width, float32)
     c, sizes = np.empty(width, float32), np.empty(width, float32)
     for t in range(gu.shape[0]):
-        arriving, factor = gu[t, start:stop], factors[t, start:stop]
+        arriving, factor, read = gu[t, start:stop], factors[t, start:stop], x[t : t + K, start:stop]
         for e in range(width):
             g[e] = arriving[e] * factor[e]
         if half > 0:
-            for e in range(width):
-                c[e], sizes[e] = bias[e], abs(bias[e])
-            for k in range(taps.shape[0]):
-                tap, read = taps[k], x[t + k, start:stop]
+            damp(read, taps, bias, half, g, signed, c, sizes)
+        for e in range(width):
+            of_bias[e] += g[e] + signed[e] * sign(bias[e])
+        for k in range(K):
+            out = gx[t + k, start:stop]
+            if half > 0:
                 for e in range(width):
-                    part = tap[e] * read[e]
-                    c[e] += part
-                    sizes[e] += abs(part)
-            for e in range(width):
-                size = abs(c[e])
-                g[e] *= size / max(size + half * (size + sizes[e]), TINY)
-                signed[e] = half * sign(c[e]) * g[e]
-                g[e] *= float32(1.0) + half
-                of_bias[e] += g[e] + signed[e] * sign(bias[e])
-            for k in range(taps.shape[0]):
-                tap, read, out = taps[k], x[t + k, start:stop], gx[t + k, start:stop]
+                    out[e] += taps[k, e] * g[e] + abs(taps[k, e]) * signed[e] * sign(read[k, e])
+            else:
                 for e in range(width):
-                    out[e] += tap[e] * g[e] + abs(tap[e]) * signed[e] * sign(read[e])
-        else:
-            for e in range(width):
-                of_bias[e] += g[e]
-            for k in range(taps.shape[0]):
-                tap, out = taps[k], gx[t + k, start:stop]
-                for e in range(width):
-                    out[e] += tap[e] * g[e]
+                    out[e] += taps[k, e] * g[e]
 
 
 class _CompiledConvSiLU(torch.autograd.Function):
