@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-IMPORTED = ["hf_mambalrp.cli.main", "hf_mambalrp.evaluation.evaluator", "hf_mambalrp.ops.selective_scan.compiled"]
+IMPORTED = ["hf_mambalrp.cli.main", "hf_mambalrp.evaluation.evaluator", "hf_mambalrp.ops.gated_scan.compiled"]
 IMPORTED += ["datasets", "matplotlib.pyplot", "pandas", "pyarrow.parquet", "transformers.models.mamba2"]
 """What programs use beside the names that the package offers."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hf_mambalrp.errors import BackendError
 from hf_mambalrp.ops.gpu import triton_declines
@@ -43,6 +44,15 @@ def mamba_ssm_of(arguments: Arguments) -> str | None:
     if device.type != "cuda":
         return f"its kernels need a CUDA GPU and the model is on {device}: use backend='auto'"
     return triton_of(arguments)
+
+
+def numba_declines(signal: Tensor) -> str | None:
+    """Why what numba compiles cannot run on this signal; None where it can."""
+    if find_spec("numba") is None:
+        return "numba is not installed: pip install numba"
+    if signal.device.type != "cpu" or signal.dtype != torch.float32:
+        return f"it computes in float32 on the CPU, and this is {signal.dtype} on {signal.device}: use 'chunked'"
+    return None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""What ops that numba compiles share: an exponential in vector instructions, and loops over rows and channels."""
+"""What ops that numba compiles share: functions in vector instructions, and loops over rows and channels.
+
+A division stays one such instruction only with ``error_model="numpy"``: else each looks whether to raise an error.
+"""
 
 import os
 from collections.abc import Callable
@@ -40,6 +43,28 @@ def exp_of_negative(x: Any) -> Any:
         )
     )
     return int32(float32(p).view(int32) + int32(float32(shifted).view(int32) << int32(23))).view(float32)
+
+
+@njit(inline="always", fastmath={"contract"}, error_model="numpy", cache=True)
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + exp(-x)), by exp(-|x|)."""
+    small = exp_of_negative(-abs(x))
+    return (float32(1.0) if x > 0 else small) / (float32(1.0) + small)
+
+
+@njit(inline="always", fastmath={"contract"}, error_model="numpy", cache=True)
+def softplus(x: Any) -> Any:
+    """log(1 + exp(x)) = max(x, 0) + log(1 + w), w = exp(-|x|); relative error below 1e-6.
+
+    log(1 + w) = 2 artanh(s), s = w / (2 + w) <= 1/3, by its Taylor polynomial.
+    """
+    w = exp_of_negative(-abs(x))
+    s = w / (float32(2.0) + w)
+    q = s * s
+    p = float32(1 / 7) + q * (float32(1 / 9) + q * (float32(1 / 11) + q * (float32(1 / 13) + q * float32(1 / 15))))
+    return (float32(0.0) if x < 0 else x) + (s + s) * (
+        float32(1.0) + q * (float32(1 / 3) + q * (float32(1 / 5) + q * p))
+    )
 
 
 @lru_cache(maxsize=1)

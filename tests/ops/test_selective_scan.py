@@ -165,10 +165,11 @@ class TestCompiled:
             selective_scan(*self.constant(inputs(1, 4, 3, 2)), backend="compiled")
 
     def test_without_numba_auto_does_without_and_an_explicit_choice_says_so(self, monkeypatch):
+        from hf_mambalrp.ops import backend
         from hf_mambalrp.ops.selective_scan import dispatch
 
         arguments = self.constant(inputs(1, 4, 3, 2, torch.float32))
-        monkeypatch.setattr(dispatch, "find_spec", lambda name: None)
+        monkeypatch.setattr(backend, "find_spec", lambda name: None)
         monkeypatch.setattr(dispatch, "WORTH_COMPILING", 0)
         with pytest.raises(BackendError, match="pip install numba"):
             selective_scan(*arguments, backend="compiled")

@@ -62,7 +62,7 @@ class Scan:
         return SelectiveState(like.new_zeros(batch, before, inner), ssm)
 
     def kept(self, rules: Rules) -> int:
-        """Under the SSM rule three tensors of E: the sigmoid after the convolution and two factors of the gate.
+        """Under the SSM rule three tensors of E: the sigmoid of the convolution, two signals or factors of the gate.
 
         Without it also what the gradients of dt, B and C need, about ten in all; gamma needs inputs and outputs.
         """

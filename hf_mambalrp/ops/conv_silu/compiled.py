@@ -9,7 +9,7 @@ from numpy import float32
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_mambalrp.ops.numba_common import exp_of_negative, over_channels
+from hf_mambalrp.ops.numba_common import over_channels, sigmoid
 from hf_mambalrp.rules import Rules
 
 TINY = float32(1e-37)
@@ -21,52 +21,64 @@ def sign(x: Any) -> Any:
     return float32(x > 0) - float32(x < 0)
 
 
-@njit(nogil=True, fastmath={"contract"}, cache=True)
-def forward(x: Any, w: Any, b: Any, u: Any, sigmoid: Any, start: int, stop: int) -> None:
+@njit(nogil=True, fastmath={"contract"}, error_model="numpy", cache=True)
+def forward(x: Any, w: Any, b: Any, u: Any, factors: Any, start: int, stop: int) -> None:
     """u_t = c_t sigmoid(c_t), c_t = b + sum_k w_k x_{t+k}; x (L + K - 1, E) begins with the earlier inputs."""
-    c = np.empty(stop - start, float32)
+    taps, bias, c = w[:, start:stop].copy(), b[start:stop], np.empty(stop - start, float32)
     for t in range(u.shape[0]):
-        c[:] = b[start:stop]
-        for k in range(w.shape[0]):
+        c[:] = bias
+        for k in range(taps.shape[0]):
+            tap, read = taps[k], x[t + k, start:stop]
             for e in range(stop - start):
-                c[e] += w[k, start + e] * x[t + k, start + e]
+                c[e] += tap[e] * read[e]
+        factor, out = factors[t, start:stop], u[t, start:stop]
         for e in range(stop - start):
-            small = exp_of_negative(-abs(c[e]))
-            s = (float32(1.0) if c[e] > 0 else small) / (float32(1.0) + small)
-            sigmoid[t, start + e] = s
-            u[t, start + e] = c[e] * s
+            factor[e] = sigmoid(c[e])
+            out[e] = c[e] * factor[e]
 
 
-@njit(nogil=True, fastmath={"contract"}, cache=True)
+@njit(inline="always", fastmath={"contract"}, error_model="numpy", cache=True)
+def damp(read: Any, taps: Any, bias: Any, half: Any, g: Any, signed: Any, c: Any, sizes: Any) -> None:
+    """For LRP-gamma: g becomes (1 + half) g_damped, and signed half sign(c) g_damped, c from ``read`` (K, E)."""
+    for e in range(g.shape[0]):
+        c[e], sizes[e] = bias[e], abs(bias[e])
+    for k in range(taps.shape[0]):
+        for e in range(g.shape[0]):
+            part = taps[k, e] * read[k, e]
+            c[e] += part
+            sizes[e] += abs(part)
+    for e in range(g.shape[0]):
+        size = abs(c[e])
+        g[e] *= size / max(size + half * (size + sizes[e]), TINY)
+        signed[e] = half * sign(c[e]) * g[e]
+        g[e] *= float32(1.0) + half
+
+
+@njit(nogil=True, fastmath={"contract"}, error_model="numpy", cache=True)
 def transposed(
-    gu: Any, sigmoid: Any, x: Any, w: Any, b: Any, half: Any, gx: Any, gb: Any, start: int, stop: int
+    gu: Any, factors: Any, x: Any, w: Any, b: Any, half: Any, gx: Any, gb: Any, start: int, stop: int
 ) -> None:
     """Gradients of x and b, LRP-0 for ``half`` = gamma / 2 = 0, else as :mod:`hf_mambalrp.rules.gamma` has them."""
     width, K = stop - start, w.shape[0]
+    taps, bias, of_bias = w[:, start:stop].copy(), b[start:stop], gb[start:stop]
     g, signed = np.empty(width, float32), np.zeros(width, float32)
     c, sizes = np.empty(width, float32), np.empty(width, float32)
     for t in range(gu.shape[0]):
+        arriving, factor, read = gu[t, start:stop], factors[t, start:stop], x[t : t + K, start:stop]
         for e in range(width):
-            g[e] = gu[t, start + e] * sigmoid[t, start + e]
+            g[e] = arriving[e] * factor[e]
         if half > 0:
-            for e in range(width):
-                c[e], sizes[e] = b[start + e], abs(b[start + e])
-            for k in range(K):
-                for e in range(width):
-                    part = w[k, start + e] * x[t + k, start + e]
-                    c[e] += part
-                    sizes[e] += abs(part)
-            for e in range(width):
-                size = abs(c[e])
-                g[e] *= size / max(size + half * (size + sizes[e]), TINY)
-                signed[e] = half * sign(c[e]) * g[e]
+            damp(read, taps, bias, half, g, signed, c, sizes)
         for e in range(width):
-            g[e] *= float32(1.0) + half
-            gb[start + e] += g[e] + signed[e] * sign(b[start + e])
+            of_bias[e] += g[e] + signed[e] * sign(bias[e])
         for k in range(K):
-            for e in range(width):
-                weight = w[k, start + e]
-                gx[t + k, start + e] += weight * g[e] + abs(weight) * signed[e] * sign(x[t + k, start + e])
+            out = gx[t + k, start:stop]
+            if half > 0:
+                for e in range(width):
+                    out[e] += taps[k, e] * g[e] + abs(taps[k, e]) * signed[e] * sign(read[k, e])
+            else:
+                for e in range(width):
+                    out[e] += taps[k, e] * g[e]
 
 
 class _CompiledConvSiLU(torch.autograd.Function):
@@ -74,8 +86,8 @@ class _CompiledConvSiLU(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, earlier: Tensor, weight: Tensor, bias: Tensor | None, gamma: float) -> Tensor:
         whole, w = torch.cat([earlier, x], 1), weight.t().to(x.dtype).contiguous()
         b = x.new_zeros(len(x), x.shape[2]) if bias is None else bias.detach()[:, 0].contiguous()
-        u, sigmoid = torch.empty(x.shape), torch.empty(x.shape)
-        arrays = [value.detach().numpy() for value in (whole, b, u, sigmoid)]
+        u, factors = torch.empty(x.shape), torch.empty(x.shape)
+        arrays = [value.detach().numpy() for value in (whole, b, u, factors)]
         over_channels(
             len(x), x.shape[2],
             lambda row, start, stop: forward(
@@ -83,17 +95,17 @@ class _CompiledConvSiLU(torch.autograd.Function):
             ),
         )  # fmt: skip
         ctx.gamma, ctx.earlier = gamma, earlier.shape[1]
-        ctx.save_for_backward(sigmoid, w, b, *([whole] if gamma else []))
+        ctx.save_for_backward(factors, w, b, *([whole] if gamma else []))
         return u
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        sigmoid, w, b, *kept = ctx.saved_tensors
+        factors, w, b, *kept = ctx.saved_tensors
         rows, length, channels = grad.shape
         gx, gb = grad.new_zeros(rows, length + ctx.earlier, channels), torch.zeros(rows, channels)
         whole = kept[0] if kept else gx  # not read without gamma
-        arrays = [value.detach().contiguous().numpy() for value in (grad, sigmoid, whole, b, gx, gb)]
+        arrays = [value.detach().contiguous().numpy() for value in (grad, factors, whole, b, gx, gb)]
         half, taps = float32(ctx.gamma / 2), w.numpy()
         over_channels(
             rows, channels,

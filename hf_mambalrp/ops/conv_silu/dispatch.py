@@ -1,11 +1,9 @@
 """One entry for the convolution with SiLU."""
 
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
-from hf_mambalrp.ops.backend import Arguments, Backend, chosen, elementwise
+from hf_mambalrp.ops.backend import Arguments, Backend, chosen, elementwise, numba_declines
 from hf_mambalrp.rules import Rules
 
 WORTH_COMPILING = 2**16
@@ -14,13 +12,9 @@ WORTH_COMPILING = 2**16
 
 def _compiled_declines(arguments: Arguments) -> str | None:
     x, *_, rules = arguments
-    if find_spec("numba") is None:
-        return "numba is not installed: pip install numba"
-    if x.device.type != "cpu" or x.dtype != torch.float32:
-        return f"it computes in float32 on the CPU, and this is {x.dtype} on {x.device}: use 'chunked'"
     if torch.is_grad_enabled() and not rules.silu:
         return "it has the identity rule, as method='mambalrp' does; other methods need 'chunked'"
-    return None
+    return numba_declines(x)
 
 
 BACKENDS = {

@@ -1,8 +1,7 @@
-"""The gated scan in torch: step sizes, the selective scan by one of its own backends, skip and gate."""
+"""The gated scan in torch: step sizes, the selective scan, skip and gate."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ SMALL = 2**17
 """Step sizes that are kept until the backward: to compute so few again costs more than half a megabyte."""
 
 
-def _composed(
+def gated_scan_chunked(
     u: Tensor,
     step_size: Callable[[], Tensor],
     z: Tensor,
@@ -28,10 +27,8 @@ def _composed(
     bias: Tensor,
     initial_state: Tensor | None,
     rules: Rules,
-    scan: str,
 ) -> tuple[Tensor, Tensor]:
-    """Same contract as :func:`gated_scan_reference`; ``scan`` is a backend of :func:`selective_scan`."""
-
+    """Same contract as :func:`gated_scan_reference`."""
     wide = torch.promote_types(u.dtype, torch.float32)
     A_log, D, bias = (value.detach().to(wide) for value in (A_log, D, bias))
     A = -torch.exp(A_log)
@@ -40,16 +37,11 @@ def _composed(
         return F.softplus(step_size() + bias)
 
     if not rules.ssm:
-        y, state = selective_scan(u, softplus(), A, B, C, initial_state, backend=scan)
+        y, state = selective_scan(u, softplus(), A, B, C, initial_state, backend="chunked")
     else:
         with torch.no_grad():
             dt = softplus()
         again = torch.is_grad_enabled() and dt.numel() > SMALL
         with computed_again(dt, softplus) if again else nullcontext():
-            y, state = selective_scan(u, dt, A, B.detach(), C.detach(), initial_state, backend=scan)
+            y, state = selective_scan(u, dt, A, B.detach(), C.detach(), initial_state, backend="chunked")
     return gate(torch.addcmul(y, u, D), z, rules), state  # LRP-0 for the skip, then the half rule
-
-
-gated_scan_auto = partial(_composed, scan="auto")
-gated_scan_chunked = partial(_composed, scan="chunked")
-gated_scan_compiled = partial(_composed, scan="compiled")

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from hf_mambalrp.ops.backend import Arguments, Backend, chosen, mamba_ssm_of, triton_of
+from hf_mambalrp.ops.backend import Arguments, Backend, chosen, mamba_ssm_of, numba_declines, triton_of
+from hf_mambalrp.ops.selective_scan.dispatch import WORTH_COMPILING
 from hf_mambalrp.rules import Rules
 
 
@@ -15,15 +17,21 @@ def _mamba_ssm_declines(arguments: Arguments) -> str | None:
     return reason
 
 
+def _compiled_declines(arguments: Arguments) -> str | None:
+    u, *_, rules = arguments
+    if torch.is_grad_enabled() and not (rules.silu and rules.ssm and rules.gate):
+        return "it has the rules of method='mambalrp'; other methods need 'chunked'"
+    return numba_declines(u)
+
+
 _HERE = "hf_mambalrp.ops.gated_scan"
 BACKENDS: dict[str, Backend] = {
     "reference": Backend(f"{_HERE}.reference", "gated_scan_reference"),
     "chunked": Backend(f"{_HERE}.composed", "gated_scan_chunked"),
-    "compiled": Backend(f"{_HERE}.composed", "gated_scan_compiled"),
+    "compiled": Backend(f"{_HERE}.compiled", "gated_scan_compiled", _compiled_declines),
     "triton": Backend(f"{_HERE}.triton", "gated_scan_triton", triton_of),
     "mamba_ssm": Backend(f"{_HERE}.mamba_ssm", "gated_scan_mamba_ssm", _mamba_ssm_declines),
 }
-AUTO = Backend(f"{_HERE}.composed", "gated_scan_auto")
 
 
 def gated_scan(
@@ -59,9 +67,10 @@ def gated_scan(
         bias: (E,) of the step sizes.
         initial_state: (B, E, N) state before the first position; None is zero.
         rules: the rules that apply.
-        backend: "reference" (a loop under autograd), "chunked" or "compiled" (those of the selective scan), "triton" (a
-            GPU, under MambaLRP's rules or without a graph), "mamba_ssm" (that package's forward kernel, from a state of
-            zero, with our transposed scan), or "auto", the selective scan's choice.
+        backend: "reference" (a loop under autograd), "chunked" (torch), "compiled" (numba; float32 on the CPU, under
+            MambaLRP's rules or without a graph), "triton" (a GPU, likewise), "mamba_ssm" (that package's forward
+            kernel, from a state of zero, with our transposed scan), or "auto", the compiled one where it can and is
+            worth it.
 
     Returns:
         p (B, L, E) in the dtype of ``u`` and the state after the last position (B, E, N), float32 at least.
@@ -70,6 +79,8 @@ def gated_scan(
         BackendError: an unknown backend, or one that cannot run on these arguments.
     """
     arguments = (u, step_size, z, A_log, B, C, D, bias, initial_state, rules)
-    scan = AUTO.call if backend == "auto" else chosen(BACKENDS, backend, arguments)
-    found: tuple[Tensor, Tensor] = scan(*arguments)
+    if backend == "auto":
+        worth = u.numel() * A_log.shape[1] >= WORTH_COMPILING
+        backend = "compiled" if worth and _compiled_declines(arguments) is None else "chunked"
+    found: tuple[Tensor, Tensor] = chosen(BACKENDS, backend, arguments)(*arguments)
     return found

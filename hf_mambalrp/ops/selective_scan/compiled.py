@@ -31,19 +31,33 @@ def flush(state: Any) -> None:
                 state[n, e] = float32(0.0)
 
 
+@njit(inline="always", fastmath={"contract"}, cache=True)
+def advance(h: Any, a: Any, step: Any, x: Any, B: Any, C: Any, out: Any) -> None:
+    """One position of some channels: h = exp(dt A) h + B x, out += C h; h and a (N, E), x = dt u."""
+    for n in range(a.shape[0]):
+        for e in range(out.shape[0]):
+            h[n, e] = exp_of_negative(step[e] * a[n, e]) * h[n, e] + B[n] * x[e]
+            out[e] += C[n] * h[n, e]
+
+
+@njit(inline="always", fastmath={"contract"}, cache=True)
+def retreat(g: Any, a: Any, step: Any, arriving: Any, B: Any, C: Any, out: Any) -> None:
+    """Its transpose: total = g + C grad_y, out += B total, g = exp(dt A) total."""
+    for n in range(a.shape[0]):
+        for e in range(out.shape[0]):
+            total = g[n, e] + C[n] * arriving[e]
+            out[e] += B[n] * total
+            g[n, e] = exp_of_negative(step[e] * a[n, e]) * total
+
+
 @njit(nogil=True, fastmath={"contract"}, cache=True)
 def scan_channels(u: Any, dt: Any, A: Any, B: Any, C: Any, state: Any, y: Any, start: int, stop: int) -> None:
     """h = exp(dt A) h + dt B u, y = C h for channels ``start`` to ``stop`` of one row; ``state`` (N, E) in place."""
-    width, states = stop - start, A.shape[0]
-    h, a, out = state[:, start:stop].copy(), A[:, start:stop].copy(), np.empty(width, float32)
+    h, a, out = state[:, start:stop].copy(), A[:, start:stop].copy(), np.empty(stop - start, float32)
     for t in range(u.shape[0]):
-        step, x = dt[t, start:stop], dt[t, start:stop] * u[t, start:stop]
+        step = dt[t, start:stop]
         out[:] = float32(0.0)
-        for n in range(states):
-            b, c = B[t, n], C[t, n]
-            for e in range(width):
-                h[n, e] = exp_of_negative(step[e] * a[n, e]) * h[n, e] + b * x[e]
-                out[e] += c * h[n, e]
+        advance(h, a, step, step * u[t, start:stop], B[t], C[t], out)
         y[t, start:stop] = out
         if t % FLUSH_EVERY == 0:
             flush(h)
@@ -55,17 +69,11 @@ def transposed_scan_channels(
     grad_y: Any, dt: Any, A: Any, B: Any, C: Any, adjoint: Any, grad_u: Any, start: int, stop: int
 ) -> None:
     """g = g + C grad_y, grad_u = dt B g, g = exp(dt A) g, backwards in time; ``adjoint`` (N, E) in place."""
-    width, states = stop - start, A.shape[0]
-    g, a, out = adjoint[:, start:stop].copy(), A[:, start:stop].copy(), np.empty(width, float32)
+    g, a, out = adjoint[:, start:stop].copy(), A[:, start:stop].copy(), np.empty(stop - start, float32)
     for t in range(grad_y.shape[0] - 1, -1, -1):
-        step, arriving = dt[t, start:stop], grad_y[t, start:stop]
+        step = dt[t, start:stop]
         out[:] = float32(0.0)
-        for n in range(states):
-            b, c = B[t, n], C[t, n]
-            for e in range(width):
-                total = g[n, e] + c * arriving[e]
-                out[e] += b * total
-                g[n, e] = exp_of_negative(step[e] * a[n, e]) * total
+        retreat(g, a, step, grad_y[t, start:stop], B[t], C[t], out)
         grad_u[t, start:stop] = step * out
         if t % FLUSH_EVERY == 0:
             flush(g)

@@ -1,11 +1,9 @@
 """One entry for the selective scan: the table of backends, what each supports, and the choice among them."""
 
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
-from hf_mambalrp.ops.backend import Arguments, Backend, chosen
+from hf_mambalrp.ops.backend import Arguments, Backend, chosen, numba_declines
 
 WORTH_COMPILING = 2**20
 """State updates (B L E N) from which "auto" takes the compiled scan: loading compiled code has a cost of its own."""
@@ -13,13 +11,9 @@ WORTH_COMPILING = 2**20
 
 def _compiled_declines(arguments: Arguments) -> str | None:
     u, dt, A, B, C, _ = arguments
-    if find_spec("numba") is None:
-        return "numba is not installed: pip install numba"
-    if u.device.type != "cpu" or u.dtype != torch.float32:
-        return f"it computes in float32 on the CPU, and this is {u.dtype} on {u.device}: use 'chunked'"
     if torch.is_grad_enabled() and any(value.requires_grad for value in (dt, A, B, C)):
         return "it holds dt, A, B and C constant, as method='mambalrp' does; other methods need 'chunked'"
-    return None
+    return numba_declines(u)
 
 
 _HERE = "hf_mambalrp.ops.selective_scan"
