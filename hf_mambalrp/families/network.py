@@ -243,7 +243,9 @@ class Network:
             return hidden, out, behind
         skip = tapped(local, "skip", hidden)
         if branch.past is not None:
-            skip = scaled(_read(branch, skip, aside, replace(local, dtype=skip.dtype)), branch.past)
+            # What the parts read is it, unless it has another name for them or another dtype.
+            same = x is not None and local.taps is None and x.dtype == skip.dtype
+            skip = scaled(x if same else _read(branch, skip, aside, replace(local, dtype=skip.dtype)), branch.past)
         return skip + out, None, behind
 
     def states_of(self, states: list[State]) -> Iterator[list[State]]:
