@@ -243,9 +243,9 @@ class Network:
             return hidden, out, behind
         skip = tapped(local, "skip", hidden)
         if branch.past is not None:
-            # What the parts read is it, unless it has another name for them or another dtype.
-            same = x is not None and local.taps is None and x.dtype == skip.dtype
-            skip = scaled(x if same else _read(branch, skip, aside, replace(local, dtype=skip.dtype)), branch.past)
+            if x is None or local.taps is not None or x.dtype != skip.dtype:  # otherwise it is what the parts read
+                x = _read(branch, skip, aside, replace(local, dtype=skip.dtype))
+            skip = scaled(x, branch.past)
         return skip + out, None, behind
 
     def states_of(self, states: list[State]) -> Iterator[list[State]]:
