@@ -258,7 +258,9 @@ class Network:
             return hidden, out, behind
         skip = tapped(local, "skip", hidden)
         if branch.past is not None:
-            skip = scaled(_read(branch, skip, aside, replace(local, dtype=skip.dtype)), branch.past)
+            if x is None or local.taps is not None or x.dtype != skip.dtype:  # otherwise it is what the parts read
+                x = _read(branch, skip, aside, replace(local, dtype=skip.dtype))
+            skip = scaled(x, branch.past)
         return skip + out, None, behind
 
     def states_of(self, states: list[State]) -> Iterator[list[State]]:

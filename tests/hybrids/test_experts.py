@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from hf_mambalrp import make_explainable
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.errors import ForwardMismatchError
-from hf_mambalrp.families.parts import experts
+from hf_mambalrp.families.parts import experts, stacked
 from hf_mambalrp.families.parts.stacked import Stacked
 
 WITH_EXPERTS = [name for name in ("granite-moe", "nemotron_h-moe", "nemotron_h-latent", "jamba-moe") if name in MODELS]
@@ -30,16 +30,18 @@ def stacks(model):
 @needs_grouped
 @pytest.mark.parametrize("name", WITH_EXPERTS)
 @pytest.mark.parametrize("options", [{}, {"gamma": 0.25}, {"method": "gradient_x_input"}], ids=str)
-def test_all_experts_in_one_product_give_the_relevance_of_each_in_turn(name, options):
-    """On the CPU, where torch has the product in float32."""
+@pytest.mark.parametrize("grouped", [True, False], ids=["one product", "a product an expert"])
+def test_sorted_tokens_get_the_relevance_of_each_expert_in_turn(name, options, grouped):
+    """On the CPU, where torch has the one product in float32."""
     model = make_explainable(language_model(name))
     ids, mask = padded("left")
     options = {**options, "attention_mask": mask, "target": [3, 8, 20], "check_forward": False}
-    expected = model.explain(ids, **options)
+    with patch.object(Stacked, "whole", lambda *_: False):
+        expected = model.explain(ids, **options)
     seen, of_one_expert = [], Stacked.__call__
     with (
-        patch.object(Stacked, "grouped", True),
-        patch.object(experts.torch, "bfloat16", torch.float32),
+        patch.object(Stacked, "grouped", grouped),
+        patch.object(stacked.torch, "bfloat16", torch.float32),
         patch.object(Stacked, "__call__", lambda self, *rest: seen.append(rest[0]) or of_one_expert(self, *rest)),
     ):
         found = model.explain(ids, **options)

@@ -50,7 +50,10 @@ def loop(x, dt, A, B, C, initial_state):
 
 @pytest.fixture(params=[1, 3, 4, 64], ids="chunks of {}".format)
 def chunk(request, monkeypatch):
+    """Two of the shortest at a time, and as many as there are of others."""
     monkeypatch.setattr(chunked, "CHUNK", request.param)
+    if request.param == 1:
+        monkeypatch.setattr(chunked, "ELEMENTS", 2 * 2 * 4 * 3 * 5)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -120,7 +123,7 @@ def test_states_hand_over_exactly(backend, cut, chunk):
     torch.testing.assert_close(end, last)
 
 
-def test_no_state_for_every_position_exists():
+def test_no_state_for_every_position_exists(monkeypatch):
     """The largest tensor of a forward and backward is the input's size, not L x H x P x N."""
 
     class Largest(TorchDispatchMode):
@@ -133,6 +136,7 @@ def test_no_state_for_every_position_exists():
                     self.elements = max(self.elements, leaf.untyped_storage().nbytes() // leaf.element_size())
             return result
 
+    monkeypatch.setattr(chunked, "ELEMENTS", 2**15)
     x, dt, A, B, C, initial_state = inputs(1, 640, 4, 16, 1, 32, torch.float32)
     dt, A, B, C = (value.detach() for value in (dt, A, B, C))
     with Largest() as largest:

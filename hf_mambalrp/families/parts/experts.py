@@ -90,7 +90,7 @@ class Experts(Positionwise):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not step.rules.ssm):  # constants
             weights, numbers = routed(self.module, x.flatten(0, 1))
         read = x if before is None else linear(before, x, step.ledger)
-        if isinstance(self.experts, Stacked) and read.dtype == torch.bfloat16 and self.experts.grouped:
+        if isinstance(self.experts, Stacked) and self.experts.whole(read.dtype):
             mixed = self._at_once(self.experts, read.flatten(0, 1), weights, numbers, step).view_as(read)
         else:
             mixed = self._one_by_one(read, weights, numbers, step)

@@ -1,4 +1,4 @@
-"""Experts whose weights are stacked: one at a time, or on a GPU all in one product."""
+"""Experts whose weights are stacked: one at a time, or their tokens sorted by expert all at once."""
 
 from typing import Any
 
@@ -38,11 +38,17 @@ class Stacked:
             for weight in weights
         )
 
+    def whole(self, dtype: torch.dtype) -> bool:
+        """Whether signals of this dtype can be multiplied with the stacks as they are."""
+        weights = [getattr(module, name) for module, name in (self.up, self.down)]
+        return all(weight.dtype == dtype and not is_coded(weight) for weight in weights)
+
     def all(self, x: Tensor, numbers: Tensor, step: Step) -> Tensor:
         """Of tokens (T, D) that are sorted by their expert's number (T,). Shape: (T, D)."""
         count = getattr(*self.up).shape[0]
         ends = torch.searchsorted(numbers, torch.arange(count, device=x.device), right=True).int()
-        return self(slice(None), x, step, _grouped(ends))
+        product = _grouped(ends) if x.dtype == torch.bfloat16 and self.grouped else _in_turn(ends.tolist())
+        return self(slice(None), x, step, product)
 
     def __call__(self, number: int | slice, x: Tensor, step: Step, product: Product = WHOLE) -> Tensor:
         """(T, D) -> (T, D)."""
@@ -61,6 +67,20 @@ def _grouped(ends: Tensor) -> Product:
     return Product(
         lambda x, weight: F.grouped_mm(x, weight.mT, offs=ends), lambda g, weight: F.grouped_mm(g, weight, offs=ends)
     )
+
+
+def _in_turn(ends: list[int]) -> Product:
+    """The same by a product for each group that has tokens."""
+    starts = [0, *ends[:-1]]
+    groups = [(number, slice(*both)) for number, both in enumerate(zip(starts, ends, strict=True)) if both[0] < both[1]]
+
+    def products(x: Tensor, weights: Tensor) -> Tensor:
+        found = x.new_empty(len(x), weights.shape[2])
+        for number, at in groups:
+            torch.mm(x[at], weights[number], out=found[at])
+        return found
+
+    return Product(lambda x, weights: products(x, weights.mT), products)
 
 
 def _weight(module: nn.Module, name: str, number: int | slice) -> Weight:

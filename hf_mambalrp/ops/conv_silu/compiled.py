@@ -38,13 +38,14 @@ def forward(x: Any, w: Any, b: Any, u: Any, factors: Any, start: int, stop: int)
 
 
 @njit(inline="always", fastmath={"contract"}, error_model="numpy", cache=True)
-def damp(read: Any, taps: Any, bias: Any, half: Any, g: Any, signed: Any, c: Any, sizes: Any) -> None:
-    """For LRP-gamma: g becomes (1 + half) g_damped, and signed half sign(c) g_damped, c from ``read`` (K, E)."""
+def damp(reads: Any, taps: Any, bias: Any, half: Any, g: Any, signed: Any, c: Any, sizes: Any) -> None:
+    """For LRP-gamma: g becomes (1 + half) g_damped, and signed half sign(c) g_damped, c of the K rows ``reads``."""
     for e in range(g.shape[0]):
         c[e], sizes[e] = bias[e], abs(bias[e])
     for k in range(taps.shape[0]):
+        tap, read = taps[k], reads[k]
         for e in range(g.shape[0]):
-            part = taps[k, e] * read[k, e]
+            part = tap[e] * read[e]
             c[e] += part
             sizes[e] += abs(part)
     for e in range(g.shape[0]):
@@ -56,29 +57,34 @@ def damp(read: Any, taps: Any, bias: Any, half: Any, g: Any, signed: Any, c: Any
 
 @njit(nogil=True, fastmath={"contract"}, error_model="numpy", cache=True)
 def transposed(
-    gu: Any, factors: Any, x: Any, w: Any, b: Any, half: Any, gx: Any, gb: Any, start: int, stop: int
+    gu: Any, factors: Any, x: Any, w: Any, b: Any, half: Any, gx: Any, earlier: Any, gb: Any, start: int, stop: int
 ) -> None:
-    """Gradients of x and b, LRP-0 for ``half`` = gamma / 2 = 0, else as :mod:`hf_mambalrp.rules.gamma` has them."""
+    """Gradients of x, of the ``earlier`` inputs and of b: LRP-0 for ``half`` = gamma / 2 = 0, else as
+    :mod:`hf_mambalrp.rules.gamma` has them.
+    """
     width, K = stop - start, w.shape[0]
     taps, bias, of_bias = w[:, start:stop].copy(), b[start:stop], gb[start:stop]
     g, signed = np.empty(width, float32), np.zeros(width, float32)
-    c, sizes = np.empty(width, float32), np.empty(width, float32)
+    c, sizes, reads = np.empty(width, float32), np.empty(width, float32), np.empty((K, width), float32)
     for t in range(gu.shape[0]):
-        arriving, factor, read = gu[t, start:stop], factors[t, start:stop], x[t : t + K, start:stop]
+        arriving, factor = gu[t, start:stop], factors[t, start:stop]
         for e in range(width):
             g[e] = arriving[e] * factor[e]
         if half > 0:
-            damp(read, taps, bias, half, g, signed, c, sizes)
+            for k in range(K):  # rows of their own: of a slice in both directions no loop would be in vectors
+                reads[k] = x[t + k, start:stop]
+            damp(reads, taps, bias, half, g, signed, c, sizes)
         for e in range(width):
             of_bias[e] += g[e] + signed[e] * sign(bias[e])
         for k in range(K):
-            out = gx[t + k, start:stop]
+            tap, read, at = taps[k], reads[k], t + k - earlier.shape[0]
+            out = gx[at, start:stop] if at >= 0 else earlier[t + k, start:stop]
             if half > 0:
                 for e in range(width):
-                    out[e] += taps[k, e] * g[e] + abs(taps[k, e]) * signed[e] * sign(read[k, e])
+                    out[e] += tap[e] * g[e] + abs(tap[e]) * signed[e] * sign(read[e])
             else:
                 for e in range(width):
-                    out[e] += taps[k, e] * g[e]
+                    out[e] += tap[e] * g[e]
 
 
 class _CompiledConvSiLU(torch.autograd.Function):
@@ -94,7 +100,7 @@ class _CompiledConvSiLU(torch.autograd.Function):
                 arrays[0][row], w.numpy(), *(array[row] for array in arrays[1:]), start, stop
             ),
         )  # fmt: skip
-        ctx.gamma, ctx.earlier = gamma, earlier.shape[1]
+        ctx.gamma = gamma
         ctx.save_for_backward(factors, w, b, *([whole] if gamma else []))
         return u
 
@@ -103,18 +109,23 @@ class _CompiledConvSiLU(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         factors, w, b, *kept = ctx.saved_tensors
         rows, length, channels = grad.shape
-        gx, gb = grad.new_zeros(rows, length + ctx.earlier, channels), torch.zeros(rows, channels)
+        gx, earlier = torch.zeros(rows, length, channels), torch.zeros(rows, len(w) - 1, channels)
+        gb = torch.zeros(rows, channels)
         whole = kept[0] if kept else gx  # not read without gamma
-        arrays = [value.detach().contiguous().numpy() for value in (grad, factors, whole, b, gx, gb)]
-        half, taps = float32(ctx.gamma / 2), w.numpy()
+        signals = [value.detach().contiguous().numpy() for value in (grad, factors, whole)]
+        found, half, taps, biases = (
+            [value.numpy() for value in (gx, earlier, gb)],
+            float32(ctx.gamma / 2),
+            w.numpy(),
+            b.numpy(),
+        )
         over_channels(
             rows, channels,
             lambda row, start, stop: transposed(
-                arrays[0][row], arrays[1][row], arrays[2][row], taps, arrays[3][row], half, arrays[4][row],
-                arrays[5][row], start, stop,
+                *(one[row] for one in signals), taps, biases[row], half, *(one[row] for one in found), start, stop
             ),
         )  # fmt: skip
-        return gx[:, ctx.earlier :], gx[:, : ctx.earlier], None, gb[:, None] if ctx.needs_input_grad[3] else None, None
+        return gx, earlier, None, gb[:, None] if ctx.needs_input_grad[3] else None, None
 
 
 def conv_silu_compiled(
