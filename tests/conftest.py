@@ -2,6 +2,8 @@
 
 import atexit
 import gc
+import io
+import logging
 import os
 import shutil
 from functools import partial
@@ -39,10 +41,26 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+seed = torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed
+"""The former keeps, for every kind of device that is not there, a picture of the stack: milliseconds a call."""
+
+
 @pytest.fixture(autouse=True)
 def one_seed():
     """The same numbers in every run and order: a bound that holds today holds tomorrow."""
-    torch.manual_seed(0)
+    seed(0)
+
+
+@pytest.fixture
+def logged():
+    """The stream that all loggers write to. pytest's own visits every library's, a thousand, six times a test."""
+    stream = io.StringIO()
+    handler, loggers = logging.StreamHandler(stream), [logging.getLogger(), logging.getLogger("transformers")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield stream
+    for logger in loggers:
+        logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
