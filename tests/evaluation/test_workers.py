@@ -12,7 +12,6 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from threading import Thread
 
-import forks
 import pytest
 import torch
 from oracles import random_model
@@ -31,6 +30,7 @@ TEXTS = ["a b c d", "f g a", "h", "k a a i n", "b b"]
 LONG = [" ".join(WORDS[2 + place % 16] for place in range(20_000))] * 8
 """More than a pipe holds."""
 MODEL = random_model(num_layers=1, dtype=torch.float32)
+PRELOADED = ["hf_mambalrp.evaluation.evaluator", "hf_mambalrp.ops.selective_scan.compiled"]
 LIMIT = 120
 """Seconds after which something waits for ever."""
 
@@ -78,7 +78,7 @@ def ended(call):
 def forked(monkeypatch):
     """Workers that are forks of one process, which has imported once what spawned ones import each time."""
     context = get_context("forkserver")
-    context.set_forkserver_preload([*forks.IMPORTED, type(MODEL).__module__])
+    context.set_forkserver_preload([*PRELOADED, type(MODEL).__module__])
     monkeypatch.setattr("hf_mambalrp.evaluation.workers.get_context", lambda method: context)
 
 
