@@ -19,6 +19,11 @@ if not torch.cuda.is_available():
 gc.disable()  # until all is imported: modules are no garbage, and have half a million objects
 
 
+def pytest_collection_modifyitems(items):
+    """Those with a browser first, so that one of several processes has them all: others take from the end."""
+    items.sort(key=lambda item: "space" not in item.path.parts and "chromium" not in item.fixturenames)
+
+
 def pytest_collection_finish():
     """From here on garbage is looked for among what tests make, and seldom: tensors are many objects and few cycles."""
     gc.freeze()

@@ -1,7 +1,7 @@
 """On a GPU the signals of a bfloat16 model stay in bfloat16 between matrix products: float32 costs many times more.
 
-By the calls of the GPU's kernels, which compute nothing here: interpreted, their products of bfloat16 are wrong, and this
-looks only at what kind of numbers the layers read.
+By the calls of the GPU's kernels, which compute nothing here: interpreted, their products of bfloat16 are wrong, and
+this looks only at what kind of numbers the layers read.
 """
 
 import pytest
