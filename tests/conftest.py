@@ -2,6 +2,8 @@
 
 import atexit
 import gc
+import io
+import logging
 import os
 import shutil
 from functools import partial
@@ -15,6 +17,11 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, which importing transformers does
 gc.disable()  # until all is imported: modules are no garbage, and have half a million objects
+
+
+def pytest_collection_modifyitems(items):
+    """Those with a browser first, so that one of several processes has them all: others take from the end."""
+    items.sort(key=lambda item: "space" not in item.path.parts and "chromium" not in item.fixturenames)
 
 
 def pytest_collection_finish():
@@ -39,10 +46,26 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+seed = torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed
+"""The former keeps, for every kind of device that is not there, a picture of the stack: milliseconds a call."""
+
+
 @pytest.fixture(autouse=True)
 def one_seed():
     """The same numbers in every run and order: a bound that holds today holds tomorrow."""
-    torch.manual_seed(0)
+    seed(0)
+
+
+@pytest.fixture
+def logged():
+    """The stream that all loggers write to. pytest's own visits every library's, a thousand, six times a test."""
+    stream = io.StringIO()
+    handler, loggers = logging.StreamHandler(stream), [logging.getLogger(), logging.getLogger("transformers")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield stream
+    for logger in loggers:
+        logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -6,33 +6,44 @@ test as a user starts it. All else is the program's own: arguments, folder, envi
 Python writes what is left and says what is wrong with it.
 """
 
+import atexit
 import gc
 import importlib
 import json
 import multiprocessing
 import os
 import runpy
+import select
 import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 IMPORTED = ["hf_mambalrp.cli.main", "hf_mambalrp.evaluation.evaluator", "hf_mambalrp.ops.gated_scan.compiled"]
-IMPORTED += ["datasets", "matplotlib.pyplot", "pandas", "pyarrow.parquet", "transformers.models.mamba2"]
+IMPORTED += ["datasets", "matplotlib.backends.backend_svg", "matplotlib.pyplot", "pandas", "pyarrow.parquet"]
+IMPORTED += ["scipy.stats", "transformers.models.mamba2"]
 """What programs use beside the names that the package offers."""
+OPTIONAL = ["gradio", "pdoc"]
+"""What some programs use, and may be missing."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Read when torch is imported: tiny tensors are many times slower on two threads of a shared machine."""
 
 
 @cache
 def server():
-    """The connection to the process that forks, which ends with this one."""
-    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command, variables = [sys.executable, __file__], {**os.environ, **ONE_THREAD}
-    subprocess.Popen(command, stdin=there, stdout=subprocess.DEVNULL, env=variables)
-    there.close()
+    """A connection to the process that forks, which is one for all workers of a run and ends with the last of them."""
+    name = f"\0forks-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(name)  # which another worker may have
+        listener.listen()
+        command, variables = [sys.executable, __file__], {**os.environ, **ONE_THREAD}
+        subprocess.Popen(command, stdin=listener, stdout=subprocess.DEVNULL, env=variables)
+    here = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    here.connect(name)
     return here
 
 
@@ -61,6 +72,22 @@ def run(arguments, *, stdin="", cwd=None, env=None, read=whole):
     with ThreadPoolExecutor() as pool:
         printed = pool.map(said, outputs, [read, whole])
         return subprocess.CompletedProcess(arguments, int(server().recv(16)), *printed)
+
+
+def serve_all(listener):
+    """:func:`serve` in a fork for each connection, until all that there were have ended."""
+    while True:
+        if select.select([listener], [], [], 1)[0]:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                return serve(connection)
+            connection.close()
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+            continue
+        return None
 
 
 def serve(connection):
@@ -92,7 +119,7 @@ class TheEnd:
 
 
 def become(arguments, cwd, env):
-    """Do what ``python ARGUMENTS`` does once it has started."""
+    """Do what ``python ARGUMENTS`` does once it has started, and end as it does."""
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
@@ -100,6 +127,17 @@ def become(arguments, cwd, env):
     forks = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method: forks
     sys.the_end = TheEnd()
+    try:
+        run_as_main(arguments, cwd)
+    except SystemExit as stopped:
+        if isinstance(stopped.code, str):
+            raise
+        end(stopped.code or 0)
+    end(0)
+
+
+def run_as_main(arguments, cwd):
+    """The program, with the names and paths that it has."""
     first, *rest = arguments
     if first == "-c":
         sys.argv, sys.path[0] = [first, *rest[1:]], ""
@@ -112,13 +150,47 @@ def become(arguments, cwd, env):
         runpy.run_path(first, run_name="__main__")
 
 
+def end(code):
+    """What Python does at the end, but for taking apart what is imported: most of the time of a short program.
+
+    Where something cannot be written Python finds it out again, and says so.
+    """
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    gc.collect()  # what the program had
+    with suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def explain():
+    """Explain something, which imports what ops use and reads the kernels that are compiled.
+
+    Without GPUs alone, whose threads of autograd forks would not have.
+    """
+    import torch
+    from transformers import MambaConfig
+
+    from hf_mambalrp import MambaLRPForCausalLM
+
+    if "TRITON_INTERPRET" in os.environ:  # tests/conftest.py has looked
+        config = MambaConfig(vocab_size=9, hidden_size=8, state_size=4, num_hidden_layers=1)
+        MambaLRPForCausalLM(config).explain(torch.tensor([[1, 2, 3]]))
+
+
 if __name__ == "__main__":
     sys.path[0] = ""  # not the tests' folder, which holds no module of any program's
     for name in IMPORTED:
         importlib.import_module(name)
+    for name in OPTIONAL:
+        with suppress(ImportError):
+            importlib.import_module(name)
     package = sys.modules["hf_mambalrp"]
     for name in package.__all__:
         getattr(package, name)
+    explain()
     gc.freeze()  # otherwise the end of each fork looks through it all, a second
-    if program := serve(socket.socket(fileno=os.dup(0))):
+    if program := serve_all(socket.socket(fileno=os.dup(0))):
         become(*program)

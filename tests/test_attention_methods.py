@@ -1,6 +1,7 @@
 """raw_attention, attention_rollout, mamba_attribution and latim against dense float64 versions from their formulas."""
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -21,7 +22,9 @@ METHOD_OPTIONS = {
     "mamba_attribution": [{}],
     "latim": [{}, {"aggregation": "alti"}, {"aggregation": "norm"}],
 }
-BATCHES = [([1], "left"), ([6, 4, 1], "left"), ([5, 8, 2], "right")]
+BATCHES = [((1,), "left"), ((6, 4, 1), "left"), ((5, 8, 2), "right")]
+signals_of = cache(signals_of_mixer)
+"""Of one model and batch, which several methods read; they are told apart by which objects they are."""
 
 
 def rolled_out(matrices, positions):
@@ -32,8 +35,9 @@ def rolled_out(matrices, positions):
     return torch.stack([sum(product[b, p] for p in set(row)) for b, row in enumerate(positions.tolist())])
 
 
+@cache
 def masked_alpha(model, layer, ids, mask):
-    s = signals_of_mixer(model, layer, ids, mask)
+    s = signals_of(model, layer, ids, mask)
     return alpha_by_loops(s).mean(1) * (mask[:, :, None] * mask[:, None, :]).double()
 
 
@@ -67,7 +71,7 @@ def attribution(model, ids, mask, positions, target):
 def latim(model, ids, mask, positions, target, aggregation="alti"):
     streams, matrices = streams_of(model, ids, mask)[0], []
     for layer in range(2):
-        s = signals_of_mixer(model, layer, ids, mask)
+        s = signals_of(model, layer, ids, mask)
         parts = token_parts(model, layer, s, mask)
         contribution = torch.zeros(parts.shape[:3], dtype=torch.float64)
         for b, i in mask.nonzero().tolist():
@@ -100,12 +104,19 @@ def relative(found, expected):
     return float((found.double() - expected).norm() / expected.norm())
 
 
+@cache
+def shared(kind):
+    return make_explainable(random_model(**KINDS[kind], seed=1))
+
+
+batch = cache(padded_batch)
+
+
 @every_kind
 @every_method
 @pytest.mark.parametrize(("lengths", "side"), BATCHES)
 def test_relevance_is_the_dense_product(kind, method, options, lengths, side):
-    model = make_explainable(random_model(**KINDS[kind], seed=1))
-    ids, mask = padded_batch(lengths, side=side)
+    model, (ids, mask) = shared(kind), batch(lengths, side=side)
     positions, target = last_token(mask)[:, None], [[row % 19] for row in range(len(ids))]
     expected = DENSE[method](model, ids, mask, positions, target, **options)
     found = model.explain(ids, attention_mask=mask, target=[t for (t,) in target], method=method, **options)

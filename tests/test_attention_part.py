@@ -6,6 +6,7 @@ The oracle computes o_proj(gate A v) as the module's names say, with what the ru
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pytest
 import torch
@@ -58,6 +59,7 @@ class Case:
     keys: bool = False
     settings: tuple = ()
 
+    @cached_property
     def module(self):
         torch.manual_seed(5)
         m, inner, width = nn.Module(), self.heads * P, self.keys_heads * P
@@ -131,7 +133,7 @@ def slowed(x, share):
 
 def projected(case, x, rules):
     """q, k and v of a row (L, D) as lists of heads at every position, and the gate (L, H P)."""
-    m, rotary, adapters = case.module()
+    m, rotary, adapters = case.module
     q, k, v, gates = [], [], [], []
     for t in range(L):
         made = [getattr(m, name)(x[t]) for name in ("q_proj", "k_proj", "v_proj")]
@@ -156,7 +158,7 @@ def oracle(case, x, rule):
     settings, rules = dict(case.settings), RULES[rule]
     to_scores, to_values = {"cp": (0, 1), "attnlrp": (0.25, 0.5), "gradient": (1, 1)}[rule]
     scaling, cap = settings.get("scaling", P**-0.5), settings.get("attn_logit_softcapping")
-    window, o_proj = settings.get("sliding_window") or L, case.module()[0].o_proj
+    window, o_proj = settings.get("sliding_window") or L, case.module[0].o_proj
     A, gates, found = torch.zeros(B, case.heads, L, L, dtype=torch.float64), [], []
     for b in range(B):
         q, k, v, gate = projected(case, x[b], rules)
@@ -194,7 +196,7 @@ def read(seed=0):
 def test_outputs_and_modified_gradients_equal_the_loops(name, rule, monkeypatch):
     monkeypatch.setattr(sdpa, "BLOCK_ELEMENTS", 30)
     case, x, g = CASES[name], read(), read(1).detach()
-    part = Attention(*case.module())
+    part = Attention(*case.module)
     expected, _, _ = oracle(case, x, rule)
     (of_expected,) = torch.autograd.grad(expected, x, g)
     step = step_of(case, rule)
@@ -214,7 +216,7 @@ def test_outputs_and_modified_gradients_equal_the_loops(name, rule, monkeypatch)
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_chunk_by_chunk_is_the_whole(name, rule, size):
     case, x, g = CASES[name], read(), read(1).detach()
-    part = Attention(*case.module())
+    part = Attention(*case.module)
     whole, _ = part(x, part.state(B, x), step_of(case, rule))
     found, past = [], part.state(B, x)
     for start in range(0, L, size):
@@ -230,7 +232,7 @@ def test_chunk_by_chunk_is_the_whole(name, rule, size):
 @pytest.mark.parametrize("name", CASES)
 def test_its_mixing_is_its_matrices(name):
     case, x = CASES[name], read().detach()
-    part = Attention(*case.module())
+    part = Attention(*case.module)
     y, A, gates = oracle(case, x, "cp")
     mixing = part.mixing(x, step_of(case, "gradient"))
     rows = range(L)

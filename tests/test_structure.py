@@ -177,7 +177,7 @@ def test_the_slot_is_filled_again_when_transformers_module_is_loaded_again():
     assert type(module.__spec__.loader) is type(sys.modules[AUTO_CLASSES].__spec__.loader)
 
 
-def test_a_release_without_the_slot_is_said_and_not_an_error(monkeypatch, caplog):
+def test_a_release_without_the_slot_is_said_and_not_an_error(monkeypatch, logged):
     monkeypatch.setattr(sys.modules[AUTO_CLASSES], "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING", {})
     fill_when_loaded()
-    assert "AutoMambaLRPForSequenceClassification" in caplog.text
+    assert "AutoMambaLRPForSequenceClassification" in logged.getvalue()

@@ -1,7 +1,6 @@
 """The tokenizer beside a model is the one that is there; reading long texts says nothing of a longest one."""
 
 import copy
-import logging
 import os
 import pickle
 
@@ -135,26 +134,21 @@ def test_on_the_hub_the_models_revision_is_asked_once_and_again_where_it_is_need
     assert model.explain(IDS).tokens == [["a", "b", "c"]]
 
 
-def test_no_word_of_a_longest_input(caplog, tmp_path):
+def test_no_word_of_a_longest_input(logged, tmp_path):
     """transformers warns of "indexing errors" behind ``model_max_length``, which these models do not have."""
     model = make_explainable(random_model(num_layers=1, dtype=torch.float32))
     tokenizer = word_tokenizer(model_max_length=2)
-    logger = logging.getLogger("transformers")
-    logger.addHandler(caplog.handler)
-    try:
-        model.explain("a b c d", tokenizer=tokenizer, target=" e f g h")
-        model.explain(IDS, tokenizer=tokenizer, target=" e")
-        model.explain_generation("a b c", tokenizer=tokenizer, max_new_tokens=3, eos_token_id=None)
-        model.hidden_attention("a b c", tokenizer=tokenizer)
-        explain_dataset(model, ["a b c", "d e f g"], tmp_path / "out", tokenizer=tokenizer, progress=False)
-        evaluate_faithfulness(model, ["a b c d"], tokenizer=tokenizer, methods=["mambalrp"], resamples=2)
-        source = Subject(model).begin("explain", tokenizer).tokenizers
-        resolve_replacement(" a", source, 19)
-        assert "longer than the specified maximum" not in caplog.text
-        tokenizer("a b c")  # the caller's own call is the caller's
-        assert "longer than the specified maximum" in caplog.text
-    finally:
-        logger.removeHandler(caplog.handler)
+    model.explain("a b c d", tokenizer=tokenizer, target=" e f g h")
+    model.explain(IDS, tokenizer=tokenizer, target=" e")
+    model.explain_generation("a b c", tokenizer=tokenizer, max_new_tokens=3, eos_token_id=None)
+    model.hidden_attention("a b c", tokenizer=tokenizer)
+    explain_dataset(model, ["a b c", "d e f g"], tmp_path / "out", tokenizer=tokenizer, progress=False)
+    evaluate_faithfulness(model, ["a b c d"], tokenizer=tokenizer, methods=["mambalrp"], resamples=2)
+    source = Subject(model).begin("explain", tokenizer).tokenizers
+    resolve_replacement(" a", source, 19)
+    assert "longer than the specified maximum" not in logged.getvalue()
+    tokenizer("a b c")  # the caller's own call is the caller's
+    assert "longer than the specified maximum" in logged.getvalue()
     assert tokenizer.model_max_length == 2
 
 

@@ -12,7 +12,6 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from threading import Thread
 
-import forks
 import pytest
 import torch
 from oracles import random_model
@@ -31,6 +30,7 @@ TEXTS = ["a b c d", "f g a", "h", "k a a i n", "b b"]
 LONG = [" ".join(WORDS[2 + place % 16] for place in range(20_000))] * 8
 """More than a pipe holds."""
 MODEL = random_model(num_layers=1, dtype=torch.float32)
+PRELOADED = ["hf_mambalrp.evaluation.evaluator", "hf_mambalrp.ops.selective_scan.compiled"]
 LIMIT = 120
 """Seconds after which something waits for ever."""
 
@@ -78,7 +78,7 @@ def ended(call):
 def forked(monkeypatch):
     """Workers that are forks of one process, which has imported once what spawned ones import each time."""
     context = get_context("forkserver")
-    context.set_forkserver_preload([*forks.IMPORTED, type(MODEL).__module__])
+    context.set_forkserver_preload([*PRELOADED, type(MODEL).__module__])
     monkeypatch.setattr("hf_mambalrp.evaluation.workers.get_context", lambda method: context)
 
 
@@ -200,12 +200,13 @@ def script(folder, code, ending, count):
     return folder / "script.py"
 
 
-def started(folder, ending, count):
+def started(folder, code, ending, count):
     """The script in a fork of this process, which has imported torch; what it says goes to ``errors``."""
-    path = script(folder, EXAMINATION, ending, count)
+    path = script(folder, code, ending, count)
 
     def run():
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as of a process that a terminal starts
         os.chdir(folder)
         os.dup2(os.open("errors", os.O_WRONLY | os.O_CREAT), 2)
         sys.stderr = sys.__stderr__
@@ -247,7 +248,7 @@ def at_work(folder, session):
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are counted in /proc")
 def test_no_process_outlives_a_caller_that_is_killed(tmp_path):
-    caller = started(tmp_path, GUARD, 500)
+    caller = started(tmp_path, EXAMINATION, GUARD, 500)
     try:
         at_work(tmp_path, caller)
         os.kill(caller, signal.SIGKILL)
@@ -259,9 +260,29 @@ def test_no_process_outlives_a_caller_that_is_killed(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are counted in /proc")
-def test_an_interrupt_ends_all_processes_and_only_the_caller_says_so(tmp_path):
-    """A script of its own, as a terminal starts it: what is left of semaphores is said when such a process ends."""
-    command = [sys.executable, script(tmp_path, EVALUATION, GUARD, 500)]
+def test_an_interrupt_ends_all_processes_and_only_the_caller_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_mambalrp.evaluation.workers.get_context", lambda method: get_context("fork"))
+    caller = started(tmp_path, EVALUATION, GUARD, 500)
+    try:
+        at_work(tmp_path, caller)
+        os.killpg(caller, signal.SIGINT)  # a terminal's Ctrl-C reaches them all
+        os.waitpid(caller, 0)
+        until(lambda: not members(caller))
+        only_the_caller_says_so((tmp_path / "errors").read_text())
+    finally:
+        for member in members(caller):
+            os.kill(member, signal.SIGKILL)
+
+
+def only_the_caller_says_so(errors):
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert errors.count("Traceback") == 1, "the workers say nothing"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are counted in /proc")
+def test_nothing_is_left_of_processes_of_their_own_that_are_interrupted(tmp_path):
+    """As a terminal starts them: what is left of semaphores is said when such a process ends."""
+    command = [sys.executable, script(tmp_path, EXAMINATION, GUARD, 500)]
     caller = subprocess.Popen(
         command,
         cwd=tmp_path,
@@ -273,11 +294,10 @@ def test_an_interrupt_ends_all_processes_and_only_the_caller_says_so(tmp_path):
     )
     try:
         at_work(tmp_path, caller.pid)
-        os.killpg(caller.pid, signal.SIGINT)  # a terminal's Ctrl-C reaches them all
+        os.killpg(caller.pid, signal.SIGINT)
         errors = caller.communicate(timeout=LIMIT)[1]
         until(lambda: not members(caller.pid))
-        assert errors.rstrip().endswith("KeyboardInterrupt")
-        assert errors.count("Traceback") == 1, "the workers say nothing"
+        only_the_caller_says_so(errors)
         assert "leaked" not in errors
     finally:
         for member in members(caller.pid):
@@ -285,7 +305,7 @@ def test_an_interrupt_ends_all_processes_and_only_the_caller_says_so(tmp_path):
 
 
 def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path):
-    status = os.waitpid(started(tmp_path, "main()\n", 1), 0)[1]
+    status = os.waitpid(started(tmp_path, EXAMINATION, "main()\n", 1), 0)[1]
     assert os.waitstatus_to_exitcode(status) == 1
     last = (tmp_path / "errors").read_text().splitlines()[-1]
     assert "WorkerError" in last

@@ -3,19 +3,13 @@
 import json
 import os
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from screen import SIZES, WAIT
-from space_server import LANGUAGE_MODEL, MARKUP, ROOT, SHOTS, Server
+from space_server import LANGUAGE_MODEL, MARKUP, ROOT, Server
 
 sys.path.insert(0, str(ROOT / "tests"))
-
-
-def pytest_collection_modifyitems(items):
-    """First, so that one of several processes has them all, with its server and browser: others take from the end."""
-    items.sort(key=lambda item: Path(__file__).parent not in item.path.parents)
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +83,6 @@ def space(allow_list):
 def server(environment, tmp_path_factory):
     if not os.environ.get("CI"):  # where one that is missing is a failure: the Space does not start
         pytest.importorskip("gradio", reason='needs pip install "hf_mambalrp[space]"')
-    SHOTS.mkdir(parents=True, exist_ok=True)
     running = Server(environment, tmp_path_factory.mktemp("server") / "log.txt")
     yield running
     running.stop()

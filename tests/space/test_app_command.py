@@ -30,11 +30,11 @@ def failed(capsys):
 def test_the_command_serves_the_packaged_model_until_it_is_interrupted(environment, tmp_path):
     port, process = free_port(), tmp_path / "process"
     variables = {name: value for name, value in environment.items() if name != "SPACE_MODELS"}
-    variables = {**os.environ, **variables, "GRADIO_SERVER_PORT": str(port)}
+    variables = {**os.environ, **variables}
     code = (  # the shell of tests in the background ignores interrupts, which a process inherits; a terminal's does not
         "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "open('process', 'w').write(str(os.getpid()))\n"
-        "from hf_mambalrp.cli.main import main; main(['app'])"
+        f"from hf_mambalrp.cli.main import main; main(['app', '--port', '{port}'])"
     )
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(forks.run, ["-c", code], env=variables, cwd=tmp_path)
