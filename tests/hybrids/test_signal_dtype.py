@@ -33,13 +33,17 @@ def test_so_do_those_of_models_of_one_kind_of_layer(kind, second, monkeypatch):
 
 def read_by_products(model, second, monkeypatch):
     """Assert that every product reads bfloat16, of a whole row and of ``second``, which padding may follow."""
-    multiply, read = linear._LinearMap.forward, []
+    read = []
 
-    def recording(ctx, x, weight, product):
-        read.append(x.dtype)
-        return multiply(ctx, x, weight, product)
+    def recording(multiply):
+        def recorded(ctx, x, *rest):
+            read.append(x.dtype)
+            return multiply(ctx, x, *rest)
 
-    monkeypatch.setattr(linear._LinearMap, "forward", staticmethod(recording))
+        return staticmethod(recorded)
+
+    for product in (linear._LinearMap, linear._LinearParts):
+        monkeypatch.setattr(product, "forward", recording(product.forward))
     monkeypatch.setattr("triton.runtime.interpreter.GridExecutor.__call__", lambda *call, **options: None)
     network = subject_of(make_explainable(model)).network()
     embeddings, mask = network.embed(torch.tensor([[3, 1], [3, 1]])), torch.tensor([[1, 1], second])
