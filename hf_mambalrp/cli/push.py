@@ -47,6 +47,7 @@ def push(
         elif explanations is not None:
             address = push_explanations(explanations, repo, private=visibility)
         else:
+            audited = None if audit is None else Audit.load(audit)  # a wrong file is refused before a model is loaded
             reads = tokenizer_named(tokenizer)
             loaded = load_model(model)
             address = loaded.push_to_hub(
@@ -54,7 +55,7 @@ def push(
                 tokenizer=reads,
                 explanations=loaded.explain(text, tokenizer=reads) if text else None,
                 evaluation=figures,
-                audit=None if audit is None else Audit.load(audit),
+                audit=audited,
                 private=visibility,
             )
     print(address)

@@ -13,7 +13,7 @@ from small_vim import SIZES, small_vim
 
 from hf_mambalrp import VimForImageClassification, make_explainable
 from hf_mambalrp.cli.main import main
-from hf_mambalrp.errors import InputError, OptionError, TargetError
+from hf_mambalrp.errors import InputError, OptionError, TargetError, UnknownArchitectureError
 from hf_mambalrp.evaluation import ImageEvaluation, evaluate_image_explanations
 from hf_mambalrp.evaluation.images.cases import Case, read_mask
 from hf_mambalrp.evaluation.images.maps import (
@@ -218,6 +218,12 @@ def model():
 def evaluate(model, images, **options):
     defaults = {"methods": METHODS, "method_options": OPTIONS, "resamples": 50, "progress": False}
     return evaluate_image_explanations(model, images, **{**defaults, **options})
+
+
+@pytest.mark.parametrize("options", [{"num_labels": 1}, {"problem_type": "regression"}])
+def test_a_regression_model_is_refused(options):
+    with pytest.raises(UnknownArchitectureError, match="regression"):
+        evaluate(small_vim(**options), pictures(1), labels=[0])
 
 
 @torch.no_grad()

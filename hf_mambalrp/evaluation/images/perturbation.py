@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hf_mambalrp.calls.image_inputs import ImageBatch, without_content
 from hf_mambalrp.calls.subject import Subject
+from hf_mambalrp.evaluation.outputs import check_has_classes
 from hf_mambalrp.evaluation.perturbation import area, counts_of, on_grid, order_of
 from hf_mambalrp.families.modules import execution_device
 from hf_mambalrp.rules.twin import evaluation_twin
@@ -94,6 +95,7 @@ class ImageOutput:
 
     def __init__(self, subject: Subject, batch_size: int) -> None:
         network = subject.network()
+        check_has_classes(subject)
         self.independent = getattr(network.config, "problem_type", None) == "multi_label_classification"
         self.batch_size, self._device = batch_size, execution_device(network.embeddings)
         self._model = evaluation_twin(subject.model)
