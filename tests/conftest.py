@@ -7,16 +7,26 @@ import logging
 import os
 import shutil
 from functools import partial
+from importlib.util import find_spec
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, by processes that tests start too
 
+import interpreter
 import pytest
-import torch
 
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, which importing transformers does
 gc.disable()  # until all is imported: modules are no garbage, and have half a million objects
+
+
+def pytest_configure(config):
+    """Import torch where tests run: the process that hands them out to others can do without, and they start sooner."""
+    if hasattr(config, "workerinput") or config.getoption("dist", "no") == "no":
+        import torch
+
+        if not torch.cuda.is_available():
+            os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, which importing transformers does
+            if find_spec("triton"):  # on Linux alone
+                interpreter.patch()
 
 
 def pytest_collection_modifyitems(items):
@@ -40,19 +50,21 @@ def unfreeze():
 @pytest.fixture(autouse=True)
 def one_thread():
     """Tiny tensors are many times slower on two threads of a shared machine."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
 
-seed = torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed
-"""The former keeps, for every kind of device that is not there, a picture of the stack: milliseconds a call."""
-
-
 @pytest.fixture(autouse=True)
 def one_seed():
     """The same numbers in every run and order: a bound that holds today holds tomorrow."""
+    import torch
+
+    # The former keeps, for every kind of device that is not there, a picture of the stack: milliseconds a call.
+    seed = torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed
     seed(0)
 
 

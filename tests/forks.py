@@ -21,7 +21,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+
+import interpreter
 
 IMPORTED = ["hf_mambalrp.cli.main", "hf_mambalrp.evaluation.evaluator", "hf_mambalrp.ops.gated_scan.compiled"]
 IMPORTED += ["datasets", "matplotlib.backends.backend_svg", "matplotlib.pyplot", "pandas", "pyarrow.parquet"]
@@ -166,7 +169,7 @@ def end(code):
 
 
 def explain():
-    """Explain something, which imports what ops use and reads the kernels that are compiled.
+    """Explain something, which imports what ops use and reads the kernels that are compiled; interpret others faster.
 
     Without GPUs alone, whose threads of autograd forks would not have.
     """
@@ -176,6 +179,8 @@ def explain():
     from hf_mambalrp import MambaLRPForCausalLM
 
     if "TRITON_INTERPRET" in os.environ:  # tests/conftest.py has looked
+        if find_spec("triton"):
+            interpreter.patch()
         config = MambaConfig(vocab_size=9, hidden_size=8, state_size=4, num_hidden_layers=1)
         MambaLRPForCausalLM(config).explain(torch.tensor([[1, 2, 3]]))
 

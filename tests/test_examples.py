@@ -33,7 +33,7 @@ COMMANDS = {
     "hidden_attention_image.py": [],
     "hybrid_parts.py": ["--steps", "2", "--png", "parts.png", "--attention-rule", "attnlrp"],
     "save_and_reload.py": [],
-    "benchmarks/app.py": shlex.split("--loads 1 --tabs sentence audit --json run.json"),
+    "benchmarks/app.py": shlex.split("--loads 1 --tabs audit --json run.json"),
     "benchmarks/audit.py": shlex.split("--rows 30 --threads 1 --json run.json"),
     "benchmarks/attention.py": shlex.split(
         "--hidden-size 32 --layers 2 --vocabulary 100 --length 40 --kind unified --threads 1 --repeats 1 "
@@ -105,7 +105,7 @@ PROMISED = {
     "explain_state_spaces_checkpoint.py": ["capital", "sum of relevance", "a Mamba2ForCausalLM for transformers"],
     "hidden_attention.py": ["written: attention.html", "the last token reads most:", "latim: "],
     "hidden_attention_image.py": ["backward, the class token", "written: out/attention.html"],
-    "benchmarks/app.py": ["| sentence | ", "| audit | "],
+    "benchmarks/app.py": ["| audit | "],
     "benchmarks/audit.py": ["| 30 |"],
     "benchmarks/attention.py": ["correct: entries within", "| mean over channels, L x L |", "| the last row |"],
     "hybrid_parts.py": ["Relevance by part", "+ softmax ", "attention reads most at:", "written: parts.png"],
