@@ -37,7 +37,10 @@ def summarise(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
             **{curve: mean_of([row["curves"][curve] for row in rows]) for curve in CURVES},
         }
         found[name]["conservation"] = _conservation(records, name)
-    relevances = [torch.tensor([record["methods"][name]["relevance"] for name in methods]) for record in records]
+    relevances = [
+        torch.tensor([record["methods"][name]["relevance"] for name in methods], dtype=torch.float64)
+        for record in records
+    ]
     spearman = [[None if math.isnan(x) else x for x in row] for row in rank_agreement(relevances).tolist()]
     return {
         "examples": [
@@ -55,15 +58,19 @@ def _ceiling(records: Sequence[Record], settings: Settings) -> dict[str, Any]:
     searched = [record for record in records if "ceiling" in record]
     if not searched:
         return {}
-    best = torch.tensor([[record["ceiling"][metric] for metric in SEARCHED] for record in searched])
-    about = {"examples": len(searched), "mean": dict(zip(SEARCHED, best.double().mean(0).tolist(), strict=True))}
+    best = torch.tensor(
+        [[record["ceiling"][metric] for metric in SEARCHED] for record in searched], dtype=torch.float64
+    )
+    about = {"examples": len(searched), "mean": dict(zip(SEARCHED, best.mean(0).tolist(), strict=True))}
     shares: dict[str, Any] = {}
     for name in settings.methods:
-        own = torch.tensor([[record["methods"][name][metric] for metric in SEARCHED] for record in searched])
-        both = torch.cat([own, best], 1).double()
+        own = torch.tensor(
+            [[record["methods"][name][metric] for metric in SEARCHED] for record in searched], dtype=torch.float64
+        )
+        both = torch.cat([own, best], 1)
         means, _ = bootstrap(both, settings.confidence, settings.resamples, settings.seed)
         ends = interval(means[:, : len(SEARCHED)] / means[:, len(SEARCHED) :], settings.confidence)
-        ratio = own.double().mean(0) / best.double().mean(0)
+        ratio = own.mean(0) / best.mean(0)
         shares[name] = dict(zip(SEARCHED, with_ends(ratio, ends), strict=True))
     return {"ceiling": {**about, "shares": shares}}
 

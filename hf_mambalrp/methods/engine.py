@@ -238,7 +238,7 @@ def _chunk_size(problem: Problem, rules: Rules) -> int:
 def _round_the_layers(relevance: Relevance) -> Tensor:
     """What went from a layer or from those behind it to the embeddings, past all before. Shape: (num_layers + 1, B)."""
     assert relevance.layers is not None
-    found = torch.zeros(len(relevance.layers), relevance.layers.shape[1])
+    found = torch.zeros(len(relevance.layers), relevance.layers.shape[1], dtype=torch.float32)
     if relevance.parts is not None:
         for (layer, _, what), of_tokens in zip(relevance.parts.names, relevance.parts.relevance, strict=True):
             if what == "embeddings":

@@ -42,7 +42,7 @@ def integrated_gradients(
     way = problem.embeddings - start
     nodes, weights = _gauss_legendre(whole_number("steps", steps, 1))
     together = copies_together(problem, internal_batch_size)
-    tokens = torch.zeros(problem.mask.shape)
+    tokens = torch.zeros(problem.mask.shape, dtype=torch.float32)
     for first in patient_bar(range(0, len(nodes), together), "explain: integrated_gradients", "batch"):
         a, w = nodes[first : first + together], weights[first : first + together]
         points = start + a.to(way)[:, None, None, None] * way
@@ -52,7 +52,7 @@ def integrated_gradients(
     return Relevance(
         tokens=tokens,
         score=score.float(),
-        biases=torch.zeros(len(tokens)),
+        biases=torch.zeros(len(tokens), dtype=torch.float32),
         layers=None,
         logits=logits[0],
         convergence_delta=tokens.sum(-1) - (score - at_baseline).float(),

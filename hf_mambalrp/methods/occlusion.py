@@ -39,7 +39,7 @@ def occlusion(
     place = attended.cumsum(1) - 1
     windows = (attended.sum(1) - window).clamp(min=0) + 1
     logits, (score,) = scores(problem, x[None])
-    tokens, covering = torch.zeros(attended.shape), torch.zeros(attended.shape)
+    tokens, covering = (torch.zeros(attended.shape, dtype=torch.float32) for _ in range(2))
     together, total = copies_together(problem, internal_batch_size), int(windows.max())
     for first in patient_bar(range(0, total, together), "explain: occlusion", "batch"):
         start = torch.arange(first, min(first + together, total))[:, None, None]
@@ -47,4 +47,6 @@ def occlusion(
         _, occluded = scores(problem, torch.where(covered[..., None].to(x.device), replacement, x))
         tokens += ((score - occluded)[:, :, None] * covered).sum(0)
         covering += covered.sum(0)
-    return Relevance(tokens / covering.clamp(min=1), score.float(), torch.zeros(len(tokens)), None, logits[0])
+    return Relevance(
+        tokens / covering.clamp(min=1), score.float(), torch.zeros(len(tokens), dtype=torch.float32), None, logits[0]
+    )

@@ -25,7 +25,7 @@ def random_relevance(problem: Problem, *, seed: int = 0) -> Relevance:
     """
     tokens = standard_normal(row_generators(problem, seed), problem.mask, 1)[:, :, 0]
     logits, score = scores(problem, problem.embeddings[None])
-    return Relevance(tokens, score[0].float(), torch.zeros(len(tokens)), None, logits[0])
+    return Relevance(tokens, score[0].float(), torch.zeros(len(tokens), dtype=torch.float32), None, logits[0])
 
 
 def row_generators(problem: Problem, seed: int) -> list[Generator]:
@@ -44,7 +44,7 @@ def row_generators(problem: Problem, seed: int) -> list[Generator]:
 
 def standard_normal(generators: list[Generator], mask: Tensor, width: int) -> Tensor:
     """The next ``width`` numbers for every attended token, 0 on padding. Shape: (B, L, width), on the CPU."""
-    drawn = torch.zeros(*mask.shape, width)
+    drawn = torch.zeros(*mask.shape, width, dtype=torch.float32)
     for row, (generator, attended) in enumerate(zip(generators, mask.cpu() != 0, strict=True)):
-        drawn[row, attended] = torch.randn(int(attended.sum()), width, generator=generator)
+        drawn[row, attended] = torch.randn(int(attended.sum()), width, generator=generator, dtype=torch.float32)
     return drawn

@@ -48,7 +48,7 @@ def smoothgrad(
     highest, lowest = x.masked_fill(absent, -math.inf).amax((1, 2)), x.masked_fill(absent, math.inf).amin((1, 2))
     deviation = (noise * (highest - lowest))[:, None, None]
     together = copies_together(problem, internal_batch_size)
-    tokens = torch.zeros(problem.mask.shape)
+    tokens = torch.zeros(problem.mask.shape, dtype=torch.float32)
     for first in patient_bar(range(0, samples, together), "explain: smoothgrad", "batch"):
         number = min(together, samples - first)
         drawn = torch.stack([standard_normal(generators, problem.mask, x.shape[-1]) for _ in range(number)])
@@ -56,4 +56,4 @@ def smoothgrad(
         found = propagate(replace(many, factor=x.repeat(number, 1, 1)), NO_RULES)
         tokens += found.tokens.unflatten(0, (number, -1)).sum(0) / samples
     logits, score = scores(problem, x[None])
-    return Relevance(tokens, score[0].float(), torch.zeros(len(tokens)), None, logits[0])
+    return Relevance(tokens, score[0].float(), torch.zeros(len(tokens), dtype=torch.float32), None, logits[0])

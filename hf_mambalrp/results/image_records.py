@@ -90,8 +90,8 @@ def to_image_explanation(record: Record) -> ImageExplanation:
 
     has_contrast = record["contrast_text"] is not None
     return ImageExplanation(
-        relevance=torch.tensor([record["relevance"]]),
-        class_relevance=torch.tensor([record["class_relevance"]]),
+        relevance=torch.tensor([record["relevance"]], dtype=torch.float32),
+        class_relevance=torch.tensor([record["class_relevance"]], dtype=torch.float32),
         images=from_png(record["image"]["bytes"])[None],
         target=[record["target"]],
         target_text=[record["target_text"]],

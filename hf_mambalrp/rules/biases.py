@@ -60,7 +60,7 @@ class BiasLedger:
             entries, own = (torch.stack([of[number] for number in numbers]) for of in (self.entries, gradients))
             found.update(zip(numbers, (entries.detach() * own).sum((2, 3)).unbind(), strict=True))
         if not found:
-            return torch.zeros(0, self.batch_size)
+            return torch.zeros(0, self.batch_size, dtype=torch.float32)
         return torch.stack([found[number].to(found[0].device) for number in range(len(found))])
 
     def shares(self, absorbed: Tensor) -> Tensor:

@@ -53,13 +53,13 @@ def colors(heat: Tensor, peak: float, *, striped: bool = True) -> Tensor:
 
 def overlay(image: Tensor, heat: Tensor, peak: float, *, striped: bool = True) -> Tensor:
     """An image (H, W, 3) below its map (H, W), as (H, W, 3)."""
-    grey = (image.float() @ torch.tensor(GREY))[..., None].expand(-1, -1, 3)
+    grey = (image.float() @ torch.tensor(GREY, dtype=torch.float32))[..., None].expand(-1, -1, 3)
     return _over(255 + FADED * (grey - 255), colors(heat, peak, striped=striped), OPAQUE)
 
 
 def map_alone(heat: Tensor, peak: float) -> Tensor:
     """A map (H, W) on white, as (H, W, 3)."""
-    return _over(torch.full((*heat.shape, 3), 255.0), colors(heat, peak), 1.0)
+    return _over(torch.full((*heat.shape, 3), 255.0, dtype=torch.float32), colors(heat, peak), 1.0)
 
 
 def _over(below: Tensor, colored: Tensor, opacity: float) -> Tensor:

@@ -92,7 +92,7 @@ class _CompiledConvSiLU(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, earlier: Tensor, weight: Tensor, bias: Tensor | None, gamma: float) -> Tensor:
         whole, w = torch.cat([earlier, x], 1), weight.t().to(x.dtype).contiguous()
         b = x.new_zeros(len(x), x.shape[2]) if bias is None else bias.detach()[:, 0].contiguous()
-        u, factors = torch.empty(x.shape), torch.empty(x.shape)
+        u, factors = (torch.empty(x.shape, dtype=x.dtype) for _ in range(2))
         arrays = [value.detach().numpy() for value in (whole, b, u, factors)]
         over_channels(
             len(x), x.shape[2],
@@ -109,8 +109,8 @@ class _CompiledConvSiLU(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         factors, w, b, *kept = ctx.saved_tensors
         rows, length, channels = grad.shape
-        gx, earlier = torch.zeros(rows, length, channels), torch.zeros(rows, len(w) - 1, channels)
-        gb = torch.zeros(rows, channels)
+        gx, earlier = (grad.new_zeros(rows, size, channels) for size in (length, len(w) - 1))
+        gb = grad.new_zeros(rows, channels)
         whole = kept[0] if kept else gx  # not read without gamma
         signals = [value.detach().contiguous().numpy() for value in (grad, factors, whole)]
         found, half, taps, biases = (

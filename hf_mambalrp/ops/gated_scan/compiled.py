@@ -99,8 +99,8 @@ class _CompiledGatedScan(torch.autograd.Function):
     def forward(
         ctx: Any, u: Tensor, z: Tensor, initial_state: Tensor, step_size: Callable[[], Tensor], *of_scan: Tensor
     ) -> tuple[Tensor, Tensor]:
-        delta, p = step_size(), torch.empty(u.shape)
-        y = torch.empty(u.shape) if any(ctx.needs_input_grad) else p
+        delta, p = step_size(), torch.empty(u.shape, dtype=u.dtype)
+        y = torch.empty(u.shape, dtype=u.dtype) if any(ctx.needs_input_grad) else p
         last = _over_channels(forward, [u, delta, z], of_scan, initial_state, [y, p])
         ctx.step_size = step_size
         ctx.save_for_backward(z, y, delta if delta.numel() <= SMALL else None, *of_scan)
@@ -111,7 +111,7 @@ class _CompiledGatedScan(torch.autograd.Function):
     def backward(ctx: Any, grad_p: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
         z, y, delta, *of_scan = ctx.saved_tensors
         delta = ctx.step_size() if delta is None else delta
-        gu, gz = torch.empty(z.shape), torch.empty(z.shape)
+        gu, gz = (torch.empty(z.shape, dtype=z.dtype) for _ in range(2))
         of_state = _over_channels(transposed, [grad_p, delta, z, y], tuple(of_scan), grad_last, [gu, gz])
         return gu, gz, of_state, *[None] * 6
 

@@ -285,8 +285,8 @@ class _Plan(NamedTuple):
         channels, state_size = A_log.shape
         chunks = self.grid[1]
         return (
-            torch.empty(chunks, batch, state_size, channels, device=A_log.device),
-            torch.empty(chunks, batch, channels, device=A_log.device),
+            torch.empty(chunks, batch, state_size, channels, dtype=torch.float32, device=A_log.device),
+            torch.empty(chunks, batch, channels, dtype=torch.float32, device=A_log.device),
         )
 
 
@@ -302,7 +302,7 @@ def _channels_last(state: Tensor) -> Tensor:
 
 
 def _copied(state: Tensor) -> Tensor:
-    return torch.empty(state.shape, device=state.device).copy_(state)
+    return torch.empty(state.shape, dtype=torch.float32, device=state.device).copy_(state)
 
 
 def _strides(*values: Tensor) -> list[int]:
@@ -328,7 +328,7 @@ def gated_scan_forward(
     plan = _Plan.of(u, A_log.shape[1], config or FORWARD)
     logs = _channels_last(A_log)
     p, y = (torch.empty(u.shape, dtype=u.dtype, device=u.device) for _ in range(2))
-    last = torch.empty(batch, A_log.shape[1], channels, device=u.device)
+    last = torch.empty(batch, A_log.shape[1], channels, dtype=torch.float32, device=u.device)
     initial = None if initial_state is None else _channels_last(initial_state)
     ends = sums = None
     blocks, chunks, _ = plan.grid
@@ -367,7 +367,7 @@ def gated_scan_backward(
     g = g if g.stride(-1) == 1 else g.contiguous()
     gu = torch.empty(g.shape, dtype=g.dtype, device=g.device)
     gz = torch.empty(z.shape, dtype=z.dtype, device=z.device)
-    G_initial = torch.empty(batch, A_log.shape[1], channels, device=z.device)
+    G_initial = torch.empty(batch, A_log.shape[1], channels, dtype=torch.float32, device=z.device)
     after = None if G_last is None else _channels_last(G_last)
     ends = sums = None
     blocks, chunks, _ = plan.grid
