@@ -67,6 +67,9 @@ COMMANDS = {
     "distributed/measure_scaling.py": shlex.split(
         "--processes 1 --hidden-size 16 --layers 1 --lengths 4 --rows 4 --batch-tokens 16 --window-tokens 8"
     ),
+    "evaluation/random_weights.py": shlex.split(
+        "--data rows.jsonl --samples 2 --draws 1 --methods mambalrp --output random_weights.json"
+    ),
     "evaluation/sentiment.py": shlex.split(
         "--data rows.jsonl --samples 2 --sanity-samples 2 --randomisations 1 --methods mambalrp random --output report"
     ),
@@ -126,6 +129,7 @@ PROMISED = {
     "benchmarks/dataset.py": ["| 12 |"],
     "distributed/explain_corpus.py": ["2 rows on 1 processes: 2 explained now", "sum of relevance"],
     "distributed/measure_scaling.py": ["| 4 | 1 |", "| 1.00 |"],
+    "evaluation/random_weights.py": ["embeddings of one length: same snippet", "written: random_weights.json"],
     "evaluation/sentiment.py": ["mambalrp", "written: report/report.html"],
     "evaluation/tasks.py": ["needle-mamba, length 16", "| random |", "written: tasks.json"],
     "evaluation/vision.py": [
