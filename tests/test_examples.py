@@ -78,6 +78,7 @@ COMMANDS = {
     ),
     "evaluation/vision.py": shlex.split("--scenes 1 --methods mambalrp random --step 1.0 --output vision"),
     "paper/alignment.py": shlex.split("--data translations --model model --methods mambalrp random --output out"),
+    "paper/arc.py": shlex.split("--data arc --model model --methods mambalrp random --output out"),
     "paper/images.py": [
         *shlex.split("--table perturbation --data pictures --samples 1 --methods raw_attention --output out --model"),
         str(DEMO_VISION_MODEL),
@@ -137,6 +138,7 @@ PROMISED = {
         *(f"written: vision/{part}/report.html" for part in ("one", "two", "contrast")),
     ],
     "paper/alignment.py": ["random                   AER ", "written: out/side_by_side.html"],
+    "paper/arc.py": ["random                   acc_norm_most ", "written: out/side_by_side.html"],
     "paper/images.py": ["Positive", "written: out/side_by_side.html"],
     "paper/side_by_side.py": ["2 tables: Copying, Mamba-1, Copying, Mamba-2", "written: tables/side_by_side.html"],
     "paper/text.py": ["mambalrp", "written: out/side_by_side.html"],
@@ -171,7 +173,7 @@ def test_what_an_example_starts_does_not_start_it_again():
 
 
 def write_data(folder):
-    """Texts, texts with labels, a translation, and pictures in a folder for each label."""
+    """Texts, texts with labels, a translation, a question, and pictures in a folder for each label."""
     rows = ({"id": str(i), "text": text} for i, text in enumerate(["A dull film.", "A lovely and quiet film."]))
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     labelled = ({"text": f"A {word} film {n}.", "label": label} for n in range(12) for word, label in LABELLED.items())
@@ -181,6 +183,10 @@ def write_data(folder):
         (folder / "sst2" / f"{split}.csv").write_text("sentence,label\nA dull film.,0\nA lovely film.,1\n")
     (folder / "translations").mkdir()
     (folder / "translations/train.csv").write_text("source,target,alignment\nEin Film.,A film.,0-0 1-1\n")
+    (folder / "arc").mkdir()
+    choices = {"text": ["Paris", "London"], "label": ["A", "B"]}
+    question = {"id": "1", "question": "What is the capital of France?", "choices": choices, "answerKey": "A"}
+    (folder / "arc/test.jsonl").write_text(json.dumps(question) + "\n")
     for label, colour in enumerate(("red", "blue")):
         (folder / f"pictures/validation/{label}").mkdir(parents=True)
         Image.new("RGB", (64, 64), colour).save(folder / f"pictures/validation/{label}/0.png")
