@@ -132,7 +132,12 @@ PROMISED = {
     "distributed/measure_scaling.py": ["| 4 | 1 |", "| 1.00 |"],
     "evaluation/random_weights.py": ["embeddings of one length: same snippet", "written: random_weights.json"],
     "evaluation/sentiment.py": ["mambalrp", "written: report/report.html"],
-    "evaluation/tasks.py": ["needle-mamba, length 16", "| random |", "written: tasks.json"],
+    "evaluation/tasks.py": [
+        "needle-mamba-0, length 16",
+        "needle-mamba-1, length 8",
+        "| random |",
+        "written: tasks.json",
+    ],
     "evaluation/vision.py": [
         "mambalrp",
         *(f"written: vision/{part}/report.html" for part in ("one", "two", "contrast")),
@@ -203,9 +208,10 @@ def test_example(example, tmp_path):
         tmp_path / "state-spaces"
     )
     write_data(tmp_path)
-    task = tmp_path / "tasks" / "needle-mamba"
-    random_model(num_layers=1, vocab_size=12, dtype=torch.float32).save_pretrained(task)
-    (task / "training.json").write_text('{"largest size": 8}')
+    for seed in range(2):
+        task = tmp_path / "tasks" / f"needle-mamba-{seed}"
+        random_model(num_layers=1, vocab_size=12, dtype=torch.float32, seed=seed).save_pretrained(task)
+        (task / "training.json").write_text('{"largest size": 8}')
     if example == "benchmarks/plot.py":
         (tmp_path / "run.json").write_text(json.dumps(GPU_RUN))
     result = forks.run([EXAMPLES / example, *COMMANDS[example]], cwd=tmp_path)
@@ -213,27 +219,37 @@ def test_example(example, tmp_path):
     assert "⟨empty⟩" not in result.stdout
     for words in PROMISED[example]:
         assert words in result.stdout
+    check_files(example, tmp_path)
+
+
+def check_files(example, folder):
+    """What an example has written."""
     if example == "explain_review.py":
-        assert "lifeless" in (tmp_path / "review.html").read_text()
+        assert "lifeless" in (folder / "review.html").read_text()
     if example == "explain_generation.py":
-        assert "capital" in (tmp_path / "generated.html").read_text()
+        assert "capital" in (folder / "generated.html").read_text()
     if example == "explain_state_spaces_checkpoint.py":
-        assert json.loads((tmp_path / "converted" / "config.json").read_text())["model_type"] == "mamba2"
+        assert json.loads((folder / "converted" / "config.json").read_text())["model_type"] == "mamba2"
     if example == "benchmarks/cpu.py":
-        assert [row["length"] for row in json.loads((tmp_path / "run.json").read_text())["rows"]] == [16, 16, 16, 32]
+        assert [row["length"] for row in json.loads((folder / "run.json").read_text())["rows"]] == [16, 16, 16, 32]
     if example == "benchmarks/gpu.py":
-        run = json.loads((tmp_path / "run.json").read_text())
+        run = json.loads((folder / "run.json").read_text())
         assert [check["passed"] for check in run["checks"]] == [True, True]
         assert {row["status"] for row in run["rows"]} == {"ok"}
         assert len(run["rows"]) == 36
     if example == "benchmarks/vision.py":
-        run = json.loads((tmp_path / "run.json").read_text())
+        run = json.loads((folder / "run.json").read_text())
         assert [check["passed"] for check in run["checks"]] == [True]
         assert {row["status"] for row in run["rows"]} == {"ok"}
         assert [row["batch"] for row in run["rows"]] == [1] * 4 + [3] * 4  # nothing is recorded on the CPU
+    if example == "evaluation/tasks.py":
+        found = json.loads((folder / "tasks.json").read_text())
+        each = [found["tasks"][f"needle-mamba-{seed}"]["length 8"]["mambalrp"]["roc_auc"]["mean"] for seed in range(2)]
+        both = found["over seeds"]["needle-mamba"]["length 8"]["mambalrp"]["roc_auc"]
+        assert both == {"mean": sum(each) / 2, "low": min(each), "high": max(each), "seeds": each}
     if example == "explain_image.py":
-        assert (tmp_path / "out/garments.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / "out/garments.png").read_bytes().startswith(b"\x89PNG")
     if example == "hybrid_parts.py":
-        assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / "parts.png").read_bytes().startswith(b"\x89PNG")
     if example == "benchmarks/plot.py":
-        assert (tmp_path / "gpu.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / "gpu.png").read_bytes().startswith(b"\x89PNG")

@@ -10,7 +10,7 @@ from oracles import HFFloat64, padded_batch, random_model
 from hf_mambalrp import make_explainable
 from hf_mambalrp.errors import InputError, OptionError
 from hf_mambalrp.evaluation import sanity
-from hf_mambalrp.evaluation.sanity import determinism, input_invariance, randomisation_test
+from hf_mambalrp.evaluation.sanity import determinism, input_invariance, randomisation_test, randomised
 from hf_mambalrp.methods import METHODS, Method, Relevance
 
 IDS, MASK = padded_batch([6, 9, 4], side="left")
@@ -72,6 +72,30 @@ def test_randomisation_goes_from_the_head_to_the_embeddings_in_a_copy(model, cop
         stat = found.to_dict()["absolute"][method]["embeddings"]
         assert stat["mean"] == pytest.approx(sum(absolute) / 3)
         assert min(absolute) - 1e-9 <= stat["low"] <= stat["mean"] <= stat["high"] <= max(absolute) + 1e-9
+
+
+def test_one_copy_becomes_random_layer_by_layer_and_stays_so(model):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    parts = {
+        "head": ("lm_head.", "backbone.norm_f."),
+        "layer 1": ("backbone.layers.1.",),
+        "layer 0": ("backbone.layers.0.",),
+        "embeddings": ("backbone.embeddings.",),
+    }
+    copies, done, last = [], (), before
+    for depth, altered in randomised(model, seed=1):
+        now = {name: value.clone() for name, value in altered.state_dict().items()}
+        changed = {name for name, value in now.items() if not torch.equal(value, last[name])}
+        assert changed == {name for name in before if name.startswith(parts[depth])}
+        copies.append(altered)
+        done, last = (*done, depth), now
+    assert done == tuple(parts)
+    assert all(each is copies[0] for each in copies)
+    assert copies[0] is not model
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    again, other = ([altered for _, altered in randomised(model, seed)][-1].state_dict() for seed in (1, 2))
+    assert all(torch.equal(again[name], value) for name, value in last.items())
+    assert not any(torch.equal(other[name], value) for name, value in last.items())
 
 
 @pytest.mark.parametrize("tied", [False, True])
