@@ -166,6 +166,21 @@ def test_every_published_number_says_where_it_is_from():
         assert all(set(row) <= set(table["columns"]) for row in table["rows"].values()), name
 
 
+def test_copying_is_shown_over_the_seeds_of_its_models(run, tmp_path):
+    """What tasks.py writes has the lowest and the highest mean of the models; an interval over examples it is not."""
+    stat = {"mean": 0.9, "low": 0.85, "high": 0.95, "seeds": [0.85, 0.9, 0.95]}
+    of = {"12 tokens": {"latim": {"roc_auc": stat, "average_precision": stat, "recall_at_k": stat, "hit": stat}}}
+    written = {"settings": {"sequences": 40}, "tasks": {}, "over seeds": {"copying-mamba": of, "needle-mamba": of}}
+    (tmp_path / "tasks.json").write_text(json.dumps(written))
+    run("side_by_side", "out", "--tasks", "tasks.json")
+    page = (tmp_path / "out" / "side_by_side.md").read_text()
+    assert "the mean, with the range over the models of these seeds." in page
+    assert "bootstrap" not in page
+    assert page.count("## ") == 1  # the needle is in no paper's table
+    assert "| LaTIM | 0.900 \\[0.850, 0.950\\] | 0.86 |" in page
+    assert re.search(r"Seeds.*3", page)
+
+
 def test_alignment_error_rate_by_hand(run, tmp_path):
     """Of an untrained model, against a slow reading: a token at a time, words counted in the text up to it."""
     import alignment

@@ -22,6 +22,8 @@ NAME = "table.json"
 Rows = Mapping[str, Mapping[str, Any]]
 """By method and column a mean with the ends of its interval, or without them."""
 ENDS = ("mean", "low", "high")
+OVER_EXAMPLES, OVER_SEEDS = "a 95% bootstrap interval over examples", "the range over the models of these seeds"
+"""What the ends are."""
 
 
 def write_table(
@@ -45,13 +47,15 @@ def tables_under(folder: Path) -> list[dict[str, Any]]:
 
 
 def tables_of_tasks(path: Path) -> list[dict[str, Any]]:
-    """The tables of copying among what ``examples/evaluation/tasks.py`` wrote."""
+    """The tables of copying among what ``examples/evaluation/tasks.py`` wrote: over the seeds of its models."""
     results = json.loads(path.read_text(encoding="utf-8"))
-    return [
-        {"table": name, "about": {"Sequences": results["settings"]["sequences"], "Of": size}, "rows": rows}
-        for name in PUBLISHED
-        for size, rows in results["tasks"].get(name, {}).items()
-    ]
+    tables = []
+    for name in PUBLISHED:
+        for size, rows in results["over seeds"].get(name, {}).items():
+            seeds = len(next(iter(rows.values()))["roc_auc"]["seeds"])
+            about = {"Sequences": results["settings"]["sequences"], "Of": size, "Seeds": seeds}
+            tables.append({"table": name, "about": about, "rows": rows, "ends": OVER_SEEDS})
+    return tables
 
 
 def write_report(folder: Path, tables: list[dict[str, Any]]) -> None:
@@ -61,7 +65,13 @@ def write_report(folder: Path, tables: list[dict[str, Any]]) -> None:
     (folder / "side_by_side.md").write_text(report_markdown.page(title, chapters), encoding="utf-8")
 
 
-def chapter(table: str, about: Mapping[str, Any], rows: Rows, steps: Mapping[str, Rows] | None = None) -> Chapter:
+def chapter(
+    table: str,
+    about: Mapping[str, Any],
+    rows: Rows,
+    steps: Mapping[str, Rows] | None = None,
+    ends: str = OVER_EXAMPLES,
+) -> Chapter:
     """One table: our methods in their order, then what is published and was not run here. Of steps the means alone."""
     paper = PUBLISHED[table]
     published, scale = paper["rows"], 100 if paper.get("percent") else 1
@@ -78,7 +88,7 @@ def chapter(table: str, about: Mapping[str, Any], rows: Rows, steps: Mapping[str
     names = [method_name(name) for name in methods]
     unit = ", in percent" if scale == 100 else ""
     facts = Facts(tuple((name, str(value)) for name, value in about.items()))
-    reading = f"Published by {paper['source']}. Here: the mean, with a 95% bootstrap interval over examples."
+    reading = f"Published by {paper['source']}. Here: the mean, with {ends}."
     tables = [Grid(f"Here and published{unit}", tuple(head), list(zip(names, *columns, strict=True)))]
     for name, of in (steps or {}).items():
         lines = [
