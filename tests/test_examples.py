@@ -67,6 +67,9 @@ COMMANDS = {
     "distributed/measure_scaling.py": shlex.split(
         "--processes 1 --hidden-size 16 --layers 1 --lengths 4 --rows 4 --batch-tokens 16 --window-tokens 8"
     ),
+    "evaluation/random_weights.py": shlex.split(
+        "--data rows.jsonl --samples 2 --draws 1 --methods mambalrp --output random_weights.json"
+    ),
     "evaluation/sentiment.py": shlex.split(
         "--data rows.jsonl --samples 2 --sanity-samples 2 --randomisations 1 --methods mambalrp random --output report"
     ),
@@ -75,6 +78,7 @@ COMMANDS = {
     ),
     "evaluation/vision.py": shlex.split("--scenes 1 --methods mambalrp random --step 1.0 --output vision"),
     "paper/alignment.py": shlex.split("--data translations --model model --methods mambalrp random --output out"),
+    "paper/arc.py": shlex.split("--data arc --model model --methods mambalrp random --output out"),
     "paper/images.py": [
         *shlex.split("--table perturbation --data pictures --samples 1 --methods raw_attention --output out --model"),
         str(DEMO_VISION_MODEL),
@@ -126,13 +130,20 @@ PROMISED = {
     "benchmarks/dataset.py": ["| 12 |"],
     "distributed/explain_corpus.py": ["2 rows on 1 processes: 2 explained now", "sum of relevance"],
     "distributed/measure_scaling.py": ["| 4 | 1 |", "| 1.00 |"],
+    "evaluation/random_weights.py": ["embeddings of one length: same snippet", "written: random_weights.json"],
     "evaluation/sentiment.py": ["mambalrp", "written: report/report.html"],
-    "evaluation/tasks.py": ["needle-mamba, length 16", "| random |", "written: tasks.json"],
+    "evaluation/tasks.py": [
+        "needle-mamba-0, length 16",
+        "needle-mamba-1, length 8",
+        "| random |",
+        "written: tasks.json",
+    ],
     "evaluation/vision.py": [
         "mambalrp",
         *(f"written: vision/{part}/report.html" for part in ("one", "two", "contrast")),
     ],
     "paper/alignment.py": ["random                   AER ", "written: out/side_by_side.html"],
+    "paper/arc.py": ["random                   acc_norm_most ", "written: out/side_by_side.html"],
     "paper/images.py": ["Positive", "written: out/side_by_side.html"],
     "paper/side_by_side.py": ["2 tables: Copying, Mamba-1, Copying, Mamba-2", "written: tables/side_by_side.html"],
     "paper/text.py": ["mambalrp", "written: out/side_by_side.html"],
@@ -167,7 +178,7 @@ def test_what_an_example_starts_does_not_start_it_again():
 
 
 def write_data(folder):
-    """Texts, texts with labels, a translation, and pictures in a folder for each label."""
+    """Texts, texts with labels, a translation, a question, and pictures in a folder for each label."""
     rows = ({"id": str(i), "text": text} for i, text in enumerate(["A dull film.", "A lovely and quiet film."]))
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     labelled = ({"text": f"A {word} film {n}.", "label": label} for n in range(12) for word, label in LABELLED.items())
@@ -177,6 +188,10 @@ def write_data(folder):
         (folder / "sst2" / f"{split}.csv").write_text("sentence,label\nA dull film.,0\nA lovely film.,1\n")
     (folder / "translations").mkdir()
     (folder / "translations/train.csv").write_text("source,target,alignment\nEin Film.,A film.,0-0 1-1\n")
+    (folder / "arc").mkdir()
+    choices = {"text": ["Paris", "London"], "label": ["A", "B"]}
+    question = {"id": "1", "question": "What is the capital of France?", "choices": choices, "answerKey": "A"}
+    (folder / "arc/test.jsonl").write_text(json.dumps(question) + "\n")
     for label, colour in enumerate(("red", "blue")):
         (folder / f"pictures/validation/{label}").mkdir(parents=True)
         Image.new("RGB", (64, 64), colour).save(folder / f"pictures/validation/{label}/0.png")
@@ -193,9 +208,10 @@ def test_example(example, tmp_path):
         tmp_path / "state-spaces"
     )
     write_data(tmp_path)
-    task = tmp_path / "tasks" / "needle-mamba"
-    random_model(num_layers=1, vocab_size=12, dtype=torch.float32).save_pretrained(task)
-    (task / "training.json").write_text('{"largest size": 8}')
+    for seed in range(2):
+        task = tmp_path / "tasks" / f"needle-mamba-{seed}"
+        random_model(num_layers=1, vocab_size=12, dtype=torch.float32, seed=seed).save_pretrained(task)
+        (task / "training.json").write_text('{"largest size": 8}')
     if example == "benchmarks/plot.py":
         (tmp_path / "run.json").write_text(json.dumps(GPU_RUN))
     result = forks.run([EXAMPLES / example, *COMMANDS[example]], cwd=tmp_path)
@@ -203,27 +219,37 @@ def test_example(example, tmp_path):
     assert "⟨empty⟩" not in result.stdout
     for words in PROMISED[example]:
         assert words in result.stdout
+    check_files(example, tmp_path)
+
+
+def check_files(example, folder):
+    """What an example has written."""
     if example == "explain_review.py":
-        assert "lifeless" in (tmp_path / "review.html").read_text()
+        assert "lifeless" in (folder / "review.html").read_text()
     if example == "explain_generation.py":
-        assert "capital" in (tmp_path / "generated.html").read_text()
+        assert "capital" in (folder / "generated.html").read_text()
     if example == "explain_state_spaces_checkpoint.py":
-        assert json.loads((tmp_path / "converted" / "config.json").read_text())["model_type"] == "mamba2"
+        assert json.loads((folder / "converted" / "config.json").read_text())["model_type"] == "mamba2"
     if example == "benchmarks/cpu.py":
-        assert [row["length"] for row in json.loads((tmp_path / "run.json").read_text())["rows"]] == [16, 16, 16, 32]
+        assert [row["length"] for row in json.loads((folder / "run.json").read_text())["rows"]] == [16, 16, 16, 32]
     if example == "benchmarks/gpu.py":
-        run = json.loads((tmp_path / "run.json").read_text())
+        run = json.loads((folder / "run.json").read_text())
         assert [check["passed"] for check in run["checks"]] == [True, True]
         assert {row["status"] for row in run["rows"]} == {"ok"}
         assert len(run["rows"]) == 36
     if example == "benchmarks/vision.py":
-        run = json.loads((tmp_path / "run.json").read_text())
+        run = json.loads((folder / "run.json").read_text())
         assert [check["passed"] for check in run["checks"]] == [True]
         assert {row["status"] for row in run["rows"]} == {"ok"}
         assert [row["batch"] for row in run["rows"]] == [1] * 4 + [3] * 4  # nothing is recorded on the CPU
+    if example == "evaluation/tasks.py":
+        found = json.loads((folder / "tasks.json").read_text())
+        each = [found["tasks"][f"needle-mamba-{seed}"]["length 8"]["mambalrp"]["roc_auc"]["mean"] for seed in range(2)]
+        both = found["over seeds"]["needle-mamba"]["length 8"]["mambalrp"]["roc_auc"]
+        assert both == {"mean": sum(each) / 2, "low": min(each), "high": max(each), "seeds": each}
     if example == "explain_image.py":
-        assert (tmp_path / "out/garments.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / "out/garments.png").read_bytes().startswith(b"\x89PNG")
     if example == "hybrid_parts.py":
-        assert (tmp_path / "parts.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / "parts.png").read_bytes().startswith(b"\x89PNG")
     if example == "benchmarks/plot.py":
-        assert (tmp_path / "gpu.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / "gpu.png").read_bytes().startswith(b"\x89PNG")

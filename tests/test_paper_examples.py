@@ -5,7 +5,7 @@ import re
 import shutil
 import sys
 from importlib import import_module
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import datasets
@@ -15,6 +15,7 @@ from oracles import random_model
 from PIL import Image
 from safetensors.torch import load_file
 from small import byte_level_tokenizer
+from transformers import AutoModelForCausalLM
 
 from hf_mambalrp import DEMO_VISION_MODEL, AutoMambaLRPForCausalLM, MambaForSequenceClassification
 from hf_mambalrp.evaluation.scenes import load_scenes
@@ -165,6 +166,21 @@ def test_every_published_number_says_where_it_is_from():
         assert all(set(row) <= set(table["columns"]) for row in table["rows"].values()), name
 
 
+def test_copying_is_shown_over_the_seeds_of_its_models(run, tmp_path):
+    """What tasks.py writes has the lowest and the highest mean of the models; an interval over examples it is not."""
+    stat = {"mean": 0.9, "low": 0.85, "high": 0.95, "seeds": [0.85, 0.9, 0.95]}
+    of = {"12 tokens": {"latim": {"roc_auc": stat, "average_precision": stat, "recall_at_k": stat, "hit": stat}}}
+    written = {"settings": {"sequences": 40}, "tasks": {}, "over seeds": {"copying-mamba": of, "needle-mamba": of}}
+    (tmp_path / "tasks.json").write_text(json.dumps(written))
+    run("side_by_side", "out", "--tasks", "tasks.json")
+    page = (tmp_path / "out" / "side_by_side.md").read_text()
+    assert "the mean, with the range over the models of these seeds." in page
+    assert "bootstrap" not in page
+    assert page.count("## ") == 1  # the needle is in no paper's table
+    assert "| LaTIM | 0.900 \\[0.850, 0.950\\] | 0.86 |" in page
+    assert re.search(r"Seeds.*3", page)
+
+
 def test_alignment_error_rate_by_hand(run, tmp_path):
     """Of an untrained model, against a slow reading: a token at a time, words counted in the text up to it."""
     import alignment
@@ -204,3 +220,86 @@ def test_alignment_error_rate_by_hand(run, tmp_path):
         slow.append(alignment.counts(links, *alignment.gold(row["alignment"])))
     assert [json.loads(record)["methods"]["mambalrp"] for record in records] == slow
     assert "Alignment of translations" in (tmp_path / "out" / "side_by_side.md").read_text()
+
+
+ARC = [
+    {
+        "id": f"Mercury_{number}",
+        "question": question,
+        "choices": {"text": texts, "label": labels},
+        "answerKey": labels[key],
+    }
+    for number, (question, texts, labels, key) in enumerate(
+        [
+            ("What do plants need?", ["light", "night", "stone", "glass"], ["A", "B", "C", "D"], 0),
+            ("Which is hot?", ["suns", "snow", "rain", "hail"], ["1", "2", "3", "4"], 2),
+            ("What falls?", ["snow", "noon", "a moon"], ["A", "B", "C"], 1),
+            ("Where is it dark?", ["at night", "at a noon"], ["A", "B"], 1),
+            ("Who sleeps in winter?", ["bears", "birds", "bulls"], ["A", "B", "C"], 2),
+        ]
+    )
+]
+
+
+def test_arc_is_pruned_as_a_slow_reading_does(run, tmp_path):
+    """One answer of one question at a time, a token at a time, by the plain model; the run was interrupted."""
+    text = " ".join(row["question"] + " ".join(row["choices"]["text"]) for row in ARC)
+    tokenizer = byte_level_tokenizer(f"Question: {text} Answer:", vocabulary=262)
+    model = random_model(num_layers=1, vocab_size=len(tokenizer), dtype=torch.float32)
+    for weight in (model.backbone.layers[0].mixer.out_proj.weight, model.lm_head.weight):
+        weight.data.mul_(20)  # so that the answer depends on what is left
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    data = written(tmp_path / "arc", "test", ARC)
+    command = ["arc", "--data", data, "--model", "model", "--methods", "mambalrp", "random", "--output", "out"]
+    run(*command)
+    progress = tmp_path / "out" / "questions" / "progress.jsonl"
+    records, table = progress.read_bytes(), (tmp_path / "out" / "table.json").read_bytes()
+    progress.write_bytes(records[: records.find(b"\n") + 1])
+    (tmp_path / "out" / "table.json").unlink()
+    run(*command)
+    assert progress.read_bytes() == records
+    assert (tmp_path / "out" / "table.json").read_bytes() == table
+
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    explained = AutoMambaLRPForCausalLM.from_pretrained(tmp_path / "model")
+
+    def answer_at(prompt, answers):
+        """Number of the likeliest answer a character, and of the likeliest."""
+        sums = []
+        for answer in answers:
+            read, logs = list(prompt), 0.0
+            for token in tokenizer(f" {answer}")["input_ids"]:
+                with torch.no_grad():
+                    logs += plain(torch.tensor([read])).logits[0, -1].double().log_softmax(0)[token].item()
+                read.append(token)
+            sums.append(logs)
+        by_length = [each / len(answer) for each, answer in zip(sums, answers, strict=True)]
+        return by_length.index(max(by_length)), sums.index(max(sums))
+
+    curves = {name: [] for name in ("acc_norm_most", "acc_norm_least", "acc_most", "acc_least")}
+    for row in ARC:
+        prompt, answers = f"Question: {row['question']}\nAnswer:", row["choices"]["text"]
+        ids = tokenizer(prompt)["input_ids"]
+        key = row["choices"]["label"].index(row["answerKey"])
+        chosen, _ = answer_at(ids, answers)
+        relevance = explained.explain(prompt, target=f" {answers[chosen]}").relevance[0, : len(ids)].tolist()
+        for name, sign in (("most", -1), ("least", 1)):
+            first = sorted(range(len(ids)), key=lambda place, sign=sign, of=relevance: sign * of[place])
+            steps = []
+            for tenth in range(11):
+                gone = set(first[: int(len(ids) * tenth / 10 + 0.5)])
+                left = [token for place, token in enumerate(ids) if place not in gone] or [tokenizer.eos_token_id]
+                steps.append([found == key for found in answer_at(left, answers)])
+            for measure, right in zip(("acc_norm", "acc"), zip(*steps, strict=True), strict=True):
+                curves[f"{measure}_{name}"].append([float(each) for each in right])
+    found, columns = json.loads(table), import_module("side_by_side").PUBLISHED["arc-easy"]["columns"]
+    for name, of_questions in curves.items():
+        means = [sum(step) / len(ARC) for step in zip(*of_questions, strict=True)]
+        area = sum((a + b) / 2 for a, b in pairwise(means)) / 10
+        assert found["rows"]["mambalrp"][name]["mean"] == pytest.approx(area)
+        (steps,) = (of for caption, of in found["steps"].items() if caption.startswith(columns[name]))
+        assert [stat["mean"] for stat in steps["mambalrp"].values()] == pytest.approx(means)
+        assert list(steps["mambalrp"])[::5] == ["0 %", "50 %", "100 %"]
+    assert len({tuple(map(tuple, of_questions)) for of_questions in curves.values()}) > 2  # orders and measures differ
+    assert "no published number stands beside it" in (tmp_path / "out" / "side_by_side.md").read_text()

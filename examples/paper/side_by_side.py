@@ -22,16 +22,20 @@ NAME = "table.json"
 Rows = Mapping[str, Mapping[str, Any]]
 """By method and column a mean with the ends of its interval, or without them."""
 ENDS = ("mean", "low", "high")
+OVER_EXAMPLES, OVER_SEEDS = "a 95% bootstrap interval over examples", "the range over the models of these seeds"
+"""What the ends are."""
 
 
-def write_table(folder: Path, table: str, about: Mapping[str, Any], rows: Rows) -> None:
-    """Keep a finished table, and write its report beside it."""
+def write_table(
+    folder: Path, table: str, about: Mapping[str, Any], rows: Rows, steps: Mapping[str, Rows] | None = None
+) -> None:
+    """Keep a finished table, and write its report beside it; ``steps`` are further tables of ours, by their caption."""
     columns = PUBLISHED[table]["columns"]
     kept = {
         method: {column: {end: row[column][end] for end in ENDS if end in row[column]} for column in columns}
         for method, row in rows.items()
     }
-    content = {"table": table, "about": dict(about), "rows": kept}
+    content = {"table": table, "about": dict(about), "rows": kept, "steps": steps}
     (folder / NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     write_report(folder, [content])
 
@@ -43,13 +47,15 @@ def tables_under(folder: Path) -> list[dict[str, Any]]:
 
 
 def tables_of_tasks(path: Path) -> list[dict[str, Any]]:
-    """The tables of copying among what ``examples/evaluation/tasks.py`` wrote."""
+    """The tables of copying among what ``examples/evaluation/tasks.py`` wrote: over the seeds of its models."""
     results = json.loads(path.read_text(encoding="utf-8"))
-    return [
-        {"table": name, "about": {"Sequences": results["settings"]["sequences"], "Of": size}, "rows": rows}
-        for name in PUBLISHED
-        for size, rows in results["tasks"].get(name, {}).items()
-    ]
+    tables = []
+    for name in PUBLISHED:
+        for size, rows in results["over seeds"].get(name, {}).items():
+            seeds = len(next(iter(rows.values()))["roc_auc"]["seeds"])
+            about = {"Sequences": results["settings"]["sequences"], "Of": size, "Seeds": seeds}
+            tables.append({"table": name, "about": about, "rows": rows, "ends": OVER_SEEDS})
+    return tables
 
 
 def write_report(folder: Path, tables: list[dict[str, Any]]) -> None:
@@ -59,8 +65,14 @@ def write_report(folder: Path, tables: list[dict[str, Any]]) -> None:
     (folder / "side_by_side.md").write_text(report_markdown.page(title, chapters), encoding="utf-8")
 
 
-def chapter(table: str, about: Mapping[str, Any], rows: Rows) -> Chapter:
-    """One table: our methods in their order, then what is published and was not run here."""
+def chapter(
+    table: str,
+    about: Mapping[str, Any],
+    rows: Rows,
+    steps: Mapping[str, Rows] | None = None,
+    ends: str = OVER_EXAMPLES,
+) -> Chapter:
+    """One table: our methods in their order, then what is published and was not run here. Of steps the means alone."""
     paper = PUBLISHED[table]
     published, scale = paper["rows"], 100 if paper.get("percent") else 1
     methods = [*rows, *(name for name in published if name not in rows)]
@@ -74,14 +86,16 @@ def chapter(table: str, about: Mapping[str, Any], rows: Rows) -> Chapter:
             head.append(f"{symbol}\npublished")
             columns.append([theirs.get(name, "–") for name in methods])
     names = [method_name(name) for name in methods]
-    caption = f"Here and published{', in percent' if scale == 100 else ''}"
+    unit = ", in percent" if scale == 100 else ""
     facts = Facts(tuple((name, str(value)) for name, value in about.items()))
-    reading = f"Published by {paper['source']}. Here: the mean, with a 95% bootstrap interval over examples."
-    return Chapter(
-        paper["title"],
-        reading,
-        [Grid(caption, tuple(head), list(zip(names, *columns, strict=True))), facts, Findings(paper["notes"])],
-    )
+    reading = f"Published by {paper['source']}. Here: the mean, with {ends}."
+    tables = [Grid(f"Here and published{unit}", tuple(head), list(zip(names, *columns, strict=True)))]
+    for name, of in (steps or {}).items():
+        lines = [
+            (method_name(key), *(fixed(scale * stat["mean"], 1) for stat in row.values())) for key, row in of.items()
+        ]
+        tables.append(Grid(f"{name}{unit}", ("Method", *next(iter(of.values()))), lines))
+    return Chapter(paper["title"], reading, [*tables, facts, Findings(paper["notes"])])
 
 
 def shown(stat: dict[str, float], column: list[dict[str, float]]) -> str:
@@ -98,7 +112,8 @@ def main() -> None:
     tables = tables_under(arguments.folder) + (tables_of_tasks(arguments.tasks) if arguments.tasks else [])
     if not tables:
         parser.error(
-            f"{arguments.folder} has no {NAME} of a finished table. Run text.py, images.py or alignment.py first."
+            f"{arguments.folder} has no {NAME} of a finished table. Run text.py, images.py, arc.py or alignment.py "
+            "first."
         )
     arguments.folder.mkdir(parents=True, exist_ok=True)
     write_report(arguments.folder, tables)

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hf_mambalrp.audit.confirming import Tested
-from hf_mambalrp.audit.effects import check_confidence
 from hf_mambalrp.audit.grouping import groups_of
 from hf_mambalrp.audit.scores import Named, Scored
 from hf_mambalrp.audit.statistics import AUDIT
@@ -19,7 +18,7 @@ from hf_mambalrp.datasets.together import launched
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.results.audit import Audit
 from hf_mambalrp.results.audit_parts import Group
-from hf_mambalrp.runs.checks import whole_number
+from hf_mambalrp.runs.checks import check_confidence, whole_number
 from hf_mambalrp.runs.scipy_stats import stats
 
 

@@ -11,6 +11,7 @@ from hf_mambalrp.audit.statistics import mean_over_classes
 from hf_mambalrp.audit.wording import delete, normalised, places, runs_of, swap
 from hf_mambalrp.errors import InputError, OptionError
 from hf_mambalrp.results.audit_parts import Effect, Pattern, named
+from hf_mambalrp.runs.checks import check_confidence
 
 HE_SHE = (
     ("he", "she"),
@@ -256,10 +257,3 @@ def effect_of(
         changed=int((decided != now).sum()),
         deviation=deviation,
     )
-
-
-def check_confidence(confidence: Any) -> None:
-    """Raise :class:`OptionError` for what is no share between 0 and 1."""
-    is_number = isinstance(confidence, (int, float)) and not isinstance(confidence, bool)
-    if not is_number or not 0 < confidence < 1:
-        raise OptionError(f"confidence={confidence!r} is not allowed; give a number between 0 and 1, such as 0.95.")

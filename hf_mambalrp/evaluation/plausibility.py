@@ -1,6 +1,7 @@
 """Plausibility: does relevance agree with how people rate words?"""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,9 +13,12 @@ from torch import Tensor
 
 from hf_mambalrp.errors import InputError, MissingExtraError
 from hf_mambalrp.evaluation.localisation import roc_auc
-from hf_mambalrp.evaluation.statistics import rank_agreement
+from hf_mambalrp.evaluation.statistics import interval, mean_with_interval, rank_correlation, resampled
 from hf_mambalrp.results.explanation import Explanation
+from hf_mambalrp.runs.checks import check_confidence, whole_number
 
+Words = list[tuple[str, float]]
+"""Words of one example with their relevance."""
 STRIPPED = punctuation + "–—…‘’“”«»"
 """Taken from both ends of a word."""
 
@@ -59,20 +63,32 @@ class Agreement:
     """Probability that a rated word has a larger |R| than another word, ties counting half."""
 
 
+MEASURES = ("spearman", "sign_agreement", "rated_auc")
+
+
 @dataclass(frozen=True)
 class Plausibility:
     """Agreement of relevance with human ratings, for every example and over the words of all."""
 
     examples: list[Agreement]
     pooled: Agreement
+    intervals: dict[str, tuple[float, float] | None]
+    """The bootstrap intervals of ``pooled`` over examples: a text's words are drawn together."""
+    confidence: float
+    """Mass of the intervals."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON types, with the mean over the examples where it is defined."""
-        means: dict[str, float | None] = {}
-        for name in ("spearman", "sign_agreement", "rated_auc"):
-            values = [value for each in self.examples if (value := getattr(each, name)) is not None]
-            means[name] = sum(values) / len(values) if values else None
-        return {"pooled": asdict(self.pooled), "mean": means, "examples": [asdict(each) for each in self.examples]}
+        """Return plain JSON types: what is pooled, and the means over the examples, both with bootstrap intervals."""
+        pooled: dict[str, Any] = asdict(self.pooled)
+        for name, ends in self.intervals.items():
+            low, high = ends or (None, None)
+            pooled[name] = {"mean": pooled[name], "low": low, "high": high}
+        values = {name: [getattr(each, name) for each in self.examples] for name in MEASURES}
+        return {
+            "pooled": pooled,
+            "mean": {name: mean_with_interval(found, self.confidence) for name, found in values.items()},
+            "examples": [asdict(each) for each in self.examples],
+        }
 
 
 def plausibility(
@@ -81,6 +97,9 @@ def plausibility(
     *,
     positive: str = "positive",
     negative: str = "negative",
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Plausibility:
     """Compare the relevance of words with how people rate them.
 
@@ -93,21 +112,41 @@ def plausibility(
         ratings: word to rating, such as :func:`vader_ratings`.
         positive: ``target_text`` of the positive class.
         negative: ``target_text`` of the negative class.
+        confidence: mass of the intervals.
+        resamples: how often as many examples are drawn again.
+        seed: of these draws.
 
     Raises:
         InputError: no explanation, or a target that is neither class.
+        OptionError: a confidence or a number of resamples that is not allowed.
     """
     batches = [explanations] if isinstance(explanations, Explanation) else list(explanations)
-    rows = [_words(row, positive, negative) for batch in batches for row in batch]
+    rows = [words_for(row, positive, negative) for batch in batches for row in batch]
+    return plausibility_of_words(rows, ratings, confidence=confidence, resamples=resamples, seed=seed)
+
+
+def plausibility_of_words(
+    rows: Sequence[Words],
+    ratings: Mapping[str, Rating],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Plausibility:
+    """What :func:`plausibility` does, from what :func:`words_for` gives for every example; errors as there."""
+    check_confidence(confidence)
+    whole_number("resamples", resamples, 1)
     if not rows:
         raise InputError("There is no explanation to compare with ratings; give at least one.")
-    return Plausibility(
-        [_agreement(row, ratings) for row in rows], _agreement([w for row in rows for w in row], ratings)
-    )
+    each = [_agreement(_table(row, ratings)) for row in rows]
+    table = _table([word for row in rows for word in row], ratings)
+    counts = torch.tensor([len(row) for row in rows])
+    intervals = _ends(table, counts, confidence, resamples, seed)
+    return Plausibility(each, _agreement(table), intervals, confidence)
 
 
-def _words(ex: Explanation, positive: str, negative: str) -> list[tuple[str, float]]:
-    """Every word of a single row with its relevance for the positive class."""
+def words_for(ex: Explanation, positive: str = "positive", negative: str = "negative") -> Words:
+    """Every word of a single row with its relevance for the positive class; errors as :func:`plausibility`."""
     (target,) = ex.target_text
     if target not in (positive, negative):
         raise InputError(
@@ -124,18 +163,41 @@ def _words(ex: Explanation, positive: str, negative: str) -> list[tuple[str, flo
     return words
 
 
-def _agreement(words: list[tuple[str, float]], ratings: Mapping[str, Rating]) -> Agreement:
-    relevance = torch.tensor([value for _, value in words], dtype=torch.float64)
-    is_rated = torch.tensor([text in ratings for text, _ in words], dtype=torch.bool)
-    rating = torch.tensor([ratings[text].mean for text, _ in words if text in ratings], dtype=torch.float64)
-    rated = relevance[is_rated]
+def _table(words: Words, ratings: Mapping[str, Rating]) -> Tensor:
+    """Relevance and rating of every word, NaN for one that has none. Shape: (2, words)."""
+    nowhere = Rating(math.nan, math.nan)
+    columns = [(relevance, ratings.get(text, nowhere).mean) for text, relevance in words]
+    return torch.tensor(columns, dtype=torch.float64).reshape(-1, 2).T
+
+
+def _agreement(table: Tensor) -> Agreement:
+    relevance, rating = table
+    is_rated = ~rating.isnan()
+    rated, rating = relevance[is_rated], rating[is_rated]
     return Agreement(
-        words=len(words),
-        rated=len(rating),
-        spearman=_defined(rank_agreement([torch.stack([rated, rating])])[0, 1]) if len(rating) > 1 else None,
-        sign_agreement=float((rated.sign() == rating.sign()).double().mean()) if len(rating) else None,
+        words=len(relevance),
+        rated=len(rated),
+        spearman=rank_correlation(rated, rating) if len(rated) > 1 else None,
+        sign_agreement=float((rated.sign() == rating.sign()).double().mean()) if len(rated) else None,
         rated_auc=_defined(roc_auc(relevance.abs(), is_rated)),
     )
+
+
+def _ends(
+    table: Tensor, counts: Tensor, confidence: float, resamples: int, seed: int
+) -> dict[str, tuple[float, float] | None]:
+    """The interval of every measure over the words of resampled examples, of ``counts`` words each."""
+    of_word = torch.arange(len(counts)).repeat_interleave(counts)
+    drawn = [
+        _agreement(table.repeat_interleave(times.long()[of_word], 1))
+        for times in resampled(len(counts), resamples, seed)
+    ]
+    ends: dict[str, tuple[float, float] | None] = {}
+    for name in MEASURES:
+        values = [value for each in drawn if (value := getattr(each, name)) is not None]
+        found = interval(torch.tensor(values, dtype=torch.float64), confidence).tolist() if values else None
+        ends[name] = None if found is None else (found[0], found[1])
+    return ends
 
 
 def _defined(value: Tensor) -> float | None:

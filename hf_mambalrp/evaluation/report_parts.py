@@ -163,7 +163,7 @@ def _table(caption: str, rows: Mapping[str, Mapping[str, Any]]) -> Grid:
 
 
 def _is_stat(value: Any) -> bool:
-    return isinstance(value, Mapping) and {"mean", "low", "high"} <= set(value)
+    return isinstance(value, Mapping) and {"mean", "low", "high"} <= set(value) and value["mean"] is not None
 
 
 def _single(value: Any) -> bool:

@@ -12,13 +12,14 @@ from torch import Generator, Tensor, nn
 from hf_mambalrp.attention import Mixing
 from hf_mambalrp.calls.explain import own_gradient_mode
 from hf_mambalrp.errors import UnknownArchitectureError
-from hf_mambalrp.evaluation.statistics import rank_agreement
+from hf_mambalrp.evaluation.statistics import mean_with_interval, rank_agreement
 from hf_mambalrp.families import FAMILIES, Network
 from hf_mambalrp.families.base import State, Step
 from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.methods import Problem, method_named
 from hf_mambalrp.results.explanation import Explanation
 from hf_mambalrp.rules.adapters import innermost
+from hf_mambalrp.runs.checks import check_confidence
 from hf_mambalrp.runs.progress import patient_bar
 
 MethodOptions = Mapping[str, Mapping[str, Any]]
@@ -28,20 +29,34 @@ TINY = 1e-12
 """Relevance below this norm counts as none."""
 
 
+Correlations = dict[str, dict[str, list[float | None]]]
+"""By method and depth, the correlation of every row; None where a row has no two different relevances."""
+
+
 @dataclass(frozen=True)
 class Randomisation:
     """Rank correlation with the original explanation after each further layer was made random, by method and depth."""
 
-    signed: dict[str, dict[str, float | None]]
+    signed: Correlations
     """Correlation of the relevance R, in [-1, 1], with its sign."""
-    absolute: dict[str, dict[str, float | None]]
+    absolute: Correlations
     """Correlation of |R|, in [-1, 1]."""
     examples: int
     seed: int
+    """Of the random weights."""
+    confidence: float
+    """Mass of the intervals."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON types."""
-        return asdict(self)
+        """Return plain JSON types: every correlation's mean over rows, its bootstrap interval, and the rows' own."""
+        found = {
+            kind: {
+                method: {depth: _over_rows(rows, self) for depth, rows in depths.items()}
+                for method, depths in correlations.items()
+            }
+            for kind, correlations in (("signed", self.signed), ("absolute", self.absolute))
+        }
+        return {**asdict(self), **found}
 
 
 def randomisation_test(
@@ -52,13 +67,13 @@ def randomisation_test(
     method_options: MethodOptions | None = None,
     tokenizer: Any = None,
     seed: int = 0,
+    confidence: float = 0.95,
 ) -> Randomisation:
     """Make the weights random from the head downwards and compare each explanation with the original's.
 
-    The model parameter randomisation test (Adebayo et al. 2018, section 3.1), cascading: at each depth every tensor of
-    that layer becomes N(mean, std^2) of its own values, and stays so. What is explained stays the original prediction.
-    A method whose correlation stays near 1 does not explain the model. Correlations are Spearman's over a row's
-    attended tokens, means over the rows that have two different relevances; None where no row has.
+    The model parameter randomisation test (Adebayo et al. 2018, section 3.1), cascading: :func:`randomised`. What is
+    explained stays the original prediction. A method whose correlation stays near 1 does not explain the model.
+    Correlations are Spearman's over a row's attended tokens.
 
     The model is not changed: a deep copy is.
 
@@ -69,38 +84,63 @@ def randomisation_test(
         method_options: options by method.
         tokenizer: as for ``explain``.
         seed: of the random weights.
+        confidence: mass of the intervals over rows in ``to_dict()``.
 
     Raises:
+        OptionError: a confidence that is no number between 0 and 1.
         UnknownArchitectureError: weights that are not floating point numbers, as a quantised model's.
         Errors of ``explain``.
     """
+    check_confidence(confidence)
     options = method_options or {}
     first = _explained(model, inputs, tokenizer)
     originals = {name: _again(model, first, name, options) for name in methods}
-    altered, generator = copy.deepcopy(model), Generator().manual_seed(seed)
-    signed: dict[str, dict[str, float | None]] = {name: {} for name in methods}
-    absolute: dict[str, dict[str, float | None]] = {name: {} for name in methods}
-    for depth, modules in patient_bar([*_from_the_head(altered)], "sanity checks", "layer"):
-        for module in modules:
-            _randomise(module, generator)
+    signed: Correlations = {name: {} for name in methods}
+    absolute: Correlations = {name: {} for name in methods}
+    depths = patient_bar(range(len(Network(model, FAMILIES).layers) + 2), "sanity checks", "layer")
+    for _, (depth, altered) in zip(depths, randomised(model, seed), strict=True):
         for name, original in originals.items():
             found = _again(altered, first, name, options)
-            signed[name][depth] = _correlation(original, found, first.attention_mask)
-            absolute[name][depth] = _correlation(original.abs(), found.abs(), first.attention_mask)
-    return Randomisation(signed, absolute, len(first), seed)
+            signed[name][depth] = _correlations(original, found, first.attention_mask)
+            absolute[name][depth] = _correlations(original.abs(), found.abs(), first.attention_mask)
+    return Randomisation(signed, absolute, len(first), seed, confidence)
+
+
+def randomised(model: Any, seed: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield one copy of a model again and again, every time with one more layer of random weights.
+
+    From the head with its norm downwards to the embeddings, and by the name of what became random last: every tensor
+    becomes N(mean, std^2) of its own values, and stays so.
+
+    Args:
+        model: an explainable model; it is not changed.
+        seed: of the random weights.
+
+    Raises:
+        UnknownArchitectureError: weights that are not floating point numbers, as a quantised model's.
+    """
+    altered, generator = copy.deepcopy(model), Generator().manual_seed(seed)
+    for depth, modules in _from_the_head(altered):
+        for module in modules:
+            _randomise(module, generator)
+        yield depth, altered
 
 
 @dataclass(frozen=True)
 class Invariance:
-    """Change of relevance, ||R' - R|| / ||R||, when the input is encoded in another way; a mean over rows by method."""
+    """Change of relevance, ||R' - R|| / ||R||, when the input is encoded in another way, by method."""
 
-    change: dict[str, float]
+    change: dict[str, list[float]]
+    """Of every row."""
     examples: int
     seed: int
+    """Of the vector."""
+    confidence: float
+    """Mass of the intervals."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON types."""
-        return asdict(self)
+        """Return plain JSON types: every change's mean over the rows, its bootstrap interval, and the rows' own."""
+        return {**asdict(self), "change": {name: _over_rows(rows, self) for name, rows in self.change.items()}}
 
 
 @own_gradient_mode()
@@ -112,6 +152,7 @@ def input_invariance(
     method_options: MethodOptions | None = None,
     tokenizer: Any = None,
     seed: int = 0,
+    confidence: float = 0.95,
 ) -> Invariance:
     """Add a constant vector to every token's embedding, subtract it before the first block, and explain that network.
 
@@ -127,10 +168,13 @@ def input_invariance(
         method_options: options by method.
         tokenizer: as for ``explain``.
         seed: of the vector.
+        confidence: mass of the intervals over rows in ``to_dict()``.
 
     Raises:
+        OptionError: a confidence that is no number between 0 and 1.
         Errors of ``explain``.
     """
+    check_confidence(confidence)
     options = method_options or {}
     first = _explained(model, inputs, tokenizer)
     network = Network(model, FAMILIES)
@@ -144,8 +188,8 @@ def input_invariance(
             method_named(name).explain(_problem(each, first), **options.get(name, {})).tokens
             for each in (network, shifted)
         )
-        change[name] = float(_change(plain, moved).mean())
-    return Invariance(change, len(first), seed)
+        change[name] = _change(plain, moved).tolist()
+    return Invariance(change, len(first), seed, confidence)
 
 
 @dataclass(frozen=True)
@@ -300,16 +344,21 @@ def _randomise(module: nn.Module, generator: Generator) -> None:
         tensor.copy_(values.mean() + values.std(correction=0) * drawn)
 
 
-def _correlation(one: Tensor, other: Tensor, mask: Tensor) -> float | None:
+def _correlations(one: Tensor, other: Tensor, mask: Tensor) -> list[float | None]:
+    """Of every row, over its attended tokens."""
     pairs = [torch.stack([a[m != 0], b[m != 0]]) for a, b, m in zip(one, other, mask, strict=True)]
-    mean = float(rank_agreement(pairs)[0, 1])
-    return None if math.isnan(mean) else mean
+    found = [float(rank_agreement([pair])[0, 1]) for pair in pairs]
+    return [None if math.isnan(value) else value for value in found]
 
 
 def _change(relevance: Tensor, other: Tensor) -> Tensor:
     """||R' - R|| / ||R|| of every row; 0 where both are 0. Shape: (B, L) -> (B,)."""
     change: Tensor = (other - relevance).norm(dim=1) / relevance.norm(dim=1).clamp(min=TINY)
     return change
+
+
+def _over_rows(values: list[float | None] | list[float], of: Randomisation | Invariance) -> dict[str, Any]:
+    return {**mean_with_interval(values, of.confidence), "values": values}
 
 
 def _deviation(relevance: Tensor, other: Tensor) -> float:

@@ -12,7 +12,7 @@ from hf_mambalrp.calls.vocabulary import Vocabulary
 from hf_mambalrp.errors import OptionError, TargetError
 from hf_mambalrp.evaluation.perturbation import ZERO
 from hf_mambalrp.methods import METHODS, method_named
-from hf_mambalrp.runs.checks import check_sizes, is_whole, one_of, whole_number
+from hf_mambalrp.runs.checks import check_confidence, check_sizes, is_whole, one_of, whole_number
 
 MEASURES = ("logit", "probability")
 INSERTIONS = ("remove", "replace")
@@ -52,8 +52,7 @@ class CommonSettings:
             raise OptionError(
                 f"step={step!r} is not allowed; give {self._perturbed} (1, 2, ...), a fraction (0.05) or 'auto'."
             )
-        if not 0 < self.confidence < 1:
-            raise OptionError(f"confidence={self.confidence!r} is not allowed; give a number between 0 and 1.")
+        check_confidence(self.confidence)
         check_sizes(samples=self.samples)
         whole_number("resamples", self.resamples, 1)
         whole_number("seed", self.seed, 0)

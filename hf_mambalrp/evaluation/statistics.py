@@ -21,14 +21,16 @@ def bootstrap(values: Tensor, confidence: float, resamples: int, seed: int) -> t
     Returns:
         Means (resamples, m) and the interval's ends (2, m), float64.
     """
-    n = len(values)
+    means = resampled(len(values), resamples, seed) @ values.double() / len(values)
+    return means, interval(means, confidence)
+
+
+def resampled(n: int, resamples: int, seed: int) -> Tensor:
+    """How often each of ``n`` examples is drawn, n times with replacement. Shape: (resamples, n), float64."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(n, (resamples, n), generator=generator)
-    times = torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(
-        1, drawn, torch.ones(resamples, n, dtype=torch.float64)
-    )
-    means = times @ values.double() / n
-    return means, interval(means, confidence)
+    once = torch.ones(resamples, n, dtype=torch.float64)
+    return torch.zeros_like(once).scatter_add_(1, drawn, once)
 
 
 def interval(means: Tensor, confidence: float) -> Tensor:
@@ -36,6 +38,18 @@ def interval(means: Tensor, confidence: float) -> Tensor:
     tail = (1 - confidence) / 2
     ends: Tensor = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=means.dtype), dim=0)
     return ends
+
+
+def mean_with_interval(
+    values: Sequence[float | None], confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> dict[str, float | None]:
+    """Mean of the examples that have a value, with its bootstrap interval; None where no example has one."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return {"mean": None, "low": None, "high": None}
+    column = torch.tensor(known, dtype=torch.float64)[:, None]
+    (stat,) = with_ends(column.mean(0), bootstrap(column, confidence, resamples, seed)[1])
+    return stat
 
 
 def midranks(values: Tensor) -> Tensor:
@@ -60,6 +74,20 @@ def rank_agreement(relevances: Sequence[Tensor]) -> Tensor:
         each.append(unit @ unit.T)
     agreement: Tensor = torch.stack(each).nanmean(0)
     return agreement.fill_diagonal_(1.0)
+
+
+def rank_correlation(one: Tensor, other: Tensor, given: Sequence[Tensor] = ()) -> float | None:
+    """Spearman correlation of two rankings (n,), or the partial one: of what is left of the ranks of both once a linear
+    function of the ranks of ``given`` is taken out (Kendall 1942). None where nothing is left of one of them.
+    """
+    ranks = torch.stack([midranks(each) for each in (one, other, *given)])
+    pair, known = (ranks - ranks.mean(1, keepdim=True)).split([2, len(given)])
+    if given:
+        pair = pair - torch.linalg.lstsq(known.T, pair.T, driver="gelsd").solution.T @ known
+    norms = pair.norm(dim=1)
+    if bool((norms <= 1e-9 * len(one)).any()):
+        return None
+    return float(pair[0] @ pair[1] / norms.prod())
 
 
 def with_ends(means: Tensor, ends: Tensor) -> list[dict[str, Any]]:

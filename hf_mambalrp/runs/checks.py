@@ -32,6 +32,12 @@ def check_sizes(**sizes: Any) -> None:
             whole_number(name, value, 1)
 
 
+def check_confidence(value: Any) -> None:
+    """Raise :class:`OptionError` for what is no number between 0 and 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise OptionError(f"confidence={value!r} is not allowed; give a number between 0 and 1, such as 0.95.")
+
+
 def check_on_error(on_error: Any) -> None:
     """Raise :class:`OptionError` for another value than "raise", "skip" and None."""
     if on_error not in (None, "raise", "skip"):

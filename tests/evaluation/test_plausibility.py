@@ -4,9 +4,9 @@ import pytest
 import torch
 from results import explanation
 
-from hf_mambalrp.errors import InputError, MissingExtraError
+from hf_mambalrp.errors import InputError, MissingExtraError, OptionError
 from hf_mambalrp.evaluation import plausibility as module
-from hf_mambalrp.evaluation.plausibility import Rating, plausibility, vader_ratings
+from hf_mambalrp.evaluation.plausibility import Rating, plausibility, plausibility_of_words, vader_ratings
 
 RATINGS = {word: Rating(mean, 0.5) for word, mean in (("brilliant", 3.0), ("dull", -2.0), ("fine", 1.0))}
 TEXT = "A Brilliant, fine, dull film ."
@@ -51,10 +51,59 @@ def test_what_is_not_defined_is_none_and_left_out_of_the_mean():
     assert (first.spearman, first.sign_agreement, first.rated_auc) == (None, None, None)
     assert (second.spearman, second.sign_agreement, second.rated_auc) == (None, 1.0, 0.5)
     as_dict = found.to_dict()
-    assert as_dict["mean"] == {"spearman": None, "sign_agreement": 1.0, "rated_auc": 0.5}
+    means = {name: stat["mean"] for name, stat in as_dict["mean"].items()}
+    assert means == {"spearman": None, "sign_agreement": 1.0, "rated_auc": 0.5}
     assert as_dict["pooled"]["words"] == 5
     # The rated word's |R| is 2; the others' are 1, 2, 3 and 1: two smaller, one equal.
-    assert as_dict["pooled"]["rated_auc"] == pytest.approx(2.5 / 4)
+    assert as_dict["pooled"]["rated_auc"]["mean"] == pytest.approx(2.5 / 4)
+
+
+def midranks(values):
+    return [sum((other < each) + 0.5 * (other == each) for other in values) for each in values]
+
+
+def correlation(one, other):
+    means = sum(one) / len(one), sum(other) / len(other)
+    dot = sum((a - means[0]) * (b - means[1]) for a, b in zip(one, other, strict=True))
+    return dot / (sum((a - means[0]) ** 2 for a in one) * sum((b - means[1]) ** 2 for b in other)) ** 0.5
+
+
+def slowly(words):
+    """The three measures over some words, each pair of words looked at by itself."""
+    rated = [(relevance, RATINGS[word].mean) for word, relevance in words if word in RATINGS]
+    others = [abs(relevance) for word, relevance in words if word not in RATINGS]
+    larger = [(abs(a) > b) + 0.5 * (abs(a) == b) for a, _ in rated for b in others]
+    return {
+        "spearman": correlation(*map(midranks, zip(*rated, strict=True))),
+        "sign_agreement": sum((a > 0) - (a < 0) == (b > 0) - (b < 0) for a, b in rated) / len(rated),
+        "rated_auc": sum(larger) / len(larger),
+    }
+
+
+def test_the_pooled_intervals_are_of_resampled_texts_whose_words_stay_together():
+    rows = [
+        [("a", 0.1), ("brilliant", 2.0), ("fine", -0.3), ("dull", -0.2)],
+        [("dull", 0.4), ("fine", 0.1), ("film", -0.9)],
+        [("brilliant", 0.7), ("it", 0.2), ("was", 0.7), ("dull", -1.5), ("fine", 0.6)],
+    ]
+    found = plausibility_of_words(rows, RATINGS, confidence=0.8, resamples=11, seed=4)
+    drawn = torch.randint(3, (11, 3), generator=torch.Generator().manual_seed(4)).tolist()
+    slow = [slowly([word for number in draw for word in rows[number]]) for draw in drawn]
+    pooled = found.to_dict()["pooled"]
+    for name, value in slowly([word for row in rows for word in row]).items():
+        ordered = sorted(each[name] for each in slow)  # 10 % and 90 % of 11 values: the second, the last but one
+        assert found.intervals[name] == pytest.approx((ordered[1], ordered[9]))
+        assert pooled[name] == pytest.approx({"mean": value, "low": ordered[1], "high": ordered[9]})
+        assert ordered[1] < ordered[9]
+
+
+def test_what_no_drawn_text_has_has_no_interval_and_other_settings_are_refused():
+    found = plausibility_of_words([[("film", 1.0)], [("a", 2.0)]], RATINGS)
+    assert set(found.intervals.values()) == {None}
+    assert found.to_dict()["pooled"]["spearman"] == {"mean": None, "low": None, "high": None}
+    for options, said in (({"confidence": 95}, "confidence=95"), ({"resamples": 0}, "resamples=0")):
+        with pytest.raises(OptionError, match=said):
+            plausibility_of_words([[("film", 1.0)]], RATINGS, **options)
 
 
 def test_every_row_of_a_batch_is_an_example_and_padding_and_special_tokens_are_no_words():

@@ -14,6 +14,7 @@ TEXT = " ".join(README.split())
 SENTIMENT, ZERO = (
     json.loads((FOLDER / "results" / name / "results.json").read_text()) for name in ("sentiment", "zero_embedding")
 )
+RANDOM = json.loads((FOLDER / "results" / "random_weights.json").read_text())
 TASKS = json.loads((FOLDER / "results" / "tasks.json").read_text())
 COLUMNS = {
     "copying, Mamba-1": TASKS["tasks"]["copying-mamba"]["12 tokens"],
@@ -66,6 +67,19 @@ def test_the_table_of_known_evidence_is_that_of_the_results():
     assert set(found) == {name for name in COLUMNS["copying, Mamba-2"] if not name.endswith(", size")}
 
 
+def test_the_table_of_random_weights_is_that_of_the_results():
+    found = table("another snippet")
+    assert set(found) == set(RANDOM["methods"])
+    for name, cells in found.items():
+        networks = RANDOM["methods"][name]
+        correlations = ("same snippet", "another snippet", "given place", "given size")
+        assert cells == {
+            **{what: stat(networks["all random"][what], 2) for what in correlations},
+            "random with place": stat(networks["all random"]["place"], 2),
+            "original with place": stat(networks["original"]["place"], 2),
+        }
+
+
 def test_what_is_bold_is_the_best():
     for line in README.splitlines():
         if line.startswith("| smoothgrad (25"):
@@ -105,7 +119,10 @@ def sentiment_claims():
         f"{stat(differences['delta_insert']['smoothgrad'], turned=True)} in ΔA^I",
         f"also to LaTIM, by {-differences['comprehensiveness']['latim']['mean']:.3f}",
         f"ΔA^F: {stat(ZERO['methods']['mambalrp']['delta_flip'])}, by {stat(over['lrp_ln'])} over LRP with the norm "
-        f"rule and {stat(over['smoothgrad'])} over SmoothGrad",
+        f"rule, {stat(over['expected_mambalrp'])} over expected MambaLRP and {stat(over['smoothgrad'])} over "
+        "SmoothGrad",
+        f"is above it by {stat(over['occlusion'], turned=True)}. In ΔA^I",
+        f"and occlusion is below by {stat(ZERO['differences']['delta_insert']['occlusion'])}",
         f"({ZERO['methods']['smoothgrad']['delta_insert']['mean']:.3f} against "
         f"{ZERO['methods']['mambalrp']['delta_insert']['mean']:.3f})",
         f"rollout is above zero, {stat(methods()['attention_rollout']['delta_flip'])}, and Mamba-Attribution below it, "
@@ -168,6 +185,30 @@ def sanity_claims():
     ]
 
 
+def random_claims():
+    of = {name: networks["all random"] for name, networks in RANDOM["methods"].items()}
+    ours, equal = of["mambalrp"], RANDOM["methods"]["mambalrp"]["embeddings of one length"]["same snippet"]
+    original = {name: networks["original"]["place"] for name, networks in RANDOM["methods"].items()}
+    for name in ("mambalrp", "lrp_ln", "gradient_x_input"):  # as with another snippet's; little is left given the place
+        assert of[name]["another snippet"]["mean"] > of[name]["same snippet"]["low"]
+        assert of[name]["given place"]["mean"] <= 0.06
+        assert abs(of[name]["given size"]["mean"] - of[name]["same snippet"]["mean"]) < 0.02
+        assert original[name]["high"] < of[name]["place"]["low"]
+    assert ours["given place"]["low"] > 0
+    assert max(of, key=lambda name: of[name]["same snippet"]["mean"]) == "raw_attention"
+    settings = RANDOM["settings"]
+    return [
+        f"{settings['snippets']} snippets and {['no', 'one', 'two', 'three'][settings['draws']]} draws of all weights",
+        f"of another snippet, {stat(ours['another snippet'], 2)}, as with that of its own, "
+        f"{stat(ours['same snippet'], 2)}. Given the place {stat(ours['given place'], 2)} remains",
+        f"({stat(original['mambalrp'], 2)} against {stat(ours['place'], 2)})",
+        f"stays at {stat(ours['given size'], 2)}, and it is {stat(equal, 2)} with",
+        f"agrees most, {stat(of['raw_attention']['same snippet'], 2)}, for it hardly is anything but the place "
+        f"({stat(original['raw_attention'], 2)})",
+        f"Mamba-Attribution keeps {stat(of['mamba_attribution']['given place'], 2)} given the place",
+    ]
+
+
 def task_claims():
     one, two = COLUMNS["copying, Mamba-1"], COLUMNS["copying, Mamba-2"]
     needles, recall = TASKS["tasks"]["needle-mamba"], COLUMNS["recall, Mamba-1"]
@@ -211,7 +252,7 @@ def task_claims():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("claims", [sentiment_claims, sanity_claims, task_claims])
+@pytest.mark.parametrize("claims", [sentiment_claims, sanity_claims, random_claims, task_claims])
 def test_the_numbers_in_sentences_are_those_of_the_results(claims):
     plain = TEXT.replace("**", "")
     missing = [claim for claim in claims() if claim not in plain]
@@ -223,8 +264,15 @@ def test_where_a_method_is_said_to_be_above_another_the_interval_leaves_zero_out
         above = {name for name, found in SENTIMENT["differences"][metric].items() if found["low"] > 0}
         assert above == set(methods()) - {"mambalrp", "smoothgrad"}
         assert SENTIMENT["differences"][metric]["smoothgrad"]["high"] < 0
-    assert min(found["low"] for found in ZERO["differences"]["delta_flip"].values()) > 0
-    assert ZERO["differences"]["delta_insert"]["smoothgrad"]["high"] < 0
+    zero = ZERO["differences"]["delta_flip"]
+    assert {name for name, found in zero.items() if found["low"] > 0} == set(ZERO["methods"]) - {
+        "mambalrp",
+        "occlusion",
+    }
+    assert zero["occlusion"]["high"] < 0
+    zero = ZERO["differences"]["delta_insert"]
+    assert {name for name, found in zero.items() if found["low"] <= 0} == {"smoothgrad", "expected_mambalrp"}
+    assert zero["smoothgrad"]["high"] < 0 < zero["expected_mambalrp"]["high"]
     two = COLUMNS["copying, Mamba-2"]
     for name in ("smoothgrad", "integrated_gradients", "lrp_ln"):
         assert two[name]["roc_auc"]["low"] > two["mambalrp"]["roc_auc"]["high"]

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from hf_mambalrp.evaluation.statistics import bootstrap, midranks, rank_agreement
+from hf_mambalrp.evaluation.statistics import (
+    bootstrap,
+    mean_with_interval,
+    midranks,
+    rank_agreement,
+    rank_correlation,
+    resampled,
+)
 
 
 def test_midranks_are_counts_of_smaller_and_half_of_equal_values():
@@ -81,3 +88,49 @@ def test_draws_depend_on_the_seed_only():
     first, again, other = (bootstrap(values, 0.95, 40, seed=seed)[0] for seed in (5, 5, 6))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_draws_are_counted_as_a_loop_counts_them():
+    drawn = torch.randint(4, (7, 4), generator=torch.Generator().manual_seed(2)).tolist()
+    assert resampled(4, 7, seed=2).tolist() == [[float(draw.count(i)) for i in range(4)] for draw in drawn]
+
+
+def test_the_mean_and_its_interval_are_of_the_examples_that_have_a_value():
+    values = [None, 1.0, 2.0, None, 7.0]
+    found = mean_with_interval(values, confidence=0.8, resamples=11, seed=3)
+    drawn = torch.randint(3, (11, 3), generator=torch.Generator().manual_seed(3)).tolist()
+    means = sorted(sum((1.0, 2.0, 7.0)[i] for i in draw) / 3 for draw in drawn)
+    assert found == pytest.approx({"mean": 10 / 3, "low": means[1], "high": means[9]})
+    assert mean_with_interval([None, None]) == mean_with_interval([]) == {"mean": None, "low": None, "high": None}
+
+
+def partial(r_xy, r_xz, r_yz):
+    """The partial correlation of x and y given z, from the three correlations (Yule 1907)."""
+    return (r_xy - r_xz * r_yz) / math.sqrt((1 - r_xz**2) * (1 - r_yz**2))
+
+
+def test_the_partial_rank_correlation_is_the_closed_formula_s():
+    generator = torch.Generator().manual_seed(1)
+    for n in (6, 15):
+        x, y, z, w = torch.randint(-3, 5, (4, n), generator=generator).float()  # with ties
+
+        def r(a, b):
+            return slow_spearman(a.tolist(), b.tolist())
+
+        def given_z(a, b, z=z, r=r):
+            return partial(r(a, b), r(a, z), r(b, z))
+
+        assert rank_correlation(x, y) == pytest.approx(r(x, y))
+        assert rank_correlation(x, y, [z]) == pytest.approx(given_z(x, y))
+        both = partial(given_z(x, y), given_z(x, w), given_z(y, w))
+        assert rank_correlation(x, y, [z, w]) == pytest.approx(both)
+        assert rank_correlation(x, y, [w, z]) == pytest.approx(both)
+        # What is known already, or in the same order, takes nothing more out.
+        assert rank_correlation(x, y, [z, z**3]) == pytest.approx(given_z(x, y))
+
+
+def test_where_nothing_is_left_of_a_ranking_there_is_no_correlation():
+    x, y = torch.tensor([1.0, 4.0, 2.0, 3.0]), torch.tensor([2.0, 1.0, 4.0, 3.0])
+    assert rank_correlation(x, torch.ones(4)) is None
+    assert rank_correlation(x, y, [x**3]) is None
+    assert rank_correlation(torch.tensor([1.0]), torch.tensor([2.0])) is None
