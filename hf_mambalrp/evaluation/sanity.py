@@ -179,7 +179,7 @@ def input_invariance(
     first = _explained(model, inputs, tokenizer)
     network = Network(model, FAMILIES)
     weight = innermost(network.embeddings).weight.detach().float()
-    drawn = torch.randn(weight.shape[1], generator=Generator().manual_seed(seed))
+    drawn = torch.randn(weight.shape[1], generator=Generator().manual_seed(seed), dtype=torch.float32)
     shifted = _Shifted(model, (weight.std() * drawn.to(weight)).to(network.dtype))
     change = {}
     for name in methods:
@@ -301,7 +301,7 @@ def _again(model: Any, first: Explanation, name: str, options: MethodOptions, pa
 def _alone(model: Any, first: Explanation, name: str, options: MethodOptions) -> Tensor:
     """Relevance (B, L) of the same rows, each explained by itself and without padding."""
     assert first.input_ids is not None
-    relevance = torch.zeros(first.relevance.shape)
+    relevance = torch.zeros(first.relevance.shape, dtype=torch.float32)
     for row, attended in enumerate(first.attention_mask != 0):
         ids, target = first.input_ids[row, attended][None], first.target[row]
         found = model.explain(input_ids=ids, target=target, method=name, **options.get(name, {}))
@@ -340,7 +340,7 @@ def _randomise(module: nn.Module, generator: Generator) -> None:
                 f"{name} has dtype {tensor.dtype}, so its weights cannot be made random. Load the model unquantised."
             )
         values = tensor.float()
-        drawn = torch.randn(values.shape, generator=generator).to(values)
+        drawn = torch.randn(values.shape, generator=generator, dtype=torch.float32).to(values)
         tensor.copy_(values.mean() + values.std(correction=0) * drawn)
 
 
