@@ -14,19 +14,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, by
 
 import interpreter
 import pytest
+import torch
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, which importing transformers does
 gc.disable()  # until all is imported: modules are no garbage, and have half a million objects
-
-
-def pytest_configure(config):
-    """Import torch where tests run: the process that hands them out to others can do without, and they start sooner."""
-    if hasattr(config, "workerinput") or config.getoption("dist", "no") == "no":
-        import torch
-
-        if not torch.cuda.is_available():
-            os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, which importing transformers does
-            if find_spec("triton"):  # on Linux alone
-                interpreter.patch()
 
 
 def pytest_collection_modifyitems(items):
@@ -36,6 +28,8 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     """From here on garbage is looked for among what tests make, and seldom: tensors are many objects and few cycles."""
+    if "TRITON_INTERPRET" in os.environ and find_spec("triton"):  # which is there on Linux alone
+        interpreter.patch()
     gc.freeze()
     gc.set_threshold(20_000)
     gc.enable()
@@ -50,8 +44,6 @@ def unfreeze():
 @pytest.fixture(autouse=True)
 def one_thread():
     """Tiny tensors are many times slower on two threads of a shared machine."""
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -61,8 +53,6 @@ def one_thread():
 @pytest.fixture(autouse=True)
 def one_seed():
     """The same numbers in every run and order: a bound that holds today holds tomorrow."""
-    import torch
-
     # The former keeps, for every kind of device that is not there, a picture of the stack: milliseconds a call.
     seed = torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed
     seed(0)
