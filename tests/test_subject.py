@@ -79,12 +79,11 @@ def test_a_shallow_copy_has_an_owner_of_its_own():
 def test_a_model_goes_when_its_last_reference_goes():
     model = MambaLRPForCausalLM(random_model(dtype=torch.float32).config)
     model.explain(IDS, attention_mask=MASK)
-    gone, weight_gone = ref(model), ref(model.lm_head.weight)
+    gone = ref(model)
     gc.disable()  # no circle keeps its memory until the next collection
     try:
         del model
         assert gone() is None
-        assert weight_gone() is None
     finally:
         gc.enable()
 

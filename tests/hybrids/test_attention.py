@@ -331,6 +331,7 @@ class Largest(TorchDispatchMode):
 def test_no_matrix_of_the_length_squared_is_held(name, method, monkeypatch):
     monkeypatch.setattr("hf_mambalrp.attention.matrix.BLOCK_ELEMENTS", 2**12)
     monkeypatch.setattr("hf_mambalrp.methods.mamba_attribution.MATRIX_ELEMENTS", 2**12)
+    monkeypatch.setattr("hf_mambalrp.ops.ssd_scan.chunked.ELEMENTS", 2**12)
     model, length = make_explainable(build(name, dtype=torch.float32)), 300
     ids = torch.randint(1, VOCABULARY, (1, length), generator=torch.Generator().manual_seed(0))
     with Largest() as largest:
