@@ -18,7 +18,6 @@ them every step.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -28,9 +27,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hf_mambalrp.ops.recompute import computed_again
+from hf_mambalrp.ops.triton_common import LOG2_E, processors, sigmoid, with_unit_stride
 from hf_mambalrp.rules import Rules
 
-LOG2_E = tl.constexpr(1.4426950408889634)
 SIZES = ["L", "E", "chunk", *(f"{x}_{stride}" for x in ("u", "delta", "z", "g") for stride in "bt")]
 """Numbers of which the compiled code is independent: any of them runs without compiling again."""
 STATES = ["A_log", "initial", "ends", "last", "G_last", "G_initial"]
@@ -67,11 +66,6 @@ def _softplus(x):
     p = p * w - 0.4999944567680359
     p = p * w + 0.9999999403953552
     return p * w + tl.maximum(x, 0.0)
-
-
-@triton.jit
-def _sigmoid(x):
-    return 1.0 / (1.0 + tl.exp2(x * -LOG2_E))
 
 
 @triton.jit
@@ -177,7 +171,7 @@ def _forward(
             output = tl.sum(C_rows[i].to(tl.float32)[:, None] * h, 0) + skip * content
             exists = _exists(start + i, stop, e, E)
             tl.store(y + out + i * E, output, mask=exists)
-            tl.store(p + out + i * E, output * gate * _sigmoid(gate), mask=exists)
+            tl.store(p + out + i * E, output * gate * sigmoid(gate), mask=exists)
     if stop == L:
         tl.store(last + row * N * E + states, h, mask=inside)
 
@@ -205,7 +199,7 @@ def _backward_ends(
         C_rows = _rows(C, start, stop, C_t, n, N, 0.0, U)
         for i in tl.static_range(U - 1, -1, -1):
             dt, gate = _softplus(delta_rows[i].to(tl.float32) + shift), z_rows[i].to(tl.float32)
-            gy = g_rows[i].to(tl.float32) * 0.5 * gate * _sigmoid(gate)
+            gy = g_rows[i].to(tl.float32) * 0.5 * gate * sigmoid(gate)
             G = tl.exp2(decay_rate * dt[None, :]) * (G + C_rows[i].to(tl.float32)[:, None] * gy[None, :])
             total += dt
     index = chunk_index * tl.num_programs(2) + row
@@ -246,7 +240,7 @@ def _backward(
         out = tl.cast(start, tl.int64) * E + e
         for i in tl.static_range(U - 1, -1, -1):
             dt, gate = _softplus(delta_rows[i].to(tl.float32) + shift), z_rows[i].to(tl.float32)
-            half = g_rows[i].to(tl.float32) * 0.5 * _sigmoid(gate)
+            half = g_rows[i].to(tl.float32) * 0.5 * sigmoid(gate)
             gy = half * gate
             q = G + C_rows[i].to(tl.float32)[:, None] * gy[None, :]
             gx = tl.sum(B_rows[i].to(tl.float32)[:, None] * q, 0)
@@ -274,7 +268,7 @@ class _Plan(NamedTuple):
         padded = triton.next_power_of_2(state_size)
         block = max(1, 32 * config.states // padded)
         blocks = triton.cdiv(channels, block)
-        wanted = max(1, config.warps * _multiprocessors(u.device) // (batch * blocks))
+        wanted = max(1, config.warps * processors(u.device) // (batch * blocks))
         chunk = max(config.shortest, triton.cdiv(length, wanted))
         chunk = triton.cdiv(chunk, config.unroll) * config.unroll
         sizes = {"N": state_size, "NP": padded, "BE": block, "U": config.unroll}
@@ -288,11 +282,6 @@ class _Plan(NamedTuple):
             torch.empty(chunks, batch, state_size, channels, dtype=torch.float32, device=A_log.device),
             torch.empty(chunks, batch, channels, dtype=torch.float32, device=A_log.device),
         )
-
-
-@lru_cache
-def _multiprocessors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 def _channels_last(state: Tensor) -> Tensor:
@@ -364,7 +353,7 @@ def gated_scan_backward(
     batch, length, channels = z.shape
     plan = _Plan.of(z, A_log.shape[1], config or BACKWARD)
     logs = _channels_last(A_log)
-    g = g if g.stride(-1) == 1 else g.contiguous()
+    g = with_unit_stride(g)
     gu = torch.empty(g.shape, dtype=g.dtype, device=g.device)
     gz = torch.empty(z.shape, dtype=z.dtype, device=z.device)
     G_initial = torch.empty(batch, A_log.shape[1], channels, dtype=torch.float32, device=z.device)
@@ -435,15 +424,12 @@ def gated_scan_triton(
 
     def dense() -> Tensor:
         with torch.no_grad():
-            return _dense(step_size())
+            return with_unit_stride(step_size())
 
-    u, z, B, C, delta = _dense(u), _dense(z), _dense(B), _dense(C), dense()
+    u, z, B, C = map(with_unit_stride, (u, z, B, C))
+    delta = dense()
     A_log = _channels_last(A_log).transpose(0, 1)  # once for forward and backward
     constants = (v.detach() for v in (A_log, B, C, D, bias))
     with computed_again(delta, dense):
         result: tuple[Tensor, Tensor] = _GatedScan.apply(kernel, u, z, initial_state, delta, *constants)
     return result
-
-
-def _dense(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
