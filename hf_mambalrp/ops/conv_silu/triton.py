@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_mambalrp.ops.triton_common import in_units, sigmoid
+from hf_mambalrp.ops.triton_common import in_units, sigmoid, with_unit_stride
 from hf_mambalrp.rules import Rules
 
 
@@ -232,7 +232,7 @@ class _ConvSiLU(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, earlier: Tensor, mask: Tensor | None, gamma: float
     ) -> Tensor:
-        x, earlier = _last_contiguous(x), _last_contiguous(earlier)
+        x, earlier = with_unit_stride(x), with_unit_stride(earlier)
         weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
         mask = None if mask is None else mask.reshape(x.shape[:2]).contiguous()
         ctx.save_for_backward(x, weight, bias, earlier, mask)
@@ -258,7 +258,7 @@ class _ConvSiLU(torch.autograd.Function):
     def backward(ctx: Any, gu: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, earlier, mask = ctx.saved_tensors
         needs_x, _, needs_bias, needs_earlier, *_ = ctx.needs_input_grad
-        gu = _last_contiguous(gu)
+        gu = with_unit_stride(gu)
         batch, length, channels = x.shape
         grid, runs = _cut(x, BACKWARD)
         unit, strides = in_units(*gu.stride()[:2], *x.stride()[:2], *earlier.stride()[:2])
@@ -291,10 +291,6 @@ def _cut(x: Tensor, tiling: Tiling) -> tuple[tuple[int, int], int]:
     blocks, runs = triton.cdiv(channels, tiling.block), triton.cdiv(length, tiling.steps)
     each = max(1, min(tiling.most_runs, batch * blocks * runs // tiling.programs))
     return (blocks * triton.cdiv(runs, each), batch), each
-
-
-def _last_contiguous(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def conv_silu_triton(
