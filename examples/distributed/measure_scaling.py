@@ -89,21 +89,19 @@ def worker(arguments: argparse.Namespace) -> None:
     lengths = lengths_of(arguments.rows_now, arguments.length)
     data = texts(tokenizer, lengths)
     assert [len(tokenizer(text)["input_ids"]) for text in data] == lengths
-    batch = max(1, arguments.batch_tokens // max(lengths))
-
     window = max(1, arguments.window_tokens // tokens_of(arguments.length))
 
     def explained(rows: list[str], output: str) -> DatasetRun:
         options = {"batch_tokens": arguments.batch_tokens, "window": window, "progress": False}
         return explain_dataset(model, rows, output, tokenizer=tokenizer, **options)
 
-    # Imports and compiles; the second batch of a shape is recorded as CUDA graphs, the third replayed.
-    explained(data[: 3 * batch * state.num_processes], f"{arguments.output}-before-{state.num_processes}")
+    # A window each: imports and compiles, and records the shapes of its batches as CUDA graphs.
+    explained(data[: window * state.num_processes], f"{arguments.output}-before-{state.num_processes}")
     state.wait_for_everyone()
     run = explained(data, arguments.output)
     if state.is_main_process:
         found = {"processes": run.processes, "rows": run.rows, "computed": run.computed, "seconds": run.seconds}
-        if run.processes == 1:
+        if run.processes == 1 and run.computed == run.rows:
             alone = seconds_of_ready_batches(model, tokenizer, data, window, arguments.batch_tokens)
             found["seconds_of_explain"] = alone
         Path(arguments.result).write_text(json.dumps(found))
