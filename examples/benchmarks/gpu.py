@@ -127,6 +127,7 @@ SMALL_HYBRIDS = {
 SHAPES = {
     "mamba-130m": Shape(mamba(768, 24), SMALL["mamba"], (2**20,)),
     "mamba2-130m": Shape(mamba2(768, 24), SMALL["mamba2"]),
+    "mamba2-2.7b": Shape(mamba2(2560, 64), SMALL["mamba2"]),
     "mamba-1.4b": Shape(mamba(2048, 48), SMALL["mamba"]),
     "mamba-2.8b": Shape(mamba(2560, 64), SMALL["mamba"], (2**18,)),
     **{name: Shape(hybrid(name), small) for name, small in SMALL_HYBRIDS.items()},

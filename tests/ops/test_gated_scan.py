@@ -27,11 +27,11 @@ def gated_scan_triton(u, delta, *rest):
     return gated_scan(u, lambda: delta, *rest, rules=MAMBALRP, backend="triton")
 
 
-def inputs(batch=1, length=5, channels=5, states=2, dtype=torch.float32, seed=0):
+def inputs(batch=1, length=5, channels=5, states=2, dtype=torch.float32, seed=0, rank=3):
     """u, delta, z, A_log, B, C, D, bias, initial state, as of a mixer: z, B and C are slices of wider tensors."""
     g = torch.Generator().manual_seed(seed)
     xz = torch.randn(batch, length, 2 * channels, generator=g).to(DEVICE, dtype)
-    parameters = torch.randn(batch, length, 3 + 2 * states, generator=g).to(DEVICE, dtype)
+    parameters = torch.randn(batch, length, rank + 2 * states, generator=g).to(DEVICE, dtype)
     u, delta = (torch.randn(batch, length, channels, generator=g).to(DEVICE, dtype) for _ in range(2))
     A_log = (4 * torch.rand(channels, states, generator=g)).log()
     D, bias = torch.randn(channels, generator=g), torch.randn(channels, generator=g)
@@ -42,7 +42,7 @@ def inputs(batch=1, length=5, channels=5, states=2, dtype=torch.float32, seed=0)
         delta,
         xz[..., channels:],
         A_log,
-        parameters[..., 3:-states],
+        parameters[..., rank:-states],
         parameters[..., -states:],
         D,
         bias,
@@ -118,9 +118,11 @@ def test_outputs_and_gradients_equal_the_loop(shape, config):
     assert_close(found, loop(*arguments, *given), torch.float32)
 
 
+# An odd rank puts B and C where two of their numbers are no aligned integer, and so does an odd number of states.
+@pytest.mark.parametrize(("rank", "states"), [(3, 2), (4, 4), (4, 3), (4, 1)])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_differs_by_the_rounding_of_what_is_stored(dtype, many_chunks):
-    arguments = inputs(dtype=dtype)
+def test_half_precision_differs_by_the_rounding_of_what_is_stored(dtype, rank, states, many_chunks):
+    arguments = inputs(states=states, dtype=dtype, rank=rank)
     given = cotangents(arguments)
     p, last, gu, gz, G = run(gated_scan_triton, arguments, *given)
     assert (p.dtype, last.dtype, gu.dtype, gz.dtype, G.dtype) == (dtype, torch.float32, dtype, dtype, torch.float32)

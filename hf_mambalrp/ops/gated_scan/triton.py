@@ -30,7 +30,7 @@ from hf_mambalrp.ops.recompute import computed_again
 from hf_mambalrp.ops.triton_common import LOG2_E, processors, sigmoid, with_unit_stride
 from hf_mambalrp.rules import Rules
 
-SIZES = ["L", "E", "chunk", *(f"{x}_{stride}" for x in ("u", "delta", "z", "g") for stride in "bt")]
+SIZES = ["L", "chunk", *(f"{x}_b" for x in ("u", "delta", "z", "g"))]
 """Numbers of which the compiled code is independent: any of them runs without compiling again."""
 STATES = ["A_log", "initial", "ends", "last", "G_last", "G_initial"]
 """(..., N, E): see above why their alignment is hidden."""
@@ -69,27 +69,56 @@ def _softplus(x):
 
 
 @triton.jit
-def _exists(position, stop, columns, width):
-    """Mask of columns before ``width``, of none from ``stop`` on; & would make it integer in triton's interpreter."""
-    return columns < tl.where(position < stop, width, 0)
-
-
-@triton.jit
-def _rows(x, start, stop, stride, columns, width, other, U: tl.constexpr):
-    """Positions ``start`` to ``start + U`` of a matrix ``width`` wide, as a tuple; ``other`` outside."""
+def _rows(x, start, stride: tl.constexpr, exists, WHOLE: tl.constexpr, U: tl.constexpr):
+    """Positions ``start`` to ``start + U`` of a matrix, as a tuple; 0 where columns do not exist, if not all do."""
     x += tl.cast(start, tl.int64) * stride
     rows = ()
     for i in tl.static_range(U):
-        rows += (tl.load(x + i * stride + columns, mask=_exists(start + i, stop, columns, width), other=other),)  # type: ignore[assignment]
+        if WHOLE:
+            rows += (tl.load(x + i * stride).to(tl.float32),)  # type: ignore[assignment]
+        else:
+            rows += (tl.load(x + i * stride, mask=exists, other=0.0).to(tl.float32),)  # type: ignore[assignment]
     return rows
 
 
 @triton.jit
-def _place(E, N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr):
-    """This program's row, channels and states, which of these exist, and the offsets of its states in an (N, E)."""
+def _states(x, start, stride: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, U: tl.constexpr):
+    """The same of B or C, whose rows every lane holds whole.
+
+    bfloat16 is the upper half of a float32: two numbers are loaded as one integer, and cost a shift and a mask, where
+    each by itself takes two instructions to unpack.
+    """
+    x += tl.cast(start, tl.int64) * stride
+    n = tl.arange(0, NP)
+    rows = ()
+    for i in tl.static_range(U):
+        row = x + i * stride
+        if x.dtype.element_ty == tl.bfloat16 and N == NP and N > 1:
+            pairs = tl.load(row.to(tl.pointer_type(tl.int32)) + tl.arange(0, NP // 2))
+            upper = (pairs & -65536).to(tl.float32, bitcast=True)
+            rows += (tl.interleave((pairs << 16).to(tl.float32, bitcast=True), upper),)  # type: ignore[assignment]
+        elif N == NP:
+            rows += (tl.load(row + n).to(tl.float32),)  # type: ignore[assignment]
+        else:
+            rows += (tl.load(row + n, mask=n < N, other=0.0).to(tl.float32),)  # type: ignore[assignment]
+    return rows
+
+
+@triton.jit
+def _store(x, value, exists, WHOLE: tl.constexpr):
+    """Write a position, where its columns exist."""
+    if WHOLE:
+        tl.store(x, value)
+    else:
+        tl.store(x, value, mask=exists)
+
+
+@triton.jit
+def _place(E: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr):
+    """This program's row and channels, which of these and of the states exist, and the states' places in an (N, E)."""
     e, n = tl.program_id(0) * BE + tl.arange(0, BE), tl.arange(0, NP)
     row, states = tl.program_id(2).to(tl.int64), n[:, None] * E + e[None, :]
-    return row, e, n, e < E, (n < N)[:, None] & (e < E)[None, :], states
+    return row, e, e < E, (n < N)[:, None] & (e < E)[None, :], states
 
 
 @triton.jit
@@ -99,7 +128,7 @@ def _decay_rate(A_log, inside):
 
 
 @triton.jit
-def _after_chunk(state, decay_rate, ends, sums, chunk, row, E, e, has_e, states, inside, N: tl.constexpr):
+def _after_chunk(state, decay_rate, ends, sums, chunk, row, E: tl.constexpr, e, has_e, states, inside, N: tl.constexpr):
     """exp(A sum_t dt_t) state + (end from zero)."""
     index = chunk * tl.num_programs(2) + row
     dt = tl.load(sums + index * E + e, mask=has_e, other=0.0)
@@ -107,44 +136,88 @@ def _after_chunk(state, decay_rate, ends, sums, chunk, row, E, e, has_e, states,
     return tl.exp2(decay_rate * dt[None, :]) * state + end
 
 
+@triton.jit
+def _state_after(
+    h, total, start, u, delta, B, decay_rate, shift, has_e,
+    u_t: tl.constexpr, delta_t: tl.constexpr, B_t: tl.constexpr, EVEN: tl.constexpr, N: tl.constexpr, NP: tl.constexpr,
+    U: tl.constexpr,
+):  # fmt: skip
+    """The state and the sum of step sizes after ``U`` more positions."""
+    delta_rows = _rows(delta, start, delta_t, has_e, EVEN, U)
+    u_rows = _rows(u, start, u_t, has_e, EVEN, U)
+    B_rows = _states(B, start, B_t, N, NP, U)
+    for i in tl.static_range(U):
+        dt = _softplus(delta_rows[i] + shift)
+        x = dt * u_rows[i]
+        h = tl.exp2(decay_rate * dt[None, :]) * h + B_rows[i][:, None] * x[None, :]
+        total += dt
+    return h, total
+
+
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=STATES)
 def _forward_ends(
-    u, delta, A_log, B, bias, ends, sums, L, E, chunk,
-    u_b, u_t, delta_b, delta_t, B_b, B_t,
-    N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr, U: tl.constexpr,
+    u, delta, A_log, B, bias, ends, sums, L, chunk,
+    u_b, delta_b, B_b, u_t: tl.constexpr, delta_t: tl.constexpr, B_t: tl.constexpr,
+    E: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr, U: tl.constexpr,
 ):  # fmt: skip
     """End state of every chunk but the last, from zero, (K, B, N, E); sum of its step sizes (K, B, E)."""
-    row, e, n, has_e, inside, states = _place(E, N, NP, BE)
-    u, delta, B = u + row * u_b, delta + row * delta_b, B + row * B_b
+    EVEN: tl.constexpr = E % BE == 0
+    row, e, has_e, inside, states = _place(E, N, NP, BE)
+    u, delta, B = u + row * u_b + e, delta + row * delta_b + e, B + row * B_b
     decay_rate = _decay_rate(A_log + states, inside)
     shift = tl.load(bias + e, mask=has_e, other=0.0).to(tl.float32)
     h, total = tl.zeros([NP, BE], tl.float32), tl.zeros([BE], tl.float32)
     first = tl.program_id(1) * chunk
     stop = tl.minimum(first + chunk, L)
-    for start in range(first, stop, U):
-        delta_rows = _rows(delta, start, stop, delta_t, e, E, -float("inf"), U)
-        u_rows = _rows(u, start, stop, u_t, e, E, 0.0, U)
-        B_rows = _rows(B, start, stop, B_t, n, N, 0.0, U)
-        for i in tl.static_range(U):
-            dt = _softplus(delta_rows[i].to(tl.float32) + shift)  # 0 past the end: the state stays
-            x = dt * u_rows[i].to(tl.float32)
-            h = tl.exp2(decay_rate * dt[None, :]) * h + B_rows[i].to(tl.float32)[:, None] * x[None, :]
-            total += dt
+    whole = stop - (stop - first) % U
+    for start in range(first, whole, U):
+        h, total = _state_after(
+            h, total, start, u, delta, B, decay_rate, shift, has_e, u_t, delta_t, B_t, EVEN, N, NP, U
+        )
+    for start in range(whole, stop):
+        h, total = _state_after(
+            h, total, start, u, delta, B, decay_rate, shift, has_e, u_t, delta_t, B_t, EVEN, N, NP, 1
+        )
     index = tl.program_id(1) * tl.num_programs(2) + row
     tl.store(ends + index * N * E + states, h, mask=inside)
     tl.store(sums + index * E + e, total, mask=has_e)
 
 
+@triton.jit
+def _outputs(
+    h, start, u, delta, z, B, C, p, y, decay_rate, shift, skip, has_e,
+    u_t: tl.constexpr, delta_t: tl.constexpr, z_t: tl.constexpr, B_t: tl.constexpr, C_t: tl.constexpr,
+    E: tl.constexpr, EVEN: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, U: tl.constexpr,
+):  # fmt: skip
+    """The state after ``U`` more positions, whose p and y are written."""
+    delta_rows = _rows(delta, start, delta_t, has_e, EVEN, U)
+    u_rows = _rows(u, start, u_t, has_e, EVEN, U)
+    z_rows = _rows(z, start, z_t, has_e, EVEN, U)
+    B_rows = _states(B, start, B_t, N, NP, U)
+    C_rows = _states(C, start, C_t, N, NP, U)
+    out = tl.cast(start, tl.int64) * E
+    for i in tl.static_range(U):
+        dt, gate, content = _softplus(delta_rows[i] + shift), z_rows[i], u_rows[i]
+        x = dt * content
+        h = tl.exp2(decay_rate * dt[None, :]) * h + B_rows[i][:, None] * x[None, :]
+        output = tl.sum(C_rows[i][:, None] * h, 0) + skip * content
+        _store(y + out + i * E, output, has_e, EVEN)
+        _store(p + out + i * E, output * gate * sigmoid(gate), has_e, EVEN)
+    return h
+
+
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=STATES)
 def _forward(
-    u, delta, z, A_log, B, C, D, bias, initial, ends, sums, p, y, last, L, E, chunk,
-    u_b, u_t, delta_b, delta_t, z_b, z_t, B_b, B_t, C_b, C_t,
-    N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr, U: tl.constexpr,
+    u, delta, z, A_log, B, C, D, bias, initial, ends, sums, p, y, last, L, chunk,
+    u_b, delta_b, z_b, B_b, C_b,
+    u_t: tl.constexpr, delta_t: tl.constexpr, z_t: tl.constexpr, B_t: tl.constexpr, C_t: tl.constexpr,
+    E: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr, U: tl.constexpr,
 ):  # fmt: skip
     """p and y (B, L, E), and from the last chunk the state after it (B, N, E)."""
-    row, e, n, has_e, inside, states = _place(E, N, NP, BE)
-    u, delta, z, B, C = u + row * u_b, delta + row * delta_b, z + row * z_b, B + row * B_b, C + row * C_b
-    p, y = p + row * L * E, y + row * L * E
+    EVEN: tl.constexpr = E % BE == 0
+    row, e, has_e, inside, states = _place(E, N, NP, BE)
+    u, delta, z = u + row * u_b + e, delta + row * delta_b + e, z + row * z_b + e
+    B, C, p, y = B + row * B_b, C + row * C_b, p + row * L * E + e, y + row * L * E + e
     decay_rate = _decay_rate(A_log + states, inside)
     shift = tl.load(bias + e, mask=has_e, other=0.0).to(tl.float32)
     skip = tl.load(D + e, mask=has_e, other=0.0).to(tl.float32)
@@ -156,67 +229,111 @@ def _forward(
             h = _after_chunk(h, decay_rate, ends, sums, earlier, row, E, e, has_e, states, inside, N)
     first = tl.program_id(1) * chunk
     stop = tl.minimum(first + chunk, L)
-    for start in range(first, stop, U):
-        delta_rows = _rows(delta, start, stop, delta_t, e, E, -float("inf"), U)
-        u_rows = _rows(u, start, stop, u_t, e, E, 0.0, U)
-        z_rows = _rows(z, start, stop, z_t, e, E, 0.0, U)
-        B_rows = _rows(B, start, stop, B_t, n, N, 0.0, U)
-        C_rows = _rows(C, start, stop, C_t, n, N, 0.0, U)
-        out = tl.cast(start, tl.int64) * E + e
-        for i in tl.static_range(U):
-            dt, gate = _softplus(delta_rows[i].to(tl.float32) + shift), z_rows[i].to(tl.float32)
-            content = u_rows[i].to(tl.float32)
-            x = dt * content
-            h = tl.exp2(decay_rate * dt[None, :]) * h + B_rows[i].to(tl.float32)[:, None] * x[None, :]
-            output = tl.sum(C_rows[i].to(tl.float32)[:, None] * h, 0) + skip * content
-            exists = _exists(start + i, stop, e, E)
-            tl.store(y + out + i * E, output, mask=exists)
-            tl.store(p + out + i * E, output * gate * sigmoid(gate), mask=exists)
+    whole = stop - (stop - first) % U
+    for start in range(first, whole, U):
+        h = _outputs(
+            h, start, u, delta, z, B, C, p, y, decay_rate, shift, skip, has_e,
+            u_t, delta_t, z_t, B_t, C_t, E, EVEN, N, NP, U,
+        )  # fmt: skip
+    for start in range(whole, stop):
+        h = _outputs(
+            h, start, u, delta, z, B, C, p, y, decay_rate, shift, skip, has_e,
+            u_t, delta_t, z_t, B_t, C_t, E, EVEN, N, NP, 1,
+        )  # fmt: skip
     if stop == L:
         tl.store(last + row * N * E + states, h, mask=inside)
 
 
+@triton.jit
+def _adjoint_before(
+    G, total, start, g, delta, z, C, decay_rate, shift, has_e,
+    g_t: tl.constexpr, delta_t: tl.constexpr, z_t: tl.constexpr, C_t: tl.constexpr, EVEN: tl.constexpr,
+    N: tl.constexpr, NP: tl.constexpr, U: tl.constexpr,
+):  # fmt: skip
+    """The adjoint of the state, and the sum of step sizes, ``U`` positions earlier."""
+    g_rows = _rows(g, start, g_t, has_e, EVEN, U)
+    delta_rows = _rows(delta, start, delta_t, has_e, EVEN, U)
+    z_rows = _rows(z, start, z_t, has_e, EVEN, U)
+    C_rows = _states(C, start, C_t, N, NP, U)
+    for i in tl.static_range(U - 1, -1, -1):
+        dt, gate = _softplus(delta_rows[i] + shift), z_rows[i]
+        gy = g_rows[i] * 0.5 * gate * sigmoid(gate)
+        G = tl.exp2(decay_rate * dt[None, :]) * (G + C_rows[i][:, None] * gy[None, :])
+        total += dt
+    return G, total
+
+
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=STATES)
 def _backward_ends(
-    g, delta, z, A_log, C, bias, ends, sums, L, E, chunk,
-    g_b, g_t, delta_b, delta_t, z_b, z_t, C_b, C_t,
-    N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr, U: tl.constexpr,
+    g, delta, z, A_log, C, bias, ends, sums, L, chunk,
+    g_b, delta_b, z_b, C_b, g_t: tl.constexpr, delta_t: tl.constexpr, z_t: tl.constexpr, C_t: tl.constexpr,
+    E: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr, U: tl.constexpr,
 ):  # fmt: skip
     """Adjoint of the state before every chunk but the first, from zero after it (K, B, N, E), and its sum of dt."""
-    row, e, n, has_e, inside, states = _place(E, N, NP, BE)
-    g, delta, z, C = g + row * g_b, delta + row * delta_b, z + row * z_b, C + row * C_b
+    EVEN: tl.constexpr = E % BE == 0
+    row, e, has_e, inside, states = _place(E, N, NP, BE)
+    g, delta, z, C = g + row * g_b + e, delta + row * delta_b + e, z + row * z_b + e, C + row * C_b
     decay_rate = _decay_rate(A_log + states, inside)
     shift = tl.load(bias + e, mask=has_e, other=0.0).to(tl.float32)
     G, total = tl.zeros([NP, BE], tl.float32), tl.zeros([BE], tl.float32)
     chunk_index = tl.program_id(1) + 1
     first = chunk_index * chunk
     stop = tl.minimum(first + chunk, L)
-    for done in range(0, stop - first, U):
-        start = first + (tl.cdiv(stop - first, U) - 1) * U - done
-        g_rows = _rows(g, start, stop, g_t, e, E, 0.0, U)
-        delta_rows = _rows(delta, start, stop, delta_t, e, E, -float("inf"), U)
-        z_rows = _rows(z, start, stop, z_t, e, E, 0.0, U)
-        C_rows = _rows(C, start, stop, C_t, n, N, 0.0, U)
-        for i in tl.static_range(U - 1, -1, -1):
-            dt, gate = _softplus(delta_rows[i].to(tl.float32) + shift), z_rows[i].to(tl.float32)
-            gy = g_rows[i].to(tl.float32) * 0.5 * gate * sigmoid(gate)
-            G = tl.exp2(decay_rate * dt[None, :]) * (G + C_rows[i].to(tl.float32)[:, None] * gy[None, :])
-            total += dt
+    whole = stop - (stop - first) % U
+    for done in range(0, stop - whole):
+        G, total = _adjoint_before(
+            G, total, stop - 1 - done, g, delta, z, C, decay_rate, shift, has_e,
+            g_t, delta_t, z_t, C_t, EVEN, N, NP, 1,
+        )  # fmt: skip
+    for done in range(U, whole - first + U, U):
+        G, total = _adjoint_before(
+            G, total, whole - done, g, delta, z, C, decay_rate, shift, has_e,
+            g_t, delta_t, z_t, C_t, EVEN, N, NP, U,
+        )  # fmt: skip
     index = chunk_index * tl.num_programs(2) + row
     tl.store(ends + index * N * E + states, G, mask=inside)
     tl.store(sums + index * E + e, total, mask=has_e)
 
 
+@triton.jit
+def _gradients(
+    G, start, g, delta, z, y, B, C, gu, gz, decay_rate, shift, skip, has_e,
+    g_t: tl.constexpr, delta_t: tl.constexpr, z_t: tl.constexpr, B_t: tl.constexpr, C_t: tl.constexpr,
+    E: tl.constexpr, EVEN: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, U: tl.constexpr,
+):  # fmt: skip
+    """The adjoint of the state ``U`` positions earlier; their gu and gz are written."""
+    g_rows = _rows(g, start, g_t, has_e, EVEN, U)
+    delta_rows = _rows(delta, start, delta_t, has_e, EVEN, U)
+    z_rows = _rows(z, start, z_t, has_e, EVEN, U)
+    y_rows = _rows(y, start, E, has_e, EVEN, U)
+    B_rows = _states(B, start, B_t, N, NP, U)
+    C_rows = _states(C, start, C_t, N, NP, U)
+    out = tl.cast(start, tl.int64) * E
+    for i in tl.static_range(U - 1, -1, -1):
+        dt, gate = _softplus(delta_rows[i] + shift), z_rows[i]
+        half = g_rows[i] * 0.5 * sigmoid(gate)
+        gy = half * gate
+        q = G + C_rows[i][:, None] * gy[None, :]
+        gx = tl.sum(B_rows[i][:, None] * q, 0)
+        G = tl.exp2(decay_rate * dt[None, :]) * q
+        _store(gu + out + i * E, dt * gx + skip * gy, has_e, EVEN)
+        _store(gz + out + i * E, half * y_rows[i], has_e, EVEN)
+    return G
+
+
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=STATES)
 def _backward(
-    g, delta, z, y, A_log, B, C, D, bias, G_last, ends, sums, gu, gz, G_initial, L, E, chunk,
-    g_b, g_t, delta_b, delta_t, z_b, z_t, B_b, B_t, C_b, C_t,
-    N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr, U: tl.constexpr,
+    g, delta, z, y, A_log, B, C, D, bias, G_last, ends, sums, gu, gz, G_initial, L, chunk,
+    g_b, delta_b, z_b, B_b, C_b,
+    g_t: tl.constexpr, delta_t: tl.constexpr, z_t: tl.constexpr, B_t: tl.constexpr, C_t: tl.constexpr,
+    E: tl.constexpr, N: tl.constexpr, NP: tl.constexpr, BE: tl.constexpr, U: tl.constexpr,
 ):  # fmt: skip
     """gu and gz (B, L, E), and from the first chunk the adjoint of the state before it (B, N, E)."""
-    row, e, n, has_e, inside, states = _place(E, N, NP, BE)
-    g, delta, z, B, C = g + row * g_b, delta + row * delta_b, z + row * z_b, B + row * B_b, C + row * C_b
-    y, gu, gz = y + row * L * E, gu + row * L * E, gz + row * L * E
+    EVEN: tl.constexpr = E % BE == 0
+    row, e, has_e, inside, states = _place(E, N, NP, BE)
+    g, delta, z = g + row * g_b + e, delta + row * delta_b + e, z + row * z_b + e
+    B, C, of_row = B + row * B_b, C + row * C_b, row * L * E + e
+    y, gu, gz = y + of_row, gu + of_row, gz + of_row
     decay_rate = _decay_rate(A_log + states, inside)
     shift = tl.load(bias + e, mask=has_e, other=0.0).to(tl.float32)
     skip = tl.load(D + e, mask=has_e, other=0.0).to(tl.float32)
@@ -229,25 +346,17 @@ def _backward(
             G = _after_chunk(G, decay_rate, ends, sums, chunks - 1 - later, row, E, e, has_e, states, inside, N)
     first = tl.program_id(1) * chunk
     stop = tl.minimum(first + chunk, L)
-    for done in range(0, stop - first, U):
-        start = first + (tl.cdiv(stop - first, U) - 1) * U - done
-        g_rows = _rows(g, start, stop, g_t, e, E, 0.0, U)
-        delta_rows = _rows(delta, start, stop, delta_t, e, E, -float("inf"), U)
-        z_rows = _rows(z, start, stop, z_t, e, E, 0.0, U)
-        y_rows = _rows(y, start, stop, E, e, E, 0.0, U)
-        B_rows = _rows(B, start, stop, B_t, n, N, 0.0, U)
-        C_rows = _rows(C, start, stop, C_t, n, N, 0.0, U)
-        out = tl.cast(start, tl.int64) * E + e
-        for i in tl.static_range(U - 1, -1, -1):
-            dt, gate = _softplus(delta_rows[i].to(tl.float32) + shift), z_rows[i].to(tl.float32)
-            half = g_rows[i].to(tl.float32) * 0.5 * sigmoid(gate)
-            gy = half * gate
-            q = G + C_rows[i].to(tl.float32)[:, None] * gy[None, :]
-            gx = tl.sum(B_rows[i].to(tl.float32)[:, None] * q, 0)
-            G = tl.exp2(decay_rate * dt[None, :]) * q
-            exists = _exists(start + i, stop, e, E)
-            tl.store(gu + out + i * E, dt * gx + skip * gy, mask=exists)
-            tl.store(gz + out + i * E, half * y_rows[i].to(tl.float32), mask=exists)
+    whole = stop - (stop - first) % U
+    for done in range(0, stop - whole):
+        G = _gradients(
+            G, stop - 1 - done, g, delta, z, y, B, C, gu, gz, decay_rate, shift, skip, has_e,
+            g_t, delta_t, z_t, B_t, C_t, E, EVEN, N, NP, 1,
+        )  # fmt: skip
+    for done in range(U, whole - first + U, U):
+        G = _gradients(
+            G, whole - done, g, delta, z, y, B, C, gu, gz, decay_rate, shift, skip, has_e,
+            g_t, delta_t, z_t, B_t, C_t, E, EVEN, N, NP, U,
+        )  # fmt: skip
     if first == 0:
         tl.store(G_initial + row * N * E + states, G, mask=inside)
 
@@ -271,7 +380,7 @@ class _Plan(NamedTuple):
         wanted = max(1, config.warps * processors(u.device) // (batch * blocks))
         chunk = max(config.shortest, triton.cdiv(length, wanted))
         chunk = triton.cdiv(chunk, config.unroll) * config.unroll
-        sizes = {"N": state_size, "NP": padded, "BE": block, "U": config.unroll}
+        sizes = {"E": channels, "N": state_size, "NP": padded, "BE": block, "U": config.unroll}
         return cls((blocks, triton.cdiv(length, chunk), batch), chunk, sizes)
 
     def ends(self, A_log: Tensor, batch: int) -> tuple[Tensor, Tensor]:
@@ -294,9 +403,15 @@ def _copied(state: Tensor) -> Tensor:
     return torch.empty(state.shape, dtype=torch.float32, device=state.device).copy_(state)
 
 
+def _in_pairs(value: Tensor) -> Tensor:
+    """B or C such that two numbers of half precision are one aligned integer: as it is wherever it can be."""
+    aligned = value.data_ptr() % 4 == 0 and not any(stride % 2 for stride in value.stride()[:2])
+    return value if aligned or value.dtype != torch.bfloat16 else value.clone(memory_format=torch.contiguous_format)
+
+
 def _strides(*values: Tensor) -> list[int]:
-    """Strides of rows and of positions."""
-    return [stride for value in values for stride in value.stride()[:2]]
+    """Strides of rows, then of positions."""
+    return [value.stride(dimension) for dimension in (0, 1) for value in values]
 
 
 def gated_scan_forward(
@@ -315,7 +430,7 @@ def gated_scan_forward(
     """p and y (B, L, E) in the dtype of ``u``, and the last state (B, E, N) in float32, without a graph."""
     batch, length, channels = u.shape
     plan = _Plan.of(u, A_log.shape[1], config or FORWARD)
-    logs = _channels_last(A_log)
+    logs, B, C = _channels_last(A_log), _in_pairs(B), _in_pairs(C)
     p, y = (torch.empty(u.shape, dtype=u.dtype, device=u.device) for _ in range(2))
     last = torch.empty(batch, A_log.shape[1], channels, dtype=torch.float32, device=u.device)
     initial = None if initial_state is None else _channels_last(initial_state)
@@ -325,11 +440,11 @@ def gated_scan_forward(
         if chunks > 1:
             ends, sums = plan.ends(A_log, batch)
             _forward_ends[(blocks, chunks - 1, batch)](
-                u, delta, logs, B, bias, ends, sums, length, channels, plan.chunk,
+                u, delta, logs, B, bias, ends, sums, length, plan.chunk,
                 *_strides(u, delta, B), **plan.sizes, num_warps=1,
             )  # fmt: skip
         _forward[plan.grid](
-            u, delta, z, logs, B, C, D, bias, initial, ends, sums, p, y, last, length, channels, plan.chunk,
+            u, delta, z, logs, B, C, D, bias, initial, ends, sums, p, y, last, length, plan.chunk,
             *_strides(u, delta, z, B, C), **plan.sizes, num_warps=1,
         )  # fmt: skip
     return p, y, last.transpose(1, 2)
@@ -352,7 +467,7 @@ def gated_scan_backward(
     """Gradients of u, z (B, L, E) and the initial state (B, E, N) from those of p and the last state."""
     batch, length, channels = z.shape
     plan = _Plan.of(z, A_log.shape[1], config or BACKWARD)
-    logs = _channels_last(A_log)
+    logs, B, C = _channels_last(A_log), _in_pairs(B), _in_pairs(C)
     g = with_unit_stride(g)
     gu = torch.empty(g.shape, dtype=g.dtype, device=g.device)
     gz = torch.empty(z.shape, dtype=z.dtype, device=z.device)
@@ -364,11 +479,11 @@ def gated_scan_backward(
         if chunks > 1:
             ends, sums = plan.ends(A_log, batch)
             _backward_ends[(blocks, chunks - 1, batch)](
-                g, delta, z, logs, C, bias, ends, sums, length, channels, plan.chunk,
+                g, delta, z, logs, C, bias, ends, sums, length, plan.chunk,
                 *_strides(g, delta, z, C), **plan.sizes, num_warps=1,
             )  # fmt: skip
         _backward[plan.grid](
-            g, delta, z, y, logs, B, C, D, bias, after, ends, sums, gu, gz, G_initial, length, channels, plan.chunk,
+            g, delta, z, y, logs, B, C, D, bias, after, ends, sums, gu, gz, G_initial, length, plan.chunk,
             *_strides(g, delta, z, B, C), **plan.sizes, num_warps=1,
         )  # fmt: skip
     return gu, gz, G_initial.transpose(1, 2)
