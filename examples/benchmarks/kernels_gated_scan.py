@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,9 @@ def states(arguments: list[Tensor]) -> Tensor:
     return torch.randn(u.shape[0], *A_log.t().shape, device=u.device).transpose(1, 2)
 
 
-def compile_ahead(config: Config, dtype: torch.dtype) -> None:
+def compile_ahead(config: Config, dtype: torch.dtype, channels: int) -> None:
     """Fill triton's cache on disk."""
-    arguments = inputs(1, 256, 1536, dtype)
+    arguments = inputs(1, 256, channels, dtype)
     try:
         p, y, last = gated_scan_forward(*arguments, states(arguments), config=config)
         gated_scan_backward(p, last, arguments[1], arguments[2], y, *arguments[3:], config=config)
@@ -261,7 +262,7 @@ def main() -> None:
     begin = time.perf_counter()
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         cuts = dict.fromkeys(config._replace(warps=warps) for config in configs for warps in (8, 0))
-        list(pool.map(compile_ahead, *zip(*((cut, dtype) for dtype in TOLERANCE for cut in cuts), strict=True)))
+        list(pool.map(compile_ahead, *zip(*product(cuts, TOLERANCE, arguments.channels), strict=True)))
     print(f"{torch.cuda.get_device_name()}, compiled in {time.perf_counter() - begin:.0f} s")
 
     right = set(configs)
