@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,24 +54,26 @@ def describe(
     if input_ids is None:
         length = attention_mask.shape[1]
         return TokenText([f"[{i}]" for i in range(length)], torch.arange(length).expand(attention_mask.shape))
-    ids, which = input_ids.unique(return_inverse=True)
-    known = ids.tolist()
+    # In numpy, whose loops are one thread: torch's start a team in every thread of a run, and what waits there spins.
+    every, mask = input_ids.numpy(), attention_mask.numpy() != 0
+    ids, inverse = np.unique(every, return_inverse=True)
+    known, which = ids.tolist(), torch.from_numpy(inverse.reshape(every.shape))
     if vocabulary is None:
         return TokenText([f"#{i}" for i in known], which)
-    special = torch.isin(ids, torch.tensor(vocabulary.without_text(known), dtype=torch.long))[which]
+    special = torch.from_numpy(np.isin(ids, vocabulary.without_text(known))[inverse].reshape(every.shape))
     place = _place if getattr(vocabulary.tokenizer, "is_fast", False) else _aligned
     texts = []
-    spans = torch.zeros(*input_ids.shape, 2, dtype=torch.int32)
-    for row, real in enumerate(attention_mask != 0):
-        own = input_ids[row, real]
+    spans = np.zeros((*every.shape, 2), np.int32)
+    for row, real in enumerate(mask):
+        own = every[row, real]
         text = None if batch is None or batch.texts is None else batch.texts[row]
-        placed = torch.empty(0, 2, dtype=torch.int32) if batch is None or batch.spans is None else batch.spans[row]
+        placed = np.empty((0, 2), np.int32) if batch is None or batch.spans is None else batch.spans[row].numpy()
         if text is None or len(placed) < len(own):
             text, found = place(own.tolist(), text, [(start, end) for start, end in placed.tolist()], vocabulary)
-            placed = torch.tensor(found, dtype=torch.int32).view(-1, 2)
+            placed = np.asarray(found).reshape(-1, 2)
         texts.append(text)
         spans[row, real] = placed
-    return TokenText([vocabulary.name(i) for i in known], which, spans, texts, special)
+    return TokenText([vocabulary.name(i) for i in known], which, torch.from_numpy(spans), texts, special)
 
 
 def _place(ids: list[int], text: str | None, spans: list[Span], vocabulary: Vocabulary) -> tuple[str, list[Span]]:

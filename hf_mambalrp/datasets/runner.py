@@ -71,16 +71,14 @@ class ReadRow(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Consecutive rows of the dataset."""
+    """Consecutive rows of the dataset that are this process's."""
 
     rows: list[Row]
-    number: int | None = None
-    """Where this process has to explain it."""
+    number: int | None
+    """None where an earlier call finished it."""
     readable: Sequence[ReadRow] = ()
     bad: Sequence[Record] = ()
     """Records of the rows that cannot be explained."""
-    done: int = 0
-    """Rows that an earlier call of this process finished."""
 
 
 @dataclass
@@ -99,7 +97,10 @@ class Share:
     padded: Callable[[int], int]
     """The length that a batch is padded to, of its longest row's."""
     max_tokens: int | None
+    seen: int = 0
+    """Rows of the dataset so far, of all processes."""
     computed: int = 0
+    """Rows that this process explained."""
     bar: SharedBar = field(init=False)
     targets: RowTargets = field(init=False)
 
@@ -136,33 +137,35 @@ class Share:
 
     def _explain(self, dataset: Any, window: int, begun: Begun) -> int:
         """Explain this process's windows, until one asks to end; returns the rows of the dataset."""
-        seen = 0
         with Behind() as behind:
             for one in ahead(self._windows(dataset, window, begun)):
-                if self.store.stopped():
-                    return seen
-                seen = one.rows[-1].index + 1
                 self._window(one, behind)
         if not self.store.stopped() and begun.finished:
-            self._check_rows(seen, max(begun.finished) * window + 1, begun)
-        return seen
+            self._check_rows(self.seen, max(begun.finished) * window + 1, begun)
+        return self.seen
 
     def _windows(self, dataset: Any, size: int, begun: Begun) -> Iterator[Window]:
-        """Every window of the dataset, read where it is for this process and not finished."""
+        """This process's windows of the dataset, read where they are not finished, until one asks to end.
+
+        Those of others are passed here, in the thread that reads ahead: else what it has ahead would be one of theirs.
+        """
         process, processes = self.state.process_index, self.state.num_processes
         unfinished = 0
         for number, group in enumerate(windows(rows(dataset, self.columns), size)):
+            if self.store.stopped():
+                return
             if number == 0:
                 check_first(group, self.columns)
+            self.seen = group[-1].index + 1
             if number in begun.finished:
-                own = number % processes == process
-                if own:
+                if number % processes == process:
                     self.store.check(number, group)
-                yield Window(group, done=len(group) if own else 0)
+                    yield Window(group, None)
                 continue
             if begun.rows is not None:
-                self._check_rows(group[-1].index + 1, 0, begun)
-            yield Window(group, number, *self._read(group)) if unfinished % processes == process else Window(group)
+                self._check_rows(self.seen, 0, begun)
+            if unfinished % processes == process:
+                yield Window(group, number, *self._read(group))
             unfinished += 1
 
     def _check_rows(self, seen: int, least: int, begun: Begun) -> None:
@@ -178,7 +181,7 @@ class Share:
         """Explain what is missing of one window, and write its shard."""
         rows, number = window.rows, window.number
         if number is None:
-            behind.do(partial(self.bar.advance, window.done))
+            behind.do(partial(self.bar.advance, len(rows)))
             return
         tables = self.store.pieces(number, rows)
         there = {index for table in tables for index in table["index"].to_pylist()}
