@@ -88,8 +88,7 @@ def assert_close(found, expected, dtype):
 
 
 def use(config, monkeypatch):
-    monkeypatch.setattr(kernels, "FORWARD", config)
-    monkeypatch.setattr(kernels, "BACKWARD", config)
+    monkeypatch.setattr(kernels, "CONFIG", config)
 
 
 @pytest.fixture(params=[ONE_CHUNK, MANY_CHUNKS], ids=["one chunk", "many chunks"])
