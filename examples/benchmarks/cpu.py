@@ -1,6 +1,8 @@
 """CPU benchmark: explain() beside transformers' own forward and gradient x input, in one process, on random weights.
 
-Correctness first: relevance must sum to the score and the score must be the model's own logit, or nothing is timed.
+Beside them the matrix products alone that an explanation needs, which no implementation can do without: those of every
+layer forward, and transposed those that relevance goes through. Correctness first: relevance must sum to the score and
+the score must be the model's own logit, or nothing is timed.
 
     python examples/benchmarks/cpu.py                      # the 130M shape, two threads; some minutes
     python examples/benchmarks/cpu.py --family mamba2      # or falcon_mamba
@@ -120,8 +122,22 @@ def hf_forward(model: PreTrainedModel, ids: torch.Tensor) -> None:
         model(ids, use_cache=False)
 
 
+def products(model: PreTrainedModel, ids: torch.Tensor) -> None:
+    """The layers' matrix products, forward, and transposed of the two that relevance goes through.
+
+    Step sizes, B and C are constants of MambaLRP, so the projections that make them are not transposed.
+    """
+    with torch.no_grad():
+        for name, module in model.get_decoder().named_modules():
+            if isinstance(module, torch.nn.Linear):
+                torch.ones(ids.numel(), module.in_features) @ module.weight.t()
+                if name.endswith(("in_proj", "out_proj")):
+                    torch.ones(ids.numel(), module.out_features) @ module.weight
+
+
 CALLS: dict[str, Callable[[PreTrainedModel, torch.Tensor], object]] = {
     "explain()": lambda model, ids: model.explain(ids, target=7),
+    "matrix products": products,
     "HF forward, no gradient": hf_forward,
     "HF gradient x input": hf_gradient_x_input,
 }
@@ -147,6 +163,7 @@ def main() -> None:
     check(model, tokens(arguments, min(arguments.lengths)))
     where = {
         "explain()": arguments.lengths,
+        "matrix products": arguments.lengths,
         "HF forward, no gradient": arguments.forward_lengths,
         "HF gradient x input": [arguments.gradient_length],
     }
@@ -159,12 +176,17 @@ def main() -> None:
                 memory = process.submit(peak_memory, arguments, name, length).result()
             rows.append({"what": name, "length": length, "seconds": median, "peak_mib": memory})
 
-    forwards = {row["length"]: row["seconds"] for row in rows if row["what"].startswith("HF forward")}
-    print("| what | L | seconds | x HF forward | peak memory above weights and code |")
-    print("|---|---|---|---|---|")
+    print("| what | L | seconds | x matrix products | x HF forward | peak memory above weights and code |")
+    print("|---|---|---|---|---|---|")
     for row in rows:
-        ratio = f"{row['seconds'] / forwards[row['length']]:.2f}" if row["length"] in forwards else ""
-        print(f"| {row['what']} | {row['length']} | {row['seconds']:.2f} | {ratio} | {row['peak_mib']} MiB |")
+        beside = {other["what"]: other["seconds"] for other in rows if other["length"] == row["length"]}
+        ratios = [
+            f"{row['seconds'] / beside[other]:.2f}" if other in beside else ""
+            for other in ("matrix products", "HF forward, no gradient")
+        ]
+        print(
+            f"| {row['what']} | {row['length']} | {row['seconds']:.2f} | {' | '.join(ratios)} | {row['peak_mib']} MiB |"
+        )
     if arguments.json:
         arguments.json.write_text(
             json.dumps(
