@@ -115,7 +115,12 @@ PROMISED = {
     "hybrid_parts.py": ["Relevance by part", "+ softmax ", "attention reads most at:", "written: parts.png"],
     "save_and_reload.py": ["mambalrp", "read back exactly: True"],
     "share_on_the_hub.py": ["written: shared/README.md"],
-    "benchmarks/cpu.py": ["| explain() | 16 |", "| matrix products | 16 |", "| HF forward, no gradient | 16 |", "| HF gradient x input | 16 |"],
+    "benchmarks/cpu.py": [
+        "| explain() | 16 |",
+        "| matrix products | 16 |",
+        "| HF forward, no gradient | 16 |",
+        "| HF gradient x input | 16 |",
+    ],
     "benchmarks/gpu.py": [
         "| tiny | float32 | 2 x 8 | explain() |",
         "| tiny2 | float32 | 1 x 16 | HF forward, last logit |",

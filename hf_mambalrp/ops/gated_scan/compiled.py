@@ -15,7 +15,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hf_mambalrp.ops.numba_common import over_channels, sigmoid, softplus
-from hf_mambalrp.ops.selective_scan.compiled import FLUSH_EVERY, advance, flush, retreat
+from hf_mambalrp.ops.selective_scan.compiled import (
+    FLUSH_EVERY,
+    ROW,
+    advance,
+    flush,
+    in_rows,
+    out_of_rows,
+    padded,
+    retreat,
+)
 from hf_mambalrp.rules import Rules
 
 SMALL = 2**18
@@ -32,21 +41,24 @@ def forward(
     y may be p where it is not asked for.
     """
     width = stop - start
-    h, a, skip, shift = state[:, start:stop].copy(), A[:, start:stop].copy(), D[start:stop], bias[start:stop]
+    h, a, skip, shift = in_rows(state, start, stop), in_rows(A, start, stop), D[start:stop], bias[start:stop]
+    b, c = np.zeros(len(h) // ROW, float32), np.zeros(len(h) // ROW, float32)
     step, x, out = np.empty(width, float32), np.empty(width, float32), np.empty(width, float32)
     for t in range(u.shape[0]):
         content, before, gate = u[t, start:stop], delta[t, start:stop], z[t, start:stop]
         for e in range(width):
             step[e] = softplus(before[e] + shift[e])
             x[e], out[e] = step[e] * content[e], skip[e] * content[e]
-        advance(h, a, step, x, B[t], C[t], out)
+        padded(B[t], b)
+        padded(C[t], c)
+        advance(h, a, step, x, b, c, out)
         y[t, start:stop] = out
         gated = p[t, start:stop]
         for e in range(width):
             gated[e] = out[e] * gate[e] * sigmoid(gate[e])
         if t % FLUSH_EVERY == 0:
             flush(h)
-    state[:, start:stop] = h
+    out_of_rows(h, state, start, stop)
 
 
 @njit(nogil=True, fastmath={"contract"}, error_model="numpy", cache=True)
@@ -56,7 +68,8 @@ def transposed(
 ) -> None:  # fmt: skip
     """Gradients of u and z: half of p's to each factor of the gate, then the scan backwards in time and the skip."""
     width = stop - start
-    g, a, skip, shift = adjoint[:, start:stop].copy(), A[:, start:stop].copy(), D[start:stop], bias[start:stop]
+    g, a, skip, shift = in_rows(adjoint, start, stop), in_rows(A, start, stop), D[start:stop], bias[start:stop]
+    b, c = np.zeros(len(g) // ROW, float32), np.zeros(len(g) // ROW, float32)
     step, arriving, out = np.empty(width, float32), np.empty(width, float32), np.empty(width, float32)
     for t in range(gp.shape[0] - 1, -1, -1):
         given, before, gate, mixed = gp[t, start:stop], delta[t, start:stop], z[t, start:stop], y[t, start:stop]
@@ -65,12 +78,14 @@ def transposed(
             half = float32(0.5) * sigmoid(gate[e]) * given[e]
             arriving[e], of_gate[e] = half * gate[e], half * mixed[e]
             step[e], out[e] = softplus(before[e] + shift[e]), float32(0.0)
-        retreat(g, a, step, arriving, B[t], C[t], out)
+        padded(B[t], b)
+        padded(C[t], c)
+        retreat(g, a, step, arriving, b, c, out)
         for e in range(width):
             of_content[e] = step[e] * out[e] + skip[e] * arriving[e]
         if t % FLUSH_EVERY == 0:
             flush(g)
-    adjoint[:, start:stop] = g
+    out_of_rows(g, adjoint, start, stop)
 
 
 def _over_channels(
