@@ -34,19 +34,34 @@ OPTIONAL = ["gradio", "pdoc"]
 """What some programs use, and may be missing."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Read when torch is imported: tiny tensors are many times slower on two threads of a shared machine."""
+NAME = f"\0forks-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+
+
+of_this_thread = threading.local()
+
+
+def server():
+    """This thread's connection to the process that forks, which is one for all workers of a run."""
+    if not hasattr(of_this_thread, "connection"):
+        started()
+        of_this_thread.connection = connected()
+    return of_this_thread.connection
 
 
 @cache
-def server():
-    """A connection to the process that forks, which is one for all workers of a run and ends with the last of them."""
-    name = f"\0forks-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+def started():
+    """A connection of this worker's: the process ends with the last that there is."""
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(name)  # which another worker may have
+        listener.bind(NAME)  # which another worker may have
         listener.listen()
         command, variables = [sys.executable, __file__], {**os.environ, **ONE_THREAD}
         subprocess.Popen(command, stdin=listener, stdout=subprocess.DEVNULL, env=variables)
+    return connected()
+
+
+def connected():
     here = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    here.connect(name)
+    here.connect(NAME)
     return here
 
 
@@ -54,10 +69,10 @@ def whole(pipe):
     return pipe.read()
 
 
-def run(arguments, *, stdin="", cwd=None, env=None, read=whole):
+def run(arguments, *, stdin="", cwd=None, env=None, read=whole, begun=None):
     """As ``subprocess.run([sys.executable, *arguments], input=stdin, capture_output=True, text=True, ...)``.
 
-    ``read`` is what is done with the end of the pipe that standard output goes to.
+    ``read`` is what is done with the end of the pipe that standard output goes to, ``begun`` with the process id.
     """
     program = [list(map(str, arguments)), str(cwd or Path.cwd()), {**(env or os.environ), **ONE_THREAD}]
     (theirs, ours), *outputs = (os.pipe() for _ in range(3))
@@ -67,6 +82,9 @@ def run(arguments, *, stdin="", cwd=None, env=None, read=whole):
     socket.send_fds(server(), [json.dumps(program).encode()], streams)
     for stream in streams:
         os.close(stream)
+    process = int(server().recv(16))
+    if begun:
+        begun(process)
 
     def said(output, read):
         with open(output[0], encoding="utf-8") as pipe:
@@ -108,6 +126,7 @@ def serve(connection):
             return json.loads(program)
         for stream in streams:
             os.close(stream)
+        connection.send(str(child).encode())
         connection.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
 
 
