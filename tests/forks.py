@@ -1,9 +1,9 @@
 """Programs in forks of one process that has imported what they import: they start at once, not after seconds.
 
 A fork has imported more than a process of its own would, and has read its environment earlier; what it starts through
-multiprocessing are forks as well. So each kind of program, the command, a script and ``python -c``, is started in one
-test as a user starts it. All else is the program's own: arguments, folder, environment, streams, and an end in which
-Python writes what is left and says what is wrong with it.
+multiprocessing, or as ``python -c``, are forks as well. So each kind of program, the command, a script and ``python
+-c``, is started in one test as a user starts it. All else is the program's own: arguments, folder, environment,
+streams, and an end in which Python writes what is left and says what is wrong with it.
 """
 
 import atexit
@@ -18,9 +18,10 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -148,6 +149,7 @@ def become(arguments, cwd, env):
     importlib.reload(sys.modules["huggingface_hub.constants"])  # which are variables of the environment
     forks = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method: forks
+    subprocess.Popen = OfPrograms
     sys.the_end = TheEnd()
     try:
         run_as_main(arguments, cwd)
@@ -156,6 +158,27 @@ def become(arguments, cwd, env):
             raise
         end(stopped.code or 0)
     end(0)
+
+
+class OfPrograms(subprocess.Popen):
+    """A process of ``python -c`` is a fork, which takes its streams and its folder as any other before it begins."""
+
+    def __init__(self, command, env=None, **options):
+        if command[:2] == [sys.executable, "-c"]:
+            sys.stdout.flush()
+            sys.stderr.flush()  # what is not written yet would be written by both
+            options["preexec_fn"] = partial(self.instead, command[1:], env or os.environ)
+        super().__init__(command, env=env, **options)
+
+    def instead(self, arguments, env):
+        """Never to come to the command itself."""
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # one of which tells subprocess that the command has begun
+        atexit._clear()
+        try:
+            become(arguments, str(Path.cwd()), dict(env))
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
 
 
 def run_as_main(arguments, cwd):
