@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import shutil
+import sys
 from functools import partial
 from importlib.util import find_spec
 
@@ -14,11 +15,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, by
 
 import interpreter
 import pytest
-import torch
 
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, which importing transformers does
+if "PYTEST_XDIST_WORKER" in os.environ or "-n" not in sys.argv:  # who hands tests out does without, and starts sooner
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, which importing transformers does
 gc.disable()  # until all is imported: modules are no garbage, and have half a million objects
+
+
+def pytest_xdist_auto_num_workers():
+    """A process more than there are cores: some of the time each waits, for a browser, a server, a program."""
+    return os.cpu_count() + 1
 
 
 def pytest_collection_modifyitems(items):
