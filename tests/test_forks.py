@@ -28,9 +28,10 @@ PROGRAMS = {
         "print(ended.returncode, ended.stdout, ended.stderr)"
     ),
     "a process of its own that is killed": (
-        "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(99)'])\n"
-        "time.sleep(0.1); child.terminate(); print(child.wait())"
+        "import subprocess, sys\n"
+        "code = 'import time; print(1, flush=True); time.sleep(999)'\n"
+        "child = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)\n"
+        "print(child.stdout.readline()); child.terminate(); print(child.wait())"
     ),
 }
 
