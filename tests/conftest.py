@@ -16,7 +16,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, by
 import interpreter
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ or "-n" not in sys.argv:  # who hands tests out does without, and starts sooner
+HANDS_OUT = "-n" in sys.argv and "0" not in sys.argv and "PYTEST_XDIST_WORKER" not in os.environ
+"""Whether this process gives others their tests: it can do without torch, and they start sooner."""
+if not HANDS_OUT:
     import torch
 
     if not torch.cuda.is_available():
@@ -24,6 +26,7 @@ if "PYTEST_XDIST_WORKER" in os.environ or "-n" not in sys.argv:  # who hands tes
 gc.disable()  # until all is imported: modules are no garbage, and have half a million objects
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
     """A process more than there are cores: some of the time each waits, for a browser, a server, a program."""
     return os.cpu_count() + 1
