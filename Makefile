@@ -22,7 +22,7 @@ WITH_5.16.1 := huggingface_hub==1.31.0 httpx httpcore h11 anyio idna certifi
 MODEL_TESTS := $(addprefix tests/test_,checkpoints.py classification.py explain.py families.py models.py oracles.py oracles_mamba2.py forward_check.py \
 	relevance.py state_spaces.py) $(wildcard tests/vision/test_vim_*.py tests/hybrids/test_hybrid_*.py)
 
-# A process a core.
+# A process a core, and one more: tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 export HF_HUB_OFFLINE = 1

@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import shutil
+import sys
 from functools import partial
 from importlib.util import find_spec
 
@@ -14,11 +15,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, by
 
 import interpreter
 import pytest
-import torch
 
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, which importing transformers does
+HANDS_OUT = "-n" in sys.argv and "0" not in sys.argv and "PYTEST_XDIST_WORKER" not in os.environ
+"""Whether this process gives others their tests: it can do without torch, and they start sooner."""
+if not HANDS_OUT:
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, which importing transformers does
 gc.disable()  # until all is imported: modules are no garbage, and have half a million objects
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """A process more than there are cores: some of the time each waits, for a browser, a server, a program."""
+    return os.cpu_count() + 1
 
 
 def pytest_collection_modifyitems(items):

@@ -1,9 +1,9 @@
 """Programs in forks of one process that has imported what they import: they start at once, not after seconds.
 
 A fork has imported more than a process of its own would, and has read its environment earlier; what it starts through
-multiprocessing are forks as well. So each kind of program, the command, a script and ``python -c``, is started in one
-test as a user starts it. All else is the program's own: arguments, folder, environment, streams, and an end in which
-Python writes what is left and says what is wrong with it.
+multiprocessing, or as ``python -c``, are forks as well. So each kind of program, the command, a script and ``python
+-c``, is started in one test as a user starts it. All else is the program's own: arguments, folder, environment,
+streams, and an end in which Python writes what is left and says what is wrong with it.
 """
 
 import atexit
@@ -18,9 +18,10 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,19 +35,34 @@ OPTIONAL = ["gradio", "pdoc"]
 """What some programs use, and may be missing."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Read when torch is imported: tiny tensors are many times slower on two threads of a shared machine."""
+NAME = f"\0forks-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+
+
+of_this_thread = threading.local()
+
+
+def server():
+    """This thread's connection to the process that forks, which is one for all workers of a run."""
+    if not hasattr(of_this_thread, "connection"):
+        started()
+        of_this_thread.connection = connected()
+    return of_this_thread.connection
 
 
 @cache
-def server():
-    """A connection to the process that forks, which is one for all workers of a run and ends with the last of them."""
-    name = f"\0forks-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+def started():
+    """A connection of this worker's: the process ends with the last that there is."""
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(name)  # which another worker may have
+        listener.bind(NAME)  # which another worker may have
         listener.listen()
         command, variables = [sys.executable, __file__], {**os.environ, **ONE_THREAD}
         subprocess.Popen(command, stdin=listener, stdout=subprocess.DEVNULL, env=variables)
+    return connected()
+
+
+def connected():
     here = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    here.connect(name)
+    here.connect(NAME)
     return here
 
 
@@ -54,10 +70,10 @@ def whole(pipe):
     return pipe.read()
 
 
-def run(arguments, *, stdin="", cwd=None, env=None, read=whole):
+def run(arguments, *, stdin="", cwd=None, env=None, read=whole, begun=None):
     """As ``subprocess.run([sys.executable, *arguments], input=stdin, capture_output=True, text=True, ...)``.
 
-    ``read`` is what is done with the end of the pipe that standard output goes to.
+    ``read`` is what is done with the end of the pipe that standard output goes to, ``begun`` with the process id.
     """
     program = [list(map(str, arguments)), str(cwd or Path.cwd()), {**(env or os.environ), **ONE_THREAD}]
     (theirs, ours), *outputs = (os.pipe() for _ in range(3))
@@ -67,6 +83,9 @@ def run(arguments, *, stdin="", cwd=None, env=None, read=whole):
     socket.send_fds(server(), [json.dumps(program).encode()], streams)
     for stream in streams:
         os.close(stream)
+    process = int(server().recv(16))
+    if begun:
+        begun(process)
 
     def said(output, read):
         with open(output[0], encoding="utf-8") as pipe:
@@ -108,6 +127,7 @@ def serve(connection):
             return json.loads(program)
         for stream in streams:
             os.close(stream)
+        connection.send(str(child).encode())
         connection.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
 
 
@@ -129,6 +149,7 @@ def become(arguments, cwd, env):
     importlib.reload(sys.modules["huggingface_hub.constants"])  # which are variables of the environment
     forks = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method: forks
+    subprocess.Popen = OfPrograms
     sys.the_end = TheEnd()
     try:
         run_as_main(arguments, cwd)
@@ -137,6 +158,27 @@ def become(arguments, cwd, env):
             raise
         end(stopped.code or 0)
     end(0)
+
+
+class OfPrograms(subprocess.Popen):
+    """A process of ``python -c`` is a fork, which takes its streams and its folder as any other before it begins."""
+
+    def __init__(self, command, env=None, **options):
+        if command[:2] == [sys.executable, "-c"]:
+            sys.stdout.flush()
+            sys.stderr.flush()  # what is not written yet would be written by both
+            options["preexec_fn"] = partial(self.instead, command[1:], env or os.environ)
+        super().__init__(command, env=env, **options)
+
+    def instead(self, arguments, env):
+        """Never to come to the command itself."""
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # one of which tells subprocess that the command has begun
+        atexit._clear()
+        try:
+            become(arguments, str(Path.cwd()), dict(env))
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
 
 
 def run_as_main(arguments, cwd):

@@ -1,6 +1,7 @@
 """torch's default dtype, which a program may have set for its own models, changes no explanation."""
 
 from contextlib import contextmanager
+from functools import cache
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ def default(dtype):
         torch.set_default_dtype(before)
 
 
+@cache
 def explained(kind, dtype=torch.float32, **options):
     """Relevance and score by a model that was made before."""
     model = make_explainable(random_model(model_type=kind, dtype=torch.float32))

@@ -19,6 +19,20 @@ PROGRAMS = {
     "what is wrong at the end": "class Wrong:\n    def __del__(self): 1 / 0\nkept = Wrong()",
     "a signal": "import os; os.kill(os.getpid(), 15)",
     "a folder of its own": "import small",
+    "a process of its own": (
+        "import os, subprocess, sys; print('before')\n"
+        "code = 'import os, sys; print(sys.argv, sys.stdin.read(), len(os.environ.get(\"GIVEN\")), os.getcwd())'\n"
+        "code += '; print(os.environ.get(\"HOME\")); sys.exit(3)'\n"
+        "given = {'input': 'naïve', 'env': {'GIVEN': 'é'}, 'cwd': '/'}\n"
+        "ended = subprocess.run([sys.executable, '-c', code, 'a'], capture_output=True, text=True, **given)\n"
+        "print(ended.returncode, ended.stdout, ended.stderr)"
+    ),
+    "a process of its own that is killed": (
+        "import subprocess, sys\n"
+        "code = 'import time; print(1, flush=True); time.sleep(999)'\n"
+        "child = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE)\n"
+        "print(child.stdout.readline()); child.terminate(); print(child.wait())"
+    ),
 }
 
 

@@ -244,7 +244,7 @@ ARC = [
 def test_arc_is_pruned_as_a_slow_reading_does(run, tmp_path):
     """One answer of one question at a time, a token at a time, by the plain model; the run was interrupted."""
     text = " ".join(row["question"] + " ".join(row["choices"]["text"]) for row in ARC)
-    tokenizer = byte_level_tokenizer(f"Question: {text} Answer:", vocabulary=262)
+    tokenizer = byte_level_tokenizer(f"Question: {text} Answer:", vocabulary=320)
     model = random_model(num_layers=1, vocab_size=len(tokenizer), dtype=torch.float32)
     for weight in (model.backbone.layers[0].mixer.out_proj.weight, model.lm_head.weight):
         weight.data.mul_(20)  # so that the answer depends on what is left

@@ -64,6 +64,8 @@ class Agreement:
 
 
 MEASURES = ("spearman", "sign_agreement", "rated_auc")
+ELEMENTS = 2**22
+"""Numbers that a tensor of resamples has at most: all words of some resamples at a time."""
 
 
 @dataclass(frozen=True)
@@ -188,16 +190,46 @@ def _ends(
 ) -> dict[str, tuple[float, float] | None]:
     """The interval of every measure over the words of resampled examples, of ``counts`` words each."""
     of_word = torch.arange(len(counts)).repeat_interleave(counts)
-    drawn = [
-        _agreement(table.repeat_interleave(times.long()[of_word], 1))
-        for times in resampled(len(counts), resamples, seed)
-    ]
+    times = resampled(len(counts), resamples, seed).split(max(1, ELEMENTS // max(1, len(of_word))))
+    parts = [_measures(table, some[:, of_word]) for some in times]
     ends: dict[str, tuple[float, float] | None] = {}
-    for name in MEASURES:
-        values = [value for each in drawn if (value := getattr(each, name)) is not None]
-        found = interval(torch.tensor(values, dtype=torch.float64), confidence).tolist() if values else None
-        ends[name] = None if found is None else (found[0], found[1])
+    for name, values in zip(MEASURES, torch.cat(parts).T, strict=True):
+        known = values[~values.isnan()]
+        ends[name] = tuple(interval(known, confidence).tolist()) if len(known) else None
     return ends
+
+
+def _measures(table: Tensor, times: Tensor) -> Tensor:
+    """The measures of :func:`_agreement` where every word stands there ``times`` (resamples, words) often.
+
+    Of all resamples at once, NaN where one has none. Shape: (resamples, len(MEASURES)).
+    """
+    relevance, rating = table
+    is_rated = ~rating.isnan()
+    rated, others = times[:, is_rated], times[:, ~is_rated]
+    number, number_of_others = rated.sum(1), others.sum(1)
+    sizes = relevance.abs()
+    below, tied = _weighed(sizes[is_rated], sizes[~is_rated], others)
+    auc = (rated * (below + tied / 2)).sum(1) / (number * number_of_others)
+    relevance, rating = relevance[is_rated], rating[is_rated]
+    centred = []
+    for values in (relevance, rating):
+        below, tied = _weighed(values, values, rated)
+        ranks = below + (tied + 1) / 2
+        centred.append(ranks - (rated * ranks).sum(1, keepdim=True) / number[:, None])
+    norms = torch.stack([(rated * each.square()).sum(1).sqrt() for each in centred])
+    spearman = (rated * centred[0] * centred[1]).sum(1) / norms.prod(0)
+    spearman = spearman.where((norms > 1e-9 * number).all(0), torch.nan)
+    same_sign = rated @ (relevance.sign() == rating.sign()).double() / number
+    return torch.stack([spearman, same_sign, auc], 1)
+
+
+def _weighed(values: Tensor, among: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of ``among``, each so many ``times`` (resamples, words), are below each value, and how many equal."""
+    levels, which = torch.unique(torch.cat([values, among]), return_inverse=True)
+    place, of_them = which.split([len(values), len(among)])
+    level = times.new_zeros(len(times), len(levels)).index_add_(1, of_them, times)
+    return (level.cumsum(1) - level)[:, place], level[:, place]
 
 
 def _defined(value: Tensor) -> float | None:

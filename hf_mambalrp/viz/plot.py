@@ -164,7 +164,7 @@ def dress(ax: Any, title: str, lines: Sequence[str], *, grows: bool) -> None:
     """
     quiet(ax)
     figure = ax.figure.canvas.figure
-    figure.draw_without_rendering()
+    _lay_out(figure, ax)
     place = ax.get_subplotspec()
     right = figure.bbox.x1 - MARGIN * figure.dpi if place is None or place.is_last_col() else ax.bbox.x1
     room = right - ax.bbox.x0
@@ -197,6 +197,15 @@ def dress(ax: Any, title: str, lines: Sequence[str], *, grows: bool) -> None:
     header = sum(text.get_window_extent().height for text in (heading, under)) / figure.dpi
     if grows:
         figure.set_figheight(figure.get_figheight() + max(0, header - HEADER))
+
+
+def _lay_out(figure: Any, ax: Any) -> None:
+    """Put axes where they will be drawn, which is half of the work of drawing them."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        ax.apply_aspect()
+    else:
+        figure.draw_without_rendering()
 
 
 def quiet(ax: Any) -> None:

@@ -30,7 +30,6 @@ TEXTS = ["a b c d", "f g a", "h", "k a a i n", "b b"]
 LONG = [" ".join(WORDS[2 + place % 16] for place in range(20_000))] * 8
 """More than a pipe holds."""
 MODEL = random_model(num_layers=1, dtype=torch.float32)
-PRELOADED = ["hf_mambalrp.evaluation.evaluator", "hf_mambalrp.ops.selective_scan.compiled"]
 LIMIT = 120
 """Seconds after which something waits for ever."""
 
@@ -76,10 +75,8 @@ def ended(call):
 
 @pytest.fixture
 def forked(monkeypatch):
-    """Workers that are forks of one process, which has imported once what spawned ones import each time."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED, type(MODEL).__module__])
-    monkeypatch.setattr("hf_mambalrp.evaluation.workers.get_context", lambda method: context)
+    """Workers that are forks of this process, which has imported what spawned ones import each time."""
+    monkeypatch.setattr("hf_mambalrp.evaluation.workers.get_context", lambda method: get_context("fork"))
 
 
 @pytest.mark.usefixtures("forked")
@@ -259,9 +256,9 @@ def test_no_process_outlives_a_caller_that_is_killed(tmp_path):
             os.kill(member, signal.SIGKILL)
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are counted in /proc")
-def test_an_interrupt_ends_all_processes_and_only_the_caller_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_mambalrp.evaluation.workers.get_context", lambda method: get_context("fork"))
+def test_an_interrupt_ends_all_processes_and_only_the_caller_says_so(tmp_path):
     caller = started(tmp_path, EVALUATION, GUARD, 500)
     try:
         at_work(tmp_path, caller)

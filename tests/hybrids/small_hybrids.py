@@ -355,7 +355,8 @@ TABLE: dict[str, Entry] = {
 
 def available() -> list[str]:
     """The names whose model the installed transformers has."""
-    return [name for name, entry in TABLE.items() if Version(transformers.__version__) >= Version(entry.since)]
+    installed = Version(transformers.__version__)
+    return [name for name, entry in TABLE.items() if installed >= Version(entry.since)]
 
 
 def one_each() -> list[str]:
@@ -363,7 +364,8 @@ def one_each() -> list[str]:
     names = ("bamba-biases", "granite-moe", "falcon_h1-norm-after", "nemotron_h-moe", "jamba-moe", "zamba", "zamba2")
     names += ("qwen3_next", "qwen3_5", "qwen3_5-moe", "olmo_hybrid", "kimi_linear", "lfm2-biases", "lfm2-moe")
     names += ("bailing_hybrid", "minimax", "recurrent_gemma")
-    return [name for name in names if name in available()]
+    there = available()
+    return [name for name in names if name in there]
 
 
 def crossed(names: list[str], first: tuple[Any, Any], second: tuple[Any, Any]) -> list[tuple[str, Any, Any]]:
@@ -372,7 +374,8 @@ def crossed(names: list[str], first: tuple[Any, Any], second: tuple[Any, Any]) -
     A variant of a family has the last value of `first` alone, which has to be the one that reads more of the model, and
     one of `second` in turn.
     """
-    values = {name: first if name in one_each() else first[1:] for name in names}
+    families = one_each()
+    values = {name: first if name in families else first[1:] for name in names}
     return [(name, one, second[(n + k) % 2]) for n, name in enumerate(names) for k, one in enumerate(values[name])]
 
 

@@ -2,14 +2,11 @@
 
 import json
 import os
-import sys
 
 import pytest
 import torch
 from screen import SIZES, WAIT
-from space_server import LANGUAGE_MODEL, MARKUP, ROOT, Server
-
-sys.path.insert(0, str(ROOT / "tests"))
+from space_server import LANGUAGE_MODEL, MARKUP, Server
 
 
 @pytest.fixture(scope="session")
@@ -83,10 +80,9 @@ def space(allow_list):
 def server(environment, tmp_path_factory):
     if not os.environ.get("CI"):  # where one that is missing is a failure: the Space does not start
         pytest.importorskip("gradio", reason='needs pip install "hf_mambalrp[space]"')
-    running = Server(environment, tmp_path_factory.mktemp("server") / "log.txt")
+    running = Server(environment, tmp_path_factory.mktemp("server"))
     yield running
-    running.stop()
-    log = running.log.read_text()
+    log = running.stop()
     assert "hf_mambalrp/space" not in log, f"an error that was not expected:\n{log}"
 
 

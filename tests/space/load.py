@@ -78,7 +78,7 @@ def percentiles(times):
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        server = Server({"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}, Path(folder) / "log.txt")
+        server = Server({"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}, Path(folder))
         try:
             ask(server.url, "198.51.100.200", "The first visitor waits until the model is there.")
             print(f"load average before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

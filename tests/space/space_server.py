@@ -1,14 +1,19 @@
 """The Space as a process of its own, and the names that its tests share."""
 
 import os
+import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import forks  # noqa: E402 - beside the tests of the Space, which a script does not know
+
 APP = ROOT / "spaces_app"
 SHOTS = ROOT / "out" / "space"
 LANGUAGE_MODEL = "A tiny language model"
@@ -36,25 +41,26 @@ def free_port():
 
 
 class Server:
-    """``python spaces_app/app.py`` on a free port."""
+    """``python spaces_app/app.py`` on a free port, in a fork: tests/hub/test_space.py starts one as a Space does."""
 
-    def __init__(self, environment, log):
+    def __init__(self, environment, folder):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         variables = {**os.environ, **environment, "GRADIO_SERVER_PORT": str(self.port)}
-        self.log = log
-        with log.open("w") as out:
-            # From another folder: nothing may depend on where it is started.
-            self.process = subprocess.Popen(
-                [sys.executable, APP / "app.py"], env=variables, cwd=log.parent, stdout=out, stderr=out
-            )
-        answers(self.url, lambda: self.process.poll() is None, log.read_text)
+        process = Future()
+        # From another folder: nothing may depend on where it is started.
+        options = {"env": variables, "cwd": folder, "begun": process.set_result}
+        self.run = ThreadPoolExecutor(1).submit(forks.run, [APP / "app.py"], **options)
+        self.process = process.result()
+        answers(self.url, lambda: not self.run.done(), lambda: self.run.result().stderr)
 
     def peak_memory(self):
         """The most bytes the process ever held."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.process}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
     def stop(self):
-        self.process.terminate()
-        self.process.wait(timeout=20)
+        """What it has said."""
+        os.kill(self.process, signal.SIGTERM)
+        ended = self.run.result(timeout=20)
+        return ended.stdout + ended.stderr

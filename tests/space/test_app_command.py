@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import forks
 import pytest
@@ -28,22 +28,21 @@ def failed(capsys):
 
 
 def test_the_command_serves_the_packaged_model_until_it_is_interrupted(environment, tmp_path):
-    port, process = free_port(), tmp_path / "process"
+    port, process = free_port(), Future()
     variables = {name: value for name, value in environment.items() if name != "SPACE_MODELS"}
     variables = {**os.environ, **variables}
     code = (  # the shell of tests in the background ignores interrupts, which a process inherits; a terminal's does not
         "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "open('process', 'w').write(str(os.getpid()))\n"
         f"from hf_mambalrp.cli.main import main; main(['app', '--port', '{port}'])"
     )
     with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(forks.run, ["-c", code], env=variables, cwd=tmp_path)
+        run = pool.submit(forks.run, ["-c", code], env=variables, cwd=tmp_path, begun=process.set_result)
         try:
             answers(f"http://127.0.0.1:{port}/", lambda: not run.done(), lambda: run.result().stderr)
             found = Client(f"http://127.0.0.1:{port}/", verbose=False).predict("A warm film.", api_name="/explain")
             assert Explanation.from_dict(found["result"]).texts == ["A warm film."]
         finally:
-            os.kill(int(process.read_text()), signal.SIGINT)
+            os.kill(process.result(), signal.SIGINT)
         ended = run.result()
     assert ended.returncode == 0
     assert "Traceback" not in ended.stderr

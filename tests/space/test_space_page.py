@@ -333,6 +333,7 @@ def a_document_shows_the_passages_that_mattered(page, demo):
     listed = page.locator("#document-answer .passages li").all_inner_texts()
     assert listed == [f"{word.text} {signed(word.relevance)}" for word in ex.top(10)]
     shot(page, "document-words")
+    assert barriers(page) == []
     before = page.locator("#document-answer").inner_html()
     panel(page).get_by_role("radio", name="Passages").check()
     changed(page, before, "document")

@@ -1,5 +1,6 @@
 """An audit of images that is killed, gone on with, or shared by processes: the file of one undisturbed run."""
 
+import copy
 import json
 import os
 import signal
@@ -7,25 +8,30 @@ import signal
 import datasets
 import numpy as np
 import pytest
+import torch
 from parallel_runs import in_a_child, in_two
 from PIL import Image
+from small_vim import small_vim
 
-from hf_mambalrp import DEMO_VISION_MODEL, VimLRPForImageClassification
+from hf_mambalrp import make_explainable
 from hf_mambalrp.audit import audit
 from hf_mambalrp.audit.images import ImageScores
 from hf_mambalrp.datasets.kept import RowsFolder
 from hf_mambalrp.datasets.together import launched
 from hf_mambalrp.errors import InputError
 from hf_mambalrp.evaluation.scenes import load_scenes
+from hf_mambalrp.models.vim.processor import image_processor
 
 COUNT = 6
 
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
-    """The packaged model, rows of six scenes, and the file that one run makes of them."""
-    model = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+    """A small model, rows of six scenes, and the file that one run makes of them."""
     scenes = load_scenes(1)
+    torch.manual_seed(0)
+    names = dict(enumerate([*scenes.classes, "neither", "both", "other"]))
+    model = make_explainable(small_vim(image_size=64, patch_size=16, num_labels=len(names), id2label=names))
     garments = [mask[0] for mask in scenes.masks[:COUNT]]
     edge = np.zeros(garments[0].shape, bool)
     edge[:8] = True
@@ -40,8 +46,8 @@ def case(tmp_path_factory):
 
 def saved(model, rows, out, **options):
     """Audit into a folder, and save into it on the main process."""
-    masks = {name: name for name in ("garment", "edge")}
-    found = audit(model, rows, out, **{"masks": masks, "label": "label", "min_texts": 2, "progress": False, **options})
+    options = {"masks": {name: name for name in ("garment", "edge")}, "label": "label", "min_texts": 2, **options}
+    found = audit(model, rows, out, processor=image_processor(model.config), progress=False, **options)
     if launched().is_main_process:
         found.save(out / "audit.json")
     return found
@@ -106,7 +112,7 @@ def test_an_image_that_cannot_be_read_ends_both_processes_and_is_named(case, tmp
 
 def test_several_processes_need_a_folder(case, tmp_path):
     model, rows, _ = case
-    options = {"masks": {"garment": "garment"}, "progress": False}
+    options = {"masks": {"garment": "garment"}, "processor": image_processor(model.config), "progress": False}
     codes, said = in_two(tmp_path / "out", lambda process: audit(model, rows, **options))
     assert codes == [1, 1]
     assert all("output_dir=None: several processes" in one for one in said)
@@ -136,7 +142,7 @@ def test_a_folder_of_another_model_is_refused_unless_restarted(case, tmp_path):
     model, rows, _ = case
     out = tmp_path / "out"
     saved(model, rows, out)
-    other = VimLRPForImageClassification.from_pretrained(DEMO_VISION_MODEL)
+    other = copy.deepcopy(model)
     other.head.bias.data[0] += 1
     with pytest.raises(InputError, match="holds another run: weights was"):
         saved(other, rows, out)
