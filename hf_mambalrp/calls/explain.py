@@ -76,7 +76,7 @@ class Options:
     def recorded(self, network: Network) -> dict[str, Any]:
         """The method's options as a result holds them: those that were given, and always the rule of attention."""
         method, given = method_named(self.method), dict(self.method_options)
-        if "attention_rule" in method.options and "attention" in network.mixes:
+        if "attention" in network.mixes and "attention_rule" in method.options:
             given.setdefault("attention_rule", method.default("attention_rule"))
         return {name: _plain(given[name]) for name in sorted(given)}
 
@@ -366,7 +366,11 @@ def names_of(target: Target, ids: list[tuple[int, ...] | None], outputs: Outputs
 
 def model_id(network: Network) -> str:
     """Repository the model was loaded from, or its folder's name (a path says too much to share), or its class."""
-    source = str(getattr(network.config, "_name_or_path", "") or type(network.model).__name__)
+    return _short(str(getattr(network.config, "_name_or_path", "") or type(network.model).__name__))
+
+
+@lru_cache(maxsize=64)
+def _short(source: str) -> str:
     if Path(source).is_dir():
         return Path(source).resolve().name
     return source if REPOSITORY.fullmatch(source) else PureWindowsPath(source).name

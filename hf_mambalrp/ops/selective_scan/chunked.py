@@ -17,6 +17,9 @@ from torch.autograd.function import once_differentiable
 BUFFER_ELEMENTS = 2**19
 """Elements of a chunk's buffer: 2 MiB of float32, which is what the cache of one CPU core holds today."""
 
+SMALL = 2**18
+"""Elements of the decays that are kept until the backward: to compute so few again costs more than a megabyte."""
+
 
 def chunk_ranges(length: int, elements_per_step: int) -> list[slice]:
     """Time ranges of at most ``BUFFER_ELEMENTS`` state elements each (never less than 4 steps)."""
@@ -32,20 +35,28 @@ def time_first(x: Tensor) -> Tensor:
 class _Scan:
     """The chunk loops over one set of parameters, held channels-last: states are (B, N, E) inside."""
 
-    def __init__(self, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> None:
+    def __init__(self, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Tensor | None = None) -> None:
         self.dt, self.B, self.C = time_first(dt), time_first(B), time_first(C)
         self.A = A.t().contiguous()  # (N, E)
         batch, (state_size, channels) = dt.shape[0], self.A.shape
         self.chunks = chunk_ranges(dt.shape[1], batch * state_size * channels)
         steps = self.chunks[0].stop if self.chunks else 0
-        self._decay = dt.new_empty(steps, batch, state_size, channels)
+        self._computed = decay is not None
+        self._decay = dt.new_empty(steps, batch, state_size, channels) if decay is None else decay
         self._states = torch.empty_like(self._decay)
         self._steps = list(zip(self._decay.unbind(), self._states.unbind(), strict=True))  # views, made once
 
     def _decays(self, chunk: slice) -> Tensor:
         """exp(dt_t A). Shape: (T, B, N, E)."""
         decay = self._decay[: chunk.stop - chunk.start]
+        if self._computed:
+            return decay
         return torch.mul(self.dt[chunk, :, None, :], self.A, out=decay).exp_()
+
+    @property
+    def decay(self) -> Tensor | None:
+        """All of it after a pass, where it is small."""
+        return self._decay if len(self.chunks) == 1 and self._decay.numel() <= SMALL else None
 
     def _outer(self, per_state: Tensor, per_channel: Tensor, chunk: slice) -> Tensor:
         """per_state_t per_channel_t^T. Shapes: (T, B, N), (T, B, E) -> (T, B, N, E)."""
@@ -102,6 +113,7 @@ class _SelectiveScan(torch.autograd.Function):
             if not constant_parameters:
                 before.append(carry)
             last = states[-1]
+        ctx.decay = scan.decay
         if constant_parameters:
             ctx.save_for_backward(dt, A, B, C)
         else:
@@ -112,7 +124,7 @@ class _SelectiveScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
         dt, A, B, C, *for_parameters = ctx.saved_tensors
-        scan = _Scan(dt, A, B, C)
+        scan = _Scan(dt, A, B, C, ctx.decay)
         grad_y = time_first(grad_y)
         grad_x = torch.empty_like(grad_y)
         carry = grad_last.transpose(1, 2)
