@@ -71,7 +71,7 @@ def begun_with(catalog: Catalog, title: str, at: int = 0) -> str:
 
 def chips(catalog: Catalog, title: str) -> gr.HTML:
     """The examples of a model; the page's script puts what is pressed into the text, and asks."""
-    return gr.HTML(chips_html(catalog, title), js_on_load=None, apply_default_css=False)
+    return gr.HTML(chips_html(catalog, title), elem_classes="examples", js_on_load=None, apply_default_css=False)
 
 
 def chips_html(catalog: Catalog, title: str) -> str:
