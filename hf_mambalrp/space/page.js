@@ -89,7 +89,7 @@ document.addEventListener("click", ({ target }) => {
   if (copies) {
     const field = target.parentElement.querySelector("textarea, input");
     field.select();
-    navigator.clipboard?.writeText(field.value);
+    document.execCommand("copy"); // the newer way is there on secure pages alone
     target.textContent = "Copied";
     setTimeout(() => (target.textContent = "Copy"), 1000);
   } else if (form) {
