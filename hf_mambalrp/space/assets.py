@@ -14,7 +14,7 @@ FRONTEND = Path(gr.__file__).parent / "templates" / "frontend"
 ASSET = re.compile(r"/assets/[\w-]+\.(?:js|css)")
 """The path of one of gradio's scripts and styles, whose names have hashes of what is in them."""
 FOR_GOOD = (b"cache-control", b"public, max-age=31536000, immutable")
-SHEET = {
+SHEET: dict[str, Any] = {
     "type": "http.response.start",
     "status": 200,
     "headers": [(b"content-type", b"text/css; charset=utf-8"), FOR_GOOD],
