@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,12 @@ FRONTEND = Path(gr.__file__).parent / "templates" / "frontend"
 ASSET = re.compile(r"/assets/[\w-]+\.(?:js|css)")
 """The path of one of gradio's scripts and styles, whose names have hashes of what is in them."""
 FOR_GOOD = (b"cache-control", b"public, max-age=31536000, immutable")
-BEGIN = b"<head>"
+SHEET: dict[str, Any] = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/css; charset=utf-8"), FOR_GOOD],
+}
+BEGIN, END = "<head>", "</head>"
 WANTED = r"(?<!example:\(\)=>\w\(\(\)=>)"
 """Not what shows a component's value in a table of examples, of which the page has none."""
 
@@ -22,12 +28,23 @@ class Assets:
     """ASGI middleware: gradio's scripts and styles are compressed once, not for every visitor, and named early.
 
     The first script of the page loads others, which load others: three rounds, each of which waits for the one before.
-    What the components of the page need is known, so the head of the page names it, and one round is left.
+    What the components of the page need is known, so the head of the page names it, and one round is left. The styles
+    are one file: every request takes longer than what it brings.
     """
 
     def __init__(self, app: Any, types: Iterable[str]) -> None:
         self.app, self.kept = app, dict[str, tuple[dict[str, Any], bytes]]()
-        self.links = "".join(map(_link, needed(types))).encode()
+        files = needed(types)
+        sheets = [file for file in files if file.endswith(".css")]
+        self.sheet = b"".join((FRONTEND / "assets" / file).read_bytes() + b"\n" for file in sheets)
+        self.sheet_path = f"/assets/page-{sha256(self.sheet).hexdigest()[:8]}.css"
+        begin = [
+            f"<link rel='modulepreload' crossorigin href='./assets/{file}'>" for file in files if file not in sheets
+        ]
+        # gradio's scripts load a sheet unless there is a link to it; one that is disabled loads nothing.
+        begin += [f"<link rel='stylesheet' disabled href='./assets/{file}'>" for file in sheets]
+        self.begin = "".join([BEGIN, *begin]).encode()
+        self.end = f"<link rel='stylesheet' crossorigin href='.{self.sheet_path}'>{END}".encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request for the page or for an asset, and pass on the rest."""
@@ -35,6 +52,8 @@ class Assets:
             await self.app(scope, receive, send)
         elif scope["path"] == "/":
             await self.page(scope, receive, send)
+        elif scope["path"] == self.sheet_path and not _takes_brotli(scope):
+            await _sent(send, *_sized(SHEET, self.sheet))
         elif ASSET.fullmatch(scope["path"]) and _takes_brotli(scope):
             await self.asset(scope, receive, send)
         else:
@@ -43,14 +62,15 @@ class Assets:
     async def page(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer with the page, whose head names what it needs."""
         start, body = await self.answered(scope, receive)
-        body = body.replace(BEGIN, BEGIN + self.links, 1)
+        body = body.replace(BEGIN.encode(), self.begin, 1).replace(END.encode(), self.end, 1)
         await _sent(send, *(_compressed(start, body, quality=4) if _takes_brotli(scope) else _sized(start, body)))
 
     async def asset(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer with what is kept, of which there is no more than gradio has files."""
         path = scope["path"]
         if path not in self.kept:
-            start, body = await self.answered(scope, receive)
+            own = path == self.sheet_path
+            start, body = (SHEET, self.sheet) if own else await self.answered(scope, receive)
             if start["status"] != 200:
                 await _sent(send, start, body)
                 return
@@ -94,11 +114,6 @@ def _loaded(script: str, name: str, within: str = "(.+)") -> list[str]:
     files = [file.removeprefix("./") for file in json.loads(listed[1])]
     found = re.findall(rf"{WANTED}import\(.\./({name}[\w-]+\.js).\).{{,40}}?__vite__mapDeps\(\[([\d,]+)\]", part[1])
     return [file for first, needs in found for file in (first, *(files[int(place)] for place in needs.split(",")))]
-
-
-def _link(file: str) -> str:
-    relation = "rel='modulepreload'" if file.endswith(".js") else "rel='preload' as='style'"
-    return f"<link {relation} crossorigin href='./assets/{file}'>"
 
 
 def _takes_brotli(scope: Any) -> bool:

@@ -27,8 +27,9 @@ def place_audits(catalog: Catalog) -> None:
     if not pages:
         return
     with gr.Tab("Audit", id="audit"):
-        gr.HTML(f"<p>{SAYS}</p>")
+        gr.HTML(f"<p>{SAYS}</p>", js_on_load=None)
         titles = list(pages)
-        model = gr.Dropdown(titles, value=titles[0], label="Model", visible=len(titles) > 1)
-        page = gr.HTML(pages[titles[0]], elem_id="audit-answer", apply_default_css=False)
-        model.change(pages.get, model, page, api_visibility="private", queue=False)
+        model = gr.Dropdown(titles, value=titles[0], label="Model") if len(titles) > 1 else None
+        page = gr.HTML(pages[titles[0]], elem_id="audit-answer", js_on_load=None, apply_default_css=False)
+        if model is not None:
+            model.change(pages.get, model, page, api_visibility="private", queue=False)

@@ -1,5 +1,8 @@
 """The inputs that tabs have in common, and what a model or a link puts into them."""
 
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -8,8 +11,18 @@ from hf_mambalrp.space.catalog import Catalog
 from hf_mambalrp.space.limits import Limits, RefusedError
 from hf_mambalrp.space.pictures import source, thumbnails
 from hf_mambalrp.space.question import LEVELS, SHORT, Question
+from hf_mambalrp.viz.markup import escaped
 from hf_mambalrp.viz.method_names import method_name
 
+OF_MODEL = {
+    "sentence": ("text", "target", "contrast"),
+    "next": ("text",),
+    "generation": ("text",),
+    "attention": ("text", "layer"),
+    "compare": ("text",),
+    "image": ("target", "contrast"),
+}
+"""The fields of every kind that another model brings something into."""
 NOTHING = {"target": "what it says", "contrast": "nothing"}
 """The first choice of a menu of classes."""
 
@@ -20,9 +33,9 @@ def text(limits: Limits, label: str, value: str, lines: int) -> gr.Textbox:
     return gr.Textbox(value, label=label, lines=lines, max_lines=lines + 6, max_length=5 * limits.document_characters)
 
 
-def model(models: list[str], label: str = "Model") -> gr.Dropdown:
-    """Which model is asked; not shown where there is one."""
-    return gr.Dropdown(models, value=models[0], label=label, min_width=120, visible=len(models) > 1)
+def model(models: list[str], label: str = "Model") -> gr.Dropdown | None:
+    """Which model is asked; none where there is one."""
+    return gr.Dropdown(models, value=models[0], label=label, min_width=120) if len(models) > 1 else None
 
 
 def method(names: tuple[str, ...], value: str = "mambalrp", label: str = "Method") -> gr.Dropdown:
@@ -43,9 +56,11 @@ def rule() -> gr.Radio:
     return gr.Radio(choices, value="cp", label="Weights of softmax attention, where the model has it", visible=False)
 
 
-def shown_with_parts(view: gr.Radio, rule: gr.Radio) -> None:
-    """Show the rule in the view of parts alone."""
-    view.change(lambda name: gr.update(visible=name == "parts"), view, rule, api_visibility="private", queue=False)
+def shown_with(choice: Any, shown: Mapping[Any, Sequence[str]]) -> None:
+    """Show every one of these fields with some of the choices alone; this asks no server."""
+    update = "({__type__: 'update', visible: values.includes(chosen)})"
+    js = f"chosen => {json.dumps([*shown.values()])}.map(values => {update})"
+    choice.change(None, choice, [*shown], js=js, api_visibility="private")
 
 
 def begun_with(catalog: Catalog, title: str, at: int = 0) -> str:
@@ -54,24 +69,27 @@ def begun_with(catalog: Catalog, title: str, at: int = 0) -> str:
     return texts[at % len(texts)] if texts else ""
 
 
-def chips(catalog: Catalog, models: list[str]) -> list[gr.Button]:
-    """A button for every example of the first model, and hidden ones for what another has more."""
-    names = [*catalog.entry(models[0]).begun_with]
-    most = max(len(catalog.entry(title).begun_with) for title in models)
-    with gr.Row(elem_classes="chips"):
-        return [
-            gr.Button(*names[at : at + 1] or [""], size="sm", variant="secondary", visible=at < len(names))
-            for at in range(most)
-        ]
+def chips(catalog: Catalog, title: str) -> gr.HTML:
+    """The examples of a model; the page's script puts what is pressed into the text, and asks."""
+    return gr.HTML(chips_html(catalog, title), elem_classes="examples", js_on_load=None, apply_default_css=False)
 
 
-def fitted(catalog: Catalog, count: int, title: str, text: str) -> list[Any]:
-    """What a model brings with it: a text of its own where another's example stands, and the names of its examples."""
+def chips_html(catalog: Catalog, title: str) -> str:
+    """A button for every example of a model."""
+    buttons = (
+        f'<button type="button" data-text="{escape(text)}">{escaped(name)}</button>'
+        for name, text in catalog.entry(title).begun_with.items()
+    )
+    return f'<div class="chips" role="group" aria-label="Examples">{"".join(buttons)}</div>'
+
+
+def fitted(catalog: Catalog, name: str, title: str, value: Any) -> Any:
+    """A field's value for another model: a text of its own where another's example stands, no class and no layer."""
+    if name != "text":
+        return getattr(Question, name)
     known = {other for entry in catalog.entries for other in (*entry.begun_with.values(), "")}
-    own = catalog.entry(title).begun_with
-    names = [*own, *[""] * count][:count]
-    new = next(iter(own.values()), "") if text in known and text not in own.values() else text
-    return [new, *(gr.update(value=name, visible=bool(name)) for name in names)]
+    own = catalog.entry(title).begun_with.values()
+    return next(iter(own), "") if value in known and value not in own else value
 
 
 def picture(limits: Limits, value: str) -> gr.Textbox:
@@ -83,9 +101,10 @@ def picture(limits: Limits, value: str) -> gr.Textbox:
         "<span><b>Choose a picture</b>, or drop or paste one here. It goes to this page’s server, which saves no file."
         f"</span></label><div class='thumbs' role='group' aria-label='Examples'>{thumbnails()}</div>",
         elem_id="picture",
+        js_on_load=None,
         apply_default_css=False,
     )
-    return gr.Textbox(value, label="Picture", visible="hidden", elem_id="picture-data")
+    return gr.Textbox(value, label="Picture", visible="hidden", elem_id="picture-data", lines=1, max_lines=1)
 
 
 def classes(catalog: Catalog, name: str, label: str, title: str) -> gr.Dropdown:
@@ -98,20 +117,10 @@ def _labels(catalog: Catalog, nothing: str, title: str) -> list[tuple[str, str]]
     return [(nothing, ""), *((name, name) for _, name in sorted(names.items()))]
 
 
-def choices(catalog: Catalog, name: str, title: str, value: str = "") -> Any:
-    """The target's or the contrast's choices for a model."""
-    return gr.update(choices=_labels(catalog, NOTHING[name], title), value=value)
-
-
 def last_layer(catalog: Catalog, title: str) -> int:
     """The end of the slider for a model's layers."""
     layers = getattr(_configuration(catalog, title), "num_hidden_layers", 1)
     return max(layers - 1, 1)  # a slider needs two ends
-
-
-def slider(catalog: Catalog, title: str, value: int = 0) -> Any:
-    """The slider for a model's layers, at one of them."""
-    return gr.update(maximum=last_layer(catalog, title), value=min(value, last_layer(catalog, title)))
 
 
 def _configuration(catalog: Catalog, title: str) -> Any:
@@ -125,10 +134,16 @@ def _configuration(catalog: Catalog, title: str) -> Any:
 def filled(catalog: Catalog, name: str, question: Question) -> Any:
     """What a link puts into a field."""
     value = getattr(question, name)
-    if question.kind in ("sentence", "image") and name in NOTHING:
-        return choices(catalog, name, question.model, value)
-    if name == "layer":
-        return slider(catalog, question.model, value)
     if name == "other_model":
         return value or question.model
+    return placed(catalog, question.kind, name, question.model, value)
+
+
+def placed(catalog: Catalog, kind: str, name: str, title: str, value: Any) -> Any:
+    """A field with a value, and with what can be chosen of this model."""
+    if kind in ("sentence", "image") and name in NOTHING:
+        return gr.update(choices=_labels(catalog, NOTHING[name], title), value=value)
+    if name == "layer":
+        last = last_layer(catalog, title)
+        return gr.update(maximum=last, value=min(value, last))
     return list(value) if isinstance(value, tuple) else value

@@ -46,22 +46,21 @@ document.addEventListener("click", (event) => {
 });
 // What is asked stands behind the # of the address: it never reaches a server's log, and no server bounds its length.
 window.addEventListener("hashchange", () => location.reload());
+// The tab that the link asks for is the one that opens; the first where it asks for none that there is.
+const parts = window.gradio_config?.components ?? [];
+const kinds = parts.filter(({ type }) => type === "tabitem").map(({ props }) => props.id);
+const asked = new URLSearchParams(location.hash.slice(1)).getAll("kind").pop();
+let opening = kinds.includes(asked) ? asked : kinds[0];
+for (const { type, props } of parts) if (type === "tabs") props.selected = opening;
 window.explorer = {
-  // One for each of the tabs, of these kinds; those that it does not ask are left as they are.
-  asked(kinds) {
-    const kind = new URLSearchParams(location.hash.slice(1)).getAll("kind").pop();
-    const at = Math.max(0, kinds.indexOf(kind));
-    return kinds.map((_, i) => (i === at ? "#" + location.hash.slice(1) : undefined));
-  },
-  // What is on the screen is in the address bar, too. A link that is made is left as it is.
-  link(query) {
-    if (!query || query.startsWith(location.origin)) return query;
-    history.replaceState(null, "", location.pathname + location.search + "#" + query);
-    return location.origin + location.pathname + "#" + query;
+  // A tab's answer is put into the page when the tab is opened for the first time; the one of the link is asked for.
+  placed(kind, trigger) {
+    if (kind !== (opening ?? kind)) return;
+    opening = "";
+    trigger("apply");
   },
   // Saves a file, and leaves none in the page.
   download(file) {
-    if (!file) return file;
     const [name, type, data] = JSON.parse(file);
     const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
     const a = document.createElement("a");
@@ -69,12 +68,51 @@ window.explorer = {
     a.download = name;
     a.click();
     setTimeout(() => URL.revokeObjectURL(a.href), 1000);
-    return ""; // so that the same file can come again
+    return "";
   },
 };
+// What is below an answer stays open when another answer comes, and its link is in the address bar, too.
+let unfolded = false;
+document.addEventListener("toggle", ({ target }) => target.matches?.(".more") && (unfolded = target.open), true);
+new MutationObserver(() => {
+  const more = document.querySelector(".more:not([data-seen])");
+  if (!more) return;
+  const { asked, file } = more.dataset;
+  more.dataset.seen = "";
+  more.open = unfolded;
+  more.querySelector("input").value = file === undefined ? `${location.origin}${location.pathname}#${asked}` : "";
+  if (file === undefined) history.replaceState(null, "", `${location.pathname}${location.search}#${asked}`);
+  if (picker()) preview();
+}).observe(document, { subtree: true, childList: true, attributeFilter: ["data-seen"] }); // gradio keeps what is alike
+document.addEventListener("click", ({ target }) => {
+  const [form, copies] = [target.dataset?.form, target.closest?.(".more .code button")];
+  if (copies) {
+    const field = target.parentElement.querySelector("textarea, input");
+    field.select();
+    document.execCommand("copy"); // the newer way is there on secure pages alone
+    target.textContent = "Copied";
+    setTimeout(() => (target.textContent = "Copy"), 1000);
+  } else if (form) {
+    const { asked, file } = target.closest(".more").dataset;
+    window.explorer.wanted = `${form} ${asked} ${file === undefined ? "" : pictureBox().value}`;
+    document.getElementById("file").click();
+  }
+});
+// An example, or a picture, is asked about as if somebody typed it and pressed Enter.
+const enter = (box, text) => {
+  box.value = text;
+  box.dispatchEvent(new Event("input", { bubbles: true }));
+  const lines = box.matches("textarea"); // where Enter alone begins a line
+  box.dispatchEvent(new KeyboardEvent("keypress", { key: "Enter", shiftKey: lines, bubbles: true }));
+};
+document.addEventListener("click", ({ target }) => {
+  const text = target.dataset?.text;
+  if (text !== undefined) enter(target.closest("[role=tabpanel]").querySelector("textarea"), text);
+});
 // A picture becomes base64 here, small enough for a request: it is text as all that is asked, and the server keeps none.
 const SENT = ["image/jpeg", "image/png", "image/webp"];
 const picker = () => document.getElementById("picture-file");
+const pictureBox = () => document.querySelector("#picture-data textarea, #picture-data input");
 const drawn = (bitmap, side) =>
   new Promise((done) => {
     const scale = Math.min(1, side / Math.max(bitmap.width, bitmap.height));
@@ -100,16 +138,14 @@ const sendable = async (file) => {
   return smaller;
 };
 const preview = () => {
-  const box = document.querySelector("#picture-data textarea, #picture-data input");
-  const [image, picture] = [document.querySelector(".drop img"), window.explorer.picture ?? box.value];
+  const [image, picture] = [document.querySelector(".drop img"), pictureBox().value];
   const example = [...document.querySelectorAll(".thumb")].find((thumb) => thumb.dataset.picture === picture);
   const source = example ? example.querySelector("img").src : picture;
   image.hidden = !source.startsWith("data:image/"); // a link may hold any text, and nothing is loaded from elsewhere
   if (!image.hidden && image.src !== source) image.src = source;
 };
 const askAbout = (picture) => {
-  window.explorer.picture = picture;
-  document.getElementById("picture-picked").click();
+  enter(pictureBox(), picture);
   preview();
 };
 const readFile = async (file) => {
@@ -135,5 +171,3 @@ document.addEventListener("click", (event) => {
   const thumb = event.target.closest?.(".thumb");
   if (thumb) askAbout(thumb.dataset.picture);
 });
-// The tab is put into the page when it is opened, by a link to another picture than the first.
-document.addEventListener("load", (event) => event.target.matches?.(".drop img") && preview(), true);

@@ -1,13 +1,16 @@
 """One tab of the page: its form, its answer, and what to take away from it."""
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
-from hf_mambalrp.space.inputs import begun_with, fitted
-from hf_mambalrp.space.serve import FILES, App
+from hf_mambalrp.space import inputs
+from hf_mambalrp.space.limits import RefusedError
+from hf_mambalrp.space.pictures import PICTURES
+from hf_mambalrp.space.serve import App
+from hf_mambalrp.space.take_away import read_query, take_away
+from hf_mambalrp.space.views import notice
 
 SHOWS = {
     "sentence": "what the model says, and which words speak for and against it",
@@ -22,71 +25,75 @@ SHOWS = {
 
 
 class Panel:
-    """One tab: named inputs, the answer beside them, and below it the Python, the link and the files."""
+    """One tab: named inputs, and the answer beside them.
 
-    def __init__(self, app: App, kind: str, fields: Mapping[str, Any], button: gr.Button) -> None:
-        self.app, self.kind, self.fields, self.button = app, kind, fields, button
+    It has few components and few events. For every event of any tab the browser goes through the components of all of
+    them before it shows anything.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        kind: str,
+        models: Sequence[str],
+        fields: Mapping[str, Any],
+        button: gr.Button,
+        chips: gr.HTML | None = None,
+    ) -> None:
+        self.app, self.kind, self.models, self.button, self.chips = app, kind, models, button, chips
+        self.fields = {name: field for name, field in fields.items() if field is not None}
 
     def answer_here(self) -> None:
-        """Place the components of the answer."""
+        """Place the answer, which asks what the link of the page asks when the page opens with this tab."""
         hint = f"<div class='hfm'><p class='how'>Press “{self.button.value}” to see {SHOWS[self.kind]}.</p></div>"
-        self.html = gr.HTML(hint, elem_id=f"{self.kind}-answer", min_height=160, apply_default_css=False)
-        with gr.Accordion("Take it with you: Python, link, files", open=False, elem_id=f"{self.kind}-more"):
-            self.code = self._copied("The Python that reproduces this", "python", lines=9)
-            self.link = self._copied("Link to what is on the screen", "link", lines=1)
-            with gr.Row(elem_classes="chips"):
-                forms = {form: form.upper() for form in FILES}
-                if self.kind == "image":
-                    forms["picture"] = "the picture"
-                self.files = {
-                    form: gr.Button(f"Download {name}", size="sm", elem_id=f"{self.kind}-{form}")
-                    for form, name in forms.items()
-                }
+        placed = f"explorer.placed('{self.kind}', trigger)"
+        where: Any = {"elem_id": f"{self.kind}-answer", "min_height": 160, "apply_default_css": False}
+        self.html = gr.HTML(hint, js_on_load=placed, **where)
 
-    def _copied(self, label: str, name: str, lines: int) -> gr.Textbox:
-        # Not gr.Code: its colours and its scrolling fail the checks for accessibility.
-        copy: Any = {"buttons": ["copy"], "interactive": False, "elem_classes": "code"}
-        return gr.Textbox(label=label, lines=lines, max_lines=lines + 9, elem_id=f"{self.kind}-{name}", **copy)
+    def wire(self, *, live: tuple[str, ...] = (), released: tuple[gr.Slider, ...] = ()) -> None:
+        """Connect the button, Enter in every text, live fields, sliders that are let go, another model and the link."""
+        given = [*self.fields.values()]
+        shown: Any = {"show_progress_on": self.html, "api_visibility": "private", **self.app.queued}
+        pressed = [self.button.click, *(field.submit for field in given if isinstance(field, gr.Textbox))]
+        changed = [self.fields[name].input for name in live if name in self.fields]
+        triggers = [*pressed, *changed, *(slider.release for slider in released)]
+        gr.on(triggers, self._show, given, self.html, trigger_mode="always_last", **shown)
+        self.html.apply(self._open, self.html, [*given, self.html], js="() => location.hash", **shown)
+        if "model" in self.fields and "model" not in live:
+            brought = [self.fields[name] for name in inputs.OF_MODEL[self.kind]]
+            outputs = [*brought, *([self.chips] if self.chips else []), self.html]
+            self.fields["model"].input(self._fit, given, outputs, trigger_mode="always_last", **shown)
 
-    def wire(self, *, live: tuple[str, ...] = ()) -> None:
-        """Connect the button, Enter in every text, and every live field."""
-        names, inputs = list(self.fields), list(self.fields.values())
+    def _show(self, request: gr.Request, *values: Any) -> str:
+        return self._answer(request, dict(zip(self.fields, values, strict=True)))
 
-        def show(request: gr.Request, *values: Any) -> tuple[str, str, str]:
-            return self.app.shown(request, kind=self.kind, **dict(zip(names, values, strict=True)))
+    def _answer(self, request: gr.Request, asked: Mapping[str, Any]) -> str:
+        html, link, python = self.app.shown(request, kind=self.kind, **asked)
+        return html + take_away(self.kind, link, python, asked)
 
-        self.show: Any = {
-            "fn": show,
-            "inputs": inputs,
-            "outputs": [self.html, self.link, self.code],
-            **self.app.queued,
-        }
-        self.show |= {"api_visibility": "private", "show_progress_on": self.html}
-        entered = [field.submit for field in inputs if isinstance(field, gr.Textbox)]
-        triggers = [self.button.click, *entered, *(self.fields[name].input for name in live)]
-        gr.on(triggers, trigger_mode="always_last", **self.show)
-        # The server knows the query string alone; the page makes it a link where it stands.
-        self.link.change(None, self.link, self.link, js="explorer.link")
+    def _open(self, link: str, request: gr.Request) -> list[Any]:
+        """Fill the fields from the link of the page, and answer what it asks."""
+        given = read_query(link.removeprefix("#"))
+        asked = given if "kind" in given else {**self._first(), **given}
+        try:
+            question = self.app.asked(request, **asked)
+        except RefusedError as error:
+            return [*[gr.skip()] * len(self.fields), notice(str(error))]
+        html, link, python = self.app.answered(question)
+        filled = [inputs.filled(self.app.catalog, name, question) for name in self.fields]
+        return [*filled, html + take_away(self.kind, link, python, asked)]
 
-    def save_into(self, file: gr.Textbox) -> None:
-        """Connect the buttons of files; the page's script saves what comes into ``file``."""
+    def _first(self) -> dict[str, str]:
+        """What is asked where no link says what."""
+        if self.kind == "image":
+            return {"kind": self.kind, "picture": next(iter(PICTURES))}
+        return {"kind": self.kind, "text": inputs.begun_with(self.app.catalog, self.models[0])}
 
-        def saved(request: gr.Request, pressed: gr.EventData, *values: Any) -> str:
-            form = next(form for form, button in self.files.items() if button is pressed.target)
-            asked = dict(zip(self.fields, values, strict=True))
-            return self.app.downloaded(request, form, kind=self.kind, **asked)
-
-        pressed = [button.click for button in self.files.values()]
-        gr.on(pressed, saved, [*self.fields.values()], file, api_visibility="private", **self.app.queued)
-
-    def fit_examples(self, chips: list[gr.Button]) -> None:
-        """Connect the buttons of examples: each fills in its text and asks; another model has others, and is asked."""
-        catalog, model, text = self.app.catalog, self.fields["model"], self.fields["text"]
-        private: Any = {"api_visibility": "private", "queue": False}
-
-        def begin(title: str, pressed: gr.EventData) -> str:
-            return begun_with(catalog, title, at=next(at for at, chip in enumerate(chips) if chip is pressed.target))
-
-        gr.on([chip.click for chip in chips], begin, model, text, **private).then(**self.show)
-        fit = partial(fitted, catalog, len(chips))
-        model.input(fit, [model, text], [text, *chips], **private).then(**self.show)
+    def _fit(self, request: gr.Request, *values: Any) -> list[Any]:
+        """Another model brings its own examples, classes and layers, and is asked."""
+        asked, catalog = dict(zip(self.fields, values, strict=True)), self.app.catalog
+        names = inputs.OF_MODEL[self.kind]
+        asked |= {name: inputs.fitted(catalog, name, asked["model"], asked[name]) for name in names}
+        brought = [inputs.placed(catalog, self.kind, name, asked["model"], asked[name]) for name in names]
+        chips = [inputs.chips_html(catalog, asked["model"])] if self.chips else []
+        return [*brought, *chips, self._answer(request, asked)]

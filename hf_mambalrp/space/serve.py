@@ -13,9 +13,8 @@ from hf_mambalrp.space.catalog import ALL_PACKAGED, Catalog, Entry
 from hf_mambalrp.space.limits import Limits, RateLimit, RefusedError, client_of
 from hf_mambalrp.space.pictures import content, file_name
 from hf_mambalrp.space.question import SENTENCES, Question
+from hf_mambalrp.space.take_away import FILES
 from hf_mambalrp.space.views import notice, view
-
-FILES = {"html": "text/html", "json": "application/json", "png": "image/png"}
 
 
 class App:

@@ -24,9 +24,9 @@ from hf_mambalrp.space.serve import App
 from hf_mambalrp.viz.method_names import method_name
 
 
-def panels(app: App) -> list[Panel]:
+def place_tabs(app: App) -> None:
     """Place the tabs; one that no listed model can serve is not there."""
-    placed: dict[str, Callable[[App, list[str]], Panel]] = {
+    placed: dict[str, Callable[[App, list[str]], None]] = {
         "sentence": _sentence,
         "image": _image,
         "next": partial(_next, kind="next"),
@@ -36,14 +36,16 @@ def panels(app: App) -> list[Panel]:
         "document": _document,
     }
     models = {kind: app.catalog.titles(*TASKS[kind]) for kind in placed}
-    return [place(app, models[kind]) for kind, place in placed.items() if models[kind]]
+    for kind, place in placed.items():
+        if models[kind]:
+            place(app, models[kind])
 
 
-def _sentence(app: App, models: list[str]) -> Panel:
+def _sentence(app: App, models: list[str]) -> None:
     with gr.Tab("Sentence", id="sentence"), gr.Row(elem_classes="split"):
         with gr.Column(scale=4, min_width=300):
             text = inputs.text(app.limits, "Your sentence", inputs.begun_with(app.catalog, models[0]), lines=3)
-            chips = inputs.chips(app.catalog, models)
+            chips = inputs.chips(app.catalog, models[0])
             with gr.Row():
                 model = inputs.model(models)
                 method = inputs.method(tuple(METHODS))
@@ -63,24 +65,18 @@ def _sentence(app: App, models: list[str]) -> Panel:
                 label="Methods to compare",
                 visible=False,
             )
-            fields = {"model": model, "text": text, "target": target, "contrast": contrast, "method": method}
-            fields |= {"level": level, "view": view, "compared": compared, "rule": rule}
-            panel = Panel(app, "sentence", fields, button)
+            fields: dict[str, Any] = {"model": model, "text": text, "target": target, "contrast": contrast}
+            fields |= {"method": method, "level": level, "view": view, "compared": compared, "rule": rule}
+            panel = Panel(app, "sentence", models, fields, button, chips)
             panel.answer_here()
-    live = ("target", "contrast", "method", "level", "view", "compared", "rule")
-    panel.wire(live=live)
-    view.change(lambda v: gr.update(visible=v == "methods"), view, compared, api_visibility="private", queue=False)
-    inputs.shown_with_parts(view, rule)
-    _other_classes(panel, model, target, contrast)
-    panel.fit_examples(chips)
-    return panel
+    panel.wire(live=("target", "contrast", "method", "level", "view", "compared", "rule"))
+    inputs.shown_with(view, {rule: ["parts"], compared: ["methods"]})
 
 
-def _image(app: App, models: list[str]) -> Panel:
+def _image(app: App, models: list[str]) -> None:
     with gr.Tab("Picture", id="image"), gr.Row(elem_classes="split"):
         with gr.Column(scale=4, min_width=300):
             picture = inputs.picture(app.limits, next(iter(PICTURES)))
-            picked = gr.Button(visible="hidden", elem_id="picture-picked")
             with gr.Row():
                 model = inputs.model(models)
                 method = inputs.method(PICTURE_METHODS)
@@ -92,36 +88,20 @@ def _image(app: App, models: list[str]) -> Panel:
                 gamma = gr.Slider(0, MOST_GAMMA, value=Question.gamma, step=0.25, label="Gamma of the convolutions")
         with gr.Column(scale=6, min_width=300):
             fields = {"model": model, "picture": picture, "target": target, "contrast": contrast, "method": method}
-            panel = Panel(app, "image", {**fields, "gamma": gamma}, button)
+            panel = Panel(app, "image", models, {**fields, "gamma": gamma}, button)
             panel.answer_here()
-    panel.wire(live=("target", "contrast", "method", "gamma"))
-    picked.click(None, None, picture, js="() => explorer.picture", api_visibility="private").then(**panel.show)
-    gamma.release(**panel.show)  # by the button that resets it, which is no input
-    method.change(
-        lambda name: gr.update(visible=name in WITH_GAMMA), method, gamma, api_visibility="private", queue=False
-    )
-    _other_classes(panel, model, target, contrast).then(**panel.show)
-    return panel
+    # The button that resets the slider is no input of it.
+    panel.wire(live=("target", "contrast", "method", "gamma"), released=(gamma,))
+    inputs.shown_with(method, {gamma: WITH_GAMMA})
 
 
-def _other_classes(panel: Panel, model: gr.Dropdown, target: gr.Dropdown, contrast: gr.Dropdown) -> Any:
-    """Another classifier has other classes."""
-    return model.input(
-        lambda title: [inputs.choices(panel.app.catalog, name, title) for name in inputs.NOTHING],
-        model,
-        [target, contrast],
-        api_visibility="private",
-        **panel.app.queued,
-    )
-
-
-def _next(app: App, models: list[str], *, kind: str) -> Panel:
+def _next(app: App, models: list[str], *, kind: str) -> None:
     """The next token, or several generated ones."""
     generation = kind == "generation"
     with gr.Tab("Generate" if generation else "Next word", id=kind), gr.Row(elem_classes="split"):
         with gr.Column(scale=4, min_width=300):
             text = inputs.text(app.limits, "Your prompt", inputs.begun_with(app.catalog, models[0]), lines=3)
-            chips = inputs.chips(app.catalog, models)
+            chips = inputs.chips(app.catalog, models[0])
             with gr.Row():
                 fields: dict[str, Any] = {"model": inputs.model(models), "text": text}
                 fields["method"] = inputs.method(WHOLE_GRADIENT if generation else tuple(METHODS))
@@ -144,19 +124,17 @@ def _next(app: App, models: list[str], *, kind: str) -> Panel:
                 fields["level"] = inputs.level(kind)
             if not generation:
                 fields["rule"] = inputs.rule()
-                inputs.shown_with_parts(fields["view"], fields["rule"])
-            panel = Panel(app, kind, fields, button)
+                inputs.shown_with(fields["view"], {fields["rule"]: ["parts"]})
+            panel = Panel(app, kind, models, fields, button, chips)
             panel.answer_here()
     panel.wire(live=("level",) if generation else ("method", "level", "view", "rule"))
-    panel.fit_examples(chips)
-    return panel
 
 
-def _attention(app: App, models: list[str]) -> Panel:
+def _attention(app: App, models: list[str]) -> None:
     with gr.Tab("Attention", id="attention"), gr.Row(elem_classes="split"):
         with gr.Column(scale=4, min_width=300):
             text = inputs.text(app.limits, "Your sentence", inputs.begun_with(app.catalog, models[0], at=2), lines=3)
-            chips = inputs.chips(app.catalog, models)
+            chips = inputs.chips(app.catalog, models[0])
             model = inputs.model(models)
             button = gr.Button("Show attention", variant="primary")
             with gr.Column(elem_classes="options"):
@@ -165,21 +143,17 @@ def _attention(app: App, models: list[str]) -> Panel:
                 attention = gr.Radio(kinds, value="raw", label="Attention of")
         with gr.Column(scale=6, min_width=300):
             fields = {"model": model, "text": text, "layer": layer, "attention": attention}
-            panel = Panel(app, "attention", fields, button)
+            panel = Panel(app, "attention", models, fields, button, chips)
             panel.answer_here()
-    panel.wire(live=("attention",))
-    layer.release(**panel.show)
-    model.input(partial(inputs.slider, app.catalog), model, layer, api_visibility="private", **app.queued)
-    panel.fit_examples(chips)
-    return panel
+    panel.wire(live=("attention",), released=(layer,))
 
 
-def _compare(app: App, models: list[str]) -> Panel:
+def _compare(app: App, models: list[str]) -> None:
     """Two questions about one text: of two models, two targets, two methods."""
     with gr.Tab("Compare", id="compare"), gr.Row(elem_classes="split"):
         with gr.Column(scale=4, min_width=300):
             text = inputs.text(app.limits, "Your text", inputs.begun_with(app.catalog, models[0]), lines=3)
-            chips = inputs.chips(app.catalog, models)
+            chips = inputs.chips(app.catalog, models[0])
             fields: dict[str, Any] = {"text": text}
             for side, name in (("", "first"), ("other_", "second")):
                 with gr.Row():
@@ -196,14 +170,12 @@ def _compare(app: App, models: list[str]) -> Panel:
         with gr.Column(scale=6, min_width=300):
             with gr.Row(elem_classes="seen"):
                 fields["level"] = inputs.level("compare")
-            panel = Panel(app, "compare", fields, button)
+            panel = Panel(app, "compare", models, fields, button, chips)
             panel.answer_here()
     panel.wire(live=("other_model", "method", "other_method", "level"))
-    panel.fit_examples(chips)
-    return panel
 
 
-def _document(app: App, models: list[str]) -> Panel:
+def _document(app: App, models: list[str]) -> None:
     with gr.Tab("Document", id="document"), gr.Row(elem_classes="split"):
         with gr.Column(scale=4, min_width=300):
             text = inputs.text(app.limits, "Your document", app.catalog.entry(models[0]).document, lines=14)
@@ -212,7 +184,6 @@ def _document(app: App, models: list[str]) -> Panel:
         with gr.Column(scale=6, min_width=300):
             with gr.Row(elem_classes="seen"):
                 level = inputs.level("document")
-            panel = Panel(app, "document", {"model": model, "text": text, "level": level}, button)
+            panel = Panel(app, "document", models, {"model": model, "text": text, "level": level}, button)
             panel.answer_here()
     panel.wire(live=("model", "level"))
-    return panel

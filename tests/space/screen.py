@@ -107,8 +107,7 @@ def shot(page, name):
 
 
 def opened(page, link, kind, request):
-    """What the page that was built does about a link to a tab when it opens: its tabs, and the rest by the names."""
-    calls = [call for call in page.fns.values() if getattr(call.fn, "__name__", "") == "opened"]
+    """What a tab of the page that was built does about a link when it opens with it: the rest by the names."""
+    calls = [call for call in page.fns.values() if getattr(call.fn, "__name__", "") == "_open"]
     (call,) = [call for call in calls if f"{kind}-answer" in [part.elem_id for part in call.outputs]]
-    chosen, *others = call.fn(link, request)
-    return chosen, dict(zip([part.elem_id for part in call.outputs[1:]], others, strict=True))
+    return dict(zip([part.elem_id for part in call.outputs], call.fn(link, request), strict=True))

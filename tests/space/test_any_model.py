@@ -1,6 +1,7 @@
 """The app with any list of models: tabs, examples, the API and the first answer are those that these models have."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -43,23 +44,29 @@ def test_the_page_has_what_its_models_can_do_and_opens_with_the_first(tmp_path, 
     known = {*FILMS.values(), *STORIES.values()} - {"The capital of France is"}
     assert not known & {part["props"].get("value") for part in parts if part["type"] == "textbox"}
     first = {"Sentence": "sentence", "Next word": "next", "Picture": "image"}[tabs[0]]
-    tab, answers = opened(page, "#", first, REQUEST)
-    assert "selected" not in tab  # the first is open, and a visitor may have gone on to another meanwhile
+    answers = opened(page, "", first, REQUEST)
     assert 'class="how"' in answers[f"{first}-answer"].replace("'", '"')
-    _, answers = opened(page, "#kind=sentence" if first == "image" else "#kind=image", first, REQUEST)
+    answers = opened(page, "#kind=sentence" if first == "image" else "#kind=image", first, REQUEST)
     assert "is configured for this Space" in answers[f"{first}-answer"]
 
 
 def test_another_model_brings_its_examples_and_keeps_what_a_visitor_wrote(app_of, page_of):
     app = app_of([PACKAGED, PACKAGED_LANGUAGE])
     page = page_of(app)
-    fits = [call for call in page.fns.values() if getattr(getattr(call.fn, "func", None), "__name__", "") == "fitted"]
-    fit = next(call.fn for call in fits if len(call.outputs) == 1 + len(FILMS))
-    text, *chips = fit(PACKAGED_LANGUAGE.title, FILMS["Praise"])
+    call = next(call for call in page.fns.values() if getattr(call.fn, "__name__", "") == "_fit")  # of Attention
+
+    def fitted(model, text):
+        text, layer, chips, answer = call.fn(REQUEST, model, text, 2, "raw")
+        return text, layer, re.findall(r">([^<]+)</button>", chips), answer
+
+    text, layer, chips, answer = fitted(PACKAGED_LANGUAGE.title, FILMS["Praise"])
     assert text == next(iter(STORIES.values()))
-    assert [(chip["value"], chip["visible"]) for chip in chips] == [*((name, True) for name in STORIES), ("", False)]
-    assert fit(PACKAGED_LANGUAGE.title, "My own words.")[0] == "My own words."
-    assert fit(PACKAGED.title, FILMS["Torn"])[0] == FILMS["Torn"]
+    assert layer["value"] == 0
+    assert chips == [*STORIES]
+    assert "Layer 0, of 0 to" in answer
+    assert fitted(PACKAGED_LANGUAGE.title, "My own words.")[0] == "My own words."
+    assert fitted(PACKAGED.title, FILMS["Torn"])[0] == FILMS["Torn"]
+    assert fitted(PACKAGED.title, FILMS["Torn"])[2] == [*FILMS]
 
 
 def test_a_list_gives_examples_and_a_packaged_model_has_its_own(tmp_path):

@@ -64,7 +64,7 @@ def test_what_is_not_kept_is_asked_for_every_time(served, path, accepted):
 @pytest.mark.parametrize("accepted", ["br", "identity"])
 def test_the_head_of_the_page_names_what_it_needs(served, accepted):
     found = served.client.get("/", headers={"accept-encoding": accepted})
-    assert found.text.endswith("<title>1 €</title></head></html>")
+    assert re.search(r"<title>1 €</title><link rel='stylesheet' [^>]+></head></html>$", found.text), "over gradio's own"
     assert found.text.startswith("<html><head><link rel='modulepreload' crossorigin href='./assets/")
     assert "cache-control" not in found.headers, "the page is made anew for every visitor"
     assert found.headers.get("content-encoding", "identity") == accepted
@@ -80,16 +80,44 @@ def test_a_page_of_more_components_needs_more_and_nothing_for_tables_of_examples
     assert needed([]) == needed(["none-such"])
 
 
+@pytest.mark.parametrize("accepted", ["br", "identity"])
+def test_the_styles_of_all_components_are_one_file(served, accepted):
+    from hf_mambalrp.space.assets import FRONTEND, needed
+
+    headers = {"accept-encoding": accepted}
+    text = served.client.get("/", headers=headers).text
+    (sheet,) = re.findall(r"<link rel='stylesheet' crossorigin href='\./(assets/page-\w+\.css)'>", text)
+    found = served.client.get(f"/{sheet}", headers=headers)
+    listed = [file for file in needed(["textbox"]) if file.endswith(".css")]
+    assert listed == re.findall(r"<link rel='stylesheet' disabled href='\./assets/([\w.-]+)'>", text)
+    assert found.text == "".join((FRONTEND / "assets" / file).read_text() + "\n" for file in listed)
+    assert found.headers["content-type"].startswith("text/css")
+    assert found.headers["cache-control"] == FOR_GOOD
+    assert found.headers.get("content-encoding", "identity") == accepted
+    assert served.asked == ["/"], "it is made here"
+
+
+def test_what_a_sheet_says_is_said_anywhere():
+    """In one file with others: no import, which has to come first, and no address that goes from where it stands."""
+    from hf_mambalrp.space.assets import FRONTEND, needed
+
+    for file in needed(["textbox", "html", "radio", "dropdown", "button", "slider", "checkboxgroup", "tabitem"]):
+        if file.endswith(".css"):
+            assert not re.search(r"@import|@charset|url\((?!['\"]?data:)", (FRONTEND / "assets" / file).read_text()), (
+                file
+            )
+
+
 def test_a_browser_finds_all_that_it_loads_named_in_the_head(visit, server):
     """Of every type that the first tab shows; what only a later tab shows is loaded with it."""
     text = urlopen(server.url).read().decode()
-    named = set(re.findall(r"assets/([\w-]+\.(?:js|css))", text[: text.index("window.gradio_config")]))
-    entry = set(re.findall(r"""(?:src|href)="\./assets/([\w.-]+)""", text))
+    named = set(re.findall(r"""(?:src|href)=["']\./assets/([\w.-]+)""", text))
     page = visit()
     loaded = page.evaluate("performance.getEntriesByType('resource').map(one => one.name)")
     assets = {url.rpartition("/")[2] for url in loaded if "/assets/" in url}
     assert len(assets) > 30
-    assert assets - named - entry == set()
+    assert assets - named == set()
+    assert sum(name.endswith(".css") for name in assets) == 2, "gradio's own, and that of all components"
 
 
 def test_gradios_own_server_sends_what_is_kept(server):

@@ -197,6 +197,10 @@ def test_downloads_python_and_link(visit, demo, server):
     run = {}
     exec(code, run)
     assert run["result"].relevance.equal(ex.relevance)
+    page.evaluate("document.addEventListener('copy', () => { copied = document.activeElement.value })")
+    for name, copied in (("python", code), ("link", page.url)):
+        page.locator(f"#sentence-{name}").get_by_role("button", name="Copy").click()
+        assert page.evaluate("copied") == copied
 
     assert link.input_value() == page.url
     assert page.url.startswith(server.url)

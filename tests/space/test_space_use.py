@@ -114,14 +114,13 @@ def test_what_a_tampered_link_asks_is_answered_in_its_tab(space):
 
 
 def answered_in_their_tabs(space, links):
-    """By what the page calls when it opens with a link to a tab: it chooses that tab, and answers there."""
+    """By what the page calls when it opens with a link to a tab: it answers there alone."""
     from hf_mambalrp.space.page import build
 
     page = build(space)
     request = SimpleNamespace(client=SimpleNamespace(host="192.0.2.1"), headers={})
     for link, kind, says in links:
-        chosen, answers = opened(page, f"#{link}", kind, request)
-        assert chosen["selected"] == kind, link
+        answers = opened(page, f"#{link}", kind, request)
         assert says in answers[f"{kind}-answer"], link
         assert not [name for name in answers if str(name).endswith("-answer") and name != f"{kind}-answer"]
 
