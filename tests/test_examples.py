@@ -236,7 +236,14 @@ def check_files(example, folder):
     if example == "explain_state_spaces_checkpoint.py":
         assert json.loads((folder / "converted" / "config.json").read_text())["model_type"] == "mamba2"
     if example == "benchmarks/cpu.py":
-        assert [row["length"] for row in json.loads((folder / "run.json").read_text())["rows"]] == [16, 16, 16, 16, 32, 32]
+        assert [row["length"] for row in json.loads((folder / "run.json").read_text())["rows"]] == [
+            16,
+            16,
+            16,
+            16,
+            32,
+            32,
+        ]
     if example == "benchmarks/gpu.py":
         run = json.loads((folder / "run.json").read_text())
         assert [check["passed"] for check in run["checks"]] == [True, True]

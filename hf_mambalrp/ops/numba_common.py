@@ -3,7 +3,9 @@
 A division stays one such instruction only with ``error_model="numpy"``: else each looks whether to raise an error.
 """
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -70,18 +72,48 @@ def _workers(process: int, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="compiled-loops")
 
 
+IMPORTED_IN = os.getpid()
+GOMP = getattr(ctypes.CDLL(None), "GOMP_parallel", None) if sys.platform == "linux" else None
+"""What runs a function on every thread of the team that torch computes with, where that is GNU's."""
+
+
+def on_all_threads(work: Callable[[], None]) -> None:
+    """Call ``work`` on as many threads as torch computes with, and wait for all; an error of any is raised.
+
+    On torch's own threads, if they can be had: after a product they spin for milliseconds, on cores that others would
+    have to share with them. In a forked process GNU's team is lost, and waiting for it would never end.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        work()
+    elif GOMP is None or os.getpid() != IMPORTED_IN:
+        others = [_workers(os.getpid(), threads).submit(work) for _ in range(threads - 1)]
+        work()
+        for other in others:
+            other.result()
+    else:
+        errors: list[BaseException] = []
+
+        def guarded(_: Any) -> None:
+            try:
+                work()
+            except BaseException as error:  # nothing may leave a function that C calls
+                errors.append(error)
+
+        GOMP(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(guarded), None, threads, 0)
+        if errors:
+            raise errors[0]
+
+
 def over_channels(rows: int, channels: int, kernel: Callable[[int, int, int], None]) -> None:
     """Call ``kernel(row, start, stop)`` for every row and block of channels; it lets go of the interpreter's lock."""
     threads = torch.get_num_threads()
     width = min(BLOCK, max(64, -(-rows * channels // (2 * threads))))
-    # One queue for all threads: torch's own thread may still be spinning on a core, and then the others take more.
+    # One queue for all threads, of which some may be late.
     blocks = iter([(row, start) for row in range(rows) for start in range(0, channels, width)])
 
     def work() -> None:
         for row, start in blocks:
             kernel(row, start, min(start + width, channels))
 
-    others = [_workers(os.getpid(), threads).submit(work) for _ in range(threads - 1)]
-    work()
-    for other in others:
-        other.result()
+    on_all_threads(work)
