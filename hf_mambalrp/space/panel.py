@@ -74,7 +74,7 @@ class Panel:
     def _open(self, link: str, request: gr.Request) -> list[Any]:
         """Fill the fields from the link of the page, and answer what it asks."""
         given = read_query(link.removeprefix("#"))
-        asked = given if "kind" in given else {**self._first(), **given}
+        asked = {**self._first(), **given} if given.get("kind", self.kind) == self.kind else given
         try:
             question = self.app.asked(request, **asked)
         except RefusedError as error:
@@ -84,7 +84,7 @@ class Panel:
         return [*filled, html + take_away(self.kind, link, python, asked)]
 
     def _first(self) -> dict[str, str]:
-        """What is asked where no link says what."""
+        """What is asked where the link does not say it."""
         if self.kind == "image":
             return {"kind": self.kind, "picture": next(iter(PICTURES))}
         return {"kind": self.kind, "text": inputs.begun_with(self.app.catalog, self.models[0])}

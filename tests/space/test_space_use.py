@@ -113,6 +113,11 @@ def test_what_a_tampered_link_asks_is_answered_in_its_tab(space):
     answered_in_their_tabs(space, TAMPERED)
 
 
+@pytest.mark.parametrize("kind", ["sentence", "next", "attention", "compare", "image"])
+def test_a_link_that_names_a_tab_alone_opens_it_as_it_begins(space, kind):
+    answered_in_their_tabs(space, [(f"kind={kind}", kind, "hf_mambalrp 0.1.0")])
+
+
 def answered_in_their_tabs(space, links):
     """By what the page calls when it opens with a link to a tab: it answers there alone."""
     from hf_mambalrp.space.page import build
