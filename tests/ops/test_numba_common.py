@@ -6,7 +6,6 @@ import threading
 import pytest
 import torch
 
-pytest.importorskip("numba")
 from hf_mambalrp.ops.numba_common import on_all_threads, over_channels
 
 
