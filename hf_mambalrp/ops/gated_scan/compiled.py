@@ -17,11 +17,12 @@ from torch.autograd.function import once_differentiable
 from hf_mambalrp.ops.numba_common import over_channels, sigmoid, softplus
 from hf_mambalrp.ops.selective_scan.compiled import (
     FLUSH_EVERY,
+    ROW,
     advance,
     flush,
-    in_groups,
     in_rows,
     out_of_rows,
+    padded,
     retreat,
 )
 from hf_mambalrp.rules import Rules
@@ -41,13 +42,16 @@ def forward(
     """
     width = stop - start
     h, a, skip, shift = in_rows(state, start, stop), in_rows(A, start, stop), D[start:stop], bias[start:stop]
+    b, c = np.zeros(len(h) // ROW, float32), np.zeros(len(h) // ROW, float32)
     step, x, out = np.empty(width, float32), np.empty(width, float32), np.empty(width, float32)
     for t in range(u.shape[0]):
         content, before, gate = u[t, start:stop], delta[t, start:stop], z[t, start:stop]
         for e in range(width):
             step[e] = softplus(before[e] + shift[e])
             x[e], out[e] = step[e] * content[e], skip[e] * content[e]
-        advance(h, a, step, x, B[t], C[t], out)
+        padded(B[t], b)
+        padded(C[t], c)
+        advance(h, a, step, x, b, c, out)
         y[t, start:stop] = out
         gated = p[t, start:stop]
         for e in range(width):
@@ -65,6 +69,7 @@ def transposed(
     """Gradients of u and z: half of p's to each factor of the gate, then the scan backwards in time and the skip."""
     width = stop - start
     g, a, skip, shift = in_rows(adjoint, start, stop), in_rows(A, start, stop), D[start:stop], bias[start:stop]
+    b, c = np.zeros(len(g) // ROW, float32), np.zeros(len(g) // ROW, float32)
     step, arriving, out = np.empty(width, float32), np.empty(width, float32), np.empty(width, float32)
     for t in range(gp.shape[0] - 1, -1, -1):
         given, before, gate, mixed = gp[t, start:stop], delta[t, start:stop], z[t, start:stop], y[t, start:stop]
@@ -73,7 +78,9 @@ def transposed(
             half = float32(0.5) * sigmoid(gate[e]) * given[e]
             arriving[e], of_gate[e] = half * gate[e], half * mixed[e]
             step[e], out[e] = softplus(before[e] + shift[e]), float32(0.0)
-        retreat(g, a, step, arriving, B[t], C[t], out)
+        padded(B[t], b)
+        padded(C[t], c)
+        retreat(g, a, step, arriving, b, c, out)
         for e in range(width):
             of_content[e] = step[e] * out[e] + skip[e] * arriving[e]
         if t % FLUSH_EVERY == 0:
@@ -140,7 +147,7 @@ def gated_scan_compiled(
     if initial_state is None:
         initial_state = u.new_zeros(len(u), *A_log.shape)
     A_log, D, bias = (parameter.detach().float() for parameter in (A_log, D, bias))
-    of_scan = (-torch.exp(A_log.t()), in_groups(B.detach()), in_groups(C.detach()), D, bias)
+    of_scan = (-torch.exp(A_log.t()), B.detach(), C.detach(), D, bias)
     found: tuple[Tensor, Tensor] = _CompiledGatedScan.apply(
         u, z, initial_state, step_size, *(one.contiguous() for one in of_scan)
     )
