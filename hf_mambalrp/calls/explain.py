@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hf_mambalrp.calls.forcing import Forced, force, merge_sides, stack
-from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, Batch, brief, integers
+from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, Batch, TokenizerSource, brief, integers
 from hf_mambalrp.calls.pooling import pooled_positions
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs, Target, resolve_target
@@ -69,9 +69,20 @@ class Options:
                 f"so it cannot tell one from another. These can: {able}."
             )
 
-    def problem(self, network: Network, embeddings: Tensor, mask: Tensor, positions: Tensor, score: Score) -> Problem:
+    def problem(
+        self,
+        network: Network,
+        embeddings: Tensor,
+        mask: Tensor,
+        positions: Tensor,
+        score: Score,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Problem:
         """The problem of one batch under these options."""
-        return Problem(network, embeddings, mask, positions, score, self.per_layer, self.chunk_size, self.backend)
+        return Problem(
+            network, embeddings, mask, positions, score, self.per_layer, self.chunk_size, self.backend,
+            meanwhile=meanwhile,
+        )  # fmt: skip
 
     def recorded(self, network: Network) -> dict[str, Any]:
         """The method's options as a result holds them: those that were given, and always the rule of attention."""
@@ -118,20 +129,14 @@ class Explained:
     Args:
         values: what an :class:`Explanation` is made of besides names.
         sides: the target, and the contrast where there is one, by the field that names it: with its ids, a tuple a row.
-        batch: what was explained.
+        tokens: names and places of the tokens.
         outputs: names what the model puts out.
     """
 
     values: Mapping[str, Any]
     sides: Mapping[str, tuple[Target, list[tuple[int, ...] | None]]]
-    batch: Batch
+    tokens: Callable[[], TokenText]
     outputs: Outputs
-
-    def tokens(self) -> TokenText:
-        """Names and places of the tokens."""
-        ids = self.values["input_ids"]
-        vocabulary = None if ids is None else self.outputs.tokenizers.vocabulary()
-        return describe(ids, self.values["attention_mask"], self.batch, vocabulary)
 
     def names(self) -> dict[str, Any]:
         """Names of the rows' targets, and of their contrasts where they have any."""
@@ -181,12 +186,14 @@ def explain_batch(
     if wanted.tokens == 1 and (against is None or against.tokens == 1):
         if method_named(options.method).changes_input and wanted.function is None:
             wanted = _predicted(network, batch, wanted, last, options)
-        relevance = _explain_single(network, batch, wanted, against, last, options)
         input_ids, mask = batch.input_ids, batch.attention_mask
+        tokens = _described(input_ids, mask, batch, tokenizers)
+        relevance = _explain_single(network, batch, wanted, against, last, options, tokens)
     else:
         _check_forcing(batch, wanted, against, position)
         wanted = _predicted(network, batch, wanted, last, options)
         relevance, input_ids, mask = _explain_forced(network, batch, wanted, against, last, options)
+        tokens = _described(input_ids, mask, batch, tokenizers)
 
     ids = wanted.resolved(relevance.logits)
     contrast_ids = None if against is None else against.resolved(relevance.logits[-len(batch) :])
@@ -212,7 +219,7 @@ def explain_batch(
     sides = {"target_text": (wanted, ids)}
     if against is not None and contrast_ids is not None:
         sides["contrast_text"] = against, contrast_ids
-    return Explained(values, sides, batch, outputs)
+    return Explained(values, sides, tokens, outputs)
 
 
 def explained_positions(network: Network, batch: Batch, position: Any) -> Tensor:
@@ -253,15 +260,32 @@ def _language_model_positions(batch: Batch, position: Any) -> Tensor:
     return positions
 
 
+def _described(ids: Tensor | None, mask: Tensor, batch: Batch, tokenizers: TokenizerSource) -> Callable[[], TokenText]:
+    """Names and places of tokens, which are looked for when they are first asked for."""
+
+    @lru_cache(maxsize=1)
+    def described() -> TokenText:
+        return describe(ids, mask, batch, None if ids is None else tokenizers.vocabulary())
+
+    return described
+
+
 def _explain_single(
-    network: Network, batch: Batch, target: Target, contrast: Target | None, last: Tensor, options: Options
+    network: Network,
+    batch: Batch,
+    target: Target,
+    contrast: Target | None,
+    last: Tensor,
+    options: Options,
+    tokens: Callable[[], TokenText],
 ) -> Relevance:
     def score(logits: Tensor) -> Tensor:
         value = target.score(logits)
         return value if contrast is None else value - contrast.score(logits)
 
     embeddings = _embeddings(network, batch)
-    return options.explain(options.problem(network, embeddings, batch.attention_mask, last[:, None], score))
+    meanwhile = tokens if embeddings.is_cuda else None
+    return options.explain(options.problem(network, embeddings, batch.attention_mask, last[:, None], score, meanwhile))
 
 
 def _explain_forced(
@@ -349,8 +373,8 @@ def probability(network: Network, target: Target, logits: Tensor) -> Tensor | No
     if not network.is_language_model and network.num_outputs == 1:
         return None
     if problem_type == "multi_label_classification":
-        return torch.sigmoid(target.score(logits)).float()
-    return target.score(logits.float().log_softmax(-1)).exp()
+        return torch.sigmoid(target.score(logits)).float().cpu()
+    return target.score(logits.float().log_softmax(-1)).exp().cpu()
 
 
 def single(ids: tuple[int, ...] | None) -> int | tuple[int, ...] | None:

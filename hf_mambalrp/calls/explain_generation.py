@@ -73,12 +73,16 @@ def explain_generated(
 
     def every_step(chunked: Problem) -> list[Relevance]:
         forward = Forward(chunked, rules, reusable=True)
-        counted = patient_bar(range(steps), "explain: generated tokens", "token")
-        return [forward.explain(_TokenLogit(step, generated, alive, rather)) for step in counted]
+        explained: list[Relevance] = []
+        for step in patient_bar(range(steps), "explain: generated tokens", "token"):
+            found = forward.explain(_TokenLogit(step, generated, alive, rather))
+            # Logits are of the forward and so the same in every step: they are kept once.
+            explained.append(replace(found, logits=explained[0].logits) if explained else found)
+        return explained
 
     found = by_chunks(problem, rules, every_step)
 
-    logits = found[0].logits
+    logits = found[0].logits.cpu()
     probability = logits.float().softmax(-1).gather(-1, generated[:, :, None])[:, :, 0] * alive.float()
     prompt_length = int(before.max())
     ids, mask = (_ending_at(values, before, prompt_length, steps) for values in (pad_right(rows, 0), _ones(rows)))

@@ -20,7 +20,7 @@ from torch.nn.modules import module as torch_modules
 
 from hf_mambalrp.errors import ForwardMismatchError
 from hf_mambalrp.families import Network
-from hf_mambalrp.families.base import Step
+from hf_mambalrp.families.base import Step, Stream
 from hf_mambalrp.families.modules import execution_device
 from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.rules import NO_RULES
@@ -99,7 +99,7 @@ def compare_forwards(model: nn.Module, network: Network) -> None:
             network, f"it has states of shape {tuple(streams[-1].shape)} for an input of {tuple(embedded.shape)}"
         )
     for layer, stream in enumerate(streams):
-        found, _ = network.layer(layer, stream, states[layer], step)
+        found = network.layer(layer, Stream(stream), states[layer], step)[0].whole
         if layer + 1 < len(streams):
             before, after = stream.to(found), streams[layer + 1].to(found)  # a model may be spread over devices
             _same(found - before, after - before, before, f"layer {layer} (counted from 0)", network, layer)

@@ -36,7 +36,10 @@ class TokenText:
     @property
     def tokens(self) -> list[list[str]]:
         """Every token's name."""
-        return [[self.names[i] for i in row] for row in self.which.tolist()]
+        names = np.empty(len(self.names), object)
+        names[:] = self.names
+        tokens: list[list[str]] = names[self.which.numpy()].tolist()
+        return tokens
 
     @property
     def offsets(self) -> list[list[Span]] | None:

@@ -14,7 +14,7 @@ from hf_mambalrp.calls.explain import own_gradient_mode
 from hf_mambalrp.errors import UnknownArchitectureError
 from hf_mambalrp.evaluation.statistics import mean_with_interval, rank_agreement
 from hf_mambalrp.families import FAMILIES, Network
-from hf_mambalrp.families.base import State, Step
+from hf_mambalrp.families.base import State, Step, Stream
 from hf_mambalrp.families.padding import last_attended
 from hf_mambalrp.methods import Problem, method_named
 from hf_mambalrp.results.explanation import Explanation
@@ -267,11 +267,12 @@ class _Shifted(Network):
         return embedded + self.shift.to(embedded.device)
 
     def layer(
-        self, index: int, hidden: Tensor, states: list[State], step: Step, at: Tensor | None = None
-    ) -> tuple[Tensor, list[State]]:
+        self, index: int, stream: Stream, states: list[State], step: Step, at: Tensor | None = None
+    ) -> tuple[Stream, list[State]]:
         if index == 0:  # an additive bias like others
-            hidden = hidden + step.ledger.enter(-self.shift.to(hidden.device), hidden.dtype)
-        return super().layer(index, hidden, states, step, at)
+            h = stream.whole
+            stream = Stream(h + step.ledger.enter(-self.shift.to(h.device), h.dtype))
+        return super().layer(index, stream, states, step, at)
 
     def mixings(self, index: int, hidden: Tensor, step: Step) -> list[tuple[tuple[int, int, str], Mixing]]:
         unshifted = hidden - self.shift.to(hidden.device) if index == 0 else hidden

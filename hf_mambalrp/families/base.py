@@ -106,6 +106,24 @@ def tapped(step: Step, what: str, stream: Tensor, *, output: bool = False) -> Te
     return alias
 
 
+class Stream(NamedTuple):
+    """The residual stream as a sum that is left to the norm that reads it, which may add and norm in one pass."""
+
+    h: Tensor
+    """(B, L, D)."""
+    added: Tensor | None = None
+    """(B, L, D), what the last branch adds; None where it was added."""
+
+    @property
+    def whole(self) -> Tensor:
+        """The sum."""
+        return self.h if self.added is None else self.h + self.added
+
+    def of_each(self, function: Callable[[Tensor], Tensor]) -> "Stream":
+        """The stream with a linear function of both."""
+        return Stream(function(self.h), None if self.added is None else function(self.added))
+
+
 class Norm(Protocol):
     """A norm of the model with its rule."""
 

@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from weakref import ref
 
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 
 from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import BackendError, CheckpointError, DetachedLayerError, UnknownArchitectureError
-from hf_mambalrp.families.base import HEADS, Branch, Family, Head, Mixer, Part, State, Stem, Step, tapped
+from hf_mambalrp.families.base import HEADS, Branch, Family, Head, Mixer, Part, State, Stem, Step, Stream, tapped
 from hf_mambalrp.families.modules import base_model, execution_device, is_recordable, walk
 from hf_mambalrp.families.padding import keys_of, padding_of
+from hf_mambalrp.families.parts.norm import RMSNorm
 from hf_mambalrp.families.parts.reading import UnknownActivation, UnreadableModule, scaled
 from hf_mambalrp.families.parts.stems import Tokens
 from hf_mambalrp.ops.backend import kernels_decline
@@ -161,7 +163,9 @@ class Network:
         if not (beyond.any() and self.has_short_weights()):
             return beyond
         beyond = gaps.abs() > HALF_ROUNDING * sizes
-        return beyond & (gaps.abs() > HALF_LOGIT * logits.abs().flatten(1).amax(1)) if beyond.any() else beyond
+        if not beyond.any():
+            return beyond
+        return beyond & (gaps.abs() > HALF_LOGIT * logits.abs().flatten(1).amax(1).to(gaps))
 
     def has_short_weights(self) -> bool:
         """Whether some of its weights have fewer bits than float32."""
@@ -214,8 +218,8 @@ class Network:
         return self._kept[key]
 
     def layer(
-        self, index: int, hidden: Tensor, states: list[State], step: Step, at: Tensor | None = None
-    ) -> tuple[Tensor, list[State]]:
+        self, index: int, stream: Stream, states: list[State], step: Step, at: Tensor | None = None
+    ) -> tuple[Stream, list[State]]:
         """The branches of a layer, one after the other, with its parts' states. Shape: (B, L, D) -> (B, L, D).
 
         Of the last layer it may be asked for ``at`` some positions (B, K) alone, (B, K, D): what no longer mixes
@@ -226,25 +230,27 @@ class Network:
         with self._naming_layers():
             for number, branch in enumerate(self.layers[index]):
                 if at is not None and number in self._tail:
-                    hidden, aside, at = picked(hidden, at), None if aside is None else picked(aside, at), None
+                    aside = None if aside is None else picked(aside, at)
+                    stream, at = stream.of_each(partial(picked, at=at)), None
                 own = states[len(found) : len(found) + len(branch.terms)]
-                hidden, aside, behind = self._branch((index, number), hidden, aside, own, step)
+                stream, aside, behind = self._branch((index, number), stream, aside, own, step)
                 found += behind
-        return hidden if at is None else picked(hidden, at), found
+        return stream if at is None else stream.of_each(partial(picked, at=at)), found
 
     def routes(self, index: int) -> bool:
         """Whether a router of this layer chooses experts."""
         return any(term.part.kind == "experts" for branch in self.layers[index] for term in branch.terms)
 
     def _branch(
-        self, place: tuple[int, int], hidden: Tensor, aside: Tensor | None, states: list[State], step: Step
-    ) -> tuple[Tensor, Tensor | None, list[State]]:
+        self, place: tuple[int, int], stream: Stream, aside: Tensor | None, states: list[State], step: Step
+    ) -> tuple[Stream, Tensor | None, list[State]]:
         """A branch: the stream behind it, what it puts aside for the next, its parts' states."""
         branch = self.layers[place[0]][place[1]]
-        hidden, local = self._placed(branch, hidden, step, place)
+        stream, local = self._placed(branch, stream, step, place)
+        hidden, x = _entered(branch, stream, aside, local)
         if local.taps is not None and local.embeddings is not None:
             local = replace(local, embeddings=tapped(local, "embeddings", local.embeddings))
-        outputs, behind, x = [], [], None
+        outputs, behind = [], []
         for term, state in zip(branch.terms, states, strict=True):
             if x is None or local.taps is not None:  # which each part then reads by a name of its own
                 x = _read(branch, tapped(local, term.part.kind, hidden), aside, local)
@@ -255,13 +261,14 @@ class Network:
         out = sum(outputs[1:], outputs[0])
         out = scaled(out if branch.post is None else branch.post(out, local), branch.scale)
         if branch.aside:
-            return hidden, out, behind
+            return Stream(hidden), out, behind
         skip = tapped(local, "skip", hidden)
         if branch.past is not None:
             if x is None or local.taps is not None or x.dtype != skip.dtype:  # otherwise it is what the parts read
                 x = _read(branch, skip, aside, replace(local, dtype=skip.dtype))
             skip = scaled(x, branch.past)
-        return skip + out, None, behind
+        fused = local.backend in FUSED and local.taps is None
+        return Stream(skip, out) if fused else Stream(skip + out), None, behind
 
     def states_of(self, states: list[State]) -> Iterator[list[State]]:
         """The states of every layer's parts, layer by layer, from those of all parts."""
@@ -278,7 +285,7 @@ class Network:
         """
         yield hidden
         for layer, states in enumerate(self.states_of(self.initial_states(hidden))):
-            hidden, _ = self.layer(layer, hidden, states, step)
+            hidden = self.layer(layer, Stream(hidden), states, step)[0].whole
             yield hidden
 
     def plain_step(self, mask: Tensor, embeddings: Tensor) -> Step:
@@ -293,20 +300,20 @@ class Network:
         Each with its place: layer, branch, and what mixes.
         """
         found: list[tuple[tuple[int, int, str], Mixing]] = []
-        hidden, aside, step = hidden.detach(), None, replace(step, backend="chunked")
+        stream, aside, step = Stream(hidden.detach()), None, replace(step, backend="chunked")
         mixed = [any(isinstance(term.part, Mixer) for term in branch.terms) for branch in self.layers[index]]
         with torch.no_grad():
             for number, branch in enumerate(self.layers[index]):
-                hidden, local = self._placed(branch, hidden, step, (index, number))
-                x = _read(branch, hidden, aside, local)
+                stream, local = self._placed(branch, stream, step, (index, number))
+                x = _read(branch, stream.whole, aside, local)
                 for term in branch.terms:
                     if isinstance(term.part, Mixer):
                         read = scaled(x, term.before).to(execution_device(term.part.module))
                         found.append(((index, number, term.part.mixes), term.part.mixing(read, local)))
                 if not any(mixed[number + 1 :]):
                     break
-                states = [term.part.state(len(hidden), hidden) for term in branch.terms]
-                hidden, aside, _ = self._branch((index, number), hidden, aside, states, step)
+                states = [term.part.state(len(hidden), stream.h) for term in branch.terms]
+                stream, aside, _ = self._branch((index, number), stream, aside, states, step)
         return found
 
     def modules_of_layer(self, index: int) -> list[nn.Module]:
@@ -317,17 +324,17 @@ class Network:
             found += [term.part.module for term in branch.terms]
         return found
 
-    def _placed(self, branch: Branch, hidden: Tensor, step: Step, place: tuple[int, int]) -> tuple[Tensor, Step]:
+    def _placed(self, branch: Branch, stream: Stream, step: Step, place: tuple[int, int]) -> tuple[Stream, Step]:
         """The stream where a branch computes, and the step with its backend chosen and its tensors there."""
-        hidden = hidden.to(execution_device(branch.terms[0].part.module))
-        backend = self.resolved(step.backend, hidden.device, step.rules)
-        return hidden, replace(
+        device = execution_device(branch.terms[0].part.module)
+        backend = self.resolved(step.backend, device, step.rules)
+        return stream.of_each(lambda one: one.to(device)), replace(
             step,
             place=place,
             backend=backend,
             dtype=self.signal_dtype if backend in FUSED else self.dtype,
-            mask=None if step.mask is None else step.mask.to(hidden.device),
-            embeddings=None if step.embeddings is None else step.embeddings.to(hidden.device),
+            mask=None if step.mask is None else step.mask.to(device),
+            embeddings=None if step.embeddings is None else step.embeddings.to(device),
         )
 
     def resolved(self, backend: str, device: torch.device, rules: Rules) -> str:
@@ -414,6 +421,13 @@ def _tail(branches: tuple[Branch, ...]) -> range:
 def picked(stream: Tensor, at: Tensor) -> Tensor:
     """(B, L, D) at positions (B, K). Shape: (B, K, D)."""
     return stream.gather(1, at.to(stream.device)[:, :, None].expand(-1, -1, stream.shape[-1]))
+
+
+def _entered(branch: Branch, stream: Stream, aside: Tensor | None, step: Step) -> tuple[Tensor, Tensor | None]:
+    """The stream in one piece; with what the branch reads, where its norm computes both in one pass."""
+    if stream.added is None or aside is not None or not isinstance(branch.pre, RMSNorm):
+        return stream.whole, None
+    return branch.pre.of_sum(stream.h, stream.added, step)
 
 
 def _read(branch: Branch, hidden: Tensor, aside: Tensor | None, step: Step) -> Tensor:

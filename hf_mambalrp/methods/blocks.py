@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from hf_mambalrp.families.base import State, Step, Tap
+from hf_mambalrp.families.base import State, Step, Stream, Tap
 from hf_mambalrp.families.network import picked
 from hf_mambalrp.methods.memory import LARGE, release_free_memory
 from hf_mambalrp.methods.problem import Parts, Problem
@@ -92,16 +92,19 @@ class Blocks:
         self._elsewhere = (chunk.positions < 0) | (chunk.positions >= length)
         at = chunk.positions.masked_fill(self._elsewhere, 0)
         last = len(network.layers) - 1
+        stream = Stream(hidden)
         for layer, states in enumerate(network.states_of(self.states)):
-            if hidden.requires_grad and hidden.device.type == "cpu":
-                hidden.register_hook(flushed)
+            if stream.h.requires_grad and stream.h.device.type == "cpu":
+                stream.h.register_hook(flushed)
             alone = at if layer == last and not problem.per_layer else None
-            hidden, states_out = network.layer(layer, hidden, states, step, alone)
+            stream, states_out = network.layer(layer, stream, states, step, alone)
             self.states_out += states_out
             self.ledger.end_block()
             if problem.per_layer:
-                self.streams.append(hidden)
+                stream = Stream(stream.whole)
+                self.streams.append(stream.h)
             self._release()
+        hidden = stream.whole
         self._selected = picked(hidden, at) if problem.per_layer else hidden
         self._elsewhere = self._elsewhere.to(hidden.device)[
             :, :, None

@@ -144,6 +144,8 @@ class Forward:
             if adjoints is not None:
                 adjoints.take(by_chunk[-1].adjoints)
         # On the CPU from here on: to ask for a number any earlier is to wait for the GPU.
+        if self.problem.meanwhile is not None:
+            self.problem.meanwhile()
         layers = torch.cat([found.relevance for found in by_chunk[::-1]], -1).cpu()
         layers = layers.masked_fill(self.problem.mask.cpu() == 0, 0.0)
         absorbed, in_head = sum((found.absorbed for found in by_chunk[1:]), by_chunk[0].absorbed).cpu(), in_head.cpu()
@@ -157,7 +159,7 @@ class Forward:
             score=value.detach().cpu().float(),
             biases=(in_head + of_biases).float(),
             layers=layers.float() if per_layer else None,
-            logits=logits.detach().cpu(),
+            logits=logits.detach(),
             softmax=of_softmax.float() if self.last_run.ledger.of_softmax else None,
             layer_absorbed=(in_head + from_block_on(shares.sum(0))).float() if per_layer else None,
             parts=self._parts(parts) if parts else None,

@@ -33,6 +33,9 @@ class Problem:
     """Whether the modified gradient at the embeddings is asked for too."""
     shifts: Tensor | None = None
     """(B,): how far every row was moved to the left, see :func:`without_leading_padding`."""
+    meanwhile: Callable[[], object] | None = None
+    """Work for the CPU that needs no relevance: done when all is launched on a GPU, before its numbers are waited for.
+    It may be called again."""
 
     def padding(self) -> Tensor | None:
         """The mask as mixers take it, (B, L, 1); None where nothing is padding."""
@@ -75,7 +78,7 @@ class Relevance:
     layers: Tensor | None
     """(num_layers + 1, B, L): the same at the embedding and after every block."""
     logits: Tensor
-    """(B, K, V) at the explained positions."""
+    """(B, K, V) at the explained positions, where they were computed: a vocabulary takes long to copy off a GPU."""
     softmax: Tensor | None = None
     """(B,): what softmax absorbed under a rule of attention with which it does; None where it does not."""
     layer_absorbed: Tensor | None = None

@@ -81,4 +81,4 @@ def through_layer(problem: Problem, layer: int, hidden: Tensor, plain: Step, row
 def unconserving(tokens: Tensor, logits: Tensor, score: Tensor) -> Relevance:
     """The result of a method whose relevance is no part of the score: there is nothing for biases to absorb."""
     score = score.detach().cpu().float()
-    return Relevance(tokens.detach().cpu().float(), score, torch.zeros_like(score), None, logits.detach().cpu())
+    return Relevance(tokens.detach().cpu().float(), score, torch.zeros_like(score), None, logits.detach())

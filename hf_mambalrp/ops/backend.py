@@ -86,16 +86,17 @@ def chosen(backends: Mapping[str, Backend], name: str, arguments: Arguments) -> 
     return backends[name].call
 
 
-def elementwise(op: str) -> dict[str, Backend]:
+def elementwise(op: str, name: str = "") -> dict[str, Backend]:
     """The table of an op that has one implementation beside its reference and its Triton kernel.
 
-    Its names are those of all scans, so that one name chooses every op of a part.
+    Its names are those of all scans, so that one name chooses every op of a part. ``name`` is that of an op in the
+    folder of another, ``op``.
     """
-    module = f"hf_mambalrp.ops.{op}"
-    torch_backend = Backend(f"{module}.chunked", f"{op}_chunked")
+    module, name = f"hf_mambalrp.ops.{op}", name or op
+    torch_backend = Backend(f"{module}.chunked", f"{name}_chunked")
     return {
-        "reference": Backend(f"{module}.reference", f"{op}_reference"),
+        "reference": Backend(f"{module}.reference", f"{name}_reference"),
         **dict.fromkeys(("auto", "chunked", "compiled"), torch_backend),
-        "triton": Backend(f"{module}.triton", f"{op}_triton", triton_of),
-        "mamba_ssm": Backend(f"{module}.triton", f"{op}_triton", mamba_ssm_of),
+        "triton": Backend(f"{module}.triton", f"{name}_triton", triton_of),
+        "mamba_ssm": Backend(f"{module}.triton", f"{name}_triton", mamba_ssm_of),
     }

@@ -19,14 +19,15 @@ from hf_mambalrp.methods.mambalrp import mambalrp_rules
 from hf_mambalrp.ops.conv_silu import conv_silu
 from hf_mambalrp.ops.conv_silu import triton as conv_kernels
 from hf_mambalrp.ops.gated_norm import gated_norm
-from hf_mambalrp.ops.norm import norm
+from hf_mambalrp.ops.norm import norm, norm_of_sum
 from hf_mambalrp.rules import MAMBALRP
 
-conv_silu_reference, norm_reference, gated_norm_reference = (
-    partial(op, rules=MAMBALRP, backend="reference") for op in (conv_silu, norm, gated_norm)
+OPS = conv_silu, norm, norm_of_sum, gated_norm
+conv_silu_reference, norm_reference, norm_of_sum_reference, gated_norm_reference = (
+    partial(op, rules=MAMBALRP, backend="reference") for op in OPS
 )
-conv_silu_triton, norm_triton, gated_norm_triton = (
-    partial(op, rules=MAMBALRP, backend="triton") for op in (conv_silu, norm, gated_norm)
+conv_silu_triton, norm_triton, norm_of_sum_triton, gated_norm_triton = (
+    partial(op, rules=MAMBALRP, backend="triton") for op in OPS
 )
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -107,6 +108,20 @@ def test_norm_keeps_its_normaliser_constant():
     torch.testing.assert_close(y, F.rms_norm(x, (5,), weight, 0.01))
     r = ((x**2).mean(-1, keepdim=True) + 0.01).rsqrt()
     torch.testing.assert_close(torch.autograd.grad(y, x, gy)[0], gy * r * weight)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_the_norm_of_a_sum_hands_on_both(backend):
+    """h = x + a; with what arrives at h, gh, both have the gradient gh + gy r w."""
+    x, added, gh, gy = (random(2, 3, 5, seed=seed) for seed in range(4))
+    weight = random(5, seed=4)
+    signals = [value.requires_grad_() for value in (x, added)]
+    h, y = norm_of_sum(x, added, weight, 0.01, torch.float64, rules=MAMBALRP, backend=backend)
+    torch.testing.assert_close(h, x + added)
+    torch.testing.assert_close(y, F.rms_norm(x + added, (5,), weight, 0.01))
+    r = (((x + added) ** 2).mean(-1, keepdim=True) + 0.01).rsqrt()
+    for gradient in torch.autograd.grad([h, y], signals, [gh, gy]):
+        torch.testing.assert_close(gradient, gh + gy * r * weight)
 
 
 @pytest.mark.parametrize("size", [2, 6])
@@ -223,6 +238,19 @@ def test_norm(shape, dtype, out_dtype, poisoned):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 5), (2, 2, 16)])
+def test_the_norm_of_a_sum(shape, dtype, out_dtype, poisoned):
+    weight = random(shape[-1], seed=1, dtype=dtype)
+    check(
+        lambda x, added: norm_of_sum_triton(x, added, on_device(weight), 0.01, out_dtype),
+        lambda x, added: norm_of_sum_reference(x, added, wide(weight), 0.01, torch.float64),
+        [random(*shape, dtype=torch.float32), random(*shape, seed=3, dtype=dtype)],
+        [random(*shape, seed=4, dtype=torch.float32), random(*shape, seed=2, dtype=out_dtype)],
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("channels", "size"), [(6, 3), (8, 4), (192, 96), (5, 5), (4, 1)])
 def test_gated_norm(channels, size, dtype, poisoned):
     weight = random(channels, seed=1, dtype=dtype)
@@ -259,6 +287,7 @@ def test_an_expanded_gradient_is_read_as_it_is(poisoned):
 def test_no_rows(rows, poisoned):
     x, weight = torch.ones(rows, 3, 4, device=DEVICE)[:, :0], torch.ones(4, device=DEVICE)
     assert norm_triton(x, weight, 0.01, x.dtype).shape == x.shape
+    assert norm_of_sum_triton(x, x, weight, 0.01, x.dtype)[1].shape == x.shape
     assert gated_norm_triton(x, x, weight, 0.01, 2).shape == x.shape
     assert conv_silu_triton(x, weight[:, None], None, x).shape == x.shape
 

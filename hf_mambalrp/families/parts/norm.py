@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.parts.reading import reads, wide
-from hf_mambalrp.ops.norm import norm
+from hf_mambalrp.ops.norm import norm, norm_of_sum
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.adapters import effective
 from hf_mambalrp.rules.constant import constant
@@ -30,10 +31,21 @@ class RMSNorm:
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
         """Return the normed stream in the dtype of signals. Shape: (..., D) -> (..., D)."""
+        x = x.to(wide(x.dtype))
+        return norm(x, *self._weight(x.dtype), step.dtype, rules=step.rules, backend=step.backend)
+
+    def of_sum(self, h: Tensor, added: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """The stream h + added, and it normed. Shape: (..., D), (..., D) -> (..., D), (..., D)."""
+        if h.dtype != wide(h.dtype):
+            h = h + added
+            return h, self(h, step)
+        return norm_of_sum(h, added, *self._weight(h.dtype), step.dtype, rules=step.rules, backend=step.backend)
+
+    def _weight(self, dtype: torch.dtype) -> tuple[Tensor, float]:
+        """w and eps."""
         with loaded(self.module):
             weight = constant(self.module.weight)
-        weight, eps = weight.to(wide(x.dtype)) + 1 if self.around_one else weight, getattr(self.module, self.eps)
-        return norm(x.to(wide(x.dtype)), weight, eps, step.dtype, rules=step.rules, backend=step.backend)
+        return weight.to(dtype) + 1 if self.around_one else weight, getattr(self.module, self.eps)
 
 
 def normed_by(*names: str) -> Callable[..., tuple[Tensor, ...]]:

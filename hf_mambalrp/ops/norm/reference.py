@@ -11,3 +11,11 @@ def norm_reference(x: Tensor, weight: Tensor, eps: float, out_dtype: torch.dtype
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     normaliser = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
     return (wide * (normaliser.detach() if rules.norm else normaliser) * weight.detach().to(wide.dtype)).to(out_dtype)
+
+
+def norm_of_sum_reference(
+    x: Tensor, added: Tensor, weight: Tensor, eps: float, out_dtype: torch.dtype, rules: Rules
+) -> tuple[Tensor, Tensor]:
+    """h = x + added, and norm(h); arguments as in :func:`norm_of_sum`."""
+    h = x + added
+    return h, norm_reference(h, weight, eps, out_dtype, rules)
