@@ -30,7 +30,7 @@ from hf_mambalrp.ops.conv_silu import conv_silu
 from hf_mambalrp.ops.conv_silu import triton as conv_kernels
 from hf_mambalrp.ops.gated_norm import gated_norm
 from hf_mambalrp.ops.gated_norm import triton as gated_norm_kernels
-from hf_mambalrp.ops.norm import norm
+from hf_mambalrp.ops.norm import norm, norm_of_sum
 from hf_mambalrp.ops.norm import triton as norm_kernels
 from hf_mambalrp.rules import MAMBALRP
 
@@ -108,12 +108,26 @@ def norm_case(batch: int, length: int, width: int, dtype: torch.dtype) -> Case:
     )
 
 
-def gated_norm_case(batch: int, length: int, width: int, dtype: torch.dtype, skip: bool = False) -> Case:
-    weight, D = random(width, dtype=dtype), random(max(1, width // 64), dtype=torch.float32)
+def norm_of_sum_case(batch: int, length: int, width: int, dtype: torch.dtype) -> Case:
+    weight, shape = random(width // 2, dtype=dtype), (batch, length, width // 2)
+
+    def op(x: Tensor, added: Tensor, **which: Any) -> tuple[Tensor, Tensor]:
+        return norm_of_sum(x, added, weight, EPS, dtype if x.dtype == torch.float32 else x.dtype, **which)
+
+    return Case(
+        *both(op),
+        [random(*shape, dtype=torch.float32), random(*shape, dtype=dtype)],
+        [random(*shape, dtype=torch.float32), random(*shape, dtype=dtype)],
+        False,
+    )
+
+
+def gated_norm_case(batch: int, length: int, width: int, dtype: torch.dtype) -> Case:
+    weight = random(width, dtype=dtype)
     signals = [random(batch, length, width, dtype=dtype), half_of_projection(batch, length, width, dtype)]
     return Case(
-        *both(lambda y, z, *x, **which: gated_norm(y, z, weight, EPS, width, (x[0], D) if skip else None, **which)),
-        [*signals, random(batch, length, width, dtype=dtype)] if skip else signals,
+        *both(lambda y, z, **which: gated_norm(y, z, weight, EPS, width, **which)),
+        signals,
         [random(batch, length, width, dtype=dtype)],
         True,
     )
@@ -122,8 +136,8 @@ def gated_norm_case(batch: int, length: int, width: int, dtype: torch.dtype, ski
 CASES: dict[str, Callable[..., Case]] = {
     "conv_silu": conv_silu_case,
     "norm": norm_case,
+    "norm_of_sum": norm_of_sum_case,
     "gated_norm": gated_norm_case,
-    "gated_norm + skip": lambda *arguments: gated_norm_case(*arguments, skip=True),
 }
 CHECKED = {**CASES, "conv_silu masked": lambda *arguments: conv_silu_case(*arguments, masked=True)}
 
@@ -331,7 +345,7 @@ def tilings() -> Iterator[tuple[str, ModuleType, tuple[str, str], list[Any]]]:
     yield "conv_silu", conv_kernels, ("FORWARD", "BACKWARD"), CONV_TILINGS
     yield "norm", norm_kernels, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
     yield "gated_norm", gated_norm_kernels, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
-    yield "gated_norm + skip", gated_norm_kernels, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
+    yield "gated_norm", gated_norm_kernels, ("FORWARD_PER_WARP", "BACKWARD_PER_WARP"), PER_WARP
 
 
 def time_tilings(shapes: list[tuple[int, int, int]]) -> list[dict[str, Any]]:

@@ -86,6 +86,24 @@ def test_constant_parameters_give_the_transposed_scan(backend, chunk):
     torch.testing.assert_close(torch.autograd.grad(plain, (x, initial_state), cotangents), (grad_x, grad_state))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("constant", [True, False])
+def test_the_skip_adds_its_multiple_of_the_input(constant, backend):
+    """y + D x, and D grad_y at x; D has no gradient."""
+    x, dt, A, B, C, initial_state = inputs(2, 7, 4, 3, 2, 5)
+    if constant:
+        dt, A, B, C = (value.detach() for value in (dt, A, B, C))
+    D = torch.tensor([1.0, -2.0, 0.0, 0.5], dtype=torch.float64, requires_grad=True)
+    plain, state = ssd_scan(x, dt, A, B, C, initial_state, backend=backend)
+    y, last = ssd_scan(x, dt, A, B, C, initial_state, D, backend=backend)
+    torch.testing.assert_close(y, plain + D[:, None] * x)
+    torch.testing.assert_close(last, state)
+    cotangent = torch.randn_like(y)
+    gradient, of_skip = torch.autograd.grad(y, (x, D), cotangent, allow_unused=True)
+    torch.testing.assert_close(gradient, torch.autograd.grad(plain, x, cotangent)[0] + D[:, None] * cotangent)
+    assert of_skip is None
+
+
 @pytest.mark.parametrize("fastest", [1e-3, 4.0, 200.0], ids=["hardly any decay", "some", "total"])
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 501])
 def test_float32_is_as_exact_as_float32_can_be(length, fastest):

@@ -82,17 +82,19 @@ def relative(found, expected):
     return ((found.double() - expected).norm() / expected.norm()).item()
 
 
-def check(arguments, tuning, bound=None):
-    """Outputs and gradients of the kernels against those of the loop in float64."""
+def check(arguments, tuning, bound=None, skip=None):
+    """Outputs and gradients of the kernels against those of the loop in float64, whose skip D is added here."""
     x, *constants, state = arguments
     bound = bound or RELATIVE[x.dtype]
     x, state = inside_nan(x).requires_grad_(), inside_nan(state).requires_grad_()
-    found = ssd_scan_triton(x, *map(inside_nan, constants), state, tuning=tuning)
+    D = None if skip is None else inside_nan(skip)
+    found = ssd_scan_triton(x, *map(inside_nan, constants), state, D, tuning=tuning)
     assert (found[0].dtype, found[1].dtype) == (x.dtype, torch.float32)
     cotangents = [inside_nan(torch.randn_like(value)) for value in found]
     gradients = torch.autograd.grad(found, (x, state), cotangents)
     exact_x, exact_state = (value.detach().double().requires_grad_() for value in (x, state))
     y, last = ssd_scan_reference(exact_x, *(value.double() for value in constants), exact_state)
+    y = y if skip is None else y + skip.double()[:, None] * exact_x
     wanted = torch.autograd.grad((y, last), (exact_x, exact_state), [value.double() for value in cotangents])
     for one, other in zip((*found, *gradients), (y, last, *wanted), strict=True):
         assert one.shape == other.shape
@@ -108,6 +110,13 @@ def test_outputs_and_gradients_equal_the_loop(length, segments):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(dtype):
     check(inputs(37, dtype), tuned(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("segments", [1, 3])
+def test_the_skip_is_added_both_ways(segments, dtype):
+    arguments = inputs(37, dtype, rows=2, heads=3)
+    check(arguments, tuned(dtype, segments=segments), skip=torch.randn(3, device=DEVICE))
 
 
 def test_rows_groups_and_blocks_of_a_head():

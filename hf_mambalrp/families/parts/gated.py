@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from hf_mambalrp.families.parts.reading import wide
@@ -15,10 +14,10 @@ from hf_mambalrp.rules.norm import rms_norm
 from hf_mambalrp.rules.offload import loaded
 
 
-def gated(mixer: Any, y: Tensor, z: Tensor, skip: tuple[Tensor, Tensor] | None, rules: Rules, backend: str) -> Tensor:
-    """norm((y + D x) silu(z)) by the mixer's ``norm``, as in :func:`hf_mambalrp.ops.gated_norm.gated_norm`.
+def gated(mixer: Any, y: Tensor, z: Tensor, rules: Rules, backend: str) -> Tensor:
+    """norm(y silu(z)) by the mixer's ``norm``, as in :func:`hf_mambalrp.ops.gated_norm.gated_norm`.
 
-    Without a norm, or with one that has ``norm_before_gate``, it is norm(y + D x) silu(z).
+    Without a norm, or with one that has ``norm_before_gate``, it is norm(y) silu(z).
     """
     norm: Any = effective(getattr(mixer, "norm", None) or nn.Identity())
     if not isinstance(norm, nn.Identity):
@@ -27,11 +26,7 @@ def gated(mixer: Any, y: Tensor, z: Tensor, skip: tuple[Tensor, Tensor] | None, 
         # Some say how many groups they have, some how large these are; those of releases without groups norm all.
         size = int(getattr(norm, "group_size", len(weight) // int(getattr(norm, "n_groups", 1))))
         if not getattr(norm, "norm_before_gate", False):
-            return gated_norm(y, z, weight, norm.variance_epsilon, size, skip, rules=rules, backend=backend)
-    if skip is not None:
-        x, D = skip
-        y = torch.addcmul(y, x, D.repeat_interleave(y.shape[-1] // len(D)).to(y.dtype))  # LRP-0
-    if not isinstance(norm, nn.Identity):
+            return gated_norm(y, z, weight, norm.variance_epsilon, size, rules=rules, backend=backend)
         groups = (-1, size)
         y = rms_norm(y.unflatten(-1, groups), weight.unflatten(0, groups), norm.variance_epsilon, rules).flatten(-2)
     return gate(y, z, rules)

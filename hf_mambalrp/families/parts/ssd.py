@@ -85,8 +85,9 @@ class SSD:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
             BC, conv_bc = convolved(m.conv1d, BC, state.conv_bc, step, slice(inner, None))
             dt, A, B, C, D = self._parameters(dt, BC)
-        y, ssm = ssd_scan(u.unflatten(-1, (heads, -1)), dt, A, B, C, state.ssm, backend=step.backend)  # constants
-        p = gated(m, y.flatten(-2), z, (u, D), rules, step.backend)  # LRP-0 for the skip, half rule, norm rule
+        u = u.unflatten(-1, (heads, -1))
+        y, ssm = ssd_scan(u, dt, A, B, C, state.ssm, D, backend=step.backend)  # constants, LRP-0 for the skip
+        p = gated(m, y.flatten(-2), z, rules, step.backend)  # half rule, norm rule
         return linear(m.out_proj, p, step.ledger, gamma), SSDState(conv_x, conv_bc, ssm)
 
     def mixing(self, x: Tensor, step: Step) -> SSDMixing:
@@ -96,12 +97,11 @@ class SSD:
             z, x, BC, dt = self._projected(x, step)
             x, c, u, taps, bias = convolution(m.conv1d, x, step, slice(inner))
             dt, A, B, C, D = self._parameters(dt, convolution(m.conv1d, BC, step, slice(inner, None)).u)
-            y, _ = ssd_scan(u.unflatten(-1, (heads, -1)), dt, A, B, C)
+            y = ssd_scan(u.unflatten(-1, (heads, -1)), dt, A, B, C, D=D)[0].flatten(-2)
             D = D.repeat_interleave(inner // heads)
-            y = torch.addcmul(y.flatten(-2), u, D)
         y.requires_grad_()
         with torch.enable_grad():
-            normed = gated(m, y, z, None, LRP_LN, "auto")  # with the normaliser constant, y times a factor
+            normed = gated(m, y, z, LRP_LN, "auto")  # with the normaliser constant, y times a factor
             (scale,) = torch.autograd.grad(normed.sum(), y)
         out = linear_without_bias(m.out_proj)
         return SSDMixing(x, c, u, D, taps, bias, scale, out, dt, A, B, C)

@@ -1,4 +1,4 @@
-"""The gated RMSNorm of Mamba-2 with the skip before it, with one entry and one table of backends."""
+"""The gated RMSNorm of Mamba-2, with one entry and one table of backends."""
 
 from hf_mambalrp.ops.gated_norm.dispatch import gated_norm
 

@@ -1,6 +1,5 @@
 """The gated norm in torch, by the rules' own functions."""
 
-import torch
 from torch import Tensor
 
 from hf_mambalrp.rules import Rules
@@ -8,13 +7,8 @@ from hf_mambalrp.rules.gate import gate
 from hf_mambalrp.rules.norm import rms_norm
 
 
-def gated_norm_chunked(
-    y: Tensor, z: Tensor, weight: Tensor, eps: float, group_size: int, skip: tuple[Tensor, Tensor] | None, rules: Rules
-) -> Tensor:
+def gated_norm_chunked(y: Tensor, z: Tensor, weight: Tensor, eps: float, group_size: int, rules: Rules) -> Tensor:
     """Same contract as :func:`gated_norm_reference`."""
-    if skip is not None:
-        x, D = skip
-        y = torch.addcmul(y, x, D.repeat_interleave(y.shape[-1] // len(D)))  # LRP-0
     groups = (-1, group_size)
     p = gate(y, z, rules).unflatten(-1, groups)
     return rms_norm(p, weight.unflatten(0, groups), eps, rules).flatten(-2)

@@ -151,10 +151,11 @@ def _scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, initial_state:
 
 
 def ssd_scan_chunked(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, initial_state: Tensor
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, initial_state: Tensor, D: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Same contract as :func:`ssd_scan_reference`; nothing of size (B, L, H, P, N) exists."""
     if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in (dt, A, B, C)):
-        return _scan(x, dt, A, B, C, initial_state)
-    result: tuple[Tensor, Tensor] = _ConstantParameters.apply(x, dt, A, B, C, initial_state)
-    return result
+        y, state = _scan(x, dt, A, B, C, initial_state)
+    else:
+        y, state = _ConstantParameters.apply(x, dt, A, B, C, initial_state)
+    return y if D is None else torch.addcmul(y, x, D.detach().to(y.dtype)[:, None]), state

@@ -8,7 +8,7 @@ from hf_mambalrp.ops.gpu import triton_declines
 
 
 def _triton_declines(arguments: Arguments) -> str | None:
-    x, *parameters, _ = arguments
+    x, *parameters, _, _ = arguments
     if torch.is_grad_enabled() and any(value.requires_grad for value in parameters):
         return "it holds dt, A, B and C constant, as method='mambalrp' does; other methods need 'chunked'"
     return triton_declines(x.device, x.dtype)
@@ -29,12 +29,13 @@ def ssd_scan(
     B: Tensor,
     C: Tensor,
     initial_state: Tensor | None = None,
+    D: Tensor | None = None,
     *,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """S_t = exp(dt_t A) S_{t-1} + dt_t x_t B_t^T,  y_t = S_t C_t per head (Dao and Gu 2024, section 6).
+    """S_t = exp(dt_t A) S_{t-1} + dt_t x_t B_t^T,  y_t = S_t C_t + D x_t per head (Dao and Gu 2024, section 6).
 
-    Differentiable in every argument. Arguments that do not require a gradient are constants; with dt, A, B and C
+    Differentiable in every argument but D. Arguments that do not require a gradient are constants; with dt, A, B and C
     constant the scan is linear in x and the initial state, and its backward is the transposed scan.
 
     Args:
@@ -44,6 +45,7 @@ def ssd_scan(
         B: (B, L, G, N) input projection; head h uses group h // (H / G).
         C: (B, L, G, N) output projection.
         initial_state: (B, H, P, N) state before the first token; None is zero.
+        D: (H,) skip, of any dtype; None is zero.
         backend: "reference" (a loop under autograd), "chunked" (matrix products over chunks), "triton" (the same as GPU
             kernels, with constant parameters), or "auto": "chunked".
 
@@ -55,6 +57,6 @@ def ssd_scan(
     """
     if initial_state is None:
         initial_state = x.new_zeros(x.shape[0], x.shape[2], x.shape[3], B.shape[3])
-    arguments = (x, dt, A, B, C, initial_state)
+    arguments = (x, dt, A, B, C, initial_state, D)
     found: tuple[Tensor, Tensor] = chosen(BACKENDS, "chunked" if backend == "auto" else backend, arguments)(*arguments)
     return found

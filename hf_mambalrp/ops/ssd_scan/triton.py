@@ -6,8 +6,8 @@ it (forward B and C, transposed C and B), x the input (transposed: the adjoint o
 
     decay_ij = dt_j exp(s_i - s_j) for j <= i, else 0      since = exp(s)      until = dt exp(s_last - s)
 
-    forward      y = ((R W^T) * decay) x   + since (R S)      S' = exp(s_last) S + W^T (until x)
-    transposed   y = ((R W^T) * decay^T) x + until (R S)      S' = exp(s_last) S + W^T (since x)
+    forward      y = ((R W^T) * decay) x   + since (R S) + D x      S' = exp(s_last) S + W^T (until x)
+    transposed   y = ((R W^T) * decay^T) x + until (R S) + D x      S' = exp(s_last) S + W^T (since x)
 
 Long sequences are cut into as many segments as fill the GPU, each some chunks long. The first launch finds what every
 segment but the last adds to the state, the second starts from those and writes y; with one segment there is no first.
@@ -112,6 +112,7 @@ def _outputs(
     before,  # (B, H, P, N) state that the first segment starts from, or nothing
     ends,  # as in _segment_ends
     logs,
+    D,  # (H,), or nothing
     y,  # (B, L, H, P) contiguous
     after,  # (B, H, P, N)
     L,
@@ -153,6 +154,8 @@ def _outputs(
     R += row * r_b + head // heads_per_group * r_g
     y += row * L * H * P + head * P
     rate = tl.load(A + head).to(tl.float32) * log2_e
+    if D is not None:
+        skip = tl.load(D + head).to(tl.float32)
     in_state, in_state_mask = p[:, None] * N + n[None, :], (p < P)[:, None] & (n < N)[None, :]
 
     before_segment = tl.zeros((BLOCK_P, BLOCK_N), tl.float32)
@@ -187,6 +190,8 @@ def _outputs(
         read = tl.dot(R_i, state.to(OPERAND), input_precision=PRECISION)
         read *= (until if TRANSPOSED else since)[:, None]
         y_i = tl.dot(mixing.to(OPERAND), x_i.to(OPERAND), read, input_precision=PRECISION)
+        if D is not None:
+            y_i += skip * x_i.to(tl.float32)
         tl.store(y + start * H * P + i[:, None] * (H * P) + p[None, :], y_i.to(y.dtype.element_ty), inside_x)
 
         state *= tl.exp2(s_last + s_last_rest)
@@ -245,6 +250,7 @@ def scan(
     W: Tensor,
     R: Tensor,
     before: Tensor | None,
+    D: Tensor | None = None,
     *,
     transposed: bool,
     tuning: Tuning | None = None,
@@ -254,7 +260,11 @@ def scan(
     groups, N = W.shape[2:]
     tuning = tuning or tuning_for(x.dtype, P, N)
     x, W, R = (with_unit_stride(value) for value in (x, W, R))
-    A, before = A.contiguous(), None if before is None else before.contiguous()
+    A, before, D = (
+        A.contiguous(),
+        None if before is None else before.contiguous(),
+        None if D is None else D.contiguous(),
+    )
     chunks = max(1, triton.cdiv(length, tuning.chunk))
     programs = heads * triton.cdiv(P, tuning.width)
     segments = tuning.segments or segments_for(rows * programs, chunks, processors(x.device))
@@ -283,7 +293,7 @@ def scan(
                 x, dt, A, W, ends, logs, *sizes, *strides, **options, num_stages=tuning.stages + 1
             )
         _outputs[(programs, segments, rows)](
-            *(x, dt, A, W, R, before, ends, logs, y, after, *sizes, *strides, *R.stride()[:3]),
+            *(x, dt, A, W, R, before, ends, logs, D, y, after, *sizes, *strides, *R.stride()[:3]),
             HAS_BEFORE=before is not None,
             num_stages=tuning.stages,
             **options,
@@ -303,24 +313,25 @@ class _SSDScan(torch.autograd.Function):
         B: Tensor,
         C: Tensor,
         initial_state: Tensor | None,
+        D: Tensor | None,
         tuning: Tuning | None,
     ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(dt, A, B, C)
+        ctx.save_for_backward(dt, A, B, C, D)
         ctx.set_materialize_grads(False)
         ctx.like_x, ctx.tuning = (x.shape, x.dtype, x.device), tuning
         ctx.state_dtype = None if initial_state is None else initial_state.dtype
-        return scan(x, dt, A, W=B, R=C, before=initial_state, transposed=False, tuning=tuning)
+        return scan(x, dt, A, W=B, R=C, before=initial_state, D=D, transposed=False, tuning=tuning)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor | None, grad_last: Tensor | None) -> tuple[Tensor | None, ...]:
-        dt, A, B, C = ctx.saved_tensors
+        dt, A, B, C, D = ctx.saved_tensors
         shape, dtype, device = ctx.like_x
         if grad_y is None:
             grad_y = torch.zeros(shape, dtype=dtype, device=device)
-        grad_x, grad_state = scan(grad_y, dt, A, W=C, R=B, before=grad_last, transposed=True, tuning=ctx.tuning)
+        grad_x, grad_state = scan(grad_y, dt, A, W=C, R=B, before=grad_last, D=D, transposed=True, tuning=ctx.tuning)
         in_its_dtype = None if ctx.state_dtype is None else grad_state.to(ctx.state_dtype)
-        return grad_x, None, None, None, None, in_its_dtype, None
+        return grad_x, None, None, None, None, in_its_dtype, None, None
 
 
 def ssd_scan_triton(
@@ -330,6 +341,7 @@ def ssd_scan_triton(
     B: Tensor,
     C: Tensor,
     initial_state: Tensor | None,
+    D: Tensor | None = None,
     *,
     tuning: Tuning | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -345,6 +357,7 @@ def ssd_scan_triton(
         B: (B, L, G, N), N at most 256.
         C: (B, L, G, N).
         initial_state: (B, H, P, N), or None for zero.
+        D: (H,), or None for zero.
         tuning: how the work is cut, for benchmarks.
 
     Raises:
@@ -354,5 +367,6 @@ def ssd_scan_triton(
         raise BackendError(
             "backend='triton' holds dt, A, B and C constant, as method='mambalrp' does; use 'chunked' for others."
         )
-    result: tuple[Tensor, Tensor] = _SSDScan.apply(x, dt, A, B, C, initial_state, tuning)
+    D = None if D is None else D.detach()
+    result: tuple[Tensor, Tensor] = _SSDScan.apply(x, dt, A, B, C, initial_state, D, tuning)
     return result
