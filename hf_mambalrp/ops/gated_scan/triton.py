@@ -30,6 +30,8 @@ class Config(NamedTuple):
     """Programs wanted on a multiprocessor: there are chunks until there are as many; 0 for one chunk."""
     shortest: int = 32
     """Positions in a chunk, at least."""
+    registers: int = 128
+    """Of a thread, at most: with more, so many programs would not be on a multiprocessor at the same time."""
 
 
 CONFIG = Config()
@@ -43,8 +45,8 @@ class _Plan(NamedTuple):
     """Blocks of channels, chunks, rows."""
     chunk: int
     """Positions in a chunk, a multiple of ``unroll``."""
-    sizes: dict[str, int]
-    """The kernels' constants."""
+    options: dict[str, int]
+    """The kernels' constants, and how they are compiled."""
 
     @classmethod
     def of(cls, u: Tensor, state_size: int, config: Config) -> "_Plan":
@@ -56,7 +58,8 @@ class _Plan(NamedTuple):
         chunk = max(config.shortest, triton.cdiv(length, wanted))
         chunk = triton.cdiv(chunk, config.unroll) * config.unroll
         sizes = {"E": channels, "N": state_size, "NP": padded, "BE": block, "U": config.unroll}
-        return cls((blocks, triton.cdiv(length, chunk), batch), chunk, sizes)
+        options = {**sizes, "num_warps": 1, "maxnreg": config.registers}
+        return cls((blocks, triton.cdiv(length, chunk), batch), chunk, options)
 
     def ends(self, A_log: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Buffers for the end states of chunks (K, B, N, E) and the sums of their step sizes (K, B, E), float32."""
@@ -116,11 +119,11 @@ def gated_scan_forward(
             ends, sums = plan.ends(A_log, batch)
             forward_ends[(blocks, chunks - 1, batch)](
                 u, delta, logs, B, bias, ends, sums, length, plan.chunk,
-                *_strides(u, delta, B), **plan.sizes, num_warps=1,
+                *_strides(u, delta, B), **plan.options,
             )  # fmt: skip
         forward[plan.grid](
             u, delta, z, logs, B, C, D, bias, initial, ends, sums, p, y, last, length, plan.chunk,
-            *_strides(u, delta, z, B, C), **plan.sizes, num_warps=1,
+            *_strides(u, delta, z, B, C), **plan.options,
         )  # fmt: skip
     return p, y, last.transpose(1, 2)
 
@@ -155,11 +158,11 @@ def gated_scan_backward(
             ends, sums = plan.ends(A_log, batch)
             backward_ends[(blocks, chunks - 1, batch)](
                 g, delta, z, logs, C, bias, ends, sums, length, plan.chunk,
-                *_strides(g, delta, z, C), **plan.sizes, num_warps=1,
+                *_strides(g, delta, z, C), **plan.options,
             )  # fmt: skip
         backward[plan.grid](
             g, delta, z, y, logs, B, C, D, bias, after, ends, sums, gu, gz, G_initial, length, plan.chunk,
-            *_strides(g, delta, z, B, C), **plan.sizes, num_warps=1,
+            *_strides(g, delta, z, B, C), **plan.options,
         )  # fmt: skip
     return gu, gz, G_initial.transpose(1, 2)
 
