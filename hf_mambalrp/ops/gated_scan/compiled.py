@@ -38,7 +38,7 @@ def forward(
 ) -> None:  # fmt: skip
     """p = y silu(z), y = C h + D u, h = exp(dt A) h + dt B u for channels of one row; ``state`` (N, E) in place.
 
-    y may be p where it is not asked for.
+    p may be delta, and y p where it is not asked for.
     """
     width = stop - start
     h, a, skip, shift = in_rows(state, start, stop), in_rows(A, start, stop), D[start:stop], bias[start:stop]
@@ -66,7 +66,10 @@ def transposed(
     gp: Any, delta: Any, z: Any, y: Any, A: Any, B: Any, C: Any, D: Any, bias: Any, adjoint: Any, gu: Any, gz: Any,
     start: int, stop: int,
 ) -> None:  # fmt: skip
-    """Gradients of u and z: half of p's to each factor of the gate, then the scan backwards in time and the skip."""
+    """Gradients of u and z: half of p's to each factor of the gate, then the scan backwards in time and the skip.
+
+    gu may be delta.
+    """
     width = stop - start
     g, a, skip, shift = in_rows(adjoint, start, stop), in_rows(A, start, stop), D[start:stop], bias[start:stop]
     b, c = np.zeros(len(g) // ROW, float32), np.zeros(len(g) // ROW, float32)
@@ -114,19 +117,22 @@ class _CompiledGatedScan(torch.autograd.Function):
     def forward(
         ctx: Any, u: Tensor, z: Tensor, initial_state: Tensor, step_size: Callable[[], Tensor], *of_scan: Tensor
     ) -> tuple[Tensor, Tensor]:
-        delta, p = step_size(), torch.empty(u.shape, dtype=u.dtype)
+        delta = step_size().contiguous()
+        # What is not kept is written over: new memory costs the system more time than the scan's arithmetic.
+        kept = delta if delta.numel() <= SMALL else None
+        p = delta if kept is None else torch.empty(u.shape, dtype=u.dtype)
         y = torch.empty(u.shape, dtype=u.dtype) if any(ctx.needs_input_grad) else p
         last = _over_channels(forward, [u, delta, z], of_scan, initial_state, [y, p])
         ctx.step_size = step_size
-        ctx.save_for_backward(z, y, delta if delta.numel() <= SMALL else None, *of_scan)
+        ctx.save_for_backward(z, y, kept, *of_scan)
         return p, last
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_p: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
-        z, y, delta, *of_scan = ctx.saved_tensors
-        delta = ctx.step_size() if delta is None else delta
-        gu, gz = (torch.empty(z.shape, dtype=z.dtype) for _ in range(2))
+        z, y, kept, *of_scan = ctx.saved_tensors
+        delta = ctx.step_size().contiguous() if kept is None else kept
+        gu, gz = delta if kept is None else torch.empty(z.shape, dtype=z.dtype), torch.empty(z.shape, dtype=z.dtype)
         of_state = _over_channels(transposed, [grad_p, delta, z, y], tuple(of_scan), grad_last, [gu, gz])
         return gu, gz, of_state, *[None] * 6
 

@@ -57,8 +57,8 @@ def gated_scan(
 
     Args:
         u: (B, L, E) input of the scan.
-        step_size: computes delta (B, L, E), the step sizes before bias and softplus; called again in the backward, so
-            that they need not be kept.
+        step_size: computes delta (B, L, E), the step sizes before bias and softplus, in memory of their own, which is
+            written over; called again in the backward, so that they need not be kept.
         z: (B, L, E) gate.
         A_log: (E, N) logarithms of the decay rates.
         B: (B, L, N) input projection.
