@@ -32,7 +32,9 @@ def test_a_gpu_gives_the_cpus_relevance(method, chunk_size):
     options = {"attention_mask": mask, "target": [1, 2, 3], "method": method, "per_layer": True}
     expected = make_explainable(copy.deepcopy(model)).explain(ids, check_forward=False, **options)
     found = make_explainable(model.cuda()).explain(ids.cuda(), chunk_size=chunk_size, **options)
-    assert found.relevance.device.type == "cpu"
+    assert {value.device.type for value in (found.relevance, found.score, found.probability)} == {"cpu"}
+    assert found.tokens == expected.tokens
+    torch.testing.assert_close(found.probability, expected.probability, rtol=1e-4, atol=1e-6)
     assert relative(found.relevance, expected.relevance) < 1e-5
     assert relative(found.layer_relevance, expected.layer_relevance) < 1e-5
     torch.testing.assert_close(found.score, expected.score, rtol=1e-4, atol=1e-5)

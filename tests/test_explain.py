@@ -8,6 +8,10 @@ from small import byte_level_tokenizer, word_tokenizer
 
 from hf_mambalrp import MambaForSequenceClassification, MambaLRPForCausalLM, make_explainable
 from hf_mambalrp.errors import MissingTokenizerError, OptionError
+from hf_mambalrp.families import FAMILIES, Network
+from hf_mambalrp.methods import Problem
+from hf_mambalrp.methods.graphs import propagate
+from hf_mambalrp.rules import MAMBALRP
 
 SENTENCE = "The capital of France is Paris, and the capital of Germany is Berlin."
 
@@ -381,3 +385,18 @@ class TestGeneration:
         classifier = make_explainable(MambaForSequenceClassification(model.config))
         with pytest.raises(UnknownArchitectureError, match=r"does not generate.*explain\(\)"):
             classifier.explain_generation("a", tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("chunk_size", [8, 3])
+def test_what_needs_no_numbers_is_done_before_any_is_waited_for(chunk_size, monkeypatch):
+    """On a GPU tokens are named while it computes: all of it is launched by then, and no number was asked for."""
+    network, ids, order = Network(random_model(seed=3), FAMILIES), torch.arange(8)[None], []
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda value: order.append("number") or value)
+    problem = Problem(
+        network, network.embed(ids), torch.ones_like(ids), torch.tensor([[7]]), lambda logits: logits[:, 0, 1],
+        chunk_size=chunk_size, meanwhile=lambda: order.append("names"),
+    )  # fmt: skip
+    propagate(problem, MAMBALRP)
+    assert order[0] == "names"
+    assert order.count("names") == 1
+    assert order.count("number") > 1

@@ -11,7 +11,7 @@ from hf_mambalrp.rules import LRP_LN, NO_RULES
 
 
 def gated_scan_compiled(u, delta, *rest, rules=MAMBALRP):
-    return gated_scan(u, lambda: delta.clone(), *rest, rules=rules, backend="compiled")
+    return gated_scan(u, delta.clone, *rest, rules=rules, backend="compiled")
 
 
 def given(*shape):
