@@ -5,9 +5,8 @@ the sub-modules that hold them and take a fused branch in training mode, so hook
 changed has to be restored, whatever thread or exception comes in between.
 """
 
-import threading
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -20,11 +19,13 @@ from torch import Tensor, nn
 from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import BackendError, CheckpointError, DetachedLayerError, UnknownArchitectureError
 from hf_mambalrp.families.base import HEADS, Branch, Family, Head, Mixer, Part, State, Stem, Step, Stream, tapped
+from hf_mambalrp.families.lookup import SHARDED, family_of
 from hf_mambalrp.families.modules import base_model, execution_device, is_recordable, walk
 from hf_mambalrp.families.padding import keys_of, padding_of
 from hf_mambalrp.families.parts.norm import RMSNorm
 from hf_mambalrp.families.parts.reading import UnknownActivation, UnreadableModule, scaled
 from hf_mambalrp.families.parts.stems import Tokens
+from hf_mambalrp.families.recordings import Recordings
 from hf_mambalrp.ops.backend import kernels_decline
 from hf_mambalrp.rules import NO_RULES, Rules
 from hf_mambalrp.rules.activation import softcap
@@ -40,26 +41,6 @@ ROUNDING, HALF_ROUNDING = 1e-4, 5e-2
 HALF_LOGIT = 1e-2
 """The same by the largest logit: with such weights none is known better, and a score near zero is one of them."""
 FLOAT32_BYTES = 4
-SHARDED = (
-    "sharded over processes (FSDP, tensor parallelism), and an explanation reads them whole. Explain a copy that was "
-    'loaded with device_map="auto", or the checkpoint saved from it.'
-)
-
-
-class Recordings:
-    """What :mod:`hf_mambalrp.methods.graphs` has recorded of a network, by shape; the one used longest ago first."""
-
-    def __init__(self, possible: bool) -> None:
-        self.lock = threading.Lock()
-        self.by_shape: OrderedDict[Hashable, Any] = OrderedDict()
-        """None where a shape was seen once."""
-        self.possible = possible
-        """Whether its layers can be recorded: they are nothing but weights on one device."""
-
-    def clear(self) -> None:
-        """Let go of all and of their memory."""
-        with self.lock:
-            self.by_shape.clear()
 
 
 class Network:
@@ -72,7 +53,7 @@ class Network:
 
     def __init__(self, model: nn.Module, families: dict[str, Family], *, weakly: bool = False) -> None:
         inner = base_model(model)
-        self.family = _family_of(inner, families)
+        self.family = family_of(inner, families)
         # Weakly where it stands in the model itself: a circle would keep a GPU's memory until it is collected.
         self._model: Callable[[], nn.Module | None] = ref(inner) if weakly else lambda: inner
         linear_head = self._linear_head()
@@ -434,28 +415,3 @@ def _read(branch: Branch, hidden: Tensor, aside: Tensor | None, step: Step) -> T
     """What the parts of a branch read, but for their own factors."""
     x = hidden if aside is None else hidden + aside.to(hidden.device)
     return x.to(step.dtype) if branch.pre is None else branch.pre(x, step)
-
-
-def _family_of(model: Any, families: dict[str, Family]) -> Family:
-    model_type = getattr(getattr(model, "config", None), "model_type", None)
-    family = families.get(model_type or "") if isinstance(model, nn.Module) else None
-    if family is None:
-        raise UnknownArchitectureError(_unknown(model, model_type, families))
-    return family
-
-
-def _unknown(model: Any, model_type: str | None, families: dict[str, Family]) -> str:
-    """Why there are no rules for ``model``, and what to do."""
-    name = type(model).__name__
-    if not isinstance(model, nn.Module):
-        holds = isinstance(getattr(model, "model", None), nn.Module)
-        remedy = "Pass its .model" if holds else "Load one with AutoMambaLRPForCausalLM.from_pretrained(...)"
-        return f"Only a loaded model has rules (known: {sorted(families)}), and this is a {name}. {remedy}."
-    if name == "FullyShardedDataParallel":
-        return f"The weights in a {name} are {SHARDED}"
-    if isinstance(getattr(model, "module", None), nn.Module):
-        return f"{name} wraps a model: pass its .module. (Known model types: {sorted(families)}.)"
-    return (
-        f"No rules for {name} (model_type {model_type!r}). Known model types with a language-model or classification "
-        f"head: {sorted(families)}. Nothing was explained; a new family is a table in hf_mambalrp/families/."
-    )
