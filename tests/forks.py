@@ -1,8 +1,8 @@
 """Programs in forks of one process that has imported what they import: they start at once, not after seconds.
 
 A fork has imported more than a process of its own would, and has read its environment earlier; what it starts through
-multiprocessing, or as ``python -c``, are forks as well. So each kind of program, the command, a script and ``python
--c``, is started in one test as a user starts it. All else is the program's own: arguments, folder, environment,
+multiprocessing, or as Python with a program, are forks as well. So each kind of program, the command, a script and
+``python -c``, is started in one test as a user starts it. All else is the program's own: arguments, folder, environment,
 streams, and an end in which Python writes what is left and says what is wrong with it.
 """
 
@@ -149,8 +149,9 @@ def become(arguments, cwd, env):
     importlib.reload(sys.modules["huggingface_hub.constants"])  # which are variables of the environment
     forks = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method: forks
-    subprocess.Popen = OfPrograms
-    sys.the_end = TheEnd()
+    subprocess.Popen.__init__ = popen  # some have imported the class by its name
+    if not hasattr(sys, "the_end"):  # in a program of a program it is that one's
+        sys.the_end = TheEnd()
     try:
         run_as_main(arguments, cwd)
     except SystemExit as stopped:
@@ -160,25 +161,25 @@ def become(arguments, cwd, env):
     end(0)
 
 
-class OfPrograms(subprocess.Popen):
-    """A process of ``python -c`` is a fork, which takes its streams and its folder as any other before it begins."""
+def popen(self, args, *rest, env=None, of_any_program=subprocess.Popen.__init__, **options):
+    """A process of Python is a fork, which takes its streams and its folder as any other before it begins."""
+    if args[0] == sys.executable:
+        sys.stdout.flush()
+        sys.stderr.flush()  # what is not written yet would be written by both
+        arguments = [*args[2:]] if args[1] == "-u" else args[1:]  # all is written at the end
+        options["preexec_fn"] = partial(instead, arguments, env or os.environ)
+    of_any_program(self, args, *rest, env=env, **options)
 
-    def __init__(self, command, env=None, **options):
-        if command[:2] == [sys.executable, "-c"]:
-            sys.stdout.flush()
-            sys.stderr.flush()  # what is not written yet would be written by both
-            options["preexec_fn"] = partial(self.instead, command[1:], env or os.environ)
-        super().__init__(command, env=env, **options)
 
-    def instead(self, arguments, env):
-        """Never to come to the command itself."""
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # one of which tells subprocess that the command has begun
-        atexit._clear()
-        try:
-            become(arguments, str(Path.cwd()), dict(env))
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
+def instead(arguments, env):
+    """Never to come to the command itself."""
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # one of which tells subprocess that the command has begun
+    atexit._clear()
+    try:
+        become(arguments, str(Path.cwd()), dict(env))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
 def run_as_main(arguments, cwd):
