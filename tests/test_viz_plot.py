@@ -139,7 +139,7 @@ def test_a_font_that_has_the_characters_is_found(only_fonts, layers, recwarn):
     assert f"What speaks for “{LACKING}”?" in texts
     assert f"probability of “{LACKING}”" in texts
     assert fonts.BOX not in texts
-    # Of boxes here, and of glyphs in matplotlib; files that others left open are warned of wherever garbage is looked for.
+    # Of boxes here, and of glyphs in matplotlib. Files that others left open are warned of whenever they are garbage.
     assert not [warned for warned in recwarn.list if issubclass(warned.category, UserWarning)]
 
 
