@@ -5,14 +5,17 @@ import gc
 import io
 import logging
 import os
+import shlex
 import shutil
 import sys
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, by processes that tests start too
 
+import forks
 import interpreter
 import pytest
 
@@ -30,6 +33,16 @@ gc.disable()  # until all is imported: modules are no garbage, and have half a m
 def pytest_xdist_auto_num_workers():
     """A process more than there are cores: some of the time each waits, for a browser, a server, a program."""
     return os.cpu_count() + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs):
+    """Workers are forks of one process that has imported what all do, but for GPUs, which a fork cannot use."""
+    if sys.platform == "linux" and not any(Path("/dev", gpu).exists() for gpu in ("nvidiactl", "dxg", "kfd")):
+        os.environ["TRITON_INTERPRET"] = "1"
+        forks.started()
+        for spec in specs:
+            spec.python = shlex.join([sys.executable, forks.__file__])
 
 
 def pytest_collection_modifyitems(items):

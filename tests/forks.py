@@ -1,9 +1,9 @@
-"""Programs in forks of one process that has imported what they import: they start at once, not after seconds.
+"""Programs, and pytest's workers, in forks of one process that has imported what they import: they start at once.
 
 A fork has imported more than a process of its own would, and has read its environment earlier; what it starts through
-multiprocessing, or as ``python -c``, are forks as well. So each kind of program, the command, a script and ``python
--c``, is started in one test as a user starts it. All else is the program's own: arguments, folder, environment,
-streams, and an end in which Python writes what is left and says what is wrong with it.
+multiprocessing, or as Python with a program, are forks as well. So each kind of program, the command, a script and
+``python -c``, is started in one test as a user starts it. All else is the program's own: arguments, folder,
+environment, streams, and an end in which Python writes what is left and says what is wrong with it.
 """
 
 import atexit
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import types
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, partial
@@ -31,11 +32,14 @@ IMPORTED = ["hf_mambalrp.cli.main", "hf_mambalrp.evaluation.evaluator", "hf_mamb
 IMPORTED += ["datasets", "matplotlib.backends.backend_svg", "matplotlib.pyplot", "pandas", "pyarrow.parquet"]
 IMPORTED += ["scipy.stats", "transformers.models.mamba2"]
 """What programs use beside the names that the package offers."""
-OPTIONAL = ["gradio", "pdoc"]
+OPTIONAL = ["gradio", "pdoc", "peft"]
 """What some programs use, and may be missing."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Read when torch is imported: tiny tensors are many times slower on two threads of a shared machine."""
-NAME = f"\0forks-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+NAME = "\0" + os.environ.setdefault("FORKS", f"forks-{os.getpid()}")
+"""Of the socket, in the processes of a run."""
+WORKER = "-u"
+"""What execnet starts a worker with."""
 
 
 of_this_thread = threading.local()
@@ -64,6 +68,13 @@ def connected():
     here = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     here.connect(NAME)
     return here
+
+
+def in_a_fork(arguments):
+    """The end of ``python ARGUMENTS`` in a fork that has the streams of this process."""
+    socket.send_fds(server(), [json.dumps([arguments, str(Path.cwd()), dict(os.environ)]).encode()], range(3))
+    server().recv(16)
+    return int(server().recv(16))
 
 
 def whole(pipe):
@@ -128,7 +139,9 @@ def serve(connection):
         for stream in streams:
             os.close(stream)
         connection.send(str(child).encode())
-        connection.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        with suppress(ConnectionError):  # of one that has gone meanwhile, as pytest lets go of its workers
+            connection.send(str(code).encode())
 
 
 class TheEnd:
@@ -147,10 +160,14 @@ def become(arguments, cwd, env):
     os.environ.clear()
     os.environ.update(env)
     importlib.reload(sys.modules["huggingface_hub.constants"])  # which are variables of the environment
+    if arguments[0] == WORKER:  # in which all is as in a process of its own
+        sys.argv, sys.modules["__main__"] = arguments[1:2], types.ModuleType("__main__")
+        return exec(arguments[2], vars(sys.modules["__main__"]))
     forks = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method: forks
-    subprocess.Popen = OfPrograms
-    sys.the_end = TheEnd()
+    subprocess.Popen.__init__ = popen  # some have imported the class by its name
+    if not hasattr(sys, "the_end"):  # in a program of a program it is that one's
+        sys.the_end = TheEnd()
     try:
         run_as_main(arguments, cwd)
     except SystemExit as stopped:
@@ -160,25 +177,25 @@ def become(arguments, cwd, env):
     end(0)
 
 
-class OfPrograms(subprocess.Popen):
-    """A process of ``python -c`` is a fork, which takes its streams and its folder as any other before it begins."""
+def popen(self, args, *rest, env=None, of_any_program=subprocess.Popen.__init__, **options):
+    """A process of Python is a fork, which takes its streams and its folder as any other before it begins."""
+    if args[0] == sys.executable:
+        sys.stdout.flush()
+        sys.stderr.flush()  # what is not written yet would be written by both
+        arguments = [*args[2:]] if args[1] == "-u" else args[1:]  # all is written at the end
+        options["preexec_fn"] = partial(instead, arguments, env or os.environ)
+    of_any_program(self, args, *rest, env=env, **options)
 
-    def __init__(self, command, env=None, **options):
-        if command[:2] == [sys.executable, "-c"]:
-            sys.stdout.flush()
-            sys.stderr.flush()  # what is not written yet would be written by both
-            options["preexec_fn"] = partial(self.instead, command[1:], env or os.environ)
-        super().__init__(command, env=env, **options)
 
-    def instead(self, arguments, env):
-        """Never to come to the command itself."""
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # one of which tells subprocess that the command has begun
-        atexit._clear()
-        try:
-            become(arguments, str(Path.cwd()), dict(env))
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
+def instead(arguments, env):
+    """Never to come to the command itself."""
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # one of which tells subprocess that the command has begun
+    atexit._clear()
+    try:
+        become(arguments, str(Path.cwd()), dict(env))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
 def run_as_main(arguments, cwd):
@@ -228,11 +245,13 @@ def explain():
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.exit(in_a_fork(sys.argv[1:]))
     sys.path[0] = ""  # not the tests' folder, which holds no module of any program's
     for name in IMPORTED:
         importlib.import_module(name)
     for name in OPTIONAL:
-        with suppress(ImportError):
+        with suppress(Exception):  # missing, or of a release that does not go with the others
             importlib.import_module(name)
     package = sys.modules["hf_mambalrp"]
     for name in package.__all__:

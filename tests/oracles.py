@@ -225,11 +225,9 @@ def causal_conv(conv: Tensor, x: Tensor) -> Tensor:
     """c_t = sum_k conv[:, k] x_{t - (K-1) + k} for conv (E, K) and x (B, L, E)."""
     L, K = x.shape[1], conv.shape[1]
     c = torch.zeros_like(x)
-    for t in range(L):
-        for k in range(K):
-            source = t - (K - 1) + k
-            if source >= 0:
-                c[:, t] += conv[:, k] * x[:, source]
+    for k in range(max(0, K - L), K):
+        delay = K - 1 - k
+        c[:, delay:] += conv[:, k] * x[:, : L - delay]
     return c
 
 
@@ -237,11 +235,9 @@ def backward_conv(conv: Tensor, G_c: Tensor) -> Tensor:
     """G of the convolution's input (B, L, E) from G of its output."""
     L, K = G_c.shape[1], conv.shape[1]
     G_x = torch.zeros_like(G_c)
-    for t in range(L):
-        for k in range(K):
-            source = t - (K - 1) + k
-            if source >= 0:
-                G_x[:, source] += conv[:, k] * G_c[:, t]
+    for k in range(max(0, K - L), K):
+        delay = K - 1 - k
+        G_x[:, : L - delay] += conv[:, k] * G_c[:, delay:]
     return G_x
 
 
@@ -305,13 +301,12 @@ def _forward_block(p: _Block, h: Tensor, mask: Tensor, eps: float) -> tuple[Tens
     v = dt_low @ p.dt_proj.T + p.dt_bias
     dt = F.softplus(v)
 
-    s = torch.zeros(rows, E, N, dtype=torch.float64)
-    states, y = [], []
+    decay, inputs = torch.exp(dt[..., None] * p.A), (dt * x)[..., None] * B[:, :, None, :]
+    states, s = torch.empty_like(decay), torch.zeros(rows, E, N, dtype=torch.float64)
     for t in range(L):
-        s = torch.exp(dt[:, t, :, None] * p.A) * s + (dt[:, t] * x[:, t])[:, :, None] * B[:, t, None, :]
-        states.append(s)
-        y.append((s * C[:, t, None, :]).sum(-1) + p.D * x[:, t])
-    trace = _Trace(h, r, z, c, x, projected, v, dt, B, C, torch.stack(states, 1), torch.stack(y, 1))
+        s = states[:, t] = decay[:, t] * s + inputs[:, t]
+    y = (states * C[:, :, None, :]).sum(-1) + p.D * x
+    trace = _Trace(h, r, z, c, x, projected, v, dt, B, C, states, y)
     return h + (trace.y * silu(z)) @ p.out_proj.T + p.out_proj_bias, trace
 
 
@@ -323,24 +318,16 @@ def _backward_scan(p: _Block, trace: _Trace, G_y: Tensor, rules: frozenset[str])
         G_C_t = sum_e s_t G_y_t,   G_B_t = sum_e dt_t x_t q_t,
         G_dt_t = sum_n q_t (A exp(dt_t A) s_{t-1} + B_t x_t).
     """
-    rows, L, E = G_y.shape
-    N = p.A.shape[1]
-    G_x, G_C, G_B, G_dt = torch.zeros_like(G_y), torch.zeros_like(trace.C), torch.zeros_like(trace.B), 0 * G_y
-    q = torch.zeros(rows, E, N, dtype=torch.float64)
-    for t in reversed(range(L)):
-        if t + 1 < L:
-            q = torch.exp(trace.dt[:, t + 1, :, None] * p.A) * q
-        q = q + trace.C[:, t, None, :] * G_y[:, t, :, None]
-        Bq = (trace.B[:, t, None, :] * q).sum(-1)
-        G_x[:, t] = trace.dt[:, t] * Bq + p.D * G_y[:, t]
-        if "ssm" in rules:
-            continue
-        before = trace.states[:, t - 1] if t > 0 else torch.zeros_like(q)
-        G_C[:, t] = (trace.states[:, t] * G_y[:, t, :, None]).sum(1)
-        G_B[:, t] = ((trace.dt[:, t] * trace.x[:, t])[:, :, None] * q).sum(1)
-        decayed = p.A * torch.exp(trace.dt[:, t, :, None] * p.A) * before
-        G_dt[:, t] = (q * decayed).sum(-1) + trace.x[:, t] * Bq
+    decay, q = torch.exp(trace.dt[..., None] * p.A), trace.C[:, :, None, :] * G_y[..., None]
+    for t in reversed(range(G_y.shape[1] - 1)):
+        q[:, t] += decay[:, t + 1] * q[:, t + 1]
+    Bq = (trace.B[:, :, None, :] * q).sum(-1)
+    G_x = trace.dt * Bq + p.D * G_y
     if "ssm" not in rules:
+        before = torch.cat([torch.zeros_like(q[:, :1]), trace.states[:, :-1]], dim=1)
+        G_C = (trace.states * G_y[..., None]).sum(2)
+        G_B = ((trace.dt * trace.x)[..., None] * q).sum(2)
+        G_dt = (q * p.A * decay * before).sum(-1) + trace.x * Bq
         G_projected: tuple[Tensor, ...] = ((G_dt * softplus_slope(trace.v)) @ p.dt_proj, G_B, G_C)
         if p.parameter_eps is not None:
             G_projected = tuple(

@@ -166,19 +166,16 @@ def _forward_block(p: _Block, h: Tensor, mask: Tensor, eps: float) -> tuple[Tens
     v = dt_low + p.dt_bias
     dt = F.softplus(v).clamp(*p.time_step_limit)
 
-    s = torch.zeros(rows, p.H, p.P, p.N, dtype=torch.float64)
-    states, outputs = [], []
+    decay, inputs = torch.exp(dt * p.A)[..., None, None], (dt[..., None] * x)[..., None] * B[..., None, :]
+    states, s = torch.empty_like(inputs), torch.zeros(rows, p.H, p.P, p.N, dtype=torch.float64)
     for t in range(L):
-        decay = torch.exp(dt[:, t] * p.A)
-        s = decay[:, :, None, None] * s + (dt[:, t, :, None] * x[:, t])[..., None] * B[:, t, :, None, :]
-        states.append(s)
-        outputs.append((s * C[:, t, :, None, :]).sum(-1) + p.D[:, None] * x[:, t])
-    y = torch.stack(outputs, 1).reshape(rows, L, E)
+        s = states[:, t] = decay[:, t] * s + inputs[:, t]
+    y = ((states * C[..., None, :]).sum(-1) + p.D[:, None] * x).reshape(rows, L, E)
 
     groups = (y * silu(z)).reshape(rows, L, p.norm_groups, -1)
     r_p = rsqrt_mean_square(groups, eps)
     o = p.gated_norm * (groups * r_p).reshape(rows, L, E)
-    trace = _Trace(h, r, z, c, x, B, C, v, dt, torch.stack(states, 1), y, r_p)
+    trace = _Trace(h, r, z, c, x, B, C, v, dt, states, y, r_p)
     return h + o @ p.out_proj.T + p.out_proj_bias, trace
 
 
@@ -194,26 +191,21 @@ def _backward_scan(
     and B and C sum over the heads of their group.
     """
     rows, L = G_y.shape[:2]
-    G_x = torch.zeros_like(G_y)
     G_B, G_C = torch.zeros(2, rows, L, p.G, p.N, dtype=torch.float64)
     G_dt = torch.zeros_like(trace.dt)
-    q = torch.zeros(rows, p.H, p.P, p.N, dtype=torch.float64)
-    for t in reversed(range(L)):
-        if t + 1 < L:
-            q = torch.exp(trace.dt[:, t + 1] * p.A)[:, :, None, None] * q
-        q = q + G_y[:, t, :, :, None] * trace.C[:, t, :, None, :]
-        qB = (q * trace.B[:, t, :, None, :]).sum(-1)
-        G_x[:, t] = trace.dt[:, t, :, None] * qB + p.D[:, None] * G_y[:, t]
-        if "ssm" in rules:
-            continue
-        before = trace.states[:, t - 1] if t > 0 else torch.zeros_like(q)
-        G_C_heads = (trace.states[:, t] * G_y[:, t, :, :, None]).sum(2)
-        G_B_heads = trace.dt[:, t, :, None] * (trace.x[:, t, :, :, None] * q).sum(2)
+    decay, q = torch.exp(trace.dt * p.A)[..., None, None], G_y[..., None] * trace.C[..., None, :]
+    for t in reversed(range(L - 1)):
+        q[:, t] += decay[:, t + 1] * q[:, t + 1]
+    qB = (q * trace.B[..., None, :]).sum(-1)
+    G_x = trace.dt[..., None] * qB + p.D[:, None] * G_y
+    if "ssm" not in rules:
+        before = torch.cat([torch.zeros_like(q[:, :1]), trace.states[:, :-1]], dim=1)
+        G_C_heads = (trace.states * G_y[..., None]).sum(3)
+        G_B_heads = trace.dt[..., None] * (trace.x[..., None] * q).sum(3)
         for head, group in enumerate(p.group_of_head.tolist()):
-            G_C[:, t, group] += G_C_heads[:, head]
-            G_B[:, t, group] += G_B_heads[:, head]
-        decayed = (p.A * torch.exp(trace.dt[:, t] * p.A))[:, :, None, None] * before
-        G_dt[:, t] = (q * decayed).sum((-2, -1)) + (trace.x[:, t] * qB).sum(-1)
+            G_C[:, :, group] += G_C_heads[:, :, head]
+            G_B[:, :, group] += G_B_heads[:, :, head]
+        G_dt = p.A * (q * decay * before).sum((-2, -1)) + (trace.x * qB).sum(-1)
     slope = _clamp_slope(F.softplus(trace.v), p.time_step_limit) * softplus_slope(trace.v)
     return G_x, G_B, G_C, G_dt * slope
 

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, evaluate_faithfulness
 from hf_mambalrp.cli.main import main
+from hf_mambalrp.evaluation import plots
 
 EMOJI = "A 😀 film — “naïve”, 映画."
 ENCODINGS = ["cp1252", "cp932", "ascii", "latin-1"]
@@ -30,10 +31,12 @@ def model():
 def call(tmp_path, monkeypatch, model):
     """The command in an empty folder, on streams of some encoding: its exit code, standard output, standard error.
 
-    The packaged model is read from its files once, not in every call; test_cli.py's commands read it themselves.
+    The packaged model is read from its files once, not in every call; test_cli.py's commands read it themselves. Of
+    reports no plot is drawn, which would take longest and has no text that the command reads.
     """
     monkeypatch.chdir(tmp_path)
     read_once(monkeypatch, AutoMambaLRPForSequenceClassification, DEMO_MODEL, model)
+    monkeypatch.setattr(plots, "svg", lambda *_: "<svg></svg>")
 
     def run(*arguments, stdin=b"", encoding="utf-8", errors="strict"):
         out, said = (io.TextIOWrapper(io.BytesIO(), encoding, errors, newline="\n") for _ in range(2))

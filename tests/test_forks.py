@@ -47,6 +47,21 @@ def test_a_fork_is_as_a_process_of_its_own(program, tmp_path):
     assert found.stderr.splitlines()[-1:] == expected.stderr.splitlines()[-1:]
 
 
+def test_a_worker_is_as_in_a_process_of_its_own():
+    """Without what stands in for others in programs."""
+    code = (
+        "import multiprocessing as several, subprocess, sys; print(sys.argv, sys.stdin.read(), __name__, flush=True)\n"
+    )
+    code += "print(hasattr(sys.modules['__main__'], '__file__'), several.get_context('spawn'))\n"
+    code += "print(subprocess.Popen.__init__.__module__, file=sys.stderr)\nsys.exit(3)"
+    commands = [[sys.executable, *program, "-u", "-c", code] for program in ([forks.__file__], [])]
+    options = {"input": "naïve", "capture_output": True, "text": True}
+    found, expected = (subprocess.run(command, check=False, **options) for command in commands)
+    without_place = [done.stdout.partition(" object at")[0] for done in (found, expected)]
+    assert without_place[0] == without_place[1]
+    assert (found.returncode, found.stderr) == (expected.returncode, expected.stderr) == (3, "subprocess\n")
+
+
 def test_what_is_printed_to_nobody_is_an_error_at_the_end():
     nobody_reads = "import select; output = select.poll(); output.register(1, 0); output.poll()\n"
     found = forks.run(["-c", nobody_reads + "print('lost')"], read=lambda pipe: "")

@@ -139,7 +139,8 @@ def test_a_font_that_has_the_characters_is_found(only_fonts, layers, recwarn):
     assert f"What speaks for “{LACKING}”?" in texts
     assert f"probability of “{LACKING}”" in texts
     assert fonts.BOX not in texts
-    assert not recwarn.list
+    # Of boxes here, and of glyphs in matplotlib. Files that others left open are warned of whenever they are garbage.
+    assert not [warned for warned in recwarn.list if issubclass(warned.category, UserWarning)]
 
 
 def test_without_such_a_font_there_are_boxes_and_one_warning(only_fonts):

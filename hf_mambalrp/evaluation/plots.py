@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SIZE = (3.2, 2.1)
 """Inches of a panel; at the width of a phone its text is as large as the text around it."""
+POINTS = 72
+"""In an inch; as matplotlib draws SVG, so that its texts are as wide in the layout."""
 COLUMNS = 3
 INSTALL = 'pip install "hf_mambalrp[plot]"'
 THEME = {
@@ -96,11 +98,14 @@ def padded(values: Sequence[float]) -> tuple[float, float]:
 
 def svg(plot: "Plot", salt: str, label: str) -> str:
     """Draw a plot as inline SVG in the page's colours and fonts; ``label`` is escaped already."""
-    figure_type, style = _matplotlib()
+    figure_type, canvas_type, style = _matplotlib()
     options = {"svg.fonttype": "none", "svg.hashsalt": salt, "axes.unicode_minus": False}
     with style.context(["default", options]):
-        figure = figure_type(figsize=SIZE, layout="constrained")
+        figure = figure_type(figsize=SIZE, dpi=POINTS, layout="constrained")
+        canvas_type(figure)
         _draw(figure.add_subplot(), plot)
+        figure.get_layout_engine().execute(figure)
+        figure.set_layout_engine(None)  # savefig would draw all twice, the first time for the layout
         buffer = StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -108,7 +113,7 @@ def svg(plot: "Plot", salt: str, label: str) -> str:
     source = buffer.getvalue()
     drawn = source[source.index("</defs>") + 7 : source.rindex("</svg>")]
     drawn = re.sub(r">\s+<", "><", re.sub(r"<[^>]+>", lambda tag: _themed(tag[0]), drawn)).strip()
-    return f'<svg viewBox="0 0 {72 * SIZE[0]:g} {72 * SIZE[1]:g}" role="img" aria-label="{label}">{drawn}</svg>'
+    return f'<svg viewBox="0 0 {POINTS * SIZE[0]:g} {POINTS * SIZE[1]:g}" role="img" aria-label="{label}">{drawn}</svg>'
 
 
 def figure_of(groups: Sequence["Plots"]) -> "Figure":
@@ -161,10 +166,11 @@ def _themed(tag: str) -> str:
     return tag
 
 
-def _matplotlib() -> tuple[Any, Any]:
+def _matplotlib() -> tuple[Any, Any, Any]:
     try:
         from matplotlib import style
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError(f"plot needs matplotlib: {INSTALL}") from error
-    return Figure, style
+    return Figure, FigureCanvasSVG, style

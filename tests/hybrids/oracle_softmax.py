@@ -1,4 +1,4 @@
-"""The oracle's softmax attention, head by head and query by query, and its two rules.
+"""The oracle's softmax attention, as matrices of all queries and keys, and its two rules.
 
 Query head h of H reads key-value head g = h // (H / KV). For positions j <= i of one row:
 
@@ -40,11 +40,11 @@ def rotated(
         return x
     y, N = x.clone(), len(frequencies)
     pairs = pairs or [(n, n + N) for n in range(N)]
-    for t in range(len(x)):
-        for (a, b), frequency in zip(pairs, frequencies.tolist(), strict=True):
-            cos, sin = math.cos(t * frequency), direction * math.sin(t * frequency)
-            y[t, :, a] = cos * x[t, :, a] - sin * x[t, :, b]
-            y[t, :, b] = sin * x[t, :, a] + cos * x[t, :, b]
+    t = torch.arange(len(x), dtype=F64)[:, None]
+    for (a, b), frequency in zip(pairs, frequencies.tolist(), strict=True):
+        cos, sin = torch.cos(t * frequency), direction * torch.sin(t * frequency)
+        y[:, :, a] = cos * x[:, :, a] - sin * x[:, :, b]
+        y[:, :, b] = sin * x[:, :, a] + cos * x[:, :, b]
     return y
 
 
@@ -127,56 +127,43 @@ class Attention:
         v = of_v.forward(x).unflatten(-1, (-1, self.value_dim))
         self.q = rotated(q, self.frequencies, 1, self.pairs)
         self.k = rotated(self.key_multiplier * k, self.frequencies, 1, self.pairs)
-        self.v = v
         L, H = self.q.shape[:2]
-        self.scores = torch.full((H, L, L), -math.inf, dtype=F64)
-        self.weights = torch.zeros(H, L, L, dtype=F64)
-        o = torch.zeros(L, H, self.value_dim, dtype=F64)
-        for h in range(H):
-            g = self.group(h)
-            for i in range(L):
-                before = self.read_by(i)
-                self.scores[h, i, before] = self.scaling * (self.k[before, g] @ self.q[i, h])
-                terms = torch.exp(self.scores[h, i, before] - self.scores[h, i, before].max())
-                self.weights[h, i, before] = terms / terms.sum()
-                o[i, h] = self.weights[h, i, before] @ v[before, g]
+        self.groups = torch.arange(H) // (H // v.shape[1])
+        self.keys, self.values = self.k[:, self.groups], v[:, self.groups]  # (L, H, P): of every head
+        behind = torch.arange(L)[:, None] - torch.arange(L)
+        self.read = (behind >= 0) & (behind < (L if self.window is None else self.window))  # by position i, j
+        self.scores = self.scaling * torch.einsum("ihp,jhp->hij", self.q, self.keys)
+        terms = torch.exp(self.scores.masked_fill(~self.read, -math.inf))
+        self.weights = terms / terms.sum(-1, keepdim=True)
+        o = torch.einsum("hij,jhp->ihp", self.weights, self.values)
         self.opened = torch.ones_like(o.flatten(1)) if self.gate is None else torch.sigmoid(self.gate.forward(x))
         return self.o.forward(o.flatten(1) * self.opened)
 
-    def read_by(self, i: int) -> slice:
-        """The keys: `window` of them at most."""
-        return slice(0 if self.window is None else max(0, i + 1 - self.window), i + 1)
-
-    def group(self, h: int) -> int:
-        return h // (self.q.shape[1] // self.v.shape[1])
-
     def backward(self, G: Tensor, absorbed: Absorbed) -> Tensor:
         G_o = (self.o.backward(G, absorbed) * self.opened).unflatten(-1, (-1, self.value_dim))
-        G_q, G_k, G_v = (torch.zeros_like(value) for value in (self.q, self.k, self.v))
         share = 1.0 if self.rule == "cp" else 0.5
-        for h in range(G_o.shape[1]):
-            g = self.group(h)
-            for i in range(len(G_o)):
-                before = self.read_by(i)
-                G_v[before, g] += share * torch.outer(self.weights[h, i, before], G_o[i, h])
-                if self.rule == "attnlrp":
-                    self._backward_scores(h, i, G_o[i, h], G_q, G_k, absorbed)
+        G_v = self._of_groups(share * torch.einsum("hij,ihp->jhp", self.weights, G_o))
         q, k, v = self.projections
         G_x = v.backward(G_v.flatten(1), absorbed)
         if self.rule == "attnlrp":
+            G_q, G_k = self._backward_scores(G_o, absorbed)
             G_q = self._of_normed(0, rotated(G_q, self.frequencies, -1, self.pairs).flatten(1))
             G_x = G_x + q.backward(G_q, absorbed)
             G_k = self.key_multiplier * rotated(G_k, self.frequencies, -1, self.pairs)
             G_x = G_x + k.backward(self._of_normed(1, G_k.flatten(1)), absorbed)
         return G_x
 
-    def _backward_scores(self, h: int, i: int, G_o: Tensor, G_q: Tensor, G_k: Tensor, absorbed: Absorbed) -> None:
-        """Adds what position i of head h gives its query and the keys before it."""
-        g, before = self.group(h), self.read_by(i)
-        a = self.weights[h, i, before]
-        R_a = a * (self.v[before, g] @ G_o) / 2
-        through = R_a.sum()
-        G_s = R_a - a * through  # = R_s / s_ij
-        absorbed.softmax = absorbed.softmax + (through - (self.scores[h, i, before] * G_s).sum())
-        G_q[i, h] += self.scaling * (G_s @ self.k[before, g]) / 2
-        G_k[before, g] += self.scaling * torch.outer(G_s, self.q[i, h]) / 2
+    def _of_groups(self, of_heads: Tensor) -> Tensor:
+        """(L, groups, P), the sums over the heads of each, from (L, H, P)."""
+        groups = int(self.groups[-1]) + 1
+        return torch.stack([of_heads[:, self.groups == group].sum(1) for group in range(groups)], 1)
+
+    def _backward_scores(self, G_o: Tensor, absorbed: Absorbed) -> tuple[Tensor, Tensor]:
+        """What every position gives its query and the keys before it."""
+        R_a = self.weights * torch.einsum("jhp,ihp->hij", self.values, G_o) / 2
+        through = R_a.sum(-1, keepdim=True)
+        G_s = R_a - self.weights * through  # = R_s / s_ij
+        absorbed.softmax = absorbed.softmax + (through.sum() - (self.scores * G_s).sum())
+        G_q = self.scaling * torch.einsum("hij,jhp->ihp", G_s, self.keys) / 2
+        G_k = self.scaling * torch.einsum("hij,ihp->jhp", G_s, self.q) / 2
+        return G_q, self._of_groups(G_k)

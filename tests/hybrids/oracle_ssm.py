@@ -41,22 +41,22 @@ class Conv:
         self.name = f"{name}.bias"
 
     def forward(self, x: Tensor) -> Tensor:
-        K = self.taps.shape[1]
-        self.c = torch.zeros_like(x) if self.bias is None else self.bias.repeat(len(x), 1)
-        for t in range(len(x)):
-            for k in range(max(0, K - 1 - t), K):
-                self.c[t] += self.taps[:, k] * x[t - (K - 1) + k]
+        L, K = len(x), self.taps.shape[1]
+        self.c = torch.zeros_like(x) if self.bias is None else self.bias.repeat(L, 1)
+        for k in range(max(0, K - L), K):
+            delay = K - 1 - k
+            self.c[delay:] += self.taps[:, k] * x[: L - delay]
         return _silu(self.c)
 
     def backward(self, G: Tensor, absorbed: Absorbed) -> Tensor:
-        K = self.taps.shape[1]
+        L, K = len(G), self.taps.shape[1]
         G_c = G * torch.sigmoid(self.c)
         if self.bias is not None:
             absorbed.bias(self.name, self.bias, G_c)
         G_x = torch.zeros_like(G)
-        for t in range(len(G)):
-            for k in range(max(0, K - 1 - t), K):
-                G_x[t - (K - 1) + k] += self.taps[:, k] * G_c[t]
+        for k in range(max(0, K - L), K):
+            delay = K - 1 - k
+            G_x[: L - delay] += self.taps[:, k] * G_c[delay:]
         return G_x
 
 
@@ -70,21 +70,17 @@ class Recurrence:
         self.A, self.D, self.dt, self.B, self.C = A, D, dt, B, C
 
     def forward(self, x: Tensor) -> Tensor:
-        s, y = torch.zeros_like(self.A), []
-        for t in range(len(x)):
-            s = torch.exp(self.dt[t, :, None] * self.A) * s + (self.dt[t] * x[t])[:, None] * self.B[t]
-            y.append(s @ self.C[t] + self.D * x[t])
-        return torch.stack(y)
+        self.decay, states = torch.exp(self.dt[..., None] * self.A), (self.dt * x)[..., None] * self.B[:, None, :]
+        for t in range(1, len(x)):
+            states[t] += self.decay[t] * states[t - 1]
+        return (states * self.C[:, None, :]).sum(-1) + self.D * x
 
     def backward(self, G: Tensor) -> Tensor:
         """q_t = G of s_t = G_t C_t^T + decay_{t+1} q_{t+1};  G of x_t = dt_t q_t B_t + D G_t."""
-        q, G_x = torch.zeros_like(self.A), torch.zeros_like(G)
-        for t in reversed(range(len(G))):
-            if t + 1 < len(G):
-                q = torch.exp(self.dt[t + 1, :, None] * self.A) * q
-            q = q + G[t, :, None] * self.C[t]
-            G_x[t] = self.dt[t] * (q @ self.B[t]) + self.D * G[t]
-        return G_x
+        q = G[..., None] * self.C[:, None, :]
+        for t in reversed(range(len(G) - 1)):
+            q[t] += self.decay[t + 1] * q[t + 1]
+        return self.dt * (q * self.B[:, None, :]).sum(-1) + self.D * G
 
 
 class Gate:
