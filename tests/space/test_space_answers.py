@@ -72,6 +72,13 @@ def test_two_apps_of_one_process_share_nothing():
     assert one.catalog.get(PACKAGED.title)[0] is not other.catalog.get(PACKAGED.title)[0]
 
 
+@pytest.mark.parametrize("asked", [{"text": TEXT}, {"kind": "image", "picture": "bag"}])
+def test_what_was_answered_is_not_written_again(space, monkeypatch, asked):
+    first = space.shown(None, **asked)[0]
+    monkeypatch.setattr(type(space.answers), "answer", None)
+    assert space.shown(None, **asked)[0] == first
+
+
 def test_all_methods_together_have_the_time_of_one_request(space, monkeypatch):
     """By a clock that goes on by a second whenever it is read, as it is before every operation of torch."""
     from hf_mambalrp.space import limits
@@ -116,6 +123,7 @@ def test_on_zerogpu_visitors_read_the_same_sentences(space, monkeypatch, values,
 
     monkeypatch.setattr(space.answers, "computed", on_gpu)
     space.answers.kept.cache_clear()
+    space.written.cache_clear()
     assert says in space.shown(None, **{"text": "A film.", **values})[0]
 
 
@@ -127,6 +135,7 @@ def test_on_zerogpu_a_used_up_quota_is_said_where_the_answer_would_be(space, mon
 
     monkeypatch.setattr(space.answers, "computed", on_gpu)
     space.answers.kept.cache_clear()
+    space.written.cache_clear()
     html, query, code = space.shown(None, text=TEXT)
     assert "exceeded your GPU quota. &lt;b&gt;Try again" in html
     assert (query, code) == ("", "")
