@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,6 +93,21 @@ def logged():
     yield stream
     for logger in loggers:
         logger.removeHandler(handler)
+
+
+@pytest.fixture
+def slowly(monkeypatch):
+    """Items that come eight a second by the clock of the bars of progress, however fast the machine is."""
+    now = float(int(time.time()))
+    monkeypatch.setattr("tqdm.std.time", lambda: now)
+
+    def one_by_one(items):
+        nonlocal now
+        for item in items:
+            now += 1 / 8
+            yield item
+
+    return one_by_one
 
 
 @pytest.fixture(scope="session")

@@ -350,13 +350,14 @@ def test_a_target_in_digits(call, target, label):
 @pytest.mark.parametrize("option", ["--model", "--tokenizer"])
 def test_a_name_that_is_nowhere_is_said_at_once(call, tmp_path, monkeypatch, name, option):
     """No connection, an empty cache, and the same where the Hub is not to be asked."""
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     for offline in (False, True):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-        began = time.monotonic()
         code, _, said = call("explain", "a film", option, name)
-        assert time.monotonic() - began < 5
+        assert waited == [], "what fails is asked for once"
         assert code == 1
         assert name in said
         assert len(said.splitlines()) == 1

@@ -38,6 +38,14 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 START = "from hf_mambalrp.cli.main import main; main()"
 AT_REST = 0.05
 """Of one core: below it a browser has nothing more to do."""
+LOOK = 10
+"""Milliseconds between two looks. The locators of Playwright look twice a second, so that a page would be there at
+0.3, 0.8 or 1.3 seconds."""
+READY = """kind => {
+  const seen = (where) => [...document.querySelectorAll(where)].some((one) => one.checkVisibility());
+  if (kind === "audit") return seen("#audit-answer .hfm"); // which is known, and asks nothing
+  return seen(`#${kind}-answer .answer`) && seen("[role=tabpanel] button.primary:enabled");
+}"""
 
 
 def links() -> dict[str, str]:
@@ -81,11 +89,7 @@ def load(browser: Browser, ours: list[psutil.Process], server: psutil.Process, u
     rest(ours)
     before, start = (processor(ours), processor([server])), time.perf_counter()
     page.goto(url, wait_until="commit")
-    if kind == "audit":  # which is known, and asks nothing
-        page.locator("#audit-answer .hfm").first.wait_for()
-    else:
-        page.locator(f"#{kind}-answer .answer").wait_for()
-        page.locator("[role=tabpanel]:visible button.primary:enabled").wait_for()
+    page.wait_for_function(READY, arg=kind, polling=LOOK)
     seconds = time.perf_counter() - start
     browser_seconds, server_seconds = processor(ours) - before[0], processor([server]) - before[1]
     context.close()

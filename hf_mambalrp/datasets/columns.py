@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hf_mambalrp.calls.explain import Explained
+from hf_mambalrp.results.arrays import array, lists, numbers
 from hf_mambalrp.results.records import Record, records_of_rows, schema, table_of
 from hf_mambalrp.runs.rows import Row
 
@@ -20,28 +21,23 @@ def table_of_explained(explained: Explained, rows: Sequence[Row]) -> Any:
 
     values, tokens = explained.values, explained.tokens()
     mask = values["attention_mask"].numpy() != 0
-    ends = np.concatenate([[0], mask.sum(1).cumsum()]).astype(np.int32)
     of_text = np.repeat([len(row.text) for row in rows], mask.sum(1))
     assert tokens.spans is not None, "a dataset has a tokenizer, which names and places every token"
     assert tokens.special is not None
     spans = np.minimum(tokens.spans.numpy()[mask], of_text[:, None])
     of_tokens = {
-        "tokens": pa.array(tokens.names, pa.string()).take(pa.array(tokens.which.numpy()[mask])),
-        "offsets": pa.ListArray.from_arrays(
-            np.arange(len(spans) + 1, dtype=np.int32) * 2, pa.array(spans.ravel(), pa.int32())
-        ),
-        "input_ids": pa.array(values["input_ids"].numpy()[mask]),
-        "special": pa.array(tokens.special.numpy()[mask]),
-        "relevance": pa.array(values["relevance"].numpy()[mask], pa.float32()),
+        "tokens": array(tokens.names, pa.string()).take(numbers(tokens.which.numpy()[mask])),
+        "offsets": lists(len(spans) * [2], numbers(spans.ravel().astype(np.int32))),
+        "input_ids": numbers(values["input_ids"].numpy()[mask]),
+        "special": numbers(tokens.special.numpy()[mask]),
+        "relevance": numbers(values["relevance"].numpy()[mask].astype(np.float32)),
     }
     columns = schema()
     short = [field for field in columns if field.name not in of_tokens]
     records = records_of_rows({**values, **explained.names()})
     table = table_of([{**of_row(row), **record} for row, record in zip(rows, records, strict=True)], pa.schema(short))
     arrays = [
-        pa.ListArray.from_arrays(ends, of_tokens[field.name]).cast(field.type)
-        if field.name in of_tokens
-        else table[field.name]
+        lists(mask.sum(1), of_tokens[field.name]).cast(field.type) if field.name in of_tokens else table[field.name]
         for field in columns
     ]
     return pa.Table.from_arrays(arrays, schema=columns)

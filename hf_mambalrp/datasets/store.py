@@ -13,7 +13,7 @@ from hf_mambalrp.errors import InputError
 from hf_mambalrp.results.records import write_table
 from hf_mambalrp.runs.bad_rows import Reason, reasons
 from hf_mambalrp.runs.files import atomically
-from hf_mambalrp.runs.parquet import parquet, parquet_file
+from hf_mambalrp.runs.parquet import parquet_file, read
 from hf_mambalrp.runs.rows import Row, digest
 from hf_mambalrp.runs.shared_folder import SharedFolder
 
@@ -72,7 +72,7 @@ class Store(SharedFolder):
         """
         shards, skipped, held = [], [], 0
         for path in sorted(self.path.glob(SHARDS)):
-            records = parquet().read_table(path, columns=["index", "id", "error"]).to_pylist()
+            records = read(path, ["index", "id", "error"]).to_pylist()
             shards.append({"file": path.name, "rows": len(records)})
             skipped += [record for record in records if record["error"]]
             held += len(records)
@@ -97,7 +97,7 @@ class Store(SharedFolder):
         found = sorted(self._window(window).glob("piece-*.parquet"))
         for path in found:
             self._check(path, rows)
-        return [parquet().read_table(path) for path in found]
+        return [read(path) for path in found]
 
     def add_piece(self, window: int, made_of: bytes, table: Any) -> None:
         """Keep some rows of a window, whose rows have the digest ``made_of``."""
@@ -111,7 +111,7 @@ class Store(SharedFolder):
         import pyarrow as pa
 
         rows = pa.concat_tables(tables)
-        write(self.shard(window), rows.take(rows["index"].to_numpy().argsort()), {DIGEST: made_of})
+        write(self.shard(window), rows.sort_by("index"), {DIGEST: made_of})
         shutil.rmtree(self._window(window), ignore_errors=True)
 
     def check(self, window: int, rows: Sequence[Row]) -> None:

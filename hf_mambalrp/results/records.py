@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from hf_mambalrp.errors import InputError
+from hf_mambalrp.results.arrays import array
 from hf_mambalrp.results.explanation import Conservation, Explanation
 from hf_mambalrp.runs.parquet import parquet, parquet_file
 
@@ -56,7 +57,8 @@ def table_of(records: Sequence[Record], columns: Any = None) -> Any:
     columns = columns or schema()
     import pyarrow as pa
 
-    return pa.Table.from_pylist(list(records), schema=columns)
+    arrays = [array([record.get(field.name) for record in records], field.type) for field in columns]
+    return pa.Table.from_arrays(arrays, schema=columns)
 
 
 def write_table(path: str | Path, table: Any, metadata: Mapping[bytes, bytes] | None = None) -> None:

@@ -27,6 +27,12 @@ def parquet_file(path: Path) -> Any:
         raise InputError(f"{str(path)!r} is not a Parquet file, or is damaged: {error}") from error
 
 
+def read(path: Path, columns: list[str] | None = None) -> Any:
+    """The table in a Parquet file, or some of its columns. InputError: it is none, or it is damaged."""
+    with parquet_file(path) as file:
+        return file.read(columns)
+
+
 def features(path: Path) -> dict[str, Any]:
     """What ``datasets`` writes into a file about its columns, such as the names of classes; {} of another's file."""
     with parquet_file(path) as file:

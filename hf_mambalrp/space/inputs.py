@@ -56,6 +56,15 @@ def rule() -> gr.Radio:
     return gr.Radio(choices, value="cp", label="Weights of softmax attention, where the model has it", visible=False)
 
 
+def chosen(field: Any) -> Any:
+    """What a field says after a visitor's choice.
+
+    A menu of gradio says "input" when something is chosen, and again when it closes, in the same moment: the second
+    request would be checked against the layers of the model that the first one has brought. It closes once.
+    """
+    return field.blur if isinstance(field, gr.Dropdown) else field.input
+
+
 def shown_with(choice: Any, shown: Mapping[Any, Sequence[str]]) -> None:
     """Show every one of these fields with some of the choices alone; this asks no server."""
     update = "({__type__: 'update', visible: values.includes(chosen)})"
@@ -84,9 +93,11 @@ def chips_html(catalog: Catalog, title: str) -> str:
 
 
 def fitted(catalog: Catalog, name: str, title: str, value: Any) -> Any:
-    """A field's value for another model: a text of its own where another's example stands, no class and no layer."""
-    if name != "text":
-        return getattr(Question, name)
+    """A field's value for another model: a class or a layer that it has, too; a text, but no other model's example."""
+    if name in NOTHING:
+        return value if value in dict(_labels(catalog, "", title)).values() else ""
+    if name == "layer":
+        return value if value <= last_layer(catalog, title) else Question.layer
     known = {other for entry in catalog.entries for other in (*entry.begun_with.values(), "")}
     own = catalog.entry(title).begun_with.values()
     return next(iter(own), "") if value in known and value not in own else value

@@ -55,14 +55,14 @@ class Panel:
         given = [*self.fields.values()]
         shown: Any = {"show_progress_on": self.html, "api_visibility": "private", **self.app.queued}
         pressed = [self.button.click, *(field.submit for field in given if isinstance(field, gr.Textbox))]
-        changed = [self.fields[name].input for name in live if name in self.fields]
+        changed = [inputs.chosen(self.fields[name]) for name in live if name in self.fields]
         triggers = [*pressed, *changed, *(slider.release for slider in released)]
         gr.on(triggers, self._show, given, self.html, trigger_mode="always_last", **shown)
         self.html.apply(self._open, self.html, [*given, self.html], js="() => location.hash", **shown)
         if "model" in self.fields and "model" not in live:
             brought = [self.fields[name] for name in inputs.OF_MODEL[self.kind]]
             outputs = [*brought, *([self.chips] if self.chips else []), self.html]
-            self.fields["model"].input(self._fit, given, outputs, trigger_mode="always_last", **shown)
+            inputs.chosen(self.fields["model"])(self._fit, given, outputs, trigger_mode="always_last", **shown)
 
     def _show(self, request: gr.Request, *values: Any) -> str:
         return self._answer(request, dict(zip(self.fields, values, strict=True)))
@@ -91,9 +91,14 @@ class Panel:
 
     def _fit(self, request: gr.Request, *values: Any) -> list[Any]:
         """Another model brings its own examples, classes and layers, and is asked."""
-        asked, catalog = dict(zip(self.fields, values, strict=True)), self.app.catalog
-        names = inputs.OF_MODEL[self.kind]
-        asked |= {name: inputs.fitted(catalog, name, asked["model"], asked[name]) for name in names}
-        brought = [inputs.placed(catalog, self.kind, name, asked["model"], asked[name]) for name in names]
-        chips = [inputs.chips_html(catalog, asked["model"])] if self.chips else []
+        given, catalog = dict(zip(self.fields, values, strict=True)), self.app.catalog
+        model, names = given["model"], inputs.OF_MODEL[self.kind]
+        asked = given | {name: inputs.fitted(catalog, name, model, given[name]) for name in names}
+        brought = [
+            # Of a text that stays, what is typed meanwhile stays, too.
+            gr.skip() if name == "text" and asked[name] == given[name]
+            else inputs.placed(catalog, self.kind, name, model, asked[name])
+            for name in names
+        ]  # fmt: skip
+        chips = [inputs.chips_html(catalog, model)] if self.chips else []
         return [*brought, *chips, self._answer(request, asked)]

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from io import BytesIO
 from typing import Any
 
@@ -16,6 +17,9 @@ from hf_mambalrp.space.question import SENTENCES, Question
 from hf_mambalrp.space.take_away import FILES
 from hf_mambalrp.space.views import notice, view
 
+WRITTEN = 16
+"""Answers kept as HTML: a tab opens for everybody with the same one, and writing it takes up to 40 milliseconds."""
+
 
 class App:
     """One app: its models, its limits, its answers, and its count of every client's requests."""
@@ -23,6 +27,7 @@ class App:
     def __init__(self, entries: Sequence[Entry] = ALL_PACKAGED, limits: Limits | None = None) -> None:
         self.catalog, self.limits = Catalog(entries), limits or Limits()
         self.answers = Answers(self.catalog, self.limits)
+        self.written = lru_cache(maxsize=WRITTEN)(partial(view, self.answers))
         self.rate = RateLimit(self.limits.requests_a_minute)
         self.queued: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": self.limits.at_once}
         """What gradio is told of all that asks a model: it waits in one queue."""
@@ -42,7 +47,7 @@ class App:
     def answered(self, question: Question) -> tuple[str, str, str]:
         """As :meth:`shown`, for a question that was read."""
         try:
-            return view(self.answers, question), question.query(self.catalog), question.python(self.catalog)
+            return self.written(question), question.query(self.catalog), question.python(self.catalog)
         except RefusedError as error:
             return notice(str(error)), "", ""
         except gr.Error as error:  # of ZeroGPU: a visitor's time on the GPU is used up, or there is none

@@ -561,14 +561,13 @@ def test_an_empty_dataset_is_explained_by_no_rows(model, tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_file_gets_few_lines_of_progress(model, tokenizer, texts, tmp_path, monkeypatch, terminal):
+def test_a_file_gets_few_lines_of_progress(model, tokenizer, texts, tmp_path, monkeypatch, terminal, slowly):
     class Screen(io.StringIO):
         def isatty(self):
             return terminal
 
     monkeypatch.setattr(sys, "stderr", Screen())
-    dataset = (time.sleep(0.02) or text for text in texts)
-    explained(model, tokenizer, dataset, tmp_path / "out", progress=True, window=2)
+    explained(model, tokenizer, slowly(texts), tmp_path / "out", progress=True, window=2)
     lines = sys.stderr.getvalue().split("\r")
     assert "40row" in lines[-1].replace(" ", "")
     assert len(lines) > 4 if terminal else len(lines) <= 4

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,8 @@ from hf_mambalrp.space.examples import FILMS, STORIES
 
 CLASSIFIER, LANGUAGE, VISION = "text-classification", "text-generation", "image-classification"
 REQUEST = SimpleNamespace(client=SimpleNamespace(host="192.0.2.1"), headers={})
+AS_IT_IS = {"__type__": "update"}
+"""What tells gradio to leave a field alone."""
 LISTS = {
     "a classifier": (
         [(DEMO_MODEL, CLASSIFIER)],
@@ -56,17 +59,31 @@ def test_another_model_brings_its_examples_and_keeps_what_a_visitor_wrote(app_of
     call = next(call for call in page.fns.values() if getattr(call.fn, "__name__", "") == "_fit")  # of Attention
 
     def fitted(model, text):
-        text, layer, chips, answer = call.fn(REQUEST, model, text, 2, "raw")
-        return text, layer, re.findall(r">([^<]+)</button>", chips), answer
+        text, layer, chips, answer = call.fn(REQUEST, model, text, 3, "raw")
+        return text, layer["value"], re.findall(r">([^<]+)</button>", chips), answer
 
+    last = app.catalog.get(PACKAGED_LANGUAGE.title)[0].config.num_hidden_layers - 1
+    assert last >= 3 > app.catalog.get(PACKAGED.title)[0].config.num_hidden_layers - 1
     text, layer, chips, answer = fitted(PACKAGED_LANGUAGE.title, FILMS["Praise"])
-    assert text == next(iter(STORIES.values()))
-    assert layer["value"] == 0
-    assert chips == [*STORIES]
-    assert "Layer 0, of 0 to" in answer
-    assert fitted(PACKAGED_LANGUAGE.title, "My own words.")[0] == "My own words."
-    assert fitted(PACKAGED.title, FILMS["Torn"])[0] == FILMS["Torn"]
-    assert fitted(PACKAGED.title, FILMS["Torn"])[2] == [*FILMS]
+    assert (text, layer, chips) == (next(iter(STORIES.values())), 3, [*STORIES])
+    assert f"Layer 3, of 0 to {last}" in answer
+    assert fitted(PACKAGED_LANGUAGE.title, "My own words.")[0] == AS_IT_IS, "it stays, and so does what is typed now"
+    text, layer, chips, answer = fitted(PACKAGED.title, FILMS["Torn"])
+    assert (text, layer, chips) == (AS_IT_IS, 0, [*FILMS])
+    assert "Layer 0, of 0 to 2" in answer
+
+
+def test_another_model_keeps_the_classes_that_it_has(tmp_path, app_of, page_of):
+    """A menu that closes as it was says so, too: nothing that was chosen may change."""
+    (tmp_path / "copy").symlink_to(DEMO_MODEL)
+    app = app_of([PACKAGED, replace(PACKAGED, id=str(tmp_path / "copy"), title="Again"), PACKAGED_LANGUAGE])
+    call = next(call for call in page_of(app).fns.values() if getattr(call.fn, "__name__", "") == "_fit")  # of Sentence
+    given = {"text": "A film.", "target": "negative", "contrast": "nonsense"}
+    rest = {"method": "mambalrp", "level": "word", "view": "words", "compared": [], "rule": "cp"}
+    for title in (PACKAGED.title, "Again"):
+        text, target, contrast, *_, answer = call.fn(REQUEST, title, *given.values(), *rest.values())
+        assert (text, target["value"], contrast["value"]) == (AS_IT_IS, "negative", "")
+        assert "What speaks for negative?" in answer
 
 
 def test_a_list_gives_examples_and_a_packaged_model_has_its_own(tmp_path):

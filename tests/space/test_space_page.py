@@ -287,9 +287,17 @@ def test_hidden_attention_and_another_model(visit, demo):
         assert set(row[i + 1 :]) <= {""}
     shot(page, "attention")
     assert barriers(page) == []
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if "queue/join" in request.url else None)
     with answered(page, "attention"):
         choose(page, "Model", LANGUAGE_MODEL)
     assert "Layer 0, of 0 to 1" in page.locator("#attention-answer h3").inner_text()
+    with answered(page, "attention"):
+        panel(page).get_by_label("Model").focus()
+        page.keyboard.press("Home")
+        page.keyboard.press("Enter")
+    assert "Layer 0, of 0 to 2" in page.locator("#attention-answer h3").inner_text()
+    assert len(asked) == 2, "one choice is one question"
 
 
 def test_two_lines_side_by_side(visit, demo):

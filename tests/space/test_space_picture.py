@@ -423,8 +423,10 @@ def test_names_of_classes_are_never_markup(space, monkeypatch):
     attack = "<img src=x onerror=hacked=1>"
     monkeypatch.setattr(model.config, "id2label", {i: f"{attack} {i}" for i in range(10)})
     space.answers.kept.cache_clear()
+    space.written.cache_clear()
     html, _, _ = space.shown(None, kind="image", picture="bag")
     space.answers.kept.cache_clear()
+    space.written.cache_clear()
     PictureMarkup().feed(html)
     assert attack not in html
     assert "&lt;img src=x" in html
