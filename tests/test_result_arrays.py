@@ -8,6 +8,7 @@ import pytest
 
 pa = pytest.importorskip("pyarrow", reason='needs pip install "hf_mambalrp[data]"')
 
+from hf_mambalrp.errors import InputError  # noqa: E402
 from hf_mambalrp.results.arrays import array, lists, numbers  # noqa: E402
 from hf_mambalrp.results.image_records import image_schema  # noqa: E402
 from hf_mambalrp.results.records import schema  # noqa: E402
@@ -69,3 +70,8 @@ def test_a_dataset_is_explained_without_pandas(tmp_path):
     # No fork: what the tests fork from has imported pandas.
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["False"], done.stderr
+
+
+def test_more_than_an_array_holds_is_refused():
+    with pytest.raises(InputError, match=r"4,294,967,296 .* several parts"):
+        lists([2**31, 2**31], numbers(np.zeros(0)))

@@ -9,6 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from hf_mambalrp.errors import InputError
+
+MOST = 2**31 - 1
+"""Bytes of texts, or items of lists, in one array."""
+
 
 def array(values: Sequence[Any], kind: Any) -> Any:
     """An array of a type of Arrow, of values of Python: dicts, lists, texts, bytes or numbers, or None."""
@@ -53,10 +58,16 @@ def _filled(values: Sequence[Any], instead: Any) -> list[Any]:
 
 
 def _ends(lengths: Any) -> Any:
-    """Where each of some things begins and the last one ends."""
+    """Where each of some things begins and the last one ends. InputError: they are too many for one array."""
     import pyarrow as pa
 
-    return pa.py_buffer(np.cumsum([0, *lengths], dtype=np.int32))
+    ends = np.cumsum([0, *lengths], dtype=np.int64)
+    if ends[-1] > MOST:
+        raise InputError(
+            f"{ends[-1]:,} bytes of text, or numbers of rows, are too many for one table, which holds {MOST:,}: save or "
+            "share the rows in several parts."
+        )
+    return pa.py_buffer(ends.astype(np.int32))
 
 
 def _bits(values: np.ndarray) -> Any:
