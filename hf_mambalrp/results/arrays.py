@@ -64,8 +64,8 @@ def _ends(lengths: Any) -> Any:
     ends = np.cumsum([0, *lengths], dtype=np.int64)
     if ends[-1] > MOST:
         raise InputError(
-            f"{ends[-1]:,} bytes of text, or numbers of rows, are too many for one table, which holds {MOST:,}: save or "
-            "share the rows in several parts."
+            f"{ends[-1]:,} bytes of text, or numbers of rows, are too many for one table, which holds {MOST:,}: save "
+            "or share the rows in several parts."
         )
     return pa.py_buffer(ends.astype(np.int32))
 
