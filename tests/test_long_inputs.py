@@ -30,11 +30,11 @@ def lengths(request, monkeypatch):
     """Lengths that blocks are asked for, with too little memory for more than 5 positions."""
     asked, layer = [], Network.layer
 
-    def limited(self, index, hidden, *rest):
-        asked.append(hidden.shape[1])
-        if hidden.shape[1] > 5:
+    def limited(self, index, stream, *rest):
+        asked.append(stream.h.shape[1])
+        if stream.h.shape[1] > 5:
             raise ERRORS[request.param]
-        return layer(self, index, hidden, *rest)
+        return layer(self, index, stream, *rest)
 
     monkeypatch.setattr(Network, "layer", limited)
     return asked
@@ -87,9 +87,9 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(model, monkeypatch):
 def test_auto_keeps_to_its_budget_and_short_inputs_whole(model, monkeypatch):
     lengths, layer = [], Network.layer
 
-    def recorded(self, index, hidden, *rest):
-        lengths.append(hidden.shape[1])
-        return layer(self, index, hidden, *rest)
+    def recorded(self, index, stream, *rest):
+        lengths.append(stream.h.shape[1])
+        return layer(self, index, stream, *rest)
 
     monkeypatch.setattr(Network, "layer", recorded)
     model.explain(IDS, attention_mask=MASK)
