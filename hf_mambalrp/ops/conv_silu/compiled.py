@@ -22,13 +22,14 @@ def sign(x: Any) -> Any:
 
 
 @njit(nogil=True, fastmath={"contract"}, error_model="numpy", cache=True)
-def forward(x: Any, w: Any, b: Any, u: Any, factors: Any, start: int, stop: int) -> None:
-    """u_t = c_t sigmoid(c_t), c_t = b + sum_k w_k x_{t+k}; x (L + K - 1, E) begins with the earlier inputs."""
+def forward(x: Any, earlier: Any, w: Any, b: Any, u: Any, factors: Any, start: int, stop: int) -> None:
+    """u_t = c_t sigmoid(c_t), c_t = b + sum_k w_k x_{t-K+1+k}; before position 0 there are the ``earlier`` inputs."""
     taps, bias, c = w[:, start:stop].copy(), b[start:stop], np.empty(stop - start, float32)
     for t in range(u.shape[0]):
         c[:] = bias
         for k in range(taps.shape[0]):
-            tap, read = taps[k], x[t + k, start:stop]
+            tap, at = taps[k], t + k - earlier.shape[0]
+            read = x[at, start:stop] if at >= 0 else earlier[t + k, start:stop]
             for e in range(stop - start):
                 c[e] += tap[e] * read[e]
         factor, out = factors[t, start:stop], u[t, start:stop]
@@ -90,18 +91,19 @@ def transposed(
 class _CompiledConvSiLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, earlier: Tensor, weight: Tensor, bias: Tensor | None, gamma: float) -> Tensor:
-        whole, w = torch.cat([earlier, x], 1), weight.t().to(x.dtype).contiguous()
+        w = weight.t().to(x.dtype).contiguous()
         b = x.new_zeros(len(x), x.shape[2]) if bias is None else bias.detach()[:, 0].contiguous()
         u, factors = (torch.empty(x.shape, dtype=x.dtype) for _ in range(2))
-        arrays = [value.detach().numpy() for value in (whole, b, u, factors)]
+        read = [value.detach().contiguous().numpy() for value in (x, earlier)]
+        arrays = [value.numpy() for value in (b, u, factors)]
         over_channels(
             len(x), x.shape[2],
             lambda row, start, stop: forward(
-                arrays[0][row], w.numpy(), *(array[row] for array in arrays[1:]), start, stop
+                *(one[row] for one in read), w.numpy(), *(array[row] for array in arrays), start, stop
             ),
         )  # fmt: skip
         ctx.gamma = gamma
-        ctx.save_for_backward(factors, w, b, *([whole] if gamma else []))
+        ctx.save_for_backward(factors, w, b, *([torch.cat([earlier, x], 1)] if gamma else []))
         return u
 
     @staticmethod
