@@ -12,15 +12,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import hostile
+import load
 import pytest
 from gradio_client import Client
+from load import USUAL
 from space_server import LANGUAGE_MODEL
 
 from hf_mambalrp import DEMO_LANGUAGE_MODEL, Explanation
 from hf_mambalrp.errors import InputError, OptionError
 
-USUAL = ["", "", "mambalrp", "", "cp"]
-"""Target, contrast, method, model and rule of attention of the endpoint ``explain``."""
 TEXT = "A warm film with a dull end."
 TAGS = {"div", "section", "p", "span", "sup", "b", "i", "h3", "h4", "ul", "ol", "li", "table", "thead", "tbody", "tr"}
 TAGS |= {"th", "td", "caption", "bdi", "details", "summary", "footer", "mark", "a", "button", "br"}
@@ -395,6 +395,7 @@ def test_a_limit_that_is_no_number_is_an_error(monkeypatch, value):
 
 def test_50_visitors_at_once(server):
     """Each asks something of its own, from an address of its own; the script load.py measures the times."""
+    assert load.ask(server.url, "198.51.100.200", "The script asks as these do.") > 0
 
     def visitor(number):
         with urllib.request.urlopen(server.url, timeout=60) as page:
