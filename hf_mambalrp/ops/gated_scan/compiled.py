@@ -118,7 +118,7 @@ class _CompiledGatedScan(torch.autograd.Function):
         ctx: Any, u: Tensor, z: Tensor, initial_state: Tensor, step_size: Callable[[], Tensor], *of_scan: Tensor
     ) -> tuple[Tensor, Tensor]:
         delta = step_size().contiguous()
-        # What is not kept is written over: new memory costs the system more time than the scan's arithmetic.
+        # What is not kept is written over: one tensor of this size fewer, which the system would have to clear.
         kept = delta if delta.numel() <= SMALL else None
         p = delta if kept is None else torch.empty(u.shape, dtype=u.dtype)
         y = torch.empty(u.shape, dtype=u.dtype) if any(ctx.needs_input_grad) else p
