@@ -69,20 +69,9 @@ class Options:
                 f"so it cannot tell one from another. These can: {able}."
             )
 
-    def problem(
-        self,
-        network: Network,
-        embeddings: Tensor,
-        mask: Tensor,
-        positions: Tensor,
-        score: Score,
-        meanwhile: Callable[[], object] | None = None,
-    ) -> Problem:
+    def problem(self, network: Network, embeddings: Tensor, mask: Tensor, positions: Tensor, score: Score) -> Problem:
         """The problem of one batch under these options."""
-        return Problem(
-            network, embeddings, mask, positions, score, self.per_layer, self.chunk_size, self.backend,
-            meanwhile=meanwhile,
-        )  # fmt: skip
+        return Problem(network, embeddings, mask, positions, score, self.per_layer, self.chunk_size, self.backend)
 
     def recorded(self, network: Network) -> dict[str, Any]:
         """The method's options as a result holds them: those that were given, and always the rule of attention."""
@@ -284,8 +273,8 @@ def _explain_single(
         return value if contrast is None else value - contrast.score(logits)
 
     embeddings = _embeddings(network, batch)
-    meanwhile = tokens if embeddings.is_cuda else None
-    return options.explain(options.problem(network, embeddings, batch.attention_mask, last[:, None], score, meanwhile))
+    problem = options.problem(network, embeddings, batch.attention_mask, last[:, None], score)
+    return options.explain(replace(problem, meanwhile=tokens if embeddings.is_cuda else None))
 
 
 def _explain_forced(

@@ -35,10 +35,7 @@ class RMSNorm:
         return norm(x, *self._weight(x.dtype), step.dtype, rules=step.rules, backend=step.backend)
 
     def of_sum(self, h: Tensor, added: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-        """The stream h + added, and it normed. Shape: (..., D), (..., D) -> (..., D), (..., D)."""
-        if h.dtype != wide(h.dtype):
-            h = h + added
-            return h, self(h, step)
+        """The stream h + added, in float32 at least, and it normed. Shape: (..., D), (..., D) -> (..., D), (..., D)."""
         return norm_of_sum(h, added, *self._weight(h.dtype), step.dtype, rules=step.rules, backend=step.backend)
 
     def _weight(self, dtype: torch.dtype) -> tuple[Tensor, float]:

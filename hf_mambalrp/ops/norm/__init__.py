@@ -1,4 +1,4 @@
-"""RMSNorm with its weight, with alone and behind a sum, with a table of backends each."""
+"""RMSNorm with its weight, alone and behind a sum: an entry and a table of backends each."""
 
 from hf_mambalrp.ops.norm.dispatch import norm, norm_of_sum
 
