@@ -147,7 +147,7 @@ def serve(connection):
 class TheEnd:
     """Closes standard error when Python has written all that it has to say: the names in sys are forgotten last.
 
-    What is frozen is never freed, and nanobind, which triton is built with, would then write that all of triton leaked.
+    What is frozen is never freed, and nanobind would then write that all of triton leaked.
     """
 
     def __del__(self, close=os.close):
@@ -162,6 +162,7 @@ def become(arguments, cwd, env):
     importlib.reload(sys.modules["huggingface_hub.constants"])  # which are variables of the environment
     if arguments[0] == WORKER:  # in which all is as in a process of its own
         sys.argv, sys.modules["__main__"] = arguments[1:2], types.ModuleType("__main__")
+        atexit.register(gc.unfreeze)  # of what is never freed nanobind says that it leaked, and triton is built with it
         return exec(arguments[2], vars(sys.modules["__main__"]))
     forks = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method: forks
@@ -260,3 +261,4 @@ if __name__ == "__main__":
     gc.freeze()  # otherwise the end of each fork looks through it all, a second
     if program := serve_all(socket.socket(fileno=os.dup(0))):
         become(*program)
+    os._exit(0)  # nothing is left to write, and what is frozen would look leaked
