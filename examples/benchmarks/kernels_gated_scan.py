@@ -28,13 +28,14 @@ from torch import Tensor
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 
-from hf_mambalrp.ops.gated_scan.triton import CONFIG, Config, gated_scan_backward, gated_scan_forward
+from hf_mambalrp.ops.gated_scan.triton import BACKWARD, FORWARD, Config, gated_scan_backward, gated_scan_forward
 
 GPU = torch.cuda.is_available()
 RANKS = {1536: 48, 5120: 160}
 """E of mamba-130m and mamba-2.8b: R, the width of the step sizes in front of B and C."""
 CACHE = 2 * 60 * 2**20
 CONFIGS = [
+    *(Config(together=together) for together in (1, 2, 4, 8, 16)),
     *(Config(16, unroll, warps) for unroll in (2, 4, 8) for warps in (8, 12, 16, 20)),
     *(Config(16, 1, warps) for warps in (8, 16)),
     *(Config(32, unroll, warps) for unroll in (1, 2) for warps in (4, 8)),
@@ -186,6 +187,11 @@ def mamba_ssm(sets: list[list[Tensor]]) -> tuple[float, float]:
     return times, milliseconds([partial(backward, *graph) for graph in graphs])
 
 
+def name_of(config: Config) -> str:
+    """States, unroll, warps of a multiprocessor and, where they are several, of a program."""
+    return " ".join(map(str, config[:3])) + (f" x{config.together}" if config.together > 1 else "")
+
+
 def timed(shape: tuple[int, int, int], dtype: torch.dtype, configs: list[Config]) -> list[Row]:
     """A row for mamba-ssm and one per configuration, fastest first."""
     batch, length, channels = shape
@@ -197,8 +203,8 @@ def timed(shape: tuple[int, int, int], dtype: torch.dtype, configs: list[Config]
     ]
     ways: dict[str, Callable[[], tuple[float, float]]] = {"mamba-ssm": partial(mamba_ssm, sets)}
     for config in configs:
-        ways[" ".join(map(str, config[:3]))] = partial(ours, sets, config)
-    ways[" ".join(map(str, CONFIG[:3])) + " B, C float32"] = partial(ours, sets, CONFIG, True)
+        ways[name_of(config)] = partial(ours, sets, config)
+    ways[name_of(FORWARD) + " B, C float32"] = partial(ours, sets, FORWARD, True)
     rows = []
     for name, way in ways.items():
         try:
@@ -218,7 +224,7 @@ def timed(shape: tuple[int, int, int], dtype: torch.dtype, configs: list[Config]
 def show(rows: list[Row], best: int) -> None:
     """The fastest, and each time over mamba-ssm's."""
     base = next((row for row in rows if row["what"] == "mamba-ssm"), None)
-    print(f"\nB {rows[0]['B']} L {rows[0]['L']} E {rows[0]['E']} {rows[0]['dtype']}: states unroll warps")
+    print(f"\nB {rows[0]['B']} L {rows[0]['L']} E {rows[0]['E']} {rows[0]['dtype']}: states unroll warps (xtogether)")
     if base:
         print(f"  mamba-ssm                forward {base['forward_ms']:9.4f}   backward {base['backward_ms']:9.4f} ms")
     for which in ("forward_ms", "backward_ms"):
@@ -234,8 +240,8 @@ def defaults(rows: list[Row]) -> None:
     for shape in shapes:
         here = {row["what"]: row for row in rows if (row["B"], row["L"], row["E"], row["dtype"]) == shape}
         base, line = here.get("mamba-ssm"), [str(part) for part in shape]
-        for which in ("forward_ms", "backward_ms"):
-            row = here.get(" ".join(map(str, CONFIG[:3])))
+        for which, config in (("forward_ms", FORWARD), ("backward_ms", BACKWARD)):
+            row = here.get(name_of(config))
             line += [f"{row[which]:.4f}" if row else "-", f"{row[which] / base[which]:.2f}" if row and base else "-"]
         mine = [row for row in here.values() if row is not base]
         line.append(", ".join(f"{min(row[w] for row in mine):.4f}" for w in ("forward_ms", "backward_ms")))
@@ -253,7 +259,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all numbers here")
     arguments = parser.parse_args()
 
-    configs = list(dict.fromkeys([CONFIG, *CONFIGS]))
+    configs = list(dict.fromkeys([FORWARD, BACKWARD, *CONFIGS]))
     if not GPU:
         print("No GPU: a check of one configuration in triton's interpreter, no times.")
         print(errors([Config(16, 2, 8, 2)], (1, 5, 20), torch.float32))

@@ -88,7 +88,8 @@ def assert_close(found, expected, dtype):
 
 
 def use(config, monkeypatch):
-    monkeypatch.setattr(kernels, "CONFIG", config)
+    for direction in ("FORWARD", "BACKWARD"):
+        monkeypatch.setattr(kernels, direction, config)
 
 
 @pytest.fixture(params=[ONE_CHUNK, MANY_CHUNKS], ids=["one chunk", "many chunks"])
@@ -115,6 +116,23 @@ def test_outputs_and_gradients_equal_the_loop(shape, config):
     found = run(gated_scan_triton, arguments, *given)
     assert [value.dtype for value in found] == [torch.float32] * 5
     assert_close(found, loop(*arguments, *given), torch.float32)
+
+
+# Of one row and 128 channels, or 192, of 2 states: room for four warps, for five, for more than two rows fill.
+@pytest.mark.parametrize(
+    ("rows", "channels", "warps", "together", "chunks"),
+    [(1, 128, 4, 2, 2), (1, 128, 5, 1, 2), (1, 192, 6, 1, 2), (3, 128, 4, 1, 1), (3, 128, 3, 2, 1), (1, 128, 0, 2, 1)],
+    ids=["full", "a fifth idle", "channels left over", "a quarter idle", "two waves", "one chunk"],
+)
+def test_warps_go_together_where_they_fill_the_gpu(rows, channels, warps, together, chunks, monkeypatch):
+    config = kernels.Config(states=4, unroll=2, warps=warps, shortest=2, together=2)
+    monkeypatch.setattr(kernels, "processors", lambda device: 1)
+    use(config, monkeypatch)
+    arguments = inputs(rows, 6, channels, 2)
+    plan = kernels._Plan.of(arguments[0], 2, config)
+    assert (plan.options["num_warps"], plan.options["BE"], plan.grid[1]) == (together, 64 * together, chunks)
+    given = cotangents(arguments)
+    assert_close(run(gated_scan_triton, arguments, *given), loop(*arguments, *given), torch.float32)
 
 
 # An odd rank puts B and C where two of their numbers are no aligned integer, and so does an odd number of states.

@@ -20,22 +20,26 @@ from hf_mambalrp.rules import Rules
 
 
 class Config(NamedTuple):
-    """How a scan is cut into programs of one warp."""
+    """How a scan is cut into programs."""
 
     states: int = 16
-    """States in a thread: a program has 32 ``states`` / N channels, at least one."""
+    """States in a thread: a warp has 32 ``states`` / N channels, at least one."""
     unroll: int = 8
     """Positions whose loads are in flight together."""
     warps: int = 16
-    """Programs wanted on a multiprocessor: there are chunks until there are as many; 0 for one chunk."""
+    """Wanted on a multiprocessor: there are chunks until there are as many; 0 for one chunk."""
     shortest: int = 32
     """Positions in a chunk, at least."""
     registers: int = 128
-    """Of a thread, at most: with more, so many programs would not be on a multiprocessor at the same time."""
+    """Of a thread, at most: with more, so many warps would not be on a multiprocessor at the same time."""
+    together: int = 1
+    """Warps in a program, which read the same B and C and are spread evenly; 1 where such programs would leave more
+    than :data:`IDLE` of the GPU idle."""
 
 
-CONFIG = Config()
+FORWARD, BACKWARD = Config(together=8), Config(together=16)
 """The fastest, or within 3 % of it, of those that examples/benchmarks/kernels_gated_scan.py timed on an H200."""
+IDLE = 0.05
 
 
 class _Plan(NamedTuple):
@@ -51,15 +55,19 @@ class _Plan(NamedTuple):
     @classmethod
     def of(cls, u: Tensor, state_size: int, config: Config) -> "_Plan":
         batch, length, channels = u.shape
-        padded = triton.next_power_of_2(state_size)
-        block = max(1, 32 * config.states // padded)
+        padded, room = triton.next_power_of_2(state_size), config.warps * processors(u.device)
+        block = max(1, 32 * config.states // padded) * config.together
         blocks = triton.cdiv(channels, block)
-        wanted = max(1, config.warps * processors(u.device) // (batch * blocks))
+        wanted = max(1, room // (batch * blocks * config.together))
         chunk = max(config.shortest, triton.cdiv(length, wanted))
         chunk = triton.cdiv(chunk, config.unroll) * config.unroll
+        chunks = triton.cdiv(length, chunk)
+        warps = batch * blocks * chunks * config.together
+        if config.together > 1 and (channels % block or warps < (1 - IDLE) * room * triton.cdiv(warps, max(1, room))):
+            return cls.of(u, state_size, config._replace(together=1))
         sizes = {"E": channels, "N": state_size, "NP": padded, "BE": block, "U": config.unroll}
-        options = {**sizes, "num_warps": 1, "maxnreg": config.registers}
-        return cls((blocks, triton.cdiv(length, chunk), batch), chunk, options)
+        options = {**sizes, "num_warps": config.together, "maxnreg": config.registers}
+        return cls((blocks, chunks, batch), chunk, options)
 
     def ends(self, A_log: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Buffers for the end states of chunks (K, B, N, E) and the sums of their step sizes (K, B, E), float32."""
@@ -107,7 +115,7 @@ def gated_scan_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """p and y (B, L, E) in the dtype of ``u``, and the last state (B, E, N) in float32, without a graph."""
     batch, length, channels = u.shape
-    plan = _Plan.of(u, A_log.shape[1], config or CONFIG)
+    plan = _Plan.of(u, A_log.shape[1], config or FORWARD)
     logs, B, C = _channels_last(A_log), _in_pairs(B), _in_pairs(C)
     p, y = (torch.empty(u.shape, dtype=u.dtype, device=u.device) for _ in range(2))
     last = torch.empty(batch, A_log.shape[1], channels, dtype=torch.float32, device=u.device)
@@ -144,7 +152,7 @@ def gated_scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of u, z (B, L, E) and the initial state (B, E, N) from those of p and the last state."""
     batch, length, channels = z.shape
-    plan = _Plan.of(z, A_log.shape[1], config or CONFIG)
+    plan = _Plan.of(z, A_log.shape[1], config or BACKWARD)
     logs, B, C = _channels_last(A_log), _in_pairs(B), _in_pairs(C)
     g = with_unit_stride(g)
     gu = torch.empty(g.shape, dtype=g.dtype, device=g.device)
