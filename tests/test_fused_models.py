@@ -11,6 +11,8 @@ from tolerances import RELATIVE
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.errors import BackendError
+from hf_mambalrp.families.parts import narrow
+from hf_mambalrp.rules.linear import linear_part
 
 if sys.platform != "linux":  # where it has to be installed
     pytest.skip("triton is built for Linux only", allow_module_level=True)
@@ -64,6 +66,26 @@ def test_chunks_and_left_padding_change_nothing(kind, chunk_size):
     assert relative(pieces.relevance, whole.relevance.double()) < 1e-5
     assert relative(pieces.layer_relevance, whole.layer_relevance.double()) < 1e-5
     assert (pieces.relevance[1, :5] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["mamba", "mamba2, two groups"])
+def test_what_a_narrow_stream_is_projected_to_is_computed_again_and_that_of_a_wide_one_kept(kind, monkeypatch):
+    """Bit by bit the same, padding, biases and chunks included."""
+    model, again = explainable(kind, num_layers=1, hidden_size=16, use_bias=True, dtype=torch.float32), []
+    monkeypatch.setattr(narrow, "linear_part", lambda *arguments: again.append(arguments[2]) or linear_part(*arguments))
+    ids, mask = padded_batch([11, 6], side="right", seed=1)
+    options = {"attention_mask": mask, "target": 3, "backend": "triton", "check_forward": False}
+    found = [model.explain(ids, chunk_size=size, **options).relevance for size in ("auto", 8)]
+    inner = model.backbone.layers[0].mixer.intermediate_size
+    order = (
+        [slice(inner, 2 * inner), slice(0, inner)] if kind == "mamba" else [slice(0, inner), slice(inner, 2 * inner)]
+    )
+    assert again == order * 3
+    monkeypatch.setattr(narrow, "NARROW", 15)
+    again.clear()
+    kept = [model.explain(ids, chunk_size=size, **options).relevance for size in ("auto", 8)]
+    assert again == []
+    assert all(map(torch.equal, found, kept))
 
 
 def test_where_the_kernels_cannot_run_the_error_says_why_and_what_to_do(monkeypatch):

@@ -11,6 +11,8 @@ from hf_mambalrp.attention import Mixing
 from hf_mambalrp.rules import Rules
 from hf_mambalrp.rules.biases import BiasLedger
 
+FUSED = ("triton", "mamba_ssm")
+"""Backends whose ops are fused kernels."""
 State = Any
 """A NamedTuple of tensors: what a part hands from one chunk of positions to the next; () of what has none."""
 
@@ -80,7 +82,7 @@ class Part(Protocol):
         """The state before the first position, in the dtype and on the device of ``like``."""
 
     def kept(self, rules: Rules) -> int:
-        """How many numbers a forward keeps for its backward, per row and position."""
+        """How many numbers a forward keeps at most for its backward, per row and position."""
 
     def __call__(self, x: Tensor, state: State, step: Step) -> tuple[Tensor, State]:
         """Read (B, L, D) and return (B, L, D) with the state after its last position, or with what these append."""

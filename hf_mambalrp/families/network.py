@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import BackendError, CheckpointError, DetachedLayerError, UnknownArchitectureError
-from hf_mambalrp.families.base import HEADS, Branch, Family, Head, Mixer, Part, State, Stem, Step, Stream, tapped
+from hf_mambalrp.families.base import FUSED, HEADS, Branch, Family, Head, Mixer, Part, State, Stem, Step, Stream, tapped
 from hf_mambalrp.families.lookup import SHARDED, family_of
 from hf_mambalrp.families.modules import base_model, execution_device, is_recordable, walk
 from hf_mambalrp.families.padding import keys_of, padding_of
@@ -34,8 +34,6 @@ from hf_mambalrp.rules.constant import constant
 from hf_mambalrp.rules.linear import NoGradient, linear
 from hf_mambalrp.rules.twin import is_hooked
 
-FUSED = ("triton", "mamba_ssm")
-"""Backends whose ops are fused kernels."""
 ROUNDING, HALF_ROUNDING = 1e-4, 5e-2
 """Largest gap between a score and its sum, by the size of what is summed; the latter with weights below 32 bits."""
 HALF_LOGIT = 1e-2

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_mambalrp.families.base import State
-from hf_mambalrp.families.network import FUSED
+from hf_mambalrp.families.base import FUSED, State
 from hf_mambalrp.methods.blocks import Blocks, Chunk, Run, Transposed
 from hf_mambalrp.methods.engine import Forward, by_chunks
 from hf_mambalrp.methods.memory import out_of_memory

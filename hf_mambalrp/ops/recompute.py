@@ -1,21 +1,47 @@
 """Constants that are cheaper to compute again in the backward than to keep until it."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+Key = tuple[int, torch.Size]
 
-def computed_again(value: Tensor, compute: Callable[[], Tensor]) -> AbstractContextManager[None]:
-    """Operations inside that would keep ``value`` for their backward ``compute`` it again there instead."""
-    address, shape = value.data_ptr(), value.shape  # not the tensor itself, which these functions would keep alive
 
-    def pack(kept: Tensor) -> Tensor | None:
-        return None if (kept.data_ptr(), kept.shape) == (address, shape) else kept
+class _Entered(threading.local):
+    """What the contexts that a thread is in compute again; of nested hooks torch asks the innermost alone."""
 
-    def unpack(kept: Tensor | None) -> Tensor:
-        return compute() if kept is None else kept
+    def __init__(self) -> None:
+        self.computes: dict[Key, Callable[[], Tensor]] = {}
 
-    hooks: AbstractContextManager[None] = torch.autograd.graph.saved_tensors_hooks(pack, unpack)
-    return hooks
+
+_entered = _Entered()
+
+
+@contextmanager
+def computed_again(value: Tensor, compute: Callable[[], Tensor]) -> Iterator[None]:
+    """Operations inside that would keep ``value`` for their backward ``compute`` it again there instead.
+
+    The caller holds ``value`` until the end, so that nothing else comes to lie where it is.
+    """
+    before = _entered.computes
+    _entered.computes = computes = {**before, _key(value): compute}
+
+    def pack(kept: Tensor) -> Tensor | Callable[[], Tensor]:
+        return computes.get(_key(kept), kept)
+
+    def unpack(kept: Tensor | Callable[[], Tensor]) -> Tensor:
+        return kept if isinstance(kept, Tensor) else kept()
+
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            yield
+    finally:
+        _entered.computes = before
+
+
+def _key(value: Tensor) -> Key:
+    """Its place in memory, and not the tensor itself, which the hooks would keep alive."""
+    return value.data_ptr(), value.shape

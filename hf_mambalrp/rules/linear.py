@@ -154,6 +154,13 @@ def linear_parts(module: Any, x: Tensor, sizes: Sequence[int], ledger: BiasLedge
     return [y if bias is None else y + bias for y, bias in zip(products, biases, strict=True)]
 
 
+def linear_part(module: Any, x: Tensor, rows: slice) -> Tensor:
+    """These outputs of a plain layer, as :func:`linear_parts` has them: (B, L, F_in) -> (B, L, size)."""
+    y = F.linear(x, _weight(module, rows)(x.dtype))
+    with loaded(module):
+        return y if module.bias is None else y + constant(module.bias, x.dtype)[rows]
+
+
 def linear_without_bias(module: nn.Module) -> Callable[[Tensor], Tensor]:
     """A linear layer without its bias, as a function. Shape: (..., F_in) -> (..., F_out)."""
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from hf_mambalrp.attention import SelectiveMixing
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.parts.convolution import convolution, convolved
+from hf_mambalrp.families.parts.narrow import projected_again
 from hf_mambalrp.families.parts.reading import masked, reads, wide, with_silu
 from hf_mambalrp.ops.gated_scan import gated_scan
 from hf_mambalrp.ops.gated_scan.dispatch import BACKENDS
@@ -62,7 +63,8 @@ class Scan:
         return SelectiveState(like.new_zeros(batch, before, inner), ssm)
 
     def kept(self, rules: Rules) -> int:
-        """Under the SSM rule three tensors of E: the sigmoid of the convolution, two signals or factors of the gate.
+        """Under the SSM rule three tensors of E: the sigmoid of the convolution, two signals or factors of the gate;
+        on a GPU half of that where the stream is narrow.
 
         Without it also what the gradients of dt, B and C need, about ten in all; gamma needs inputs and outputs.
         """
@@ -127,8 +129,9 @@ class Selective:
 
     def __call__(self, x: Tensor, state: SelectiveState, step: Step) -> tuple[Tensor, SelectiveState]:
         """Mix the normed stream over positions; padding is masked before in_proj and after the convolution."""
-        x, z = content_and_gate(self.module, self.scan, x, step)
-        p, state = self.scan(x, z, state, step)
+        content, z = content_and_gate(self.module, self.scan, x, step)
+        with projected_again(self.module.in_proj, x, [content, z], step):
+            p, state = self.scan(content, z, state, step)
         return linear(self.module.out_proj, p, step.ledger, step.rules.gamma_of("linear")), state
 
     def mixing(self, x: Tensor, step: Step) -> SelectiveMixing:

@@ -15,6 +15,7 @@ from hf_mambalrp.attention import SSDMixing
 from hf_mambalrp.families.base import Step
 from hf_mambalrp.families.parts.convolution import convolution, convolved
 from hf_mambalrp.families.parts.gated import gated
+from hf_mambalrp.families.parts.narrow import projected_again
 from hf_mambalrp.families.parts.reading import masked, reads, scaled, wide, with_silu
 from hf_mambalrp.ops.ssd_scan import ssd_scan
 from hf_mambalrp.ops.ssd_scan.dispatch import BACKENDS
@@ -70,8 +71,9 @@ class SSD:
         )
 
     def kept(self, rules: Rules) -> int:
-        """Under the SSM rule three tensors of E, the sigmoid after the convolution and two factors of the gate, B, C
-        and dt; without it also what their gradients need: the matrices of every chunk.
+        """Under the SSM rule three tensors of E, the sigmoid after the convolution and two factors of the gate, half of
+        that on a GPU where the stream is narrow; and B, C and dt. Without it also what their gradients need: the
+        matrices of every chunk.
         """
         inner, heads, parameters = self._sizes()
         return 3 * inner + parameters + heads if rules.ssm else 10 * inner + 5 * parameters + 300 * heads
@@ -80,14 +82,15 @@ class SSD:
         """Mix the normed stream over positions; padding is masked before in_proj and after the convolution."""
         m, rules, (inner, heads, _) = self.module, step.rules, self._sizes()
         gamma = rules.gamma_of("linear")
-        z, x, BC, dt = self._projected(x, step)
-        u, conv_x = convolved(m.conv1d, x, state.conv_x, step, slice(inner))  # LRP-0, identity rule
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
-            BC, conv_bc = convolved(m.conv1d, BC, state.conv_bc, step, slice(inner, None))
-            dt, A, B, C, D = self._parameters(dt, BC)
-        u = u.unflatten(-1, (heads, -1))
-        y, ssm = ssd_scan(u, dt, A, B, C, state.ssm, D, backend=step.backend)  # constants, LRP-0 for the skip
-        p = gated(m, y.flatten(-2), z, rules, step.backend)  # half rule, norm rule
+        z, content, BC, dt = self._projected(x, step)
+        with projected_again(m.in_proj, x, [] if hasattr(m, "mup_vector") else [z, content], step):
+            u, conv_x = convolved(m.conv1d, content, state.conv_x, step, slice(inner))  # LRP-0, identity rule
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
+                BC, conv_bc = convolved(m.conv1d, BC, state.conv_bc, step, slice(inner, None))
+                dt, A, B, C, D = self._parameters(dt, BC)
+            u = u.unflatten(-1, (heads, -1))
+            y, ssm = ssd_scan(u, dt, A, B, C, state.ssm, D, backend=step.backend)  # constants, LRP-0 for the skip
+            p = gated(m, y.flatten(-2), z, rules, step.backend)  # half rule, norm rule
         return linear(m.out_proj, p, step.ledger, gamma), SSDState(conv_x, conv_bc, ssm)
 
     def mixing(self, x: Tensor, step: Step) -> SSDMixing:
@@ -98,7 +101,7 @@ class SSD:
             x, c, u, taps, bias = convolution(m.conv1d, x, step, slice(inner))
             dt, A, B, C, D = self._parameters(dt, convolution(m.conv1d, BC, step, slice(inner, None)).u)
             y = ssd_scan(u.unflatten(-1, (heads, -1)), dt, A, B, C, D=D)[0].flatten(-2)
-            D = D.repeat_interleave(inner // heads)
+            D = D.to(u.dtype).repeat_interleave(inner // heads)
         y.requires_grad_()
         with torch.enable_grad():
             normed = gated(m, y, z, LRP_LN, "auto")  # with the normaliser constant, y times a factor
@@ -121,7 +124,10 @@ class SSD:
         """What the scan multiplies with: dt (B, L, H) within its bounds, A (H,), B and C (B, L, G, N), D (H,)."""
         m, dtype = self.module, wide(dt.dtype)
         with loaded(m):
-            A, D, dt_bias = -torch.exp(constant(m.A_log, dtype)), constant(m.D, dtype), constant(m.dt_bias, dtype)
+            A, D, dt_bias = -torch.exp(constant(m.A_log, dtype)), constant(m.D), constant(m.dt_bias, dtype)
         low, high = m.time_step_limit or (m.time_step_min, math.inf)
+        dt = F.softplus(dt + dt_bias)
+        if low > 0 or high < math.inf:  # softplus is positive by itself
+            dt = dt.clamp(low, high)
         B, C = BC.unflatten(-1, (2, m.n_groups, -1)).unbind(2)
-        return F.softplus(dt + dt_bias).clamp(low, high), A, B, C, D
+        return dt, A, B, C, D
