@@ -394,7 +394,7 @@ def test_what_needs_no_numbers_is_done_before_any_is_waited_for(chunk_size, monk
     monkeypatch.setattr(torch.Tensor, "cpu", lambda value: order.append("number") or value)
     problem = Problem(
         network, network.embed(ids), torch.ones_like(ids), torch.tensor([[7]]), lambda logits: logits[:, 0, 1],
-        chunk_size=chunk_size, meanwhile=lambda: order.append("names"),
+        chunk_size=chunk_size, meanwhile=lambda logits: order.append("names"),
     )  # fmt: skip
     propagate(problem, MAMBALRP)
     assert order[0] == "names"

@@ -172,20 +172,28 @@ def explain_batch(
     if options.check_forward:
         call.check_forward()
 
+    @lru_cache(maxsize=1)
+    def of_logits(logits: Tensor) -> tuple[list[Any], list[Any] | None, Tensor | None]:
+        """What is explained, against what, and the probability, where the logits are."""
+        ids = wanted.resolved(logits)
+        contrast_ids = None if against is None else against.resolved(logits[-len(batch) :])
+        return ids, contrast_ids, probability(network, named(wanted, ids), logits[: len(batch)])
+
     if wanted.tokens == 1 and (against is None or against.tokens == 1):
         if method_named(options.method).changes_input and wanted.function is None:
             wanted = _predicted(network, batch, wanted, last, options)
         input_ids, mask = batch.input_ids, batch.attention_mask
         tokens = _described(input_ids, mask, batch, tokenizers)
-        relevance = _explain_single(network, batch, wanted, against, last, options, tokens)
+        relevance = _explain_single(
+            network, batch, wanted, against, last, options, lambda logits: (tokens(), of_logits(logits))
+        )
     else:
         _check_forcing(batch, wanted, against, position)
         wanted = _predicted(network, batch, wanted, last, options)
         relevance, input_ids, mask = _explain_forced(network, batch, wanted, against, last, options)
         tokens = _described(input_ids, mask, batch, tokenizers)
 
-    ids = wanted.resolved(relevance.logits)
-    contrast_ids = None if against is None else against.resolved(relevance.logits[-len(batch) :])
+    ids, contrast_ids, chance = of_logits(relevance.logits)
     values = {
         "relevance": relevance.tokens,
         "input_ids": input_ids,
@@ -193,7 +201,7 @@ def explain_batch(
         "target": [single(i) for i in ids],
         "contrast": None if contrast_ids is None else [single(i) for i in contrast_ids],
         "score": relevance.score,
-        "probability": probability(network, named(wanted, ids), relevance.logits[: len(batch)]),
+        "probability": None if chance is None else chance.cpu(),
         "method": options.method,
         "conservation": Conservation(relevance.score, relevance.tokens.sum(-1), relevance.biases, relevance.softmax),
         "position": last if network.is_language_model else None,
@@ -266,7 +274,7 @@ def _explain_single(
     contrast: Target | None,
     last: Tensor,
     options: Options,
-    tokens: Callable[[], TokenText],
+    meanwhile: Callable[[Tensor], object],
 ) -> Relevance:
     def score(logits: Tensor) -> Tensor:
         value = target.score(logits)
@@ -274,7 +282,7 @@ def _explain_single(
 
     embeddings = _embeddings(network, batch)
     problem = options.problem(network, embeddings, batch.attention_mask, last[:, None], score)
-    return options.explain(replace(problem, meanwhile=tokens if embeddings.is_cuda else None))
+    return options.explain(replace(problem, meanwhile=meanwhile if embeddings.is_cuda else None))
 
 
 def _explain_forced(
@@ -355,15 +363,16 @@ def _embeddings(network: Network, batch: Batch) -> Tensor:
 
 
 def probability(network: Network, target: Target, logits: Tensor) -> Tensor | None:
-    """Probability of the target: softmax, or sigmoid for independent labels; None for regression and functions."""
+    """Probability of the target, on the logits' device: softmax, or sigmoid for independent labels; None for regression
+    and functions."""
     problem_type = None if network.is_language_model else network.config.problem_type
     if target.function is not None or problem_type == "regression":
         return None
     if not network.is_language_model and network.num_outputs == 1:
         return None
     if problem_type == "multi_label_classification":
-        return torch.sigmoid(target.score(logits)).float().cpu()
-    return target.score(logits.float().log_softmax(-1)).exp().cpu()
+        return torch.sigmoid(target.score(logits)).float()
+    return target.score(logits.float().log_softmax(-1)).exp()
 
 
 def single(ids: tuple[int, ...] | None) -> int | tuple[int, ...] | None:

@@ -143,12 +143,14 @@ class Forward:
             by_chunk.append(run.transposed(grad_selected, None if adjoints is None else adjoints.behind(index)))
             if adjoints is not None:
                 adjoints.take(by_chunk[-1].adjoints)
+        logits, value = logits.detach(), value.detach()
+        layers = torch.cat([found.relevance for found in by_chunk[::-1]], -1)
+        absorbed = sum((found.absorbed for found in by_chunk[1:]), by_chunk[0].absorbed)
         # On the CPU from here on: to ask for a number any earlier is to wait for the GPU.
         if self.problem.meanwhile is not None:
-            self.problem.meanwhile()
-        layers = torch.cat([found.relevance for found in by_chunk[::-1]], -1).cpu()
+            self.problem.meanwhile(logits)
+        layers, absorbed, in_head, value, due = _on_cpu(layers, absorbed, in_head, value, due)
         layers = layers.masked_fill(self.problem.mask.cpu() == 0, 0.0)
-        absorbed, in_head = sum((found.absorbed for found in by_chunk[1:]), by_chunk[0].absorbed).cpu(), in_head.cpu()
         shares = self.last_run.ledger.shares(absorbed)
         of_biases, of_softmax = shares.sum(1)
         gradients = [found.gradient for found in by_chunk[::-1] if found.gradient is not None]
@@ -156,17 +158,17 @@ class Forward:
         per_layer = self.problem.per_layer
         relevance = Relevance(
             tokens=layers[0].float(),
-            score=value.detach().cpu().float(),
+            score=value.float(),
             biases=(in_head + of_biases).float(),
             layers=layers.float() if per_layer else None,
-            logits=logits.detach(),
+            logits=logits,
             softmax=of_softmax.float() if self.last_run.ledger.of_softmax else None,
             layer_absorbed=(in_head + from_block_on(shares.sum(0))).float() if per_layer else None,
             parts=self._parts(parts) if parts else None,
             gradient=torch.cat(gradients, 1) if gradients else None,
             chunk_size=int(self.problem.chunk_size),
         )
-        return relevance, due.cpu()
+        return relevance, due
 
     def _parts(self, by_chunk: list[Parts]) -> Parts:
         """Of all chunks, 0 on padding."""
@@ -235,6 +237,14 @@ def _chunk_size(problem: Problem, rules: Rules) -> int:
             f"{length} positions go whole. Leave chunk_size out, and explain fewer rows at a time to need less memory."
         )
     return size
+
+
+def _on_cpu(*values: Tensor) -> list[Tensor]:
+    """The same on the CPU: what is on one GPU goes in one transfer, each of which waits for it."""
+    if len({value.device for value in values}) > 1 or not values[0].is_cuda:
+        return [value.cpu() for value in values]
+    together = torch.cat([value.flatten() for value in values]).cpu().split([value.numel() for value in values])
+    return [own.view(value.shape).to(value.dtype) for own, value in zip(together, values, strict=True)]
 
 
 def _round_the_layers(relevance: Relevance) -> Tensor:

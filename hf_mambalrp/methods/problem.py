@@ -33,9 +33,9 @@ class Problem:
     """Whether the modified gradient at the embeddings is asked for too."""
     shifts: Tensor | None = None
     """(B,): how far every row was moved to the left, see :func:`without_leading_padding`."""
-    meanwhile: Callable[[], object] | None = None
-    """Work for the CPU that needs no relevance: done when all is launched on a GPU, before its numbers are waited for.
-    It may be called again."""
+    meanwhile: Callable[[Tensor], object] | None = None
+    """Work that needs the logits (B, K, V) and no relevance: done when all is launched on a GPU, before its numbers are
+    waited for. It may be called again."""
 
     def padding(self) -> Tensor | None:
         """The mask as mixers take it, (B, L, 1); None where nothing is padding."""

@@ -42,8 +42,10 @@ def convolved(
 
 def carried(earlier: Tensor, x: Tensor) -> Tensor:
     """The last K - 1 inputs, which the next chunk starts from: of ``earlier`` (B, K - 1, E) and then x (B, L, E)."""
-    kept = earlier.shape[1]
-    return torch.cat([earlier, x[:, -kept:]], 1)[:, -kept:] if kept else earlier
+    count = earlier.shape[1]
+    if x.shape[1] < count:
+        x = torch.cat([earlier, x], 1)
+    return x[:, x.shape[1] - count :].clone()  # of which a view would keep all
 
 
 class Convolution(NamedTuple):
