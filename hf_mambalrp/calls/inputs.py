@@ -1,7 +1,8 @@
 """What ``explain`` accepts, brought into one form: ids or embeddings, a mask, and the texts they came from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -203,12 +204,16 @@ def brief(value: Any, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def check_unicode(text: str, what: str, error: type[MambaLRPError]) -> None:
-    """Raise ``error`` for a text with half a character, which no tokenizer takes."""
+def check_unicode(text: str, what: Callable[[], str], error: type[MambaLRPError]) -> None:
+    """Raise ``error``, which names ``what`` it is, for a text with half a character, which no tokenizer takes."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as reason:
-        raise error(f"{what} is not Unicode: {reason.reason}.") from reason
+        raise error(f"{what()} is not Unicode: {reason.reason}.") from reason
+
+
+def _place_of_text(index: int, text: str) -> str:
+    return f"Text {index} ({brief(text)})"
 
 
 def _holds_ids(inputs: Any) -> bool:
@@ -250,7 +255,7 @@ def tokenize(texts: list[str], tokenizer: Any) -> list[TokenizedText]:
         InputError: a text that is not Unicode, or that the tokenizer cannot read.
     """
     for index, text in enumerate(texts):
-        check_unicode(text, f"Text {index} ({brief(text)})", InputError)
+        check_unicode(text, partial(_place_of_text, index, text), InputError)
     fast = bool(getattr(tokenizer, "is_fast", False))
     encoded = encode(tokenizer, texts, **(PLACED if fast else {}))
     ids = [torch.from_numpy(np.array(row, dtype=np.int64)) for row in encoded["input_ids"]]
@@ -267,7 +272,7 @@ def _in_batch(given: TokenizedBatch, tokenizer: Any, network: Network) -> Batch:
     rows = given.texts
     for index, row in enumerate(rows):
         if len(row.ids) == 0:
-            raise InputError(f"Text {index} ({brief(row.text)}) has no tokens; give a text that is not empty.")
+            raise InputError(f"{_place_of_text(index, row.text)} has no tokens; give a text that is not empty.")
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     mask = pad_right([torch.ones_like(row.ids) for row in rows], 0, given.length)
     ids = _in_vocabulary(pad_right([row.ids for row in rows], pad, given.length), mask, network)

@@ -87,6 +87,8 @@ class RowTargets:
 
     def __call__(self, row: Row) -> Row:
         """The row with its targets as ``explain`` takes them. TargetError: a classifier has not what they name."""
+        if not self.labels:
+            return row
         found = {name: read(getattr(row, name)) for name, read in self.labels.items()}
         if self.outputs.kind == "class":  # a language model's may depend on the text, and is read with it
             for name, value in found.items():

@@ -100,7 +100,7 @@ class Outputs:
 
     def _token_ids(self, text: str, name: str, row: int) -> tuple[int, ...]:
         tokenizer = self.tokenizers.get(f"for {name}={text!r}")
-        check_unicode(text, f"{name}={brief(text)}", TargetError)
+        check_unicode(text, lambda: f"{name}={brief(text)}", TargetError)
         ids = continuation(tokenizer, self._before(row, tokenizer), text)
         if not ids:
             raise TargetError(f"{name}={brief(text)} has no tokens; {AS_IT_STANDS}.")

@@ -7,7 +7,8 @@ input that goes whole is one chunk. The head and the score, which are the caller
 
 import gc
 import logging
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -62,7 +63,6 @@ class Recording:
         def transposed(blocks: Blocks) -> Transposed:
             return blocks.transposed(self.grad_selected, self.adjoints)
 
-        gc.collect()  # a graph of another model that is let go within a capture would end it
         torch.cuda.empty_cache()  # what other streams have freed is not theirs to use
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
@@ -72,10 +72,11 @@ class Recording:
         before = torch.cuda.memory_reserved(device)
         graphs = self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         options: dict[str, Any] = {"stream": stream, "capture_error_mode": "thread_local"}
-        with torch.cuda.graph(graphs[0], pool=None if other is None else other.forward_graph.pool(), **options):
-            blocks = forward()
-        with torch.cuda.graph(graphs[1], pool=graphs[0].pool(), **options):
-            self.found = transposed(blocks)
+        with _no_garbage_collected():
+            with torch.cuda.graph(graphs[0], pool=None if other is None else other.forward_graph.pool(), **options):
+                blocks = forward()
+            with torch.cuda.graph(graphs[1], pool=graphs[0].pool(), **options):
+                self.found = transposed(blocks)
         self.size = torch.cuda.memory_reserved(device) - before
         """Bytes that it takes beside those of the recordings before it."""
         self.selected, self.ledger = blocks.selected, blocks.ledger
@@ -108,6 +109,21 @@ class Recording:
             None if gradient is None else gradient.clone(),
             None if parts is None else replace(parts, relevance=parts.relevance.clone()),
         )
+
+
+@contextmanager
+def _no_garbage_collected() -> Iterator[None]:
+    """A graph of another model that is let go within a capture would end it.
+
+    To look for garbage first takes as long as a third of a second, more than all else of a recording.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def propagate(problem: Problem, rules: Rules) -> Relevance:

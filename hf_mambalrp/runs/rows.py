@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isinf, isnan
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,7 @@ def _row(index: int, record: Any, columns: Columns) -> Row:
         record = {columns.text: record}
     if not isinstance(record, Mapping):
         return Row(index, str(index), error=f"the row is a {type(record).__name__}; give a text or a mapping")
-    return replace(_of_mapping(index, record, columns), seen=tuple(map(str, record)))
+    return _of_mapping(index, record, columns)
 
 
 def _of_mapping(index: int, record: Mapping[Any, Any], columns: Columns) -> Row:
@@ -182,22 +183,23 @@ def _of_mapping(index: int, record: Mapping[Any, Any], columns: Columns) -> Row:
     wanted = {"text": columns.text, "target": columns.target, "contrast": columns.contrast}
     own_id = _id(index, None if id_column is None else record.get(id_column))
     kept = {name: _plain(record.get(name)) for name in columns.kept}
+    row = partial(Row, index, own_id, kept=kept, seen=tuple(map(str, record)))
     absent = [name for name in (columns.id, *wanted.values()) if name is not None and name not in record]
     if absent:
-        return Row(index, own_id, error=f"the row has no {absent}, only {sorted(map(str, record))}", kept=kept)
+        return row(error=f"the row has no {absent}, only {sorted(map(str, record))}")
     values = {part: record[name] for part, name in wanted.items() if name is not None}
     empty = [wanted[part] for part, value in values.items() if _missing(value) or (part != "text" and value == "")]
     if empty:
-        return Row(index, own_id, error=f"the row has nothing in column {', '.join(map(repr, empty))}", kept=kept)
+        return row(error=f"the row has nothing in column {', '.join(map(repr, empty))}")
     text = values["text"]
     if not isinstance(text, str):
-        return Row(index, own_id, error=f"column {columns.text!r} holds a {type(text).__name__}, not a text", kept=kept)
+        return row(error=f"column {columns.text!r} holds a {type(text).__name__}, not a text")
     if not text:
-        return Row(index, own_id, error="the text is empty: it has no tokens", kept=kept)
+        return row(error="the text is empty: it has no tokens")
     written = {part: _writable(value) if isinstance(value, str) else value for part, value in values.items()}
     bad = [wanted[part] for part in values if isinstance(values[part], str) and written[part] != values[part]]
     error = f"{bad} cannot be written as UTF-8" if bad else None
-    return Row(index, own_id, written["text"], written.get("target"), written.get("contrast"), error, kept)
+    return row(written["text"], written.get("target"), written.get("contrast"), error)
 
 
 def _id(index: int, value: Any) -> str:
