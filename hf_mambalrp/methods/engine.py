@@ -90,7 +90,7 @@ class Forward:
         # The last chunk keeps its graph and all others are computed twice, so what is left over is the first.
         ends = range(length % size or size, length + 1, size)
         self.chunks = [slice(max(0, end - size), end) for end in ends]
-        self.keys = keys_of(problem.mask, embeddings)
+        self.keys = None if self.mask is None else keys_of(problem.mask, embeddings)
         self.states = States(problem.network, embeddings, self.chunks) if size < length else None
         """The states before every chunk; None where there is but one."""
         selected: Tensor | int = 0
@@ -147,7 +147,7 @@ class Forward:
         if self.problem.meanwhile is not None:
             self.problem.meanwhile()
         layers = torch.cat([found.relevance for found in by_chunk[::-1]], -1).cpu()
-        layers = layers.masked_fill(self.problem.mask.cpu() == 0, 0.0)
+        layers = self._on_tokens(layers)
         absorbed, in_head = sum((found.absorbed for found in by_chunk[1:]), by_chunk[0].absorbed).cpu(), in_head.cpu()
         shares = self.last_run.ledger.shares(absorbed)
         of_biases, of_softmax = shares.sum(1)
@@ -171,7 +171,11 @@ class Forward:
     def _parts(self, by_chunk: list[Parts]) -> Parts:
         """Of all chunks, 0 on padding."""
         relevance = torch.cat([parts.relevance for parts in by_chunk], -1).cpu()
-        return Parts(by_chunk[0].names, relevance.masked_fill(self.problem.mask.cpu() == 0, 0.0).float())
+        return Parts(by_chunk[0].names, self._on_tokens(relevance).float())
+
+    def _on_tokens(self, relevance: Tensor) -> Tensor:
+        """0 on padding. Shape: (..., B, L)."""
+        return relevance if self.mask is None else relevance.masked_fill(self.problem.mask.cpu() == 0, 0.0)
 
     def _beyond_rounding(self, gaps: Tensor, relevance: Tensor, biases: Tensor, logits: Tensor) -> Tensor:
         """Which gaps (...) rounding does not explain, by the size of what is summed, relevance (..., L) and biases, and

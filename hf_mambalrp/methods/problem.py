@@ -43,7 +43,7 @@ class Problem:
 
     def plain_step(self) -> Step:
         """The step of a forward of the whole text without rules."""
-        return replace(self.network.plain_step(self.mask, self.embeddings), backend=self.backend)
+        return self.network.plain_step(self.mask, self.embeddings)._replace(backend=self.backend)
 
     def kept(self, rules: Rules) -> int:
         """Bytes a forward keeps for its backward, per position of the batch."""

@@ -7,7 +7,6 @@ The scan is linear in u and in the initial state. Its transpose runs the same re
 C swapped, so under the SSM rule, where dt, B and C are constants, the backward keeps no state and costs a forward.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -51,7 +50,7 @@ class _Scan:
         decay = self._decay[: chunk.stop - chunk.start]
         if self._computed:
             return decay
-        return torch.mul(self.dt[chunk, :, None, :], self.A, out=decay).exp_()
+        return torch.mul(self.dt[chunk].unsqueeze(2), self.A, out=decay).exp_()
 
     @property
     def decay(self) -> Tensor | None:
@@ -61,7 +60,7 @@ class _Scan:
     def _outer(self, per_state: Tensor, per_channel: Tensor, chunk: slice) -> Tensor:
         """per_state_t per_channel_t^T. Shapes: (T, B, N), (T, B, E) -> (T, B, N, E)."""
         out = self._states[: chunk.stop - chunk.start]
-        return torch.mul(per_state[chunk, :, :, None], per_channel[chunk, :, None, :], out=out)
+        return torch.mul(per_state[chunk].unsqueeze(3), per_channel[chunk].unsqueeze(2), out=out)
 
     def states(self, x: Tensor, chunk: slice, carry: Tensor) -> Tensor:
         """h_t = exp(dt_t A) h_{t-1} + B_t x_t inside a chunk, h before it given. Shape: (T, B, N, E)."""
@@ -90,13 +89,6 @@ class _Scan:
         result = torch.bmm(rows, states.view(steps * batch, state_size, channels))
         out[chunk] = result.view(steps, batch, channels)
 
-    def forward(self, x: Tensor, carry: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Yield each chunk with its states and the state before it, first to last."""
-        for chunk in self.chunks:
-            states = self.states(x, chunk, carry)
-            yield chunk, states, carry
-            carry = states[-1].clone()
-
 
 class _SelectiveScan(torch.autograd.Function):
     @staticmethod
@@ -107,18 +99,19 @@ class _SelectiveScan(torch.autograd.Function):
         x = time_first(dt * u)
         y = torch.empty_like(x)
         constant_parameters = not any(ctx.needs_input_grad[1:5])
-        before, last = [], initial_state.transpose(1, 2)
-        for chunk, states, carry in scan.forward(x, last):
-            scan.contract(scan.C, states, chunk, y)
+        before, carry = [], initial_state.transpose(1, 2)
+        for chunk in scan.chunks:
             if not constant_parameters:
                 before.append(carry)
-            last = states[-1]
+            states = scan.states(x, chunk, carry)
+            scan.contract(scan.C, states, chunk, y)
+            carry = states[-1].clone()
         ctx.decay = scan.decay
         if constant_parameters:
             ctx.save_for_backward(dt, A, B, C)
         else:
             ctx.save_for_backward(dt, A, B, C, u, torch.stack(before))
-        return time_first(y), last.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        return time_first(y), carry.transpose(1, 2)
 
     @staticmethod
     @once_differentiable
