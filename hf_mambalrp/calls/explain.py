@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -106,9 +106,12 @@ def _meant(names: Iterable[str]) -> str:
 @contextmanager
 def own_gradient_mode() -> Iterator[None]:
     """Gradients on, inference mode and autocast off inside, whatever the caller's context is. Also a decorator."""
-    autocast_off = torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False)
-    with torch.inference_mode(False), torch.enable_grad(), autocast_off[0], autocast_off[1]:
+    with torch.inference_mode(False), torch.enable_grad(), _without_autocast("cpu"), _without_autocast("cuda"):
         yield
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 @dataclass(frozen=True)

@@ -158,8 +158,10 @@ def prepare(
 
 def pad_right(rows: Sequence[Tensor], value: int, length: int = 0) -> Tensor:
     """Stack 1-D rows of different lengths, filled up on the right to the longest or to ``length``."""
-    padded = nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
-    return nn.functional.pad(padded, (0, max(0, length - padded.shape[1])), value=value)
+    longest = max(length, *map(len, rows))
+    return torch.stack(
+        [row if len(row) == longest else nn.functional.pad(row, (0, longest - len(row)), value=value) for row in rows]
+    )
 
 
 def integers(value: Any) -> Tensor | None:
@@ -294,6 +296,8 @@ def _in_vocabulary(ids: Tensor, mask: Tensor, network: Network) -> Tensor:
     """The ids, with 0 for what stands on padding and is none: it is never read, but it is looked up and named."""
     vocabulary = network.vocabulary_size
     outside = (ids < 0) | (ids >= vocabulary)
+    if not outside.any():
+        return ids
     wrong = (outside & (mask != 0)).nonzero().tolist()
     if wrong:
         row, column = wrong[0]

@@ -56,6 +56,8 @@ class Network:
         # Weakly where it stands in the model itself: a circle would keep a GPU's memory until it is collected.
         self._model: Callable[[], nn.Module | None] = ref(inner) if weakly else lambda: inner
         linear_head = self._linear_head()
+        self.is_language_model = hasattr(inner, "lm_head")
+        """Whether a position predicts its next token; otherwise a row has one prediction."""
         self._check_whole()
         try:
             self.stem: Stem = self.family.stem(self.model)
@@ -120,11 +122,6 @@ class Network:
     def config(self) -> Any:
         """The model's own configuration."""
         return self.model.config
-
-    @property
-    def is_language_model(self) -> bool:
-        """Whether a position predicts its next token; otherwise a row has one prediction."""
-        return hasattr(self.model, "lm_head")
 
     @property
     def num_outputs(self) -> int:
