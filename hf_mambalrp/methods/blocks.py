@@ -16,6 +16,8 @@ from hf_mambalrp.rules.biases import BiasLedger
 
 SMALLEST = 1e-30
 """Of gradients; the score's own is about 1."""
+FEW = 64
+"""Positions of which no gradient is :func:`flushed`: to look at so few costs more than slow numbers among them."""
 
 
 class Chunk(NamedTuple):
@@ -96,7 +98,7 @@ class Blocks:
         last = len(network.layers) - 1
         stream = Stream(hidden)
         for layer, states in enumerate(network.states_of(self.states)):
-            if stream.h.requires_grad and stream.h.device.type == "cpu":
+            if stream.h.requires_grad and stream.h.device.type == "cpu" and batch * length > FEW:
                 stream.h.register_hook(flushed)
             alone = at if layer == last and not problem.per_layer else None
             stream, states_out = network.layer(layer, stream, states, step, alone)

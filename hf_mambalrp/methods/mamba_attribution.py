@@ -1,6 +1,5 @@
 """Mamba-Attribution: rollout over hidden attention that is weighted by gradients."""
 
-
 import torch
 from torch import Tensor
 

@@ -141,7 +141,7 @@ def linear_parts(module: Any, x: Tensor, sizes: Sequence[int], ledger: BiasLedge
     gradient would have to be put together again, and a block twice as large as all others fragments the heap.
     """
     if not is_plain(module) or is_quantised(module):
-        return list(linear(module, x, ledger, gamma).split(sizes, -1))
+        return list(linear(module, x, ledger, gamma).split_with_sizes(sizes, -1))
     ends = list(accumulate(sizes))
     rows = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     with loaded(module):

@@ -100,7 +100,7 @@ class Scan:
         """delta = W_dt dt_low as a function, B and C from the scan's own input: (B, L, E), (B, L, N) each."""
         m, states, dtype = self.module, self.sizes[1], u.dtype
         projected = linear(getattr(m, self._x_proj), u)
-        low, B, C = torch.split(projected, [projected.shape[-1] - 2 * states, states, states], -1)
+        low, B, C = projected.split_with_sizes([projected.shape[-1] - 2 * states, states, states], -1)
         if self.parameter_norms is not None:
             low, B, C = (one.to(wide(dtype)) for one in (low, B, C))
             low, B, C = (one.to(dtype) for one in self.parameter_norms(m, low, B, C, rules))
