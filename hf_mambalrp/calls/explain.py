@@ -82,8 +82,8 @@ class Options:
 
     def explain(self, problem: Problem) -> Relevance:
         """Run the method."""
-        moved, shifts = without_leading_padding(problem)
-        return back_in_place(method_named(self.method).explain(moved, **self.method_options), shifts)
+        moved = without_leading_padding(problem)
+        return back_in_place(method_named(self.method).explain(moved, **self.method_options), moved.shifts)
 
 
 def _plain(option: Any) -> Any:
@@ -342,7 +342,7 @@ def _predicted(network: Network, batch: Batch, target: Target, last: Tensor, opt
     if target.ids is not None:
         return target
     problem = options.problem(network, _embeddings(network, batch), batch.attention_mask, last[:, None], target.score)
-    return named(target, target.resolved(predict(without_leading_padding(problem)[0])))
+    return named(target, target.resolved(predict(without_leading_padding(problem))))
 
 
 def named(target: Target, ids: list[tuple[int, ...] | None]) -> Target:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from math import isfinite
 from typing import TypeVar
 
 import torch
@@ -113,11 +114,12 @@ class Forward:
             ConservationError: relevance was lost under rules that conserve it; names the layer.
         """
         relevance, due = self._relevance(score)
-        if not torch.isfinite(relevance.tokens).all():
+        total = relevance.tokens.sum(-1)
+        if not isfinite(total.sum()) and not relevance.tokens.isfinite().all():
             raise NonFiniteRelevanceError(_where_not_finite(replace(self.problem, score=score), self.rules))
         if self.rules.conserve and self.problem.factor is None:
             absorbed = relevance.biases if relevance.softmax is None else relevance.biases + relevance.softmax
-            lost = due - relevance.tokens.sum(-1) - absorbed
+            lost = due - total - absorbed
             beyond = self._beyond_rounding(lost, relevance.tokens, absorbed, relevance.logits)
             if beyond.any():
                 row = int(beyond.nonzero()[0])
