@@ -1,7 +1,6 @@
 """Lightning attention and RG-LRU as parts: what they get they pass on; their recurrence by every backend."""
 
 import sys
-from dataclasses import replace
 
 import pytest
 import torch

@@ -84,14 +84,15 @@ class _Scan:
             previous = state.addcmul_(decay, previous)
         return states
 
-    def adjoints(self, grad_y: Tensor, chunk: slice, carry: Tensor) -> tuple[Tensor, Tensor]:
-        """g_t = C_t grad_y_t + exp(dt_{t+1} A) g_{t+1} inside a chunk; ``carry`` is the last term for its last step.
+    def adjoints(self, grad_y: Tensor, chunk: slice, carry: Tensor | None) -> tuple[Tensor, Tensor]:
+        """g_t = C_t grad_y_t + exp(dt_{t+1} A) g_{t+1} inside a chunk; ``carry``, where not 0, is the last term for its
+        last step.
 
         Returns g (T, B, N, E) and the carry of the chunk before it, exp(dt_t A) g_t at its first step.
         """
         self.decay(chunk)
         adjoints, last = self._outer(self.C, grad_y, chunk), chunk.stop - chunk.start - 1
-        following = self._steps[last].add_(carry)
+        following = self._steps[last] if carry is None else self._steps[last].add_(carry)
         for t in range(last, 0, -1):
             following = self._steps[t - 1].addcmul_(self._decay_steps[t], following)
         return adjoints, self._decay_steps[0] * following
@@ -121,6 +122,7 @@ class _SelectiveScan(torch.autograd.Function):
             scan.contract(scan.C, states, chunk, y)
             carry = states[-1].clone()
         ctx.decays = scan.decays
+        ctx.set_materialize_grads(False)  # the last state goes to the next chunk, and most texts have but one
         if constant_parameters:
             ctx.save_for_backward(dt, A, B, C)
         else:
@@ -129,12 +131,12 @@ class _SelectiveScan(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_y: Tensor | None, grad_last: Tensor | None) -> tuple[Tensor | None, ...]:
         dt, A, B, C, *for_parameters = ctx.saved_tensors
         scan = _Scan(dt, A, B, C, ctx.decays)
-        grad_y = time_first(grad_y)
+        grad_y = time_first(torch.zeros_like(dt) if grad_y is None else grad_y)
         grad_x = torch.empty_like(grad_y)
-        carry = grad_last.transpose(1, 2)
+        carry = None if grad_last is None else grad_last.transpose(1, 2)
         parameters = _ParameterGradients(scan, *for_parameters) if for_parameters else None
         for index in reversed(range(len(scan.chunks))):
             chunk = scan.chunks[index]
@@ -145,7 +147,7 @@ class _SelectiveScan(torch.autograd.Function):
             if parameters and states is not None:
                 parameters.accumulate(index, states, adjoints, grad_y)
         grad_u = time_first(grad_x) * dt
-        grad_state = carry.transpose(1, 2)
+        grad_state = None if carry is None else carry.transpose(1, 2)
         if parameters is None:
             return grad_u, None, None, None, None, grad_state
         return grad_u, *parameters.result(grad_x), grad_state
