@@ -277,7 +277,7 @@ def _explain_single(
 
     embeddings = _embeddings(network, batch)
     problem = options.problem(network, embeddings, batch.attention_mask, last[:, None], score)
-    return options.explain(replace(problem, meanwhile=tokens if embeddings.is_cuda else None))
+    return options.explain(replace(problem, meanwhile=tokens) if embeddings.is_cuda else problem)
 
 
 def _explain_forced(

@@ -47,7 +47,6 @@ class Rows:
     _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {}
 
     def __post_init__(self) -> None:
-        first = self._names()[0]
         sizes: dict[str, int] = {}
         for name, (dims, dtype, optional, _) in self._columns.items():
             value = getattr(self, name)
@@ -67,6 +66,7 @@ class Rows:
             shape = _shape(value)
             fits = len(shape) in (len(dims), len(dims.rstrip("*")))
             if not fits or any(sizes.setdefault(d, n) != n for d, n in zip(dims, shape, strict=False)):
+                first = self._names()[0]
                 raise InputError(
                     f"{name} has shape {shape}, but {first} has shape {_shape(getattr(self, first))}: "
                     f"expected {_show(dims)} with {', '.join(f'{d} = {n}' for d, n in sizes.items())}."

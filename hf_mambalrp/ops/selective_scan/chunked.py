@@ -33,7 +33,7 @@ def time_first(x: Tensor) -> Tensor:
 
 def _part(x: Tensor, chunk: slice) -> Tensor:
     """A chunk of the first axis; most often there is but one, and that is all of it."""
-    return x if chunk.stop - chunk.start == len(x) else x[chunk]
+    return x if chunk.stop - chunk.start == x.shape[0] else x[chunk]
 
 
 Decays = tuple[Tensor, tuple[Tensor, ...]]
@@ -80,7 +80,7 @@ class _Scan:
         """h_t = exp(dt_t A) h_{t-1} + B_t x_t inside a chunk, h before it given. Shape: (T, B, N, E)."""
         self.decay(chunk)
         states, previous = self._outer(self.B, x, chunk), carry
-        for decay, state in zip(self._decay_steps, self._steps[: len(states)], strict=False):
+        for decay, state in zip(self._decay_steps, self._steps[: states.shape[0]], strict=False):
             previous = state.addcmul_(decay, previous)
         return states
 
