@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -82,8 +82,8 @@ class Options:
 
     def explain(self, problem: Problem) -> Relevance:
         """Run the method."""
-        moved, shifts = without_leading_padding(problem)
-        return back_in_place(method_named(self.method).explain(moved, **self.method_options), shifts)
+        moved = without_leading_padding(problem)
+        return back_in_place(method_named(self.method).explain(moved, **self.method_options), moved.shifts)
 
 
 def _plain(option: Any) -> Any:
@@ -106,9 +106,12 @@ def _meant(names: Iterable[str]) -> str:
 @contextmanager
 def own_gradient_mode() -> Iterator[None]:
     """Gradients on, inference mode and autocast off inside, whatever the caller's context is. Also a decorator."""
-    autocast_off = torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False)
-    with torch.inference_mode(False), torch.enable_grad(), autocast_off[0], autocast_off[1]:
+    with torch.inference_mode(False), torch.enable_grad(), _without_autocast("cpu"), _without_autocast("cuda"):
         yield
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 @dataclass(frozen=True)
@@ -282,7 +285,7 @@ def _explain_single(
 
     embeddings = _embeddings(network, batch)
     problem = options.problem(network, embeddings, batch.attention_mask, last[:, None], score)
-    return options.explain(replace(problem, meanwhile=meanwhile if embeddings.is_cuda else None))
+    return options.explain(replace(problem, meanwhile=meanwhile) if embeddings.is_cuda else problem)
 
 
 def _explain_forced(
@@ -347,7 +350,7 @@ def _predicted(network: Network, batch: Batch, target: Target, last: Tensor, opt
     if target.ids is not None:
         return target
     problem = options.problem(network, _embeddings(network, batch), batch.attention_mask, last[:, None], target.score)
-    return named(target, target.resolved(predict(without_leading_padding(problem)[0])))
+    return named(target, target.resolved(predict(without_leading_padding(problem))))
 
 
 def named(target: Target, ids: list[tuple[int, ...] | None]) -> Target:

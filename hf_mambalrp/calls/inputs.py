@@ -159,6 +159,8 @@ def prepare(
 
 def pad_right(rows: Sequence[Tensor], value: int, length: int = 0) -> Tensor:
     """Stack 1-D rows of different lengths, filled up on the right to the longest or to ``length``."""
+    if {len(row) for row in rows} == {max(length, len(rows[0]))}:
+        return torch.stack(list(rows))
     padded = nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
     return nn.functional.pad(padded, (0, max(0, length - padded.shape[1])), value=value)
 
@@ -299,6 +301,8 @@ def _in_vocabulary(ids: Tensor, mask: Tensor, network: Network) -> Tensor:
     """The ids, with 0 for what stands on padding and is none: it is never read, but it is looked up and named."""
     vocabulary = network.vocabulary_size
     outside = (ids < 0) | (ids >= vocabulary)
+    if not outside.any():
+        return ids
     wrong = (outside & (mask != 0)).nonzero().tolist()
     if wrong:
         row, column = wrong[0]

@@ -63,7 +63,8 @@ def describe(
     known, which = ids.tolist(), torch.from_numpy(inverse.reshape(every.shape))
     if vocabulary is None:
         return TokenText([f"#{i}" for i in known], which)
-    special = torch.from_numpy(np.isin(ids, vocabulary.without_text(known))[inverse].reshape(every.shape))
+    without_text = vocabulary.without_text(known)
+    special = torch.from_numpy(np.array([i in without_text for i in known])[inverse].reshape(every.shape))
     place = _place if getattr(vocabulary.tokenizer, "is_fast", False) else _aligned
     texts = []
     spans = np.zeros((*every.shape, 2), np.int32)

@@ -44,9 +44,9 @@ class Vocabulary:
         """How a token is named."""
         return shown(token, self.read(token))
 
-    def without_text(self, tokens: Iterable[int]) -> list[int]:
+    def without_text(self, tokens: Iterable[int]) -> set[int]:
         """Special tokens of the tokenizer, and those of ``tokens`` that it does not know."""
-        return sorted({*self.tokenizer.all_special_ids, *(token for token in tokens if self.read(token) is None)})
+        return {*self.tokenizer.all_special_ids, *(token for token in tokens if self.read(token) is None)}
 
     def spelling(self, ids: Sequence[int]) -> str:
         """The text that tokens add to a text before them; their names where one has none: an unknown id, a byte."""

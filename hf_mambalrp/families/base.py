@@ -1,7 +1,6 @@
 """What a family says: a table from a model of transformers to the parts that its forward is made of."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -33,8 +32,7 @@ class Tap(NamedTuple):
     """Whether it is what the part writes."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What is the same for every part of one forward."""
 
     rules: Rules

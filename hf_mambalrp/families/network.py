@@ -8,7 +8,6 @@ changed has to be restored, whatever thread or exception comes in between.
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -55,6 +54,8 @@ class Network:
         # Weakly where it stands in the model itself: a circle would keep a GPU's memory until it is collected.
         self._model: Callable[[], nn.Module | None] = ref(inner) if weakly else lambda: inner
         linear_head = self._linear_head()
+        self.is_language_model = hasattr(inner, "lm_head")
+        """Whether a position predicts its next token; otherwise a row has one prediction."""
         self._check_whole()
         try:
             self.stem: Stem = self.family.stem(self.model)
@@ -82,6 +83,7 @@ class Network:
             ) from error
         self.parameters: list[nn.Parameter] = list(self.model.parameters())
         self._kept: dict[Any, int] = {}
+        self._shapes_of: dict[int, list[State]] = {}
         self.weight_bytes: Counter[torch.device] = Counter()
         """Bytes of the weights on every device."""
         for parameter in self.parameters:
@@ -118,11 +120,6 @@ class Network:
     def config(self) -> Any:
         """The model's own configuration."""
         return self.model.config
-
-    @property
-    def is_language_model(self) -> bool:
-        """Whether a position predicts its next token; otherwise a row has one prediction."""
-        return hasattr(self.model, "lm_head")
 
     @property
     def num_outputs(self) -> int:
@@ -170,20 +167,23 @@ class Network:
 
         They are views of one tensor a device: to fill each by itself takes a GPU as long as to fill all.
         """
-        shapes = [part.state(like.shape[0], like.new_empty(0, device="meta")) for part in self.parts]
-        devices = [execution_device(part.module) for part in self.parts]
         sizes: Counter[torch.device] = Counter()
-        for device, state in zip(devices, shapes, strict=True):
-            sizes[device] += sum(one.numel() for one in state)
-        zeros = {device: like.new_zeros(size, device=device) for device, size in sizes.items()}
-        found = []
-        for device, state in zip(devices, shapes, strict=True):
-            own = []
+        places = []
+        for part, state in zip(self.parts, self._shapes(like.shape[0]), strict=True):
+            device, own = execution_device(part.module), []
             for one in state:
-                sizes[device] -= one.numel()
-                own.append(zeros[device].as_strided(one.shape, one.stride(), sizes[device]))
-            found.append(type(state)(*own))
-        return found
+                own.append((one.shape, one.stride(), sizes[device]))
+                sizes[device] += one.numel()
+            places.append((type(state), device, own))
+        zeros = {device: like.new_zeros(size, device=device) for device, size in sizes.items()}
+        return [kind(*(zeros[device].as_strided(*place) for place in own)) for kind, device, own in places]
+
+    def _shapes(self, batch: int) -> list[State]:
+        """Every part's state without memory."""
+        if batch not in self._shapes_of:
+            like = torch.empty(0, device="meta")
+            self._shapes_of[batch] = [part.state(batch, like) for part in self.parts]
+        return self._shapes_of[batch]
 
     def kept_bytes(self, rules: Rules, backend: str) -> int:
         """Bytes a forward keeps for its backward, per row and position."""
@@ -228,7 +228,7 @@ class Network:
         stream, local = self._placed(branch, stream, step, place)
         hidden, x = _entered(branch, stream, aside, local)
         if local.taps is not None and local.embeddings is not None:
-            local = replace(local, embeddings=tapped(local, "embeddings", local.embeddings))
+            local = local._replace(embeddings=tapped(local, "embeddings", local.embeddings))
         outputs, behind = [], []
         for term, state in zip(branch.terms, states, strict=True):
             if x is None or local.taps is not None:  # which each part then reads by a name of its own
@@ -244,7 +244,7 @@ class Network:
         skip = tapped(local, "skip", hidden)
         if branch.past is not None:
             if x is None or local.taps is not None or x.dtype != skip.dtype:  # otherwise it is what the parts read
-                x = _read(branch, skip, aside, replace(local, dtype=skip.dtype))
+                x = _read(branch, skip, aside, local._replace(dtype=skip.dtype))
             skip = scaled(x, branch.past)
         fused = local.backend in FUSED and local.taps is None
         return Stream(skip, out) if fused else Stream(skip + out), None, behind
@@ -279,7 +279,7 @@ class Network:
         Each with its place: layer, branch, and what mixes.
         """
         found: list[tuple[tuple[int, int, str], Mixing]] = []
-        stream, aside, step = Stream(hidden.detach()), None, replace(step, backend="chunked")
+        stream, aside, step = Stream(hidden.detach()), None, step._replace(backend="chunked")
         mixed = [any(isinstance(term.part, Mixer) for term in branch.terms) for branch in self.layers[index]]
         with torch.no_grad():
             for number, branch in enumerate(self.layers[index]):
@@ -307,8 +307,7 @@ class Network:
         """The stream where a branch computes, and the step with its backend chosen and its tensors there."""
         device = execution_device(branch.terms[0].part.module)
         backend = self.resolved(step.backend, device, step.rules)
-        return stream.of_each(lambda one: one.to(device)), replace(
-            step,
+        return stream.of_each(lambda one: one.to(device)), step._replace(
             place=place,
             backend=backend,
             dtype=self.signal_dtype if backend in FUSED else self.dtype,

@@ -16,6 +16,8 @@ from hf_mambalrp.rules.biases import BiasLedger
 
 SMALLEST = 1e-30
 """Of gradients; the score's own is about 1."""
+FEW = 64
+"""Positions of which no gradient is :func:`flushed`: to look at so few costs more than slow numbers among them."""
 
 
 class Chunk(NamedTuple):
@@ -89,12 +91,14 @@ class Blocks:
         )  # fmt: skip
         network = self.network
         self.states = network.initial_states(hidden) if chunk.states is None else chunk.states
-        self._elsewhere = (chunk.positions < 0) | (chunk.positions >= length)
-        at = chunk.positions.masked_fill(self._elsewhere, 0)
+        at, self._elsewhere = chunk.positions, None
+        if chunk.states is not None:  # otherwise there are no other chunks where positions could lie
+            self._elsewhere = ((at < 0) | (at >= length))[:, :, None]
+            at = at.masked_fill(self._elsewhere[:, :, 0], 0)
         last = len(network.layers) - 1
         stream = Stream(hidden)
         for layer, states in enumerate(network.states_of(self.states)):
-            if stream.h.requires_grad and stream.h.device.type == "cpu":
+            if stream.h.requires_grad and stream.h.device.type == "cpu" and batch * length > FEW:
                 stream.h.register_hook(flushed)
             alone = at if layer == last and not problem.per_layer else None
             stream, states_out = network.layer(layer, stream, states, step, alone)
@@ -106,10 +110,7 @@ class Blocks:
             self._release()
         hidden = stream.whole
         self._selected = picked(hidden, at) if problem.per_layer else hidden
-        self._elsewhere = self._elsewhere.to(hidden.device)[
-            :, :, None
-        ]  # of the last layer, where a model is spread out
-        self.selected = self._selected.detach().masked_fill(self._elsewhere, 0)
+        self.selected = self._here(self._selected.detach())
 
     def transposed(self, grad_selected: Tensor, adjoints: list[State] | None) -> Transposed:
         """As :meth:`Run.transposed`.
@@ -117,7 +118,7 @@ class Blocks:
         Relevance is stream * modified gradient, summed over hidden units, and 0 where a score does not depend on it.
         """
         entries, outputs = self.ledger.entries, [self._selected]
-        gradients = [grad_selected.to(self._selected).masked_fill(self._elsewhere, 0)]
+        gradients = [self._here(grad_selected.to(self._selected))]
         if adjoints is not None:
             # States of what is constant have no graph, and those that grow then have no adjoints either.
             pairs = zip((s for state in self.states_out for s in state), (a for s in adjoints for a in s), strict=True)
@@ -160,6 +161,10 @@ class Blocks:
         device = self.streams[0].device
         relevance = [(tap.stream.detach() * gradient).sum(-1).to(device) for tap, gradient in found]
         return Parts([(tap.layer, tap.branch, tap.what) for tap, _ in found], torch.stack(relevance))
+
+    def _here(self, selected: Tensor) -> Tensor:
+        """0 at the positions that lie elsewhere, (B, K, D) on the device of the last layer."""
+        return selected if self._elsewhere is None else selected.masked_fill(self._elsewhere.to(selected.device), 0)
 
     def _release(self) -> None:
         if self.releases:

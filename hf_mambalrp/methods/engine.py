@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from math import isfinite
 from typing import TypeVar
 
 import torch
@@ -90,7 +91,7 @@ class Forward:
         # The last chunk keeps its graph and all others are computed twice, so what is left over is the first.
         ends = range(length % size or size, length + 1, size)
         self.chunks = [slice(max(0, end - size), end) for end in ends]
-        self.keys = keys_of(problem.mask, embeddings)
+        self.keys = None if self.mask is None else keys_of(problem.mask, embeddings)
         self.states = States(problem.network, embeddings, self.chunks) if size < length else None
         """The states before every chunk; None where there is but one."""
         selected: Tensor | int = 0
@@ -113,11 +114,12 @@ class Forward:
             ConservationError: relevance was lost under rules that conserve it; names the layer.
         """
         relevance, due = self._relevance(score)
-        if not torch.isfinite(relevance.tokens).all():
+        total = relevance.tokens.sum(-1)
+        if not isfinite(total.sum()) and not relevance.tokens.isfinite().all():
             raise NonFiniteRelevanceError(_where_not_finite(replace(self.problem, score=score), self.rules))
         if self.rules.conserve and self.problem.factor is None:
             absorbed = relevance.biases if relevance.softmax is None else relevance.biases + relevance.softmax
-            lost = due - relevance.tokens.sum(-1) - absorbed
+            lost = due - total - absorbed
             beyond = self._beyond_rounding(lost, relevance.tokens, absorbed, relevance.logits)
             if beyond.any():
                 row = int(beyond.nonzero()[0])
@@ -150,7 +152,7 @@ class Forward:
         if self.problem.meanwhile is not None:
             self.problem.meanwhile(logits)
         layers, absorbed, in_head, value, due = _on_cpu(layers, absorbed, in_head, value, due)
-        layers = layers.masked_fill(self.problem.mask.cpu() == 0, 0.0)
+        layers = self._on_tokens(layers)
         shares = self.last_run.ledger.shares(absorbed)
         of_biases, of_softmax = shares.sum(1)
         gradients = [found.gradient for found in by_chunk[::-1] if found.gradient is not None]
@@ -173,7 +175,11 @@ class Forward:
     def _parts(self, by_chunk: list[Parts]) -> Parts:
         """Of all chunks, 0 on padding."""
         relevance = torch.cat([parts.relevance for parts in by_chunk], -1).cpu()
-        return Parts(by_chunk[0].names, relevance.masked_fill(self.problem.mask.cpu() == 0, 0.0).float())
+        return Parts(by_chunk[0].names, self._on_tokens(relevance).float())
+
+    def _on_tokens(self, relevance: Tensor) -> Tensor:
+        """0 on padding. Shape: (..., B, L)."""
+        return relevance if self.mask is None else relevance.masked_fill(self.problem.mask.cpu() == 0, 0.0)
 
     def _beyond_rounding(self, gaps: Tensor, relevance: Tensor, biases: Tensor, logits: Tensor) -> Tensor:
         """Which gaps (...) rounding does not explain, by the size of what is summed, relevance (..., L) and biases, and

@@ -1,7 +1,5 @@
 """Mamba-Attribution: rollout over hidden attention that is weighted by gradients."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -37,7 +35,7 @@ def mamba_attribution(problem: Problem) -> Relevance:
     """
     plain, taps = problem.plain_step(), list[Tap]()
     embeddings = problem.embeddings.detach().requires_grad_()
-    streams = list(problem.network.streams(embeddings, replace(plain, embeddings=embeddings, taps=taps)))
+    streams = list(problem.network.streams(embeddings, plain._replace(embeddings=embeddings, taps=taps)))
     for stream in streams:
         if stream.device.type == "cpu":
             stream.register_hook(flushed)

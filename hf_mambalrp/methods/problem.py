@@ -32,7 +32,7 @@ class Problem:
     gradient: bool = False
     """Whether the modified gradient at the embeddings is asked for too."""
     shifts: Tensor | None = None
-    """(B,): how far every row was moved to the left, see :func:`without_leading_padding`."""
+    """(B,): how far every row was moved to the left, see :func:`without_leading_padding`; None where none was."""
     meanwhile: Callable[[Tensor], object] | None = None
     """Work that needs the logits (B, K, V) and no relevance: done when all is launched on a GPU, before its numbers are
     waited for. It may be called again."""
@@ -43,7 +43,7 @@ class Problem:
 
     def plain_step(self) -> Step:
         """The step of a forward of the whole text without rules."""
-        return replace(self.network.plain_step(self.mask, self.embeddings), backend=self.backend)
+        return self.network.plain_step(self.mask, self.embeddings)._replace(backend=self.backend)
 
     def kept(self, rules: Rules) -> int:
         """Bytes a forward keeps for its backward, per position of the batch."""
@@ -93,16 +93,16 @@ class Relevance:
     """(B,): sum(tokens) - (score - score at the baseline), for methods that sum to that difference."""
 
 
-def without_leading_padding(problem: Problem) -> tuple[Problem, Tensor]:
-    """The problem with the padding that rows begin with at their end, and how much that is, (B,).
+def without_leading_padding(problem: Problem) -> Problem:
+    """The problem with the padding that rows begin with at their end; ``shifts`` says how much that is.
 
     There nothing that counts reads it, so that a row is explained as it is run alone: a convolution would read what the
     biases of in_proj put on padding before the row.
     """
+    if problem.mask[:, 0].all():
+        return problem
     shifts = leading(problem.mask)
-    if not bool(shifts.any()):
-        return problem, shifts
-    moved = replace(
+    return replace(
         problem,
         embeddings=rolled(problem.embeddings, shifts),
         mask=rolled(problem.mask, shifts),
@@ -110,12 +110,11 @@ def without_leading_padding(problem: Problem) -> tuple[Problem, Tensor]:
         factor=None if problem.factor is None else rolled(problem.factor, shifts),
         shifts=shifts,
     )
-    return moved, shifts
 
 
-def back_in_place(found: Relevance, shifts: Tensor) -> Relevance:
-    """The relevance of rows that :func:`without_leading_padding` moved, where they were."""
-    if not bool(shifts.any()):
+def back_in_place(found: Relevance, shifts: Tensor | None) -> Relevance:
+    """The relevance of rows that :func:`without_leading_padding` moved, if it did, where they were."""
+    if shifts is None:
         return found
 
     def back(by_layer: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What every op shares: a table of backends, what each declines, and the choice among them."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -68,7 +69,8 @@ class Backend:
     @property
     def call(self) -> Callable[..., Any]:
         """The implementation."""
-        found: Callable[..., Any] = getattr(import_module(self.module), self.function)
+        module = sys.modules.get(self.module) or import_module(self.module)
+        found: Callable[..., Any] = getattr(module, self.function)
         return found
 
 

@@ -211,9 +211,12 @@ class Explanation(ShownWords, Rows):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        padded = ((self.attention_mask == 0) & (self.relevance != 0)).nonzero().tolist()
-        if padded:
-            raise InputError(f"padding has relevance at (row, position) = {tuple(padded[0])}; it must be exactly 0.")
+        padding = self.attention_mask == 0
+        if padding.any() and self.relevance[padding].any():
+            place = (padding & (self.relevance != 0)).nonzero()[0]
+            raise InputError(
+                f"padding has relevance at (row, position) = {tuple(place.tolist())}; it must be exactly 0."
+            )
         if self.offsets is not None and self.texts is None:
             raise InputError("offsets are spans in texts, and texts is None: give both or neither.")
 

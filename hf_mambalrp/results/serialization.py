@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import Field, fields, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -46,7 +47,6 @@ class Rows:
     _decoders: ClassVar[dict[str, Callable[[Any], Any]]] = {}
 
     def __post_init__(self) -> None:
-        first = self._names()[0]
         sizes: dict[str, int] = {}
         for name, (dims, dtype, optional, _) in self._columns.items():
             value = getattr(self, name)
@@ -59,18 +59,20 @@ class Rows:
                     raise InputError(f"{name} is a {type(value).__name__}; it must be a tensor of shape {_show(dims)}.")
                 value = value.detach().to("cpu", dtype)
                 object.__setattr__(self, name, value)
-                if dtype.is_floating_point and not value.isfinite().all():
+                # The sum of finite numbers is finite, unless it overflows, and many times faster to look at.
+                if dtype.is_floating_point and not isfinite(value.sum()) and not value.isfinite().all():
                     where = tuple((~value.isfinite()).nonzero()[0].tolist())
                     raise NonFiniteRelevanceError(f"{name} holds {value[where].item()} at {_show(dims)} = {where}.")
             shape = _shape(value)
             fits = len(shape) in (len(dims), len(dims.rstrip("*")))
             if not fits or any(sizes.setdefault(d, n) != n for d, n in zip(dims, shape, strict=False)):
+                first = self._names()[0]
                 raise InputError(
                     f"{name} has shape {shape}, but {first} has shape {_shape(getattr(self, first))}: "
                     f"expected {_show(dims)} with {', '.join(f'{d} = {n}' for d, n in sizes.items())}."
                 )
-        empty = [name for name, (dims, *_) in self._columns.items() if any(sizes.get(letter) == 0 for letter in dims)]
-        if empty:
+        if 0 in sizes.values():
+            empty = [name for name, (dims, *_) in self._columns.items() if any(sizes.get(d) == 0 for d in dims)]
             raise InputError(
                 f"{empty[0]} has shape {_shape(getattr(self, empty[0]))}; give at least one row, and nothing empty."
             )

@@ -10,7 +10,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,27 +55,9 @@ def factor_of(activation: nn.Module | Factor) -> Factor | None:
     return FACTORS.get(name)
 
 
-class _Identity(torch.autograd.Function):
-    """x * [factor(x)], the bracket constant."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: Factor) -> Tensor:
-        bracket = factor(x)
-        ctx.save_for_backward(bracket)
-        return x * bracket
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        bracket: Tensor = ctx.saved_tensors[0]
-        return grad * bracket, None
-
-
 def activation(x: Tensor, rules: Rules, factor: Factor = torch.sigmoid) -> Tensor:
     """x * [factor(x)], the bracket constant under the identity rule; SiLU unless another factor is given."""
-    if rules.silu:
-        y: Tensor = _Identity.apply(x, factor)
-        return y
-    return x * factor(x)
+    return x * factor(x.detach() if rules.silu else x)
 
 
 def softcap(x: Tensor, cap: float, rules: Rules) -> Tensor:

@@ -3,6 +3,7 @@
 With it the score is accounted for in full.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,10 +71,10 @@ class BiasLedger:
         """
         count = len(self.entries)
         ends = [*self.ends, *([count] if not self.ends or self.ends[-1] < count else [])]
-        kind = torch.tensor([int(number in self.of_softmax) for number in range(count)], dtype=torch.long)
-        block = torch.bucketize(torch.arange(count), torch.tensor(ends), right=True)
-        blocks = absorbed.new_zeros(2, len(ends), self.batch_size)
-        return blocks.index_put_((kind, block), absorbed, accumulate=True)
+        blocks = absorbed.new_zeros(2 * len(ends), self.batch_size)
+        softmax = {number: len(ends) for number in self.of_softmax}
+        rows = [bisect_right(ends, number) + softmax.get(number, 0) for number in range(count)]
+        return blocks.index_add_(0, torch.tensor(rows, dtype=torch.long), absorbed).view(2, len(ends), -1)
 
 
 class RowLedger(BiasLedger):

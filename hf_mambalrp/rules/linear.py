@@ -141,7 +141,7 @@ def linear_parts(module: Any, x: Tensor, sizes: Sequence[int], ledger: BiasLedge
     gradient would have to be put together again, and a block twice as large as all others fragments the heap.
     """
     if not is_plain(module) or is_quantised(module):
-        return list(linear(module, x, ledger, gamma).split(sizes, -1))
+        return list(linear(module, x, ledger, gamma).split_with_sizes(sizes, -1))
     ends = list(accumulate(sizes))
     rows = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     with loaded(module):
@@ -172,12 +172,16 @@ def linear_without_bias(module: nn.Module) -> Callable[[Tensor], Tensor]:
     return product
 
 
-def _weight(module: Any, rows: slice = slice(None)) -> Weight:
-    """Rows of the weight, read each time they are used: an offloaded one is on its device no longer than that."""
+def _weight(module: Any, rows: slice | None = None) -> Weight:
+    """The weight or rows of it, read each time they are used: an offloaded one is on its device no longer than that."""
+    quantised = is_quantised(module)
 
     def read(dtype: torch.dtype) -> Tensor:
         with loaded(module):
-            return dequantised(module, dtype) if is_quantised(module) else module.weight.detach()[rows].to(dtype)
+            if quantised:
+                return dequantised(module, dtype)
+            weight: Tensor = module.weight.detach()
+            return (weight if rows is None else weight[rows]).to(dtype)
 
     return read
 

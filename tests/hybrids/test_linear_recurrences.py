@@ -1,7 +1,6 @@
 """Lightning attention and RG-LRU as parts: what they get they pass on; their recurrence by every backend."""
 
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
@@ -30,7 +29,8 @@ def test_a_part_passes_on_what_it_gets_but_for_its_biases(name):
     network = Network(build(name), FAMILIES)
     part = next(part for part in network.parts if part.kind == "linear")
     x, ledger = random(2, 11, network.hidden_size).requires_grad_(), BiasLedger(2)
-    step = replace(network.plain_step(torch.ones(2, 11), x), rules=MAMBALRP, ledger=ledger, dtype=torch.float64)
+    plain = network.plain_step(torch.ones(2, 11), x)
+    step = plain._replace(rules=MAMBALRP, ledger=ledger, dtype=torch.float64)
     y, _ = part(x, part.state(2, x), step)
     dy = random(*y.shape, seed=1)
     dx, *of_biases = torch.autograd.grad(y, [x, *ledger.entries], dy)

@@ -42,10 +42,10 @@ def convolved(
 
 def carried(earlier: Tensor, x: Tensor) -> Tensor:
     """The last K - 1 inputs, which the next chunk starts from: of ``earlier`` (B, K - 1, E) and then x (B, L, E)."""
-    count = earlier.shape[1]
-    if x.shape[1] < count:
-        x = torch.cat([earlier, x], 1)
-    return x[:, x.shape[1] - count :].clone()  # of which a view would keep all
+    kept, length = earlier.shape[1], x.shape[1]
+    if length >= kept:
+        return x[:, length - kept :].to(earlier.dtype, copy=True)  # a view would keep all of x
+    return torch.cat([earlier[:, length - kept :], x], 1)
 
 
 class Convolution(NamedTuple):

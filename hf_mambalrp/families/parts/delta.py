@@ -11,7 +11,6 @@ Glossary: B batch, L length, D hidden, H heads of values, P their width, G heads
 R = H / G, K width of the convolution.
 """
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -101,7 +100,7 @@ class DeltaNet:
         """Mix the normed stream over positions."""
         rules, (heads, width, groups, N) = step.rules, self._sizes()
         signals = self._signals(masked(x, step.mask), step)
-        unmasked, keys = replace(step, mask=None), 2 * groups * N
+        unmasked, keys = step._replace(mask=None), 2 * groups * N
         v, conv_v = convolved(
             self.module.conv1d, signals.v, state.conv_v, unmasked, slice(keys, None)
         )  # LRP-0, identity
@@ -121,7 +120,7 @@ class DeltaNet:
         keys = 2 * groups * N
         with torch.no_grad():
             signals = self._signals(masked(x, step.mask), step)
-            conv1d, unmasked = self.module.conv1d, replace(step, mask=None)
+            conv1d, unmasked = self.module.conv1d, step._replace(mask=None)
             qk = convolution(conv1d, signals.qk, unmasked, slice(keys)).u
             q, k, log_decay, beta = self._selects(qk, signals, LRP_LN)
             v, c, u, taps, bias = convolution(conv1d, signals.v, unmasked, slice(keys, None))

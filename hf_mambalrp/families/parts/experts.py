@@ -4,7 +4,6 @@ With w constant the sum is linear in the experts' outputs: R of the output is su
 gets, so none is lost and none goes to the router. No paper has this rule; it is this project's own.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -124,6 +123,6 @@ class Experts(Positionwise):
         found = []
         for row in rows.unique_consecutive().tolist():
             own = chosen[rows == row] - row * x.shape[1]
-            y, _ = self.experts[number](x[row, own][None], (), replace(step, ledger=RowLedger(step.ledger, row)))
+            y, _ = self.experts[number](x[row, own][None], (), step._replace(ledger=RowLedger(step.ledger, row)))
             found.append(y[0])
         return torch.cat(found)

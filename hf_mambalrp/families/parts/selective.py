@@ -46,18 +46,15 @@ class Scan:
         names = [name + suffix for name in ("conv1d", "x_proj", "dt_proj", "D")]
         self._A_log = f"A{suffix}_log"
         self.module = with_silu(reads(module, *names, self._A_log))
-        self._conv1d, self._x_proj, self._dt_proj, self._D = names
+        self.conv1d, self.x_proj, self.dt_proj = (getattr(self.module, name) for name in names[:3])
+        self._D = names[3]
         self.parameter_norms = parameter_norms
-
-    @property
-    def sizes(self) -> tuple[int, int]:
+        self.sizes: tuple[int, int] = tuple(getattr(self.module, self._A_log).shape)
         """E and N, read off the shape of a weight, which offloaded modules keep."""
-        inner, states = getattr(self.module, self._A_log).shape
-        return inner, states
 
     def state(self, batch: int, like: Tensor) -> SelectiveState:
         """Zeros."""
-        before = getattr(self.module, self._conv1d).weight.shape[-1] - 1
+        before = self.conv1d.weight.shape[-1] - 1
         inner, states = self.sizes
         ssm = like.new_zeros(batch, states, inner).transpose(1, 2)  # as a GPU's kernel holds it
         return SelectiveState(like.new_zeros(batch, before, inner), ssm)
@@ -73,7 +70,7 @@ class Scan:
     def __call__(self, x: Tensor, z: Tensor, state: SelectiveState, step: Step) -> tuple[Tensor, SelectiveState]:
         """Return the gated output. Shape: (B, L, E), (B, L, E) -> (B, L, E)."""
         rules = step.rules
-        u, conv = convolved(getattr(self.module, self._conv1d), x, state.conv, step)  # LRP-0 or gamma, identity rule
+        u, conv = convolved(self.conv1d, x, state.conv, step)  # LRP-0 or gamma, identity rule
         A_log, D, bias = self._parameters()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
             step_size, B, C = self._selected(u, rules)
@@ -84,7 +81,7 @@ class Scan:
 
     def mixing(self, x: Tensor, z: Tensor, out: Callable[[Tensor], Tensor], step: Step) -> SelectiveMixing:
         """The scan as a linear map of its input, everything that multiplies it constant."""
-        x, c, u, taps, conv_bias = convolution(getattr(self.module, self._conv1d), x, step)
+        x, c, u, taps, conv_bias = convolution(self.conv1d, x, step)
         A_log, D, bias = (parameter.to(u.dtype) for parameter in self._parameters())
         A = -torch.exp(A_log)
         step_size, B, C = self._selected(u, step.rules)
@@ -92,7 +89,7 @@ class Scan:
 
     def _parameters(self) -> tuple[Tensor, Tensor, Tensor]:
         """A_log (E, N), D (E,) and the bias of dt (E,)."""
-        m, dt_proj = self.module, getattr(self.module, self._dt_proj)
+        m, dt_proj = self.module, self.dt_proj
         with loaded(m):
             A_log, D = constant(getattr(m, self._A_log)), constant(getattr(m, self._D))
         with loaded(dt_proj):
@@ -101,12 +98,12 @@ class Scan:
     def _selected(self, u: Tensor, rules: Rules) -> tuple[Callable[[], Tensor], Tensor, Tensor]:
         """delta = W_dt dt_low as a function, B and C from the scan's own input: (B, L, E), (B, L, N) each."""
         m, states, dtype = self.module, self.sizes[1], u.dtype
-        projected = linear(getattr(m, self._x_proj), u)
-        low, B, C = torch.split(projected, [projected.shape[-1] - 2 * states, states, states], -1)
+        projected = linear(self.x_proj, u)
+        low, B, C = projected.split_with_sizes([projected.shape[-1] - 2 * states, states, states], -1)
         if self.parameter_norms is not None:
             low, B, C = (one.to(wide(dtype)) for one in (low, B, C))
             low, B, C = (one.to(dtype) for one in self.parameter_norms(m, low, B, C, rules))
-        dt_proj = getattr(m, self._dt_proj)
+        dt_proj = self.dt_proj
 
         def step_size() -> Tensor:  # kept until the backward, and u need not be
             with loaded(dt_proj):

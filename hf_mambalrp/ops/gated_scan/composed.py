@@ -39,8 +39,7 @@ def gated_scan_chunked(
     if not rules.ssm:
         y, state = selective_scan(u, softplus(), A, B, C, initial_state, backend="chunked")
     else:
-        with torch.no_grad():
-            dt = softplus()
+        dt = softplus().detach()
         again = torch.is_grad_enabled() and dt.numel() > SMALL
         with computed_again(dt, softplus) if again else nullcontext():
             y, state = selective_scan(u, dt, A, B.detach(), C.detach(), initial_state, backend="chunked")

@@ -7,7 +7,6 @@ The scan is linear in u and in the initial state. Its transpose runs the same re
 C swapped, so under the SSM rule, where dt, B and C are constants, the backward keeps no state and costs a forward.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -32,70 +31,78 @@ def time_first(x: Tensor) -> Tensor:
     return x.transpose(0, 1)
 
 
+def _part(x: Tensor, chunk: slice) -> Tensor:
+    """A chunk of the first axis; most often there is but one, and that is all of it."""
+    return x if chunk.stop - chunk.start == x.shape[0] else x[chunk]
+
+
+Decays = tuple[Tensor, tuple[Tensor, ...]]
+"""exp(dt_t A) of a chunk, (T, B, N, E), and the same step by step."""
+
+
 class _Scan:
     """The chunk loops over one set of parameters, held channels-last: states are (B, N, E) inside."""
 
-    def __init__(self, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decay: Tensor | None = None) -> None:
+    def __init__(self, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, decays: Decays | None = None) -> None:
         self.dt, self.B, self.C = time_first(dt), time_first(B), time_first(C)
-        self.A = A.t().contiguous()  # (N, E)
-        batch, (state_size, channels) = dt.shape[0], self.A.shape
+        batch, (channels, state_size) = dt.shape[0], A.shape
         self.chunks = chunk_ranges(dt.shape[1], batch * state_size * channels)
         steps = self.chunks[0].stop if self.chunks else 0
-        self._computed = decay is not None
-        self._decay = dt.new_empty(steps, batch, state_size, channels) if decay is None else decay
-        self._states = torch.empty_like(self._decay)
-        self._steps = list(zip(self._decay.unbind(), self._states.unbind(), strict=True))  # views, made once
+        self._states = dt.new_empty(steps, batch, state_size, channels)
+        self._steps = self._states.unbind()  # views, made once
+        self.A = A.t()  # (N, E)
+        self._computed = decays is not None
+        if decays is None:
+            self.A = self.A.contiguous()
+            decay = torch.empty_like(self._states)
+            decays = decay, decay.unbind()
+        self._decay, self._decay_steps = decays
 
-    def _decays(self, chunk: slice) -> Tensor:
+    def decay(self, chunk: slice) -> Tensor:
         """exp(dt_t A). Shape: (T, B, N, E)."""
-        decay = self._decay[: chunk.stop - chunk.start]
+        decay = _part(self._decay, slice(0, chunk.stop - chunk.start))
         if self._computed:
             return decay
-        return torch.mul(self.dt[chunk, :, None, :], self.A, out=decay).exp_()
+        return torch.mul(_part(self.dt, chunk).unsqueeze(2), self.A, out=decay).exp_()
 
     @property
-    def decay(self) -> Tensor | None:
-        """All of it after a pass, where it is small."""
-        return self._decay if len(self.chunks) == 1 and self._decay.numel() <= SMALL else None
+    def decays(self) -> Decays | None:
+        """All of them after a pass, where they are few."""
+        small = len(self.chunks) == 1 and self._decay.numel() <= SMALL
+        return (self._decay, self._decay_steps) if small else None
 
     def _outer(self, per_state: Tensor, per_channel: Tensor, chunk: slice) -> Tensor:
         """per_state_t per_channel_t^T. Shapes: (T, B, N), (T, B, E) -> (T, B, N, E)."""
-        out = self._states[: chunk.stop - chunk.start]
-        return torch.mul(per_state[chunk, :, :, None], per_channel[chunk, :, None, :], out=out)
+        out = _part(self._states, slice(0, chunk.stop - chunk.start))
+        return torch.mul(_part(per_state, chunk).unsqueeze(3), _part(per_channel, chunk).unsqueeze(2), out=out)
 
     def states(self, x: Tensor, chunk: slice, carry: Tensor) -> Tensor:
         """h_t = exp(dt_t A) h_{t-1} + B_t x_t inside a chunk, h before it given. Shape: (T, B, N, E)."""
-        decay, states = self._decays(chunk), self._outer(self.B, x, chunk)
-        previous = carry
-        for step_decay, state in self._steps[: len(decay)]:
-            previous = state.addcmul_(step_decay, previous)
+        self.decay(chunk)
+        states, previous = self._outer(self.B, x, chunk), carry
+        for decay, state in zip(self._decay_steps, self._steps[: states.shape[0]], strict=False):
+            previous = state.addcmul_(decay, previous)
         return states
 
-    def adjoints(self, grad_y: Tensor, chunk: slice, carry: Tensor) -> tuple[Tensor, Tensor]:
-        """g_t = C_t grad_y_t + exp(dt_{t+1} A) g_{t+1} inside a chunk; ``carry`` is the last term for its last step.
+    def adjoints(self, grad_y: Tensor, chunk: slice, carry: Tensor | None) -> tuple[Tensor, Tensor]:
+        """g_t = C_t grad_y_t + exp(dt_{t+1} A) g_{t+1} inside a chunk; ``carry``, where not 0, is the last term for its
+        last step.
 
         Returns g (T, B, N, E) and the carry of the chunk before it, exp(dt_t A) g_t at its first step.
         """
-        decay, adjoints = self._decays(chunk), self._outer(self.C, grad_y, chunk)
-        adjoints[-1].add_(carry)
-        steps = self._steps[: len(decay)]
-        for (_, adjoint), (step_decay, following) in zip(steps[-2::-1], steps[:0:-1], strict=True):
-            adjoint.addcmul_(step_decay, following)
-        return adjoints, decay[0] * adjoints[0]
+        self.decay(chunk)
+        adjoints, last = self._outer(self.C, grad_y, chunk), chunk.stop - chunk.start - 1
+        following = self._steps[last] if carry is None else self._steps[last].add_(carry)
+        for t in range(last, 0, -1):
+            following = self._steps[t - 1].addcmul_(self._decay_steps[t], following)
+        return adjoints, self._decay_steps[0] * following
 
     def contract(self, per_state: Tensor, states: Tensor, chunk: slice, out: Tensor) -> None:
         """out_t = per_state_t . states_t over the state dimension. out: (T, B, E) of the whole length."""
         steps, batch, state_size, channels = states.shape
-        rows = per_state[chunk].reshape(steps * batch, 1, state_size)
+        rows = _part(per_state, chunk).reshape(steps * batch, 1, state_size)
         result = torch.bmm(rows, states.view(steps * batch, state_size, channels))
-        out[chunk] = result.view(steps, batch, channels)
-
-    def forward(self, x: Tensor, carry: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Yield each chunk with its states and the state before it, first to last."""
-        for chunk in self.chunks:
-            states = self.states(x, chunk, carry)
-            yield chunk, states, carry
-            carry = states[-1].clone()
+        _part(out, chunk).copy_(result.view(steps, batch, channels))
 
 
 class _SelectiveScan(torch.autograd.Function):
@@ -107,27 +114,29 @@ class _SelectiveScan(torch.autograd.Function):
         x = time_first(dt * u)
         y = torch.empty_like(x)
         constant_parameters = not any(ctx.needs_input_grad[1:5])
-        before, last = [], initial_state.transpose(1, 2)
-        for chunk, states, carry in scan.forward(x, last):
-            scan.contract(scan.C, states, chunk, y)
+        before, carry = [], initial_state.transpose(1, 2)
+        for chunk in scan.chunks:
             if not constant_parameters:
                 before.append(carry)
-            last = states[-1]
-        ctx.decay = scan.decay
+            states = scan.states(x, chunk, carry)
+            scan.contract(scan.C, states, chunk, y)
+            carry = states[-1].clone()
+        ctx.decays = scan.decays
+        ctx.set_materialize_grads(False)  # the last state goes to the next chunk, and most texts have but one
         if constant_parameters:
             ctx.save_for_backward(dt, A, B, C)
         else:
             ctx.save_for_backward(dt, A, B, C, u, torch.stack(before))
-        return time_first(y), last.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        return time_first(y), carry.transpose(1, 2)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor, grad_last: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_y: Tensor | None, grad_last: Tensor | None) -> tuple[Tensor | None, ...]:
         dt, A, B, C, *for_parameters = ctx.saved_tensors
-        scan = _Scan(dt, A, B, C, ctx.decay)
-        grad_y = time_first(grad_y)
+        scan = _Scan(dt, A, B, C, ctx.decays)
+        grad_y = time_first(torch.zeros_like(dt) if grad_y is None else grad_y)
         grad_x = torch.empty_like(grad_y)
-        carry = grad_last.transpose(1, 2)
+        carry = None if grad_last is None else grad_last.transpose(1, 2)
         parameters = _ParameterGradients(scan, *for_parameters) if for_parameters else None
         for index in reversed(range(len(scan.chunks))):
             chunk = scan.chunks[index]
@@ -138,7 +147,7 @@ class _SelectiveScan(torch.autograd.Function):
             if parameters and states is not None:
                 parameters.accumulate(index, states, adjoints, grad_y)
         grad_u = time_first(grad_x) * dt
-        grad_state = carry.transpose(1, 2)
+        grad_state = None if carry is None else carry.transpose(1, 2)
         if parameters is None:
             return grad_u, None, None, None, None, grad_state
         return grad_u, *parameters.result(grad_x), grad_state
@@ -166,7 +175,7 @@ class _ParameterGradients:
         self.grad_B[chunk] = torch.einsum("tbne,tbe->tbn", adjoints, self.x[chunk])
         self.grad_C[chunk] = torch.einsum("tbne,tbe->tbn", states, grad_y[chunk])
         previous = torch.cat([self.before[index][None], states[:-1]])
-        log_decay = adjoints * self.scan._decays(chunk) * previous
+        log_decay = adjoints * self.scan.decay(chunk) * previous
         self.grad_dt[chunk] = (log_decay * self.scan.A).sum(2)
         self.grad_A += (log_decay * self.scan.dt[chunk, :, None, :]).sum((0, 1))
 
