@@ -249,6 +249,7 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         sys.exit(in_a_fork(sys.argv[1:]))
     sys.path[0] = ""  # not the tests' folder, which holds no module of any program's
+    gc.disable()  # modules are no garbage: tests/conftest.py
     for name in IMPORTED:
         importlib.import_module(name)
     for name in OPTIONAL:
@@ -259,6 +260,8 @@ if __name__ == "__main__":
         getattr(package, name)
     explain()
     gc.freeze()  # otherwise the end of each fork looks through it all, a second
+    gc.set_threshold(20_000)
+    gc.enable()
     if program := serve_all(socket.socket(fileno=os.dup(0))):
         become(*program)
     os._exit(0)  # nothing is left to write, and what is frozen would look leaked
