@@ -9,6 +9,7 @@ environment, streams, and an end in which Python writes what is left and says wh
 import atexit
 import gc
 import importlib
+import inspect
 import json
 import multiprocessing
 import os
@@ -164,6 +165,7 @@ def become(arguments, cwd, env):
         sys.argv, sys.modules["__main__"] = arguments[1:2], types.ModuleType("__main__")
         atexit.register(gc.unfreeze)  # of what is never freed nanobind says that it leaked, and triton is built with it
         return exec(arguments[2], vars(sys.modules["__main__"]))
+    inspect.stack.__defaults__ = (0,)  # of names alone: lines of source are looked for in all modules there are
     forks = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method: forks
     subprocess.Popen.__init__ = popen  # some have imported the class by its name
