@@ -119,10 +119,10 @@ def chromium():
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     from playwright.sync_api import sync_playwright
 
+    # Scripts run too shortly to win back what compiling them well takes, a fifth of all that a page does.
+    args = ["--no-sandbox", "--disable-gpu", "--js-flags=--no-opt,--no-maglev"]
     with sync_playwright() as playwright:
-        yield partial(
-            playwright.chromium.launch_persistent_context, executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
+        yield partial(playwright.chromium.launch_persistent_context, executable_path=path, args=args)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ environment, streams, and an end in which Python writes what is left and says wh
 import atexit
 import gc
 import importlib
+import inspect
 import json
 import multiprocessing
 import os
@@ -164,6 +165,7 @@ def become(arguments, cwd, env):
         sys.argv, sys.modules["__main__"] = arguments[1:2], types.ModuleType("__main__")
         atexit.register(gc.unfreeze)  # of what is never freed nanobind says that it leaked, and triton is built with it
         return exec(arguments[2], vars(sys.modules["__main__"]))
+    inspect.stack.__defaults__ = (0,)  # of names alone: lines of source are looked for in all modules there are
     forks = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method: forks
     subprocess.Popen.__init__ = popen  # some have imported the class by its name
@@ -249,6 +251,7 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         sys.exit(in_a_fork(sys.argv[1:]))
     sys.path[0] = ""  # not the tests' folder, which holds no module of any program's
+    gc.disable()  # modules are no garbage: tests/conftest.py
     for name in IMPORTED:
         importlib.import_module(name)
     for name in OPTIONAL:
@@ -259,6 +262,8 @@ if __name__ == "__main__":
         getattr(package, name)
     explain()
     gc.freeze()  # otherwise the end of each fork looks through it all, a second
+    gc.set_threshold(20_000)
+    gc.enable()
     if program := serve_all(socket.socket(fileno=os.dup(0))):
         become(*program)
     os._exit(0)  # nothing is left to write, and what is frozen would look leaked

@@ -81,8 +81,8 @@ def test_public_names():
 
 
 @pytest.fixture(scope="module")
-def seen():
-    """What one process finds that begins with the package alone and ends with all that it offers."""
+def seen(tmp_path_factory):
+    """What one process finds that begins with the package alone and ends with all that it offers, and a dataset."""
     code = (
         "import json, sys, hf_mambalrp\n"
         "from hf_mambalrp import errors\n"
@@ -116,10 +116,16 @@ def seen():
         # transformers itself imports triton where it is installed; our kernels must not be imported yet.
         "optional += [name for name in sys.modules if name.startswith('hf_mambalrp.ops') and 'triton' in name]\n"
         "optional = [name for name in optional if name in sys.modules]\n"
-        "names = ('codes', 'heavy', 'early', 'found', 'vision', 'optional')\n"
+        "from hf_mambalrp import DEMO_MODEL, AutoMambaLRPForSequenceClassification, explain_dataset\n"
+        "model = AutoMambaLRPForSequenceClassification.from_pretrained(DEMO_MODEL)\n"
+        "explain_dataset(model, ['A dull film.', 'A fine film.'], 'explained', progress=False)\n"
+        "pandas = 'pandas' in sys.modules\n"
+        "names = ('codes', 'heavy', 'early', 'found', 'vision', 'optional', 'pandas')\n"
         "print(json.dumps({name: globals()[name] for name in names}))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    folder = tmp_path_factory.mktemp("seen")
+    # No fork: what the tests fork from has imported it all.
+    result = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
     return json.loads(result.stdout.splitlines()[-1])
 
 
@@ -136,6 +142,10 @@ def test_transformers_finds_a_classifier_which_is_loaded_when_it_does(seen):
 
 def test_importing_all_that_the_package_offers_pulls_in_no_optional_package(seen):
     assert seen["optional"] == []
+
+
+def test_a_dataset_is_explained_without_pandas(seen):
+    assert seen["pandas"] is False
 
 
 def test_the_command_knows_the_names_of_methods_and_backends():

@@ -9,6 +9,7 @@ import re
 import tempfile
 from pathlib import Path
 
+import forks
 import pytest
 
 PATH = Path(__file__).parent.parent / "examples" / "tutorial.ipynb"
@@ -17,6 +18,15 @@ NOTEBOOK = json.loads(TEXT)
 NUMBER = re.compile(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?%?")
 WORD = re.compile(r"\S\(([-+]\d+\.\d+)\)")
 """A word with its relevance, as a terminal has it."""
+
+
+KERNEL = """
+import matplotlib
+from ipykernel.kernelapp import launch_new_instance
+matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"
+launch_new_instance()
+"""
+"""In a fork, where matplotlib has been imported before a kernel says in the environment where it draws."""
 
 
 def code_cells(notebook):
@@ -39,7 +49,9 @@ def ran(folder):
     from nbclient import NotebookClient
 
     notebook = nbformat.reads(TEXT, as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}}).execute()
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}})
+    client.create_kernel_manager().kernel_spec.argv[1:3] = [forks.__file__, "-c", KERNEL]
+    client.execute()
     return notebook
 
 

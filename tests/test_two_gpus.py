@@ -11,7 +11,7 @@ from small import KINDS, word_tokenizer
 from test_cuda import relative
 
 from hf_mambalrp import AutoMambaLRPForCausalLM, evaluate_faithfulness, make_explainable
-from hf_mambalrp.evaluation.workers import examined
+from hf_mambalrp.runs.workers import examined
 
 requires_two = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 

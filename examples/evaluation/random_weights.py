@@ -27,8 +27,8 @@ from torch import Tensor
 from hf_mambalrp import DEMO_MODEL, MambaLRPForSequenceClassification
 from hf_mambalrp.evaluation.sanity import randomised
 from hf_mambalrp.evaluation.statistics import rank_correlation
-from hf_mambalrp.evaluation.workers import examined
 from hf_mambalrp.methods import METHODS
+from hf_mambalrp.runs.workers import examined
 
 Rows = list[Tensor]
 """A number a token, for every snippet."""

@@ -22,8 +22,8 @@ from hf_mambalrp import DEMO_MODEL, MambaLRPForSequenceClassification, evaluate_
 from hf_mambalrp.evaluation import determinism, input_invariance, randomisation_test
 from hf_mambalrp.evaluation.plausibility import Words, plausibility_of_words, vader_ratings, words_for
 from hf_mambalrp.evaluation.statistics import mean_with_interval
-from hf_mambalrp.evaluation.workers import examined
 from hf_mambalrp.methods import METHODS
+from hf_mambalrp.runs.workers import examined
 
 TRAINING = Path(__file__).parent.parent / "training"
 END_OF_TEXT = 0

@@ -26,8 +26,8 @@ from hf_mambalrp.evaluation import localise
 from hf_mambalrp.evaluation.localisation import METRICS, Localisation
 from hf_mambalrp.evaluation.statistics import mean_with_interval
 from hf_mambalrp.evaluation.tasks import TaskBatch, associative_recall, copying, needle
-from hf_mambalrp.evaluation.workers import examined
 from hf_mambalrp.methods import METHODS
+from hf_mambalrp.runs.workers import examined
 
 ALSO_ABSOLUTE = ("mambalrp", "gradient_x_input", "attention_rollout")
 """Methods that are ranked by the size of their relevance too: attention has a sign, but no direction."""

@@ -98,17 +98,20 @@ def compare_forwards(model: nn.Module, network: Network) -> None:
         raise _mismatch(
             network, f"it has states of shape {tuple(streams[-1].shape)} for an input of {tuple(embedded.shape)}"
         )
+    coarse = network.has_short_weights() or any(map(is_quantised, network.model.modules()))
     for layer, stream in enumerate(streams):
         found = network.layer(layer, Stream(stream), states[layer], step)[0].whole
         if layer + 1 < len(streams):
             before, after = stream.to(found), streams[layer + 1].to(found)  # a model may be spread over devices
-            _same(found - before, after - before, before, f"layer {layer} (counted from 0)", network, layer)
+            where = f"layer {layer} (counted from 0)"
+            _same(found - before, after - before, before, where, network, coarse, layer)
     read = network.head.positions
     logits = network.logits(found if read is None else found[:, list(read)], NO_RULES, ledger)
     expected = own.logits.to(logits)
     if not network.is_language_model:
         logits = logits[:, -1]
-    _same(logits, expected, expected, "the logits", network, len(streams) - 1 if logits.dim() == 3 else None)
+    last = len(streams) - 1 if logits.dim() == 3 else None
+    _same(logits, expected, expected, "the logits", network, coarse, last)
 
 
 def without_cache(network: Network) -> dict[str, bool]:
@@ -138,9 +141,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _same(
-    found: Tensor, expected: Tensor, scale: Tensor, where: str, network: Network, layer: int | None = None
+    found: Tensor, expected: Tensor, scale: Tensor, where: str, network: Network, coarse: bool, layer: int | None
 ) -> None:
     """||found - expected|| <= tolerance ||expected||, and one rounding of ``scale``, which they were taken from.
+
+    Both are those of weights of less than 32 bits where some are ``coarse``.
 
     Where the model's own numbers are not finite there is nothing to compare with; the explanation will say so. Rounding
     of half precision makes a router of many experts choose others for some positions, so behind a ``layer`` that has
@@ -148,7 +153,6 @@ def _same(
     """
     if not expected.isfinite().all():
         return
-    coarse = network.has_short_weights() or any(map(is_quantised, network.model.modules()))
     if coarse and layer is not None and network.routes(layer):
         off = ((found - expected).norm(dim=-1) / expected.norm(dim=-1)).flatten()
         near = off.argsort()[: (len(off) + 1) // 2]

@@ -10,8 +10,8 @@ from torch import nn
 from hf_mambalrp.calls.explain import model_id, versions
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.evaluation.journal import Journal
-from hf_mambalrp.evaluation.workers import examined
 from hf_mambalrp.runs.progress import progress_bar
+from hf_mambalrp.runs.workers import examined
 
 
 class Examiner(ABC):

@@ -60,7 +60,8 @@ def _summary_lines(ex: "Explanation") -> Iterator[list[str]]:
 
 def _section(ex: "Explanation", row: int, level: Level) -> Section:
     words = coloured(ex, row, level)
-    passages = [long_text(ex, row)] if words.folded else []
+    plain = words if level == "word" else coloured(ex, row, "word")
+    passages = [_passages(ex, plain, "sentence")] if words.folded else []
     blocks: list[Block] = [
         Heading(question(ex, row)),
         source(ex, row),
@@ -68,7 +69,7 @@ def _section(ex: "Explanation", row: int, level: Level) -> Section:
         *passages,
         words,
         Legend(words.positive, words.negative, signed(-words.peak), signed(words.peak)),
-        balance(ex, row, ending(ex, row)),
+        balance(ex, row, ending(plain.words)),
         words.table(TABLE_WORDS),
         *([] if ex.parts is None else [grid_of_kinds(ex.parts, row)]),
     ]
@@ -84,7 +85,10 @@ def coloured(ex: "Explanation", row: int, level: Level) -> Words:
 
 def long_text(ex: "Explanation", row: int, level: Level = "sentence") -> Passages:
     """Return the sentences of a row, or its passages; its words, of which the strip leads to their sentences."""
-    words = coloured(ex, row, "word")
+    return _passages(ex, coloured(ex, row, "word"), level)
+
+
+def _passages(ex: "Explanation", words: Words, level: Level) -> Passages:
     of: Level = "passage" if level == "passage" else "sentence"
     return Passages(words, grouped(words.words, words.text if ex.offsets else None, of), level)
 

@@ -143,12 +143,11 @@ def share_of_the_end(words: Sequence[Word], part: float) -> float:
     return math.fsum(sizes[read - max(math.ceil(part * read), 1) : read]) / total if total else 0.0
 
 
-def ending(ex: "Explanation", row: int) -> str:
-    """Return a sentence on the share of the last words, where it is large; else nothing.
+def ending(words: Sequence[Word]) -> str:
+    """Return a sentence on the share of the last of all words, where it is large; else nothing.
 
     It is no finding about these words: the answer is read at the last token.
     """
-    words = ex.words(row)
     last, end = share_of_the_end(words, 0.0), share_of_the_end(words, PART)
     if len(words) >= LONG and end >= END:
         found = f"The last {PART:.0%} of the words have {end:.0%} of all |R|"

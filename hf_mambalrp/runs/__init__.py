@@ -1,1 +1,1 @@
-"""What runs over rows share: reading, bad rows, batches, a folder to go on in. It loads no torch or transformers."""
+"""What runs over rows share: reading, bad rows, batches, processes, a folder. It loads no torch or transformers."""

@@ -8,8 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
-from threading import Lock
-from typing import Any
+from threading import Lock, local
+from typing import Any, Self
 
 from torch.overrides import TorchFunctionMode
 
@@ -54,11 +54,32 @@ class Limits:
 
 
 class Deadline(TorchFunctionMode):
-    """Cancels what runs inside, between two operations of torch, once its time is over."""
+    """Cancels what runs inside, between two operations of torch, once its time is over.
+
+    Inside another whose time is over first it does nothing: a look at the clock takes as long as a small operation.
+    """
+
+    running = local()
+    """The end of the one that runs in this thread."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self.seconds, self.end = seconds, time.monotonic() + seconds
+        self.before: float = math.inf
+
+    def __enter__(self) -> Self:
+        """Begin to look at the clock."""
+        self.before = getattr(self.running, "end", math.inf)
+        if self.end < self.before:
+            self.running.end = self.end
+            super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Leave that to the one around this, if there is one."""
+        if self.end < self.before:
+            self.running.end = self.before
+            super().__exit__(*error)
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

@@ -1,7 +1,6 @@
 """Spaces, and the command that pushes: a working copy of the app for a model."""
 
 import json
-import os
 import re
 import runpy
 import shutil
@@ -12,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 import yaml
@@ -202,11 +202,8 @@ def test_a_wheel_writes_the_space_that_the_source_tree_writes(tmp_path):
         shutil.copy(ROOT / name, tmp_path / "tree")
 
     def python(code, cwd):
-        paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "wheel"), os.environ.get("PYTHONPATH", "")])}
-        run = subprocess.run(
-            [sys.executable, "-c", code], cwd=cwd, env={**os.environ, **paths}, capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
+        command = [sys.executable, "-c", code]
+        run = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
 
     python(f"from setuptools.build_meta import *; build_sdist({str(tmp_path)!r})", tmp_path / "tree")
@@ -217,11 +214,15 @@ def test_a_wheel_writes_the_space_that_the_source_tree_writes(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path / "wheel", "zip")
     code = (
-        "import hf_mambalrp; from hf_mambalrp.space.create import write_space; from pathlib import Path\n"
+        "import sys; from pathlib import Path\n"
+        "for name in [name for name in sys.modules if name.partition('.')[0] == 'hf_mambalrp']: del sys.modules[name]\n"
+        f"sys.path.insert(0, {str(tmp_path / 'wheel')!r})\n"
+        "import hf_mambalrp; from hf_mambalrp.space.create import write_space\n"
         f"assert Path(hf_mambalrp.__file__).is_relative_to({str(tmp_path / 'wheel')!r})\n"
         f"write_space(Path('written'), {DEMO_MODEL!r})\n"
     )
-    python(code, tmp_path)
+    run = forks.run(["-c", code], cwd=tmp_path)  # which forgets the package of the tree
+    assert run.returncode == 0, run.stderr
     write_space(tmp_path / "expected", DEMO_MODEL)
     assert files(tmp_path / "written") == files(tmp_path / "expected")
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import hostile
 import load
 import pytest
+import torch
 from gradio_client import Client
 from load import USUAL
 from space_server import LANGUAGE_MODEL
@@ -246,6 +247,29 @@ def test_a_request_that_runs_too_long_is_cancelled_and_leaves_the_model_as_it_wa
         space.answers.answer(asked)
     monkeypatch.undo()
     assert space.answers.answer(asked).result.relevance.isfinite().all(), "a cancelled answer is not kept"
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(10, 100), (100, 10), (10, 10)])
+def test_of_two_deadlines_the_nearer_counts_and_the_outer_goes_on(monkeypatch, outer, inner):
+    from hf_mambalrp.space import limits
+    from hf_mambalrp.space.limits import Deadline, RefusedError
+
+    def operations(most):
+        """How many there is time for."""
+        for done in range(most):
+            try:
+                torch.zeros(1)
+            except RefusedError:
+                return done
+        return most
+
+    now = count()
+    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: next(now)))  # a second for an operation
+    with Deadline(outer):
+        with Deadline(inner):
+            assert 4 <= operations(50) <= 10
+        assert operations(50) == (0 if outer == 10 else 50)
+    assert operations(5) == 5
 
 
 def test_the_rate_is_limited_per_client_and_refilled(space):

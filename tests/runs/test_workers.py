@@ -23,8 +23,8 @@ from hf_mambalrp.errors import InputError, WorkerError
 from hf_mambalrp.evaluation.evaluator import Evaluator
 from hf_mambalrp.evaluation.journal import Journal
 from hf_mambalrp.evaluation.settings import Settings
-from hf_mambalrp.evaluation.workers import _Placed, examined
 from hf_mambalrp.runs.rows import Columns
+from hf_mambalrp.runs.workers import _Placed, examined
 
 TEXTS = ["a b c d", "f g a", "h", "k a a i n", "b b"]
 LONG = [" ".join(WORDS[2 + place % 16] for place in range(20_000))] * 8
@@ -76,7 +76,7 @@ def ended(call):
 @pytest.fixture
 def forked(monkeypatch):
     """Workers that are forks of this process, which has imported what spawned ones import each time."""
-    monkeypatch.setattr("hf_mambalrp.evaluation.workers.get_context", lambda method: get_context("fork"))
+    monkeypatch.setattr("hf_mambalrp.runs.workers.get_context", lambda method: get_context("fork"))
 
 
 @pytest.mark.usefixtures("forked")
@@ -180,14 +180,14 @@ def examine(example):
     return example
 
 def main():
-    from hf_mambalrp.evaluation.workers import examined
+    from hf_mambalrp.runs.workers import examined
 
     Path("out").mkdir(exist_ok=True)
     with examined(examine, range({count}), 2) as records, open("out/progress.jsonl", "w", buffering=1) as journal:
         for record in records:
             print(record, file=journal)
 """
-"""Workers alone, which import half as much as those of an evaluation."""
+"""Workers alone, which import torch and no models."""
 GUARD = 'if __name__ == "__main__":\n    main()\n'
 
 

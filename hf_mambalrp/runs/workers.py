@@ -13,8 +13,6 @@ from multiprocessing.context import SpawnProcess
 from traceback import format_exc
 from typing import Any
 
-import torch
-
 from hf_mambalrp.errors import WorkerError
 
 Workers = dict[Connection, SpawnProcess]
@@ -121,6 +119,8 @@ class _Placed(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) != ("torch.storage", "_load_from_bytes"):
             return super().find_class(module, name)
+        import torch
+
         load = partial(torch.load, map_location=self.places, weights_only=False)
         return lambda data: load(io.BytesIO(data))
 
@@ -129,6 +129,8 @@ def _work(connection: Connection, places: dict[str, str]) -> None:
     """Examine what comes until nothing more can come."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one ends us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that semaphores are given back
+    import torch
+
     torch.set_num_threads(1)
     with suppress(EOFError, ConnectionError):
         examine: Examine = _Placed(connection.recv_bytes(), places).load()
