@@ -73,6 +73,13 @@ def ended(call):
     return raised[0] if raised else None
 
 
+def asleep(begun):
+    if begun:
+        begun.touch()
+        time.sleep(LIMIT)
+    return {"begun": begun}
+
+
 @pytest.fixture
 def forked(monkeypatch):
     """Workers that are forks of this process, which has imported what spawned ones import each time."""
@@ -105,6 +112,18 @@ def test_no_more_processes_are_begun_than_there_are_examples(count):
     with examined(some.examine, some.examples[:count], 4):
         assert len(active_children()) == count
     assert active_children() == []
+
+
+@pytest.mark.usefixtures("forked")
+def test_workers_that_are_told_to_end_do_so_as_programs_do(tmp_path):
+    """Idle or at work: what processes share is given back by Python at its end, not by the signal."""
+    begun = tmp_path / "begun"
+    with examined(asleep, [None, begun], 2) as records:
+        assert next(records) == {"begun": None}
+        workers = active_children()
+        while not begun.exists():
+            time.sleep(0.01)
+    assert [worker.exitcode for worker in workers] == [0, 0]
 
 
 @pytest.mark.usefixtures("forked")
