@@ -15,10 +15,10 @@ from hf_mambalrp.rules.linear import is_plain, linear_part
 from hf_mambalrp.rules.quantised import is_quantised
 
 NARROW = 1024
-"""The widest stream D that counts: to project it again takes less than a tenth of the time of an explanation.
+"""The widest stream D that counts: to project it again takes about a tenth of the time of an explanation, or less.
 
 What is projected is two of the three tensors that a mixer keeps, each twice as wide as the stream, which is kept for
-them: half of its memory. The product grows with D, all else between two products does not.
+them: half of its memory. The product of a channel grows with D, all else does not: 8 % on an H200 at 768, 14 % at 2560.
 """
 
 
