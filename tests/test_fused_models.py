@@ -89,6 +89,15 @@ def test_what_a_narrow_stream_is_projected_to_is_computed_again_and_that_of_a_wi
     assert all(map(torch.equal, found, kept))
 
 
+def test_what_is_scaled_before_its_projection_is_scaled_in_the_backward_too():
+    model = explainable("mamba2, two groups", num_layers=1, hidden_size=16, dtype=torch.float32)
+    model.backbone.layers[0].mixer.ssm_in_multiplier = 0.5
+    options = {"target": 3, "check_forward": False}
+    ids = padded_batch([11], seed=1)[0]
+    whole, found = (model.explain(ids, backend=backend, **options).relevance for backend in ("chunked", "triton"))
+    assert relative(found, whole.double()) < 1e-5
+
+
 def test_where_the_kernels_cannot_run_the_error_says_why_and_what_to_do(monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")  # on a machine with a GPU it is not set
     model = make_explainable(random_model(dtype=torch.float32))

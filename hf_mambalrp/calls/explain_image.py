@@ -100,7 +100,6 @@ def _result(
 ) -> ImageExplanation:
     config = network.config
     ids = target.resolved(found.logits)
-    chance = probability(network, named(target, ids), found.logits)
     contrast_ids = None if contrast is None else contrast.resolved(found.logits)
     patches, class_tokens = _apart(network, found.tokens)
     layers = None if found.layers is None else _apart(network, found.layers)
@@ -113,7 +112,7 @@ def _result(
         contrast=None if contrast_ids is None else [None if i is None else i[0] for i in contrast_ids],
         contrast_text=None if contrast is None or contrast_ids is None else names_of(contrast, contrast_ids, outputs),
         score=found.score,
-        probability=None if chance is None else chance.cpu(),
+        probability=probability(network, named(target, ids), found.logits),
         method=options.method,
         conservation=Conservation(found.score, found.tokens.sum(-1), found.biases, found.softmax),
         patch_size=config.patch_size,

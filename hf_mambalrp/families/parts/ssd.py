@@ -83,7 +83,7 @@ class SSD:
         m, rules, (inner, heads, _) = self.module, step.rules, self._sizes()
         gamma = rules.gamma_of("linear")
         z, content, BC, dt = self._projected(x, step)
-        with projected_again(m.in_proj, x, [] if hasattr(m, "mup_vector") else [z, content], step):
+        with projected_again(m.in_proj, x, [] if self._scaled else [z, content], step):
             u, conv_x = convolved(m.conv1d, content, state.conv_x, step, slice(inner))  # LRP-0, identity rule
             with torch.set_grad_enabled(torch.is_grad_enabled() and not rules.ssm):
                 BC, conv_bc = convolved(m.conv1d, BC, state.conv_bc, step, slice(inner, None))
@@ -108,6 +108,11 @@ class SSD:
             (scale,) = torch.autograd.grad(normed.sum(), y)
         out = linear_without_bias(m.out_proj)
         return SSDMixing(x, c, u, D, taps, bias, scale, out, dt, A, B, C)
+
+    @property
+    def _scaled(self) -> bool:
+        """Whether factors stand before in_proj or behind it, so that z and x are no products of the stream alone."""
+        return hasattr(self.module, "mup_vector") or getattr(self.module, "ssm_in_multiplier", 1.0) != 1
 
     def _projected(self, x: Tensor, step: Step) -> list[Tensor]:
         """z, x, B and C, dt."""
