@@ -65,7 +65,7 @@ COMMANDS = {
     "benchmarks/vision.py": shlex.split("--models tiny --batches 1 3 --threads 1 --repeats 1 --json run.json"),
     "distributed/explain_corpus.py": ["rows.jsonl", "explained"],
     "distributed/measure_scaling.py": shlex.split(
-        "--processes 1 --hidden-size 16 --layers 1 --lengths 4 --rows 4 --batch-tokens 16 --window-tokens 8"
+        "--processes 1 --hidden-size 16 --layers 1 --lengths 4 --tokens 16 --batch-tokens 16 --window-tokens 8"
     ),
     "evaluation/random_weights.py": shlex.split(
         "--data rows.jsonl --samples 2 --draws 1 --methods mambalrp --output random_weights.json"

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizer
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.calls.subject import Subject
-from hf_mambalrp.calls.tokenizing import continuation, spelt
+from hf_mambalrp.calls.tokenizing import continuation, neutral_prefixes, spelt
 from hf_mambalrp.errors import OptionError, TargetError
 from hf_mambalrp.evaluation.settings import resolve_replacement
 
@@ -79,7 +79,7 @@ def test_a_text_without_a_space_continues_the_last_word(kind):
     tokenizer = tokenizer_of(kind)
     ids = continuation(tokenizer, TEXT, "Paris")
     assert list(ids) == behind(tokenizer, "Paris")
-    assert spelt(tokenizer, ids).lower() == "paris"
+    assert spelt(tokenizer, ids, neutral_prefixes(tokenizer)).lower() == "paris"
     assert ids != continuation(tokenizer, TEXT, " Paris")
 
 

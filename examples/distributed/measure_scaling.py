@@ -2,14 +2,15 @@
 
 The model has random weights. The rows have all the same length, or with ``--lengths real`` those of reviews: about 200
 tokens in the mean, drawn from a log-normal distribution. Every process explains some rows before the clock starts, so
-that nothing is imported or compiled while it runs. On one process explain() of the same rows in ready batches, token
-ids that nobody writes down, is timed beside it.
+that nothing is imported or compiled while it runs. On one process explain() of the same batches, of ready token ids
+and with nothing written, is timed beside it: from where the run began, so that shapes are met and recorded as CUDA
+graphs as in the run, and a second time, when all are.
 
 With --kill a run on the most processes is killed when it has half of its rows, and gone on with on the number before:
 its rows must be those of the undisturbed run on the most, each once, with the same relevance.
 
     python examples/distributed/measure_scaling.py --processes 1 2 --json scaling.json       # 130M, 512 and 4096 tokens
-    python examples/distributed/measure_scaling.py --processes 1 2 --layers 2 --hidden-size 32 --lengths 32 --rows 8
+    python examples/distributed/measure_scaling.py --processes 1 2 --layers 2 --hidden-size 32 --lengths 32 --tokens 256
 """
 
 import argparse
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,11 +32,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 from accelerate import PartialState
+from torch import Tensor
 from transformers import AutoTokenizer, MambaConfig
 
 from hf_mambalrp import DEMO_MODEL, MambaLRPForCausalLM, explain_dataset
+from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.datasets import DatasetRun
-from hf_mambalrp.runs.plan import batches, common_length
+from hf_mambalrp.runs.plan import batches, common_length, common_rows
 
 REAL = "real"
 MEAN = 200
@@ -59,19 +63,27 @@ def texts(tokenizer: Any, lengths: list[int]) -> list[str]:
     return ["".join(chosen.choices(whole, k=length)) for length in lengths]
 
 
-def seconds_of_ready_batches(model: Any, tokenizer: Any, rows: list[str], window: int, batch_tokens: int) -> float:
-    """explain() alone, on the batches that explain_dataset makes of the rows of each window."""
-    ready, rounded = [], common_length if torch.cuda.is_available() else int
+def ready_batches(tokenizer: Any, rows: list[str], window: int, batch_tokens: int) -> list[tuple[Tensor, Tensor]]:
+    """Ids and masks of the batches that explain_dataset makes of the rows of each window."""
+    on_gpu = torch.cuda.is_available()
+    ready, rounded = [], common_length if on_gpu else int
     for first in range(0, len(rows), window):
         ids = [tokenizer(text)["input_ids"] for text in rows[first : first + window]]
-        for batch in batches([len(row) for row in ids], batch_tokens, rounded):
-            padding = [rounded(len(ids[batch[0]])) - len(ids[row]) for row in batch]
-            padded = torch.tensor([ids[row] + [0] * more for row, more in zip(batch, padding, strict=True)])
-            mask = torch.tensor([[1] * len(ids[row]) + [0] * more for row, more in zip(batch, padding, strict=True)])
+        for numbers in batches([len(row) for row in ids], batch_tokens, rounded):
+            batch, length = [ids[number] for number in numbers], rounded(len(ids[numbers[0]]))
+            if on_gpu:
+                batch += (common_rows(len(batch), batch_tokens // length) - len(batch)) * batch[-1:]
+            padded = torch.tensor([row + [0] * (length - len(row)) for row in batch])
+            mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in batch])
             ready.append((padded, mask))
+    return ready
+
+
+def seconds_of_explain(model: Any, ready: list[tuple[Tensor, Tensor]]) -> float:
+    """explain() alone."""
     began = time.perf_counter()
-    for padded, mask in ready:
-        model.explain(padded, attention_mask=mask)
+    for ids, mask in ready:
+        model.explain(ids, attention_mask=mask)
     return time.perf_counter() - began
 
 
@@ -102,8 +114,11 @@ def worker(arguments: argparse.Namespace) -> None:
     if state.is_main_process:
         found = {"processes": run.processes, "rows": run.rows, "computed": run.computed, "seconds": run.seconds}
         if run.processes == 1 and run.computed == run.rows:
-            alone = seconds_of_ready_batches(model, tokenizer, data, window, arguments.batch_tokens)
-            found["seconds_of_explain"] = alone
+            ready = partial(ready_batches, tokenizer, window=window, batch_tokens=arguments.batch_tokens)
+            subject_of(model).network().recordings.clear()
+            seconds_of_explain(model, ready(data[:window]))
+            found["seconds_of_explain"] = seconds_of_explain(model, ready(data))
+            found["seconds_of_explain_recorded"] = seconds_of_explain(model, ready(data))
         Path(arguments.result).write_text(json.dumps(found))
     state.destroy_process_group()
 
@@ -113,8 +128,7 @@ class Launch:
 
     def __init__(self, arguments: argparse.Namespace, length: str, processes: int, folder: Path) -> None:
         self.output, self.result, self.processes = folder / "explained", folder / f"result-{processes}", processes
-        # As many tokens of every length.
-        self.rows = arguments.rows * longest(arguments) // tokens_of(length)
+        self.rows = arguments.tokens // tokens_of(length)
         self.command = [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)),
             *(__file__, *sys.argv[1:], "--output", str(self.output), "--result", str(self.result)),
@@ -190,7 +204,7 @@ def main() -> None:
     parser.add_argument("--hidden-size", type=int, default=768)
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--lengths", nargs="+", default=[REAL, "512", "4096"], help="tokens a row, or real")
-    parser.add_argument("--rows", type=int, default=1536, help="of the longest; of the others as many tokens")
+    parser.add_argument("--tokens", type=int, default=6291456, help="so many tokens' rows of every length")
     parser.add_argument("--batch-tokens", type=int, default=16384)
     parser.add_argument("--window-tokens", type=int, default=131072, help="so many tokens' rows make a window")
     parser.add_argument("--kill", action="store_true", help="also a run of the longest rows that is killed")
@@ -218,7 +232,8 @@ def main() -> None:
             arguments.json.write_text(json.dumps(run, indent=1) + "\n")
 
     print(
-        "| tokens a row | processes | rows/s | tokens/s | efficiency | of explain() alone |\n|---|---|---|---|---|---|"
+        "| tokens a row | processes | rows/s | tokens/s | efficiency | of explain() alone | of it, all recorded |\n"
+        "|---|---|---|---|---|---|---|"
     )
     for length in sorted(arguments.lengths, key=tokens_of):
         one = None
@@ -229,10 +244,11 @@ def main() -> None:
                 rate = found["rows"] / found["seconds"]
                 one = one or rate / processes
                 keep("runs", {**found, "rows_per_second": rate, "efficiency": rate / one / processes})
-                share = found["seconds_of_explain"] / found["seconds"] if processes == 1 else None
+                alone = [found.get(name) for name in ("seconds_of_explain", "seconds_of_explain_recorded")]
+                shares = ["" if one is None else f"{one / found['seconds']:.2f}" for one in alone]
                 print(
                     f"| {length} | {processes} | {rate:.2f} | {rate * tokens_of(length):.0f} | "
-                    f"{rate / one / processes:.2f} | {'' if share is None else f'{share:.2f}'} |",
+                    f"{rate / one / processes:.2f} | {' | '.join(shares)} |",
                     flush=True,
                 )
                 if arguments.kill and processes == max(arguments.processes) and tokens_of(length) == longest(arguments):

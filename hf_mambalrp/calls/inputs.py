@@ -159,7 +159,7 @@ def prepare(
 
 def pad_right(rows: Sequence[Tensor], value: int, length: int = 0) -> Tensor:
     """Stack 1-D rows of different lengths, filled up on the right to the longest or to ``length``."""
-    if {len(row) for row in rows} == {max(length, len(rows[0]))}:
+    if {row.shape[0] for row in rows} == {max(length, rows[0].shape[0])}:
         return torch.stack(list(rows))
     padded = nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
     return nn.functional.pad(padded, (0, max(0, length - padded.shape[1])), value=value)
@@ -271,13 +271,14 @@ def _pairs(spans: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def _in_batch(given: TokenizedBatch, tokenizer: Any, network: Network) -> Batch:
-    rows = given.texts
-    for index, row in enumerate(rows):
-        if len(row.ids) == 0:
-            raise InputError(f"{_place_of_text(index, row.text)} has no tokens; give a text that is not empty.")
+    rows, lengths = given.texts, [row.ids.shape[0] for row in given.texts]
+    for index, length in enumerate(lengths):
+        if length == 0:
+            raise InputError(f"{_place_of_text(index, rows[index].text)} has no tokens; give a text that is not empty.")
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    mask = pad_right([torch.ones_like(row.ids) for row in rows], 0, given.length)
-    ids = _in_vocabulary(pad_right([row.ids for row in rows], pad, given.length), mask, network)
+    ids = pad_right([row.ids for row in rows], pad, given.length)
+    mask = (torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]).long()
+    ids = _in_vocabulary(ids, mask, network)
     spans = [row.spans for row in rows if row.spans is not None]
     return Batch(ids, None, mask, True, [row.text for row in rows], spans or None)
 

@@ -74,16 +74,23 @@ def _behind(tokenizer: Any, prefix: str, text: str) -> tuple[int, ...]:
     return () if joined else tuple(ids[len(first) :])
 
 
-def spelt(tokenizer: Any, ids: Sequence[int]) -> str:
-    """The text that tokens add to what stands before them; decoded alone they could lose the space in front."""
+def neutral_prefixes(tokenizer: Any) -> list[list[int]]:
+    """Tokens of the prefixes that the tokenizer knows."""
+    found = []
     for prefix in NEUTRAL:
         try:
             before = list(encode(tokenizer, prefix, add_special_tokens=False)["input_ids"])
         except InputError:
             continue
-        if not before or getattr(tokenizer, "unk_token_id", None) in before:
-            continue
-        both, first = str(tokenizer.decode([*before, *ids])), str(tokenizer.decode(before))
+        if before and getattr(tokenizer, "unk_token_id", None) not in before:
+            found.append(before)
+    return found
+
+
+def spelt(tokenizer: Any, ids: Sequence[int], prefixes: Sequence[Sequence[int]]) -> str:
+    """The text that tokens add to what stands before them; decoded alone they could lose the space in front."""
+    for before in prefixes:
+        both, first = str(tokenizer.decode([*before, *ids])), str(tokenizer.decode(list(before)))
         if both.startswith(first):
             return both[len(first) :]
     return str(tokenizer.decode(list(ids)))

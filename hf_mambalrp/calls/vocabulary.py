@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
-from hf_mambalrp.calls.tokenizing import spelt
+from hf_mambalrp.calls.tokenizing import neutral_prefixes, spelt
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What a tokenizer decodes a part of a character to."""
@@ -34,6 +35,10 @@ class Vocabulary:
         self._tokens: dict[int, str | bytes | None] = {}
         self._spelt: dict[tuple[int, ...], str] = {}
 
+    @cached_property
+    def _prefixes(self) -> list[list[int]]:
+        return neutral_prefixes(self.tokenizer)
+
     def read(self, token: int) -> str | bytes | None:
         """The text of a token, its bytes where it is a part of a character, None where it is not known."""
         if token not in self._tokens:
@@ -57,7 +62,7 @@ class Vocabulary:
 
     def _spelling(self, ids: tuple[int, ...]) -> str:
         try:
-            added = spelt(self.tokenizer, ids)
+            added = spelt(self.tokenizer, ids, self._prefixes)
         except UNKNOWN:
             added = ""
         if added and INCOMPLETE not in added:

@@ -17,7 +17,6 @@ from hf_mambalrp.families.modules import execution_device
 from hf_mambalrp.runs.bad_rows import OnError
 from hf_mambalrp.runs.checks import check_on_error, check_sizes
 from hf_mambalrp.runs.parquet import parquet
-from hf_mambalrp.runs.plan import common_length
 from hf_mambalrp.runs.rows import Columns
 
 ONLY_ROUNDING = {"backend": "auto", "chunk_size": "auto", "check_forward": True}
@@ -139,7 +138,7 @@ def explain_dataset(
         fixed=fixed,
         options=options,
         batch_tokens=batch_tokens,
-        padded=common_length if execution_device(network.embeddings).type == "cuda" else int,
+        common_shapes=execution_device(network.embeddings).type == "cuda",
         max_tokens=max_tokens,
     )
     return run.through(dataset, settings, window, progress)

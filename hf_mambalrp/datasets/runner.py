@@ -1,5 +1,6 @@
 """One process's part of a run: windows of rows over processes, batches in a window, everything finished kept."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.models.fingerprint import fingerprint
 from hf_mambalrp.results.records import Record, table_of
 from hf_mambalrp.runs.bad_rows import ROW_ERRORS, Reason, bad_row, check_readable
-from hf_mambalrp.runs.plan import batches, windows
+from hf_mambalrp.runs.plan import batches, common_length, common_rows, windows
 from hf_mambalrp.runs.progress import progress_bar
 from hf_mambalrp.runs.rows import Columns, Row, check, check_first, count, digest, rows
 from hf_mambalrp.runs.shared_folder import SharedBar
@@ -94,8 +95,8 @@ class Share:
     """Target, contrast and position for all rows."""
     options: Options
     batch_tokens: int
-    padded: Callable[[int], int]
-    """The length that a batch is padded to, of its longest row's."""
+    common_shapes: bool
+    """Whether batches are padded, with rows too, so that there are few shapes, as a GPU wants them."""
     max_tokens: int | None
     seen: int = 0
     """Rows of the dataset so far, of all processes."""
@@ -206,7 +207,16 @@ class Share:
         behind.do(lambda: self.store.finish(number, made_of, tables))
 
     def _batches(self, rows: Sequence[ReadRow]) -> list[list[int]]:
-        return batches([one.length for one in rows], self.batch_tokens, self.padded)
+        return batches([one.length for one in rows], self.batch_tokens, self._padded)
+
+    def _padded(self, length: int) -> int:
+        """The length of a batch whose longest row has this one."""
+        return common_length(length) if self.common_shapes else length
+
+    def _shape(self, group: list[ReadRow]) -> tuple[int, int]:
+        """Rows and length of the batch that a group is padded to."""
+        length = self._padded(max(one.length for one in group))
+        return common_rows(len(group), self.batch_tokens // length) if self.common_shapes else len(group), length
 
     def _read(self, group: list[Row]) -> tuple[list[ReadRow], list[Record]]:
         """Rows with their tokens; and records of those that cannot be explained."""
@@ -255,12 +265,14 @@ class Share:
                 too_large.__cause__ = error
                 yield partial(table_of, [self._skipped(group[0].row, too_large)])
                 return
-            self.batch_tokens = len(group) * max(one.length for one in group) // 2  # of what did not fit
+            self.batch_tokens = math.prod(self._shape(group)) // 2  # of what did not fit
             size = (len(group) + 1) // 2
         for start in range(0, len(group), size):
             yield from self._fitting(group[start : start + size])
 
     def _explained(self, group: list[ReadRow]) -> Callable[[], Any]:
+        (count, length), own = self._shape(group), len(group)
+        group = group + (count - own) * group[-1:]
         rows = [one.row for one in group]
         wanted = dict(self.fixed)
         if self.columns.target:
@@ -268,7 +280,7 @@ class Share:
         if self.columns.contrast:
             wanted["contrast"] = [row.contrast for row in rows]
         tokenized = [one.text for one in group if not isinstance(one.text, str)]
-        whole = TokenizedBatch(tokenized, self.padded(max(one.length for one in group)))
+        whole = TokenizedBatch(tokenized, length)
         inputs = whole if len(tokenized) == len(rows) else [row.text for row in rows]
         explained = explain_batch(
             self.subject,
@@ -280,5 +292,5 @@ class Share:
             options=self.options,
             **wanted,
         )
-        self.computed += len(rows)
-        return partial(table_of_explained, explained, rows)
+        self.computed += own
+        return lambda: table_of_explained(explained, rows).slice(0, own)

@@ -7,6 +7,7 @@ input that goes whole is one chunk. The head and the score, which are the caller
 
 import gc
 import logging
+import threading
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -63,11 +64,14 @@ class Recording:
         def transposed(blocks: Blocks) -> Transposed:
             return blocks.transposed(self.grad_selected, self.adjoints)
 
-        torch.cuda.empty_cache()  # what other streams have freed is not theirs to use
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            transposed(forward())  # what libraries set up when first used on a stream is not part of a graph
-        torch.cuda.current_stream(device).wait_stream(stream)
+        self.thread = threading.current_thread()
+        if other is None or other.thread is not self.thread:
+            # What libraries set up when a thread first uses them on a stream is not part of a graph.
+            torch.cuda.empty_cache()  # what other streams have freed is not theirs to use
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(stream):
+                transposed(forward())
+            torch.cuda.current_stream(device).wait_stream(stream)
         torch.cuda.empty_cache()  # graphs have memory of their own
         before = torch.cuda.memory_reserved(device)
         graphs = self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()

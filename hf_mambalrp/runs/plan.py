@@ -36,3 +36,13 @@ def common_length(length: int) -> int:
     """
     step = 1 << max(0, (length - 1).bit_length() - 4)
     return -(-length // step) * step
+
+
+def common_rows(rows: int, most: int) -> int:
+    """``most``, or the smallest of its half, its quarter, ... that has room for ``rows``.
+
+    What is left over of a window is of any number of rows, and would be of a shape that is never met again.
+    """
+    while most // 2 >= rows:
+        most //= 2
+    return max(rows, most)

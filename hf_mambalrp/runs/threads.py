@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
-WAITING = 2
-"""Work that may wait for the thread that does it; what it holds is in memory."""
+WAITING = 6
+"""Work that may wait for the thread that does it, so that the caller goes on while it does what takes long; what it
+holds is in memory."""
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:

@@ -20,10 +20,11 @@ from small import byte_level_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from hf_mambalrp import AutoMambaLRPForCausalLM, Explanation, load_explanations, make_explainable
-from hf_mambalrp.datasets import runner
+from hf_mambalrp.datasets import explaining, runner
 from hf_mambalrp.datasets.store import Store
 from hf_mambalrp.errors import InputError, NonFiniteRelevanceError, OptionError, RowMemoryError, TargetError
 from hf_mambalrp.runs import folder as folders
+from hf_mambalrp.runs.plan import common_length, common_rows
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,25 @@ def test_every_row_is_the_explanation_of_its_text(model, tokenizer, texts, tmp_p
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["complete"]
     assert [shard["rows"] for shard in manifest["shards"]] == [16, 16, 8]
+
+
+def test_batches_of_common_shapes_have_the_rows_of_others(model, tokenizer, texts, tmp_path, monkeypatch):
+    """A GPU is given few shapes: rows are padded to common lengths, and what is left over with rows."""
+    explained(model, tokenizer, texts, tmp_path / "own")
+    explain, shapes = runner.explain_batch, []
+
+    def seen(subject, inputs, **options):
+        shapes.append((len(inputs.texts), inputs.length))
+        return explain(subject, inputs, **options)
+
+    monkeypatch.setattr(runner, "explain_batch", seen)
+    monkeypatch.setattr(explaining, "execution_device", lambda module: torch.device("cuda"))
+    run = explained(model, tokenizer, texts, tmp_path / "common", batch_tokens=100)
+    assert run.computed == 40
+    assert_same_rows(table(tmp_path / "common"), table(tmp_path / "own"))
+    assert sum(rows for rows, _ in shapes) > 40, "nothing was left over"
+    assert all(rows == common_rows(rows, 100 // length) for rows, length in shapes)
+    assert all(length == common_length(length) for _, length in shapes)
 
 
 def test_the_shards_are_a_table_for_datasets(model, tokenizer, texts, tmp_path):

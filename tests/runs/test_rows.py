@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_mambalrp.errors import InputError
-from hf_mambalrp.runs.plan import batches, common_length, windows
+from hf_mambalrp.runs.plan import batches, common_length, common_rows, windows
 from hf_mambalrp.runs.rows import Columns, Row, check, check_first, count, rows
 
 RECORDS = [{"id": "a", "text": "one", "label": 1}, {"id": "b", "text": "two\nlines, é", "label": 0}]
@@ -238,3 +238,12 @@ def test_a_common_length_is_at_most_an_eighth_longer():
     assert all(length <= common <= length * 9 / 8 for length, common in enumerate(found, 1))
     assert found == sorted(found)
     assert [common for common in dict.fromkeys(found) if 128 < common <= 256] == [*range(144, 257, 16)]
+
+
+def test_what_is_left_over_has_few_numbers_of_rows():
+    found = {common_rows(rows, 20) for rows in range(1, 21)}
+    assert found == {20, 10, 5, 2, 1}
+    assert all(rows <= common_rows(rows, 20) <= max(rows, 20) for rows in range(1, 40))
+    assert common_rows(11, 20) == 20
+    assert common_rows(10, 20) == 10
+    assert common_rows(7, 0) == common_rows(7, 1) == 7, "a row that is longer than a batch may be"
