@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from hf_mambalrp import AutoMambaLRPForCausalLM
-from hf_mambalrp.calls.explain import versions
+from hf_mambalrp.calls.origin import versions
 from hf_mambalrp.evaluation.examiner import Examiner
 from hf_mambalrp.evaluation.journal import Journal
 from hf_mambalrp.evaluation.settings import DEFAULT_METHODS

@@ -27,7 +27,7 @@ from side_by_side import PUBLISHED, write_table
 from transformers import AutoTokenizer
 
 from hf_mambalrp import AutoMambaLRPForCausalLM
-from hf_mambalrp.calls.explain import versions
+from hf_mambalrp.calls.origin import versions
 from hf_mambalrp.calls.tokenizing import continuation
 from hf_mambalrp.evaluation.dataset import drawn
 from hf_mambalrp.evaluation.examiner import Examiner

@@ -13,7 +13,7 @@ from hf_mambalrp.audit.confirming import Tested
 from hf_mambalrp.audit.grouping import groups_of
 from hf_mambalrp.audit.scores import Named, Scored
 from hf_mambalrp.audit.statistics import AUDIT
-from hf_mambalrp.calls.explain import versions
+from hf_mambalrp.calls.origin import versions
 from hf_mambalrp.datasets.together import launched
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.results.audit import Audit

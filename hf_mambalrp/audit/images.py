@@ -15,10 +15,10 @@ from hf_mambalrp.audit.reading import called
 from hf_mambalrp.audit.regions import CALL, Regions
 from hf_mambalrp.audit.scores import Scored, log_odds
 from hf_mambalrp.audit.words import WordRow
-from hf_mambalrp.calls.explain import model_id, versions
 from hf_mambalrp.calls.image_inputs import WITHOUT_CONTENT
 from hf_mambalrp.calls.inputs import TokenizerSource
 from hf_mambalrp.calls.labels import ColumnLabels
+from hf_mambalrp.calls.origin import model_id, versions
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.datasets.kept import Record, RowsFolder, Todo, kept_rows

@@ -10,8 +10,8 @@ from hf_mambalrp.audit.corpus import Source, column_of, rows_of, text_words
 from hf_mambalrp.audit.positions import Places
 from hf_mambalrp.audit.scores import Scores, Side, single
 from hf_mambalrp.audit.words import WordTables, compare
-from hf_mambalrp.calls.explain import model_id
 from hf_mambalrp.calls.labels import read_label
+from hf_mambalrp.calls.origin import model_id
 from hf_mambalrp.datasets.explaining import explain_dataset
 from hf_mambalrp.datasets.reading import SkippedRow
 from hf_mambalrp.errors import InputError, TargetError

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 
 from hf_mambalrp.attention import Direction, Kind, Reduce, checked_direction, checked_kind, checked_reduce
-from hf_mambalrp.calls.explain import model_id, own_gradient_mode, versions
+from hf_mambalrp.calls.explain import own_gradient_mode
 from hf_mambalrp.calls.hidden_attention import Positions, matrices, query_positions, wanted_matrices
 from hf_mambalrp.calls.image_inputs import read_images
+from hf_mambalrp.calls.origin import model_id, versions
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.results.hidden_attention import HiddenAttention

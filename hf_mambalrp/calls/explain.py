@@ -1,14 +1,11 @@
 """From a call of ``explain`` to its result: read the input, name the target, run the method, join the result."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from inspect import signature
-from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -16,6 +13,7 @@ from torch import Tensor
 
 from hf_mambalrp.calls.forcing import Forced, force, merge_sides, stack
 from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, Batch, TokenizerSource, brief, integers
+from hf_mambalrp.calls.origin import model_id, versions
 from hf_mambalrp.calls.pooling import pooled_positions
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs, Target, resolve_target
@@ -29,9 +27,6 @@ from hf_mambalrp.results.explanation import Conservation, Explanation
 from hf_mambalrp.results.parts import PartRelevance
 
 Score = Callable[[Tensor], Tensor]
-
-REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
-"""A name on the Hub; anything else that a model was loaded from is a path."""
 
 
 @dataclass(frozen=True)
@@ -387,31 +382,3 @@ def names_of(target: Target, ids: list[tuple[int, ...] | None], outputs: Outputs
     """How every row's target is called in what a person reads."""
     name = getattr(target.function, "__name__", None) or type(target.function).__name__
     return [name if i is None else outputs.text_of(i) for i in ids]
-
-
-def model_id(network: Network) -> str:
-    """Repository the model was loaded from, or its folder's name (a path says too much to share), or its class."""
-    return _short(str(getattr(network.config, "_name_or_path", "") or type(network.model).__name__))
-
-
-@lru_cache(maxsize=64)
-def _short(source: str) -> str:
-    if Path(source).is_dir():
-        return Path(source).resolve().name
-    return source if REPOSITORY.fullmatch(source) else PureWindowsPath(source).name
-
-
-def versions() -> dict[str, str]:
-    """Versions that an explanation depends on."""
-    return dict(_versions())
-
-
-@lru_cache(maxsize=1)
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("hf_mambalrp", "torch", "transformers"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # run from a source tree that was not installed
-            found[package] = "not installed"
-    return found

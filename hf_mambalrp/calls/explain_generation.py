@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hf_mambalrp.calls.explain import Options, model_id, own_gradient_mode, versions
+from hf_mambalrp.calls.explain import Options, own_gradient_mode
 from hf_mambalrp.calls.generation import Writing
 from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, Batch, brief, integers, pad_right
+from hf_mambalrp.calls.origin import model_id, versions
 from hf_mambalrp.calls.subject import Call, Subject
 from hf_mambalrp.calls.targets import Outputs, resolve_target
 from hf_mambalrp.calls.tokens import describe

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_mambalrp.calls.explain import Options, model_id, named, names_of, own_gradient_mode, probability, versions
+from hf_mambalrp.calls.explain import Options, named, names_of, own_gradient_mode, probability
 from hf_mambalrp.calls.image_inputs import WITHOUT_CONTENT, ImageBatch, read_images, without_content
+from hf_mambalrp.calls.origin import model_id, versions
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.targets import Outputs, Target, resolve_target
 from hf_mambalrp.errors import OptionError

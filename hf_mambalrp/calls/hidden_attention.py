@@ -16,8 +16,9 @@ from hf_mambalrp.attention import (
     checked_part,
     checked_reduce,
 )
-from hf_mambalrp.calls.explain import model_id, own_gradient_mode, versions
+from hf_mambalrp.calls.explain import own_gradient_mode
 from hf_mambalrp.calls.inputs import TOKENIZER_EXTRAS, brief, integers
+from hf_mambalrp.calls.origin import model_id, versions
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.tokens import describe
 from hf_mambalrp.errors import OptionError

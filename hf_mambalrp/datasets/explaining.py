@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_mambalrp.calls.explain import Options, model_id, versions
+from hf_mambalrp.calls.explain import Options
 from hf_mambalrp.calls.inputs import TokenizerSource
 from hf_mambalrp.calls.labels import check_targets
+from hf_mambalrp.calls.origin import model_id, versions
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.calls.targets import Outputs
 from hf_mambalrp.datasets.checks import check_for_all, check_launch, check_options

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from hf_mambalrp.calls.explain import model_id, versions
+from hf_mambalrp.calls.origin import model_id, versions
 from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.evaluation.journal import Journal
 from hf_mambalrp.runs.progress import progress_bar
