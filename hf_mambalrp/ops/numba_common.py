@@ -19,29 +19,48 @@ BLOCK = 512
 """Channels at a time, at most: 16 states each are 32 KiB of float32, and long enough rows for vector instructions."""
 
 
+LANES = 8
+"""Numbers of float32 in the widest vector that is common: a loop over a multiple of it has nothing left over."""
+
+
 LOG2_E = float32(1.44269504)
 LN2_HIGH, LN2_LOW = float32(0.693359375), float32(-2.12194440e-4)
 """ln 2 in two parts, so that x - i ln 2 loses nothing (Cody and Waite 1980)."""
 ROUND = float32(1.5 * 2**23)
 """Adding this to a small float32 leaves its nearest integer in the low bits."""
-E1, E2, E3, E4, E5 = map(float32, (0.99999970, 0.49999151, 0.16667636, 0.041897930, 0.0082903150))
-"""exp(z) = 1 + E1 z + ... + E5 z^5 for |z| <= ln(2) / 2, relative error 1e-7: the best polynomial of this degree."""
+P1, P2, P3, P4, P5 = map(float32, (0.69314697, 0.24022243, 0.055507337, 0.0096715128, 0.0013264728))
+"""2^z = 1 + P1 z + ... + P5 z^5 for |z| <= 1/2, relative error 1e-7: the best polynomial of this degree."""
+
+
+@njit(inline="always", fastmath={"contract"}, cache=True)
+def scaled_power(z: Any, shifted: Any) -> Any:
+    """2^(i + z), |z| <= 1/2, of i in the low bits of ``shifted``: it is added to the exponent bits.
+
+    The polynomial is summed in pairs, which wait less for each other than its nested form.
+    """
+    squared = z * z
+    p = (float32(1.0) + P1 * z) + squared * ((P2 + P3 * z) + squared * (P4 + P5 * z))
+    return int32(float32(p).view(int32) + int32(float32(shifted).view(int32) << int32(23))).view(float32)
+
+
+@njit(inline="always", fastmath={"contract"}, cache=True)
+def power_of_two(x: Any) -> Any:
+    """2^x for x <= 0, in vector instructions; relative error below 2e-7. Below 2^-126 the result stays there."""
+    x = max(x, float32(-126.0))
+    shifted = x + ROUND
+    return scaled_power(x - (shifted - ROUND), shifted)
 
 
 @njit(inline="always", fastmath={"contract"}, cache=True)
 def exp_of_negative(x: Any) -> Any:
-    """exp(x) for x <= 0 as 2^i exp(z), |z| <= ln(2) / 2, in vector instructions; relative error below 3e-7.
+    """exp(x) for x <= 0 as 2^i 2^z, in vector instructions; relative error below 3e-7.
 
-    The polynomial is summed in pairs, which wait less for each other than its nested form, and i is added to the
-    exponent bits. Below exp(-87) the result stays there.
+    Below exp(-87) the result stays there.
     """
     x = max(x, float32(-87.0))
     shifted = x * LOG2_E + ROUND
     i = shifted - ROUND
-    z = (x - i * LN2_HIGH) - i * LN2_LOW
-    squared = z * z
-    p = (float32(1.0) + E1 * z) + squared * ((E2 + E3 * z) + squared * (E4 + E5 * z))
-    return int32(float32(p).view(int32) + int32(float32(shifted).view(int32) << int32(23))).view(float32)
+    return scaled_power(((x - i * LN2_HIGH) - i * LN2_LOW) * LOG2_E, shifted)
 
 
 @njit(inline="always", fastmath={"contract"}, error_model="numpy", cache=True)

@@ -20,7 +20,9 @@ from hf_mambalrp.ops.selective_scan.compiled import (
     ROW,
     advance,
     flush,
+    in_powers_of_two,
     in_rows,
+    lanes,
     out_of_rows,
     padded,
     retreat,
@@ -36,14 +38,14 @@ def forward(
     u: Any, delta: Any, z: Any, A: Any, B: Any, C: Any, D: Any, bias: Any, state: Any, y: Any, p: Any,
     start: int, stop: int,
 ) -> None:  # fmt: skip
-    """p = y silu(z), y = C h + D u, h = exp(dt A) h + dt B u for channels of one row; ``state`` (N, E) in place.
+    """p = y silu(z), y = C h + D u, h = 2^(dt A) h + dt B u for channels of one row; ``state`` (N, E) in place.
 
     p may be delta, and y p where it is not asked for.
     """
     width = stop - start
     h, a, skip, shift = in_rows(state, start, stop), in_rows(A, start, stop), D[start:stop], bias[start:stop]
     b, c = np.zeros(len(h) // ROW, float32), np.zeros(len(h) // ROW, float32)
-    step, x, out = np.empty(width, float32), np.empty(width, float32), np.empty(width, float32)
+    step, x, out = lanes(width), lanes(width), lanes(width)
     for t in range(u.shape[0]):
         content, before, gate = u[t, start:stop], delta[t, start:stop], z[t, start:stop]
         for e in range(width):
@@ -52,8 +54,9 @@ def forward(
         padded(B[t], b)
         padded(C[t], c)
         advance(h, a, step, x, b, c, out)
-        y[t, start:stop] = out
-        gated = p[t, start:stop]
+        mixed, gated = y[t, start:stop], p[t, start:stop]
+        for e in range(width):
+            mixed[e] = out[e]
         for e in range(width):
             gated[e] = out[e] * gate[e] * sigmoid(gate[e])
         if t % FLUSH_EVERY == 0:
@@ -73,7 +76,7 @@ def transposed(
     width = stop - start
     g, a, skip, shift = in_rows(adjoint, start, stop), in_rows(A, start, stop), D[start:stop], bias[start:stop]
     b, c = np.zeros(len(g) // ROW, float32), np.zeros(len(g) // ROW, float32)
-    step, arriving, out = np.empty(width, float32), np.empty(width, float32), np.empty(width, float32)
+    step, arriving, out = lanes(width), lanes(width), lanes(width)
     for t in range(gp.shape[0] - 1, -1, -1):
         given, before, gate, mixed = gp[t, start:stop], delta[t, start:stop], z[t, start:stop], y[t, start:stop]
         of_gate, of_content = gz[t, start:stop], gu[t, start:stop]
@@ -153,7 +156,7 @@ def gated_scan_compiled(
     if initial_state is None:
         initial_state = u.new_zeros(len(u), *A_log.shape)
     A_log, D, bias = (parameter.detach().float() for parameter in (A_log, D, bias))
-    of_scan = (-torch.exp(A_log.t()), B.detach(), C.detach(), D, bias)
+    of_scan = (in_powers_of_two(-torch.exp(A_log.t().double())), B.detach(), C.detach(), D, bias)
     found: tuple[Tensor, Tensor] = _CompiledGatedScan.apply(
         u, z, initial_state, step_size, *(one.contiguous() for one in of_scan)
     )

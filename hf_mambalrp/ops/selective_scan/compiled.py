@@ -5,6 +5,7 @@ Gradients exist for the input and the initial state: what the SSM rule leaves. T
 """
 
 from collections.abc import Callable
+from math import log
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy import float32
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_mambalrp.ops.numba_common import BLOCK, exp_of_negative, over_channels
+from hf_mambalrp.ops.numba_common import BLOCK, LANES, over_channels, power_of_two
 
 SMALLEST = float32(1e-30)
 """States below it become 0, for they would decay into subnormal numbers and stay there, a hundred times slower."""
@@ -45,6 +46,15 @@ def out_of_rows(rows: Any, values: Any, start: int, stop: int) -> None:
 
 
 @njit(inline="always", cache=True)
+def lanes(width: int) -> Any:
+    """Zeros for the numbers of a position's channels and, behind them, of what fills the last vector.
+
+    A loop over whole vectors has no remainder, whose constants would take up registers.
+    """
+    return np.zeros(-(-width // LANES) * LANES, float32)
+
+
+@njit(inline="always", cache=True)
 def padded(values: Any, into: Any) -> None:
     """Write a position's B or C over all but the zeros behind it.
 
@@ -64,48 +74,51 @@ def flush(rows: Any) -> None:
 
 @njit(inline="always", fastmath={"contract"}, cache=True)
 def advance(h: Any, a: Any, step: Any, x: Any, B: Any, C: Any, out: Any) -> None:
-    """One position of some channels: h = exp(dt A) h + B x, out += C h; h and A in rows, x = dt u."""
+    """One position of some channels: h = 2^(dt a) h + B x, out += C h; h and a = A / ln 2 in rows, x = dt u."""
     for n in range(0, B.shape[0], TOGETHER):
         b0, b1, b2, b3 = B[n], B[n + 1], B[n + 2], B[n + 3]
         c0, c1, c2, c3 = C[n], C[n + 1], C[n + 2], C[n + 3]
-        for e in range(out.shape[0]):
+        for e in range(out.shape[0] // LANES * LANES):
             i, dt, content = n * ROW + e, step[e], x[e]
-            h0 = exp_of_negative(dt * a[i]) * h[i] + b0 * content
-            h1 = exp_of_negative(dt * a[i + ROW]) * h[i + ROW] + b1 * content
-            h2 = exp_of_negative(dt * a[i + 2 * ROW]) * h[i + 2 * ROW] + b2 * content
-            h3 = exp_of_negative(dt * a[i + 3 * ROW]) * h[i + 3 * ROW] + b3 * content
+            h0 = power_of_two(dt * a[i]) * h[i] + b0 * content
+            h1 = power_of_two(dt * a[i + ROW]) * h[i + ROW] + b1 * content
+            h2 = power_of_two(dt * a[i + 2 * ROW]) * h[i + 2 * ROW] + b2 * content
+            h3 = power_of_two(dt * a[i + 3 * ROW]) * h[i + 3 * ROW] + b3 * content
             h[i], h[i + ROW], h[i + 2 * ROW], h[i + 3 * ROW] = h0, h1, h2, h3
             out[e] += (c0 * h0 + c1 * h1) + (c2 * h2 + c3 * h3)
 
 
 @njit(inline="always", fastmath={"contract"}, cache=True)
 def retreat(g: Any, a: Any, step: Any, arriving: Any, B: Any, C: Any, out: Any) -> None:
-    """Its transpose: total = g + C grad_y, out += B total, g = exp(dt A) total."""
+    """Its transpose: total = g + C grad_y, out += B total, g = 2^(dt a) total."""
     for n in range(0, B.shape[0], TOGETHER):
         b0, b1, b2, b3 = B[n], B[n + 1], B[n + 2], B[n + 3]
         c0, c1, c2, c3 = C[n], C[n + 1], C[n + 2], C[n + 3]
-        for e in range(out.shape[0]):
+        for e in range(out.shape[0] // LANES * LANES):
             i, dt, grad = n * ROW + e, step[e], arriving[e]
             g0, g1 = g[i] + c0 * grad, g[i + ROW] + c1 * grad
             g2, g3 = g[i + 2 * ROW] + c2 * grad, g[i + 3 * ROW] + c3 * grad
             out[e] += (b0 * g0 + b1 * g1) + (b2 * g2 + b3 * g3)
-            g[i], g[i + ROW] = exp_of_negative(dt * a[i]) * g0, exp_of_negative(dt * a[i + ROW]) * g1
-            g[i + 2 * ROW] = exp_of_negative(dt * a[i + 2 * ROW]) * g2
-            g[i + 3 * ROW] = exp_of_negative(dt * a[i + 3 * ROW]) * g3
+            g[i], g[i + ROW] = power_of_two(dt * a[i]) * g0, power_of_two(dt * a[i + ROW]) * g1
+            g[i + 2 * ROW] = power_of_two(dt * a[i + 2 * ROW]) * g2
+            g[i + 3 * ROW] = power_of_two(dt * a[i + 3 * ROW]) * g3
 
 
 @njit(nogil=True, fastmath={"contract"}, cache=True)
 def scan_channels(u: Any, dt: Any, A: Any, B: Any, C: Any, state: Any, y: Any, start: int, stop: int) -> None:
-    """h = exp(dt A) h + dt B u, y = C h for channels ``start`` to ``stop`` of one row; ``state`` (N, E) in place."""
-    h, a, out = in_rows(state, start, stop), in_rows(A, start, stop), np.empty(stop - start, float32)
+    """h = 2^(dt A) h + dt B u, y = C h for channels ``start`` to ``stop`` of one row; ``state`` (N, E) in place."""
+    width = stop - start
+    h, a = in_rows(state, start, stop), in_rows(A, start, stop)
     b, c = np.zeros(len(h) // ROW, float32), np.zeros(len(h) // ROW, float32)
+    step, x, out = lanes(width), lanes(width), lanes(width)
     for t in range(u.shape[0]):
-        step = dt[t, start:stop]
-        out[:] = float32(0.0)
+        content, given = u[t, start:stop], dt[t, start:stop]
+        for e in range(width):
+            step[e], x[e], out[e] = given[e], given[e] * content[e], float32(0.0)
         padded(B[t], b)
         padded(C[t], c)
-        advance(h, a, step, step * u[t, start:stop], b, c, out)
-        y[t, start:stop] = out
+        advance(h, a, step, x, b, c, out)
+        y[t, start:stop] = out[:width]
         if t % FLUSH_EVERY == 0:
             flush(h)
     out_of_rows(h, state, start, stop)
@@ -115,19 +128,28 @@ def scan_channels(u: Any, dt: Any, A: Any, B: Any, C: Any, state: Any, y: Any, s
 def transposed_scan_channels(
     grad_y: Any, dt: Any, A: Any, B: Any, C: Any, adjoint: Any, grad_u: Any, start: int, stop: int
 ) -> None:
-    """g = g + C grad_y, grad_u = dt B g, g = exp(dt A) g, backwards in time; ``adjoint`` (N, E) in place."""
-    g, a, out = in_rows(adjoint, start, stop), in_rows(A, start, stop), np.empty(stop - start, float32)
+    """g = g + C grad_y, grad_u = dt B g, g = 2^(dt A) g, backwards in time; ``adjoint`` (N, E) in place."""
+    width = stop - start
+    g, a = in_rows(adjoint, start, stop), in_rows(A, start, stop)
     b, c = np.zeros(len(g) // ROW, float32), np.zeros(len(g) // ROW, float32)
+    step, arriving, out = lanes(width), lanes(width), lanes(width)
     for t in range(grad_y.shape[0] - 1, -1, -1):
-        step = dt[t, start:stop]
-        out[:] = float32(0.0)
+        grad, given, of_content = grad_y[t, start:stop], dt[t, start:stop], grad_u[t, start:stop]
+        for e in range(width):
+            step[e], arriving[e], out[e] = given[e], grad[e], float32(0.0)
         padded(B[t], b)
         padded(C[t], c)
-        retreat(g, a, step, grad_y[t, start:stop], b, c, out)
-        grad_u[t, start:stop] = step * out
+        retreat(g, a, step, arriving, b, c, out)
+        for e in range(width):
+            of_content[e] = step[e] * out[e]
         if t % FLUSH_EVERY == 0:
             flush(g)
     out_of_rows(g, adjoint, start, stop)
+
+
+def in_powers_of_two(A: Tensor) -> Tensor:
+    """A / ln 2 in float32, rounded once: exp(dt A) = 2^(dt A / ln 2), which takes a product less a state."""
+    return (A.double() / log(2)).float()
 
 
 def _over_channels(
@@ -136,7 +158,7 @@ def _over_channels(
     """Run a kernel on every row and block of channels. State: (B, E, N)."""
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     carried = state.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # (B, N, E)
-    xs, dts, As, Bs, Cs = (value.detach().contiguous().numpy() for value in (x, dt, A.t(), B, C))
+    xs, dts, As, Bs, Cs = (value.detach().contiguous().numpy() for value in (x, dt, in_powers_of_two(A.t()), B, C))
 
     def run(row: int, start: int, stop: int) -> None:
         kernel(xs[row], dts[row], As, Bs[row], Cs[row], carried[row].numpy(), out[row].numpy(), start, stop)
