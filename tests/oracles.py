@@ -40,6 +40,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, wraps
 from typing import Any
 
 import torch
@@ -691,6 +692,13 @@ def hf_gradient_x_input(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def copied(build: Callable[..., torch.nn.Module]) -> Callable[..., torch.nn.Module]:
+    """Copies of what is built once for equal arguments: transformers takes twice as long to build a tiny model."""
+    once = cache(build)
+    return wraps(build)(lambda *args, **options: copy.deepcopy(once(*args, **options)))
+
+
+@copied
 def random_model(
     *,
     model_type: str = "mamba",

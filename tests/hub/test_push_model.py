@@ -190,6 +190,7 @@ def test_figures_are_metadata_of_the_card(hub, model):
     assert ours.sha == hub.repositories["model", "me/explained"].branches["main"]
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_the_program_in_the_card_works_as_it_is_written(hub, model, explanation, environment, tmp_path):
     model.push_to_hub("me/explained", explanations=explanation, private=True)
     (program,) = re.findall(r"```python\n(.*?)```", card(hub.repositories["model", "me/explained"])[1], re.DOTALL)
@@ -211,6 +212,7 @@ def test_the_program_reads_the_prompt_alone(model, tmp_path, how):
     assert f"model.explain({prompt!r})" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_the_program_of_a_saved_folder_works_beside_it(model, explanation, environment, tmp_path):
     model.save_pretrained(tmp_path / "explained", explanations=explanation)
     (program,) = re.findall(r"```python\n(.*?)```", (tmp_path / "explained" / "README.md").read_text(), re.DOTALL)
@@ -283,6 +285,7 @@ def test_a_folder_gets_the_same_card(hub, model, explanation, tmp_path):
         model.save_pretrained(tmp_path / "plain", explanations=explanation, push_to_hub=True)
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_a_folder_gets_nothing_where_what_it_would_show_is_wrong(model, explanation, tmp_path):
     for wrong in ({"explanations": [explanation, 3]}, {"explanations": "text"}, {"evaluation": {}}):
         with pytest.raises(InputError):
@@ -337,6 +340,7 @@ def test_a_private_model_is_for_its_owner(hub, model):
     assert AutoMambaLRPForCausalLM.from_pretrained("me/secret").config.vocab_size == model.config.vocab_size
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_a_token_that_may_only_read(hub, model, explanation):
     hub.add("me/there", {})
     hub.add("me/there", {}, repo_type="dataset")
@@ -461,6 +465,10 @@ def test_what_is_wrong_is_said_before_anything_is_written(hub, model, explanatio
         with pytest.raises(MissingExtraError, match="matplotlib"):
             model.push_to_hub("me/explained", explanations=explanation)
     assert hub.repositories == {}
+
+
+@pytest.mark.usefixtures("drawn_once")
+def test_a_card_that_cannot_be_extended_is_left_as_it_is(hub, model, explanation):
     for damaged in (b"\xff", b"---\na: [\n---\n", BEGIN.encode(), b"---\ntags: {a: 1}\n---\n"):
         repository = hub.add("me/damaged", {"README.md": damaged})
         with pytest.raises(CardError):

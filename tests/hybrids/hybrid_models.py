@@ -1,11 +1,8 @@
 """Small hybrids as a user has them: in folders, with a tokenizer, as language models and as classifiers."""
 
 import copy
-from dataclasses import replace
 from functools import cache
-from unittest.mock import patch
 
-import small_hybrids
 import torch
 import transformers
 from small import WORDS, word_tokenizer
@@ -36,12 +33,9 @@ def prefix(name):
     return TABLE[name].family
 
 
-def language_model(name, **options):
+def language_model(name):
     """Of transformers, with random weights."""
-    entry = TABLE[name]
-    entry = replace(entry, settings={**entry.settings, **ALIGNED.get(name, {})})
-    with patch.dict(small_hybrids.TABLE, {name: entry}):
-        return build(name, **{"dtype": torch.float32, **options})
+    return build(name, dtype=torch.float32, **ALIGNED.get(name, {}))
 
 
 @cache

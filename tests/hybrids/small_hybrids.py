@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+from oracles import copied
 from packaging.version import Version
 from torch import Tensor
 
@@ -385,8 +386,9 @@ def config_class(entry: Entry) -> Any:
     return getattr(transformers, f"{family}TextConfig" if family.startswith("Qwen3_5") else f"{family}Config")
 
 
-def build(name: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Any:
-    """The model called `name`, in eval mode, with eager attention and eager experts.
+@copied
+def build(name: str, *, dtype: torch.dtype = torch.float64, seed: int = 0, **settings: Any) -> Any:
+    """The model called `name`, with `settings` before its own, in eval mode, with eager attention and eager experts.
 
     Matrices N(0, 1 / fan_in), embeddings N(0, 1) (0.3 where they are the head too), norms 1 + N(0, 0.3) (of those that
     add 1 themselves N(0, 0.3)), biases N(0, 0.3), the parameter of RG-LRU's decay N(-3, 0.5), the router's correction
@@ -394,7 +396,7 @@ def build(name: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> An
     1. Values depend on the seed, not on the dtype.
     """
     entry = TABLE[name]
-    config = config_class(entry)(**TOKENS, **deepcopy(entry.settings))  # whose lists a test may change
+    config = config_class(entry)(**TOKENS, **deepcopy(entry.settings) | settings)  # whose lists a test may change
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
     with torch.random.fork_rng(devices=[]):
