@@ -50,27 +50,30 @@ def launch(models: Path | None = None, *, host: str | None = None, port: int | N
     app = App(limits=limits) if models is None else App(read_allow_list(models), limits)
     page = build(app)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // limits.at_once))
-    # Waited for, and no daemon: torn down in the middle of torch, the process would abort at its end.
+    page.launch(
+        server_name=host,
+        server_port=port,
+        theme=THEME,
+        head=HEAD,
+        app_kwargs={
+            "middleware": [
+                Middleware(BodyLimit, most=limits.body_bytes),
+                Middleware(Assets, types={block.get_block_name() for block in page.blocks.values()}),
+            ]
+        },
+        footer_links=["api"],
+        state_session_capacity=1000,
+        max_file_size=1,
+        ssr_mode=False,
+        prevent_thread_lock=True,
+    )
+    # No earlier: gradio asks for its own page first, and gives up where that takes three seconds, as it can beside a
+    # compiler. Waited for, and no daemon: torn down in the middle of torch, the process would abort at its end.
     stopped = Event()
     warming = Thread(target=app.answers.warm_up, args=(stopped,))
     warming.start()
     try:
-        page.launch(
-            server_name=host,
-            server_port=port,
-            theme=THEME,
-            head=HEAD,
-            app_kwargs={
-                "middleware": [
-                    Middleware(BodyLimit, most=limits.body_bytes),
-                    Middleware(Assets, types={block.get_block_name() for block in page.blocks.values()}),
-                ]
-            },
-            footer_links=["api"],
-            state_session_capacity=1000,
-            max_file_size=1,
-            ssr_mode=False,
-        )
+        page.block_thread()
     finally:
         stopped.set()
         warming.join()

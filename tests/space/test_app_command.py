@@ -67,6 +67,19 @@ def test_its_options_are_the_models_the_host_and_the_port(allow_list, monkeypatc
     assert "Picture" in {props.get("label") for props in parts}, "where one model can be asked there is no choice"
 
 
+def test_warming_up_begins_when_the_app_can_be_reached(monkeypatch):
+    """Before that gradio asks for its own page, and on a busy machine ended where the answer took three seconds."""
+    import gradio
+
+    done = []
+    monkeypatch.setattr(gradio.Blocks, "launch", lambda page, **options: done.append("launched"))
+    monkeypatch.setattr("hf_mambalrp.space.answer.Answers.warm_up", lambda answers, stopped: done.append("warming up"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["app", "--port", str(free_port())])
+    assert stopped.value.code == 0
+    assert done == ["launched", "warming up"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
