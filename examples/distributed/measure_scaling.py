@@ -24,7 +24,6 @@ import sys
 import tempfile
 import time
 from datetime import date
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from transformers import AutoTokenizer, MambaConfig
 from hf_mambalrp import DEMO_MODEL, MambaLRPForCausalLM, explain_dataset
 from hf_mambalrp.calls.subject import subject_of
 from hf_mambalrp.datasets import DatasetRun
-from hf_mambalrp.runs.plan import batches, common_length, common_rows
+from hf_mambalrp.runs.plan import batches, common_length, common_shape
 
 REAL = "real"
 MEAN = 200
@@ -70,9 +69,10 @@ def ready_batches(tokenizer: Any, rows: list[str], window: int, batch_tokens: in
     for first in range(0, len(rows), window):
         ids = [tokenizer(text)["input_ids"] for text in rows[first : first + window]]
         for numbers in batches([len(row) for row in ids], batch_tokens, rounded):
-            batch, length = [ids[number] for number in numbers], rounded(len(ids[numbers[0]]))
-            if on_gpu:
-                batch += (common_rows(len(batch), batch_tokens // length) - len(batch)) * batch[-1:]
+            batch = [ids[number] for number in numbers]
+            lengths = [len(row) for row in batch]
+            count, length = common_shape(lengths, batch_tokens) if on_gpu else (len(batch), max(lengths))
+            batch += (count - len(batch)) * batch[-1:]
             padded = torch.tensor([row + [0] * (length - len(row)) for row in batch])
             mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in batch])
             ready.append((padded, mask))
@@ -114,11 +114,13 @@ def worker(arguments: argparse.Namespace) -> None:
     if state.is_main_process:
         found = {"processes": run.processes, "rows": run.rows, "computed": run.computed, "seconds": run.seconds}
         if run.processes == 1 and run.computed == run.rows:
-            ready = partial(ready_batches, tokenizer, window=window, batch_tokens=arguments.batch_tokens)
+            before, ready = (
+                ready_batches(tokenizer, rows, window, arguments.batch_tokens) for rows in (data[:window], data)
+            )
             subject_of(model).network().recordings.clear()
-            seconds_of_explain(model, ready(data[:window]))
-            found["seconds_of_explain"] = seconds_of_explain(model, ready(data))
-            found["seconds_of_explain_recorded"] = seconds_of_explain(model, ready(data))
+            seconds_of_explain(model, before)
+            found["seconds_of_explain"] = seconds_of_explain(model, ready)
+            found["seconds_of_explain_recorded"] = seconds_of_explain(model, ready)
         Path(arguments.result).write_text(json.dumps(found))
     state.destroy_process_group()
 
@@ -245,7 +247,7 @@ def main() -> None:
                 one = one or rate / processes
                 keep("runs", {**found, "rows_per_second": rate, "efficiency": rate / one / processes})
                 alone = [found.get(name) for name in ("seconds_of_explain", "seconds_of_explain_recorded")]
-                shares = ["" if one is None else f"{one / found['seconds']:.2f}" for one in alone]
+                shares = ["" if took is None else f"{took / found['seconds']:.2f}" for took in alone]
                 print(
                     f"| {length} | {processes} | {rate:.2f} | {rate * tokens_of(length):.0f} | "
                     f"{rate / one / processes:.2f} | {' | '.join(shares)} |",

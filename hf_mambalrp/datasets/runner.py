@@ -24,7 +24,7 @@ from hf_mambalrp.methods.memory import out_of_memory
 from hf_mambalrp.models.fingerprint import fingerprint
 from hf_mambalrp.results.records import Record, table_of
 from hf_mambalrp.runs.bad_rows import ROW_ERRORS, Reason, bad_row, check_readable
-from hf_mambalrp.runs.plan import batches, common_length, common_rows, windows
+from hf_mambalrp.runs.plan import batches, common_length, common_shape, windows
 from hf_mambalrp.runs.progress import progress_bar
 from hf_mambalrp.runs.rows import Columns, Row, check, check_first, count, digest, rows
 from hf_mambalrp.runs.shared_folder import SharedBar
@@ -207,16 +207,13 @@ class Share:
         behind.do(lambda: self.store.finish(number, made_of, tables))
 
     def _batches(self, rows: Sequence[ReadRow]) -> list[list[int]]:
-        return batches([one.length for one in rows], self.batch_tokens, self._padded)
-
-    def _padded(self, length: int) -> int:
-        """The length of a batch whose longest row has this one."""
-        return common_length(length) if self.common_shapes else length
+        rounded = common_length if self.common_shapes else int
+        return batches([one.length for one in rows], self.batch_tokens, rounded)
 
     def _shape(self, group: list[ReadRow]) -> tuple[int, int]:
         """Rows and length of the batch that a group is padded to."""
-        length = self._padded(max(one.length for one in group))
-        return common_rows(len(group), self.batch_tokens // length) if self.common_shapes else len(group), length
+        lengths = [one.length for one in group]
+        return common_shape(lengths, self.batch_tokens) if self.common_shapes else (len(group), max(lengths))
 
     def _read(self, group: list[Row]) -> tuple[list[ReadRow], list[Record]]:
         """Rows with their tokens; and records of those that cannot be explained."""

@@ -46,3 +46,9 @@ def common_rows(rows: int, most: int) -> int:
     while most // 2 >= rows:
         most //= 2
     return max(rows, most)
+
+
+def common_shape(lengths: Sequence[int], tokens: int) -> tuple[int, int]:
+    """Rows and length that a batch of rows of these lengths, which fits into ``tokens``, is padded to."""
+    length = common_length(max(lengths))
+    return common_rows(len(lengths), tokens // length), length
