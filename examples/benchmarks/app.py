@@ -133,6 +133,10 @@ def measure(tabs: dict[str, str], loads: int) -> dict[str, dict[str, float]]:
                     if turn:  # the first one warms the server up
                         found[kind].append(one)
             browser.close()
+        except Exception:
+            log.seek(0)
+            print(f"The app said:\n{log.read().decode(errors='replace')}", file=sys.stderr)
+            raise
         finally:
             process.terminate()
             process.wait(timeout=30)
