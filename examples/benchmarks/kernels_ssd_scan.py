@@ -190,7 +190,7 @@ def shown(found: list[float] | str) -> str:
 def candidates(dtype: str, shape: Shape) -> list[Tuning]:
     first = default(dtype, shape)
     if dtype == "bfloat16":
-        cuts = [(64, 64, 4, 1), (64, 64, 4, 3), (64, 64, 8, 2), (128, 64, 8, 1), (32, 64, 4, 2), (64, 32, 4, 2)]
+        cuts = [(64, 64, 4, 3), (64, 64, 8, 2), (128, 64, 8, 2), (32, 64, 4, 2), (64, 32, 4, 2)]
         return [first, *(Tuning(*cut) for cut in cuts)]
     if dtype == "float16":
         return [first, *(Tuning(*cut) for cut in [(64, 32, 4, 1), (64, 64, 4, 2), (64, 64, 8, 1)])]
