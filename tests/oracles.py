@@ -37,7 +37,9 @@ several positions is explained by the sum of the results of one call per positio
 from __future__ import annotations
 
 import copy
+import io
 import math
+import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
@@ -692,10 +694,36 @@ def hf_gradient_x_input(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+class Copies:
+    """Copies of a model, read from its pickle: deepcopy looks at each of its thousand parts in Python."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.tensors: dict[int, Tensor] = {}
+        self.file = io.BytesIO()
+        pickler = pickle.Pickler(self.file)
+        pickler.persistent_id = self._placed  # type: ignore[method-assign]
+        pickler.dump(model)
+
+    def _placed(self, value: object) -> int | None:
+        if not isinstance(value, Tensor):
+            return None
+        self.tensors[id(value)] = value
+        return id(value)
+
+    def one(self) -> torch.nn.Module:
+        self.file.seek(0)
+        memo: dict[int, object] = {}
+        copies = {place: copy.deepcopy(tensor, memo) for place, tensor in self.tensors.items()}
+        unpickler = pickle.Unpickler(self.file)
+        unpickler.persistent_load = copies.__getitem__  # type: ignore[method-assign, assignment]
+        model: torch.nn.Module = unpickler.load()
+        return model
+
+
 def copied(build: Callable[..., torch.nn.Module]) -> Callable[..., torch.nn.Module]:
-    """Copies of what is built once for equal arguments: transformers takes twice as long to build a tiny model."""
-    once = cache(build)
-    return wraps(build)(lambda *args, **options: copy.deepcopy(once(*args, **options)))
+    """Copies of what is built once for equal arguments: transformers takes much longer to build a tiny model."""
+    once = cache(lambda *args, **options: Copies(build(*args, **options)))
+    return wraps(build)(lambda *args, **options: once(*args, **options).one())
 
 
 @copied
