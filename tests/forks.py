@@ -187,6 +187,7 @@ def popen(self, args, *rest, env=None, of_any_program=subprocess.Popen.__init__,
         sys.stderr.flush()  # what is not written yet would be written by both
         arguments = [*args[2:]] if args[1] == "-u" else args[1:]  # all is written at the end
         options["preexec_fn"] = partial(instead, arguments, env or os.environ)
+        options["restore_signals"] = False  # Python, which does not begin anew here, ignores some: SIGPIPE would end it
     of_any_program(self, args, *rest, env=env, **options)
 
 

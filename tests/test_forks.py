@@ -7,6 +7,8 @@ import sys
 import forks
 import pytest
 
+SIGNALS = "print([line for line in open('/proc/self/status') if line.startswith('SigIgn')])"
+"""Those that it ignores, as the system knows them: a process that ignores SIGPIPE gets an error instead."""
 PROGRAMS = {
     "arguments and streams": "import sys; print(sys.argv, sys.stdin.read()); print('é', file=sys.stderr)",
     "folder and environment": "import os, sys; print(sys.path[0], os.getcwd(), os.environ['GIVEN'])",
@@ -18,6 +20,11 @@ PROGRAMS = {
     "what is done at the end": "import atexit; atexit.register(print, 'after'); print('before')",
     "what is wrong at the end": "class Wrong:\n    def __del__(self): 1 / 0\nkept = Wrong()",
     "a signal": "import os; os.kill(os.getpid(), 15)",
+    "the signals that it ignores": SIGNALS,
+    "the signals that a process of its own ignores": (
+        f"import subprocess, sys; code = {SIGNALS!r}\n"
+        "print(subprocess.run([sys.executable, '-c', code], capture_output=True).stdout)"
+    ),
     "a folder of its own": "import small",
     "a process of its own": (
         "import os, subprocess, sys; print('before')\n"

@@ -135,7 +135,8 @@ def measure(tabs: dict[str, str], loads: int) -> dict[str, dict[str, float]]:
             browser.close()
         except Exception:
             log.seek(0)
-            print(f"The app said:\n{log.read().decode(errors='replace')}", file=sys.stderr)
+            said, code = log.read().decode(errors="replace"), process.poll()
+            print(f"The app {'runs' if code is None else f'ended with {code}'}, and said:\n{said}", file=sys.stderr)
             raise
         finally:
             process.terminate()
