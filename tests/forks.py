@@ -7,6 +7,7 @@ environment, streams, and an end in which Python writes what is left and says wh
 """
 
 import atexit
+import ctypes
 import gc
 import importlib
 import inspect
@@ -15,6 +16,7 @@ import multiprocessing
 import os
 import runpy
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -164,6 +166,7 @@ def become(arguments, cwd, env):
     if arguments[0] == WORKER:  # in which all is as in a process of its own
         sys.argv, sys.modules["__main__"] = arguments[1:2], types.ModuleType("__main__")
         atexit.register(gc.unfreeze)  # of what is never freed nanobind says that it leaked, and triton is built with it
+        keep_memory()
         return exec(arguments[2], vars(sys.modules["__main__"]))
     inspect.stack.__defaults__ = (0,)  # of names alone: lines of source are looked for in all modules there are
     forks = multiprocessing.get_context("fork")
@@ -178,6 +181,14 @@ def become(arguments, cwd, env):
             raise
         end(stopped.code or 0)
     end(0)
+
+
+def keep_memory():
+    """Have what is freed stay with this process: tensors come and go, and half of the system's pages are for them."""
+    with suppress(OSError, AttributeError):  # glibc's call, and its names of what is set
+        trim_threshold, mmap_threshold, adjust = -1, -3, ctypes.CDLL(None).mallopt
+        adjust(trim_threshold, 2**30)
+        adjust(mmap_threshold, 2**25)
 
 
 def popen(self, args, *rest, env=None, of_any_program=subprocess.Popen.__init__, **options):
@@ -195,6 +206,11 @@ def instead(arguments, env):
     """Never to come to the command itself."""
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # one of which tells subprocess that the command has begun
     atexit._clear()
+    for one in signal.valid_signals():
+        if callable(signal.getsignal(one)):  # what the program does about a signal is its own
+            signal.signal(one, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         become(arguments, str(Path.cwd()), dict(env))
     except BaseException:

@@ -7,8 +7,11 @@ import sys
 import forks
 import pytest
 
-SIGNALS = "print([line for line in open('/proc/self/status') if line.startswith('SigIgn')])"
-"""Those that it ignores, as the system knows them: a process that ignores SIGPIPE gets an error instead."""
+SIGNALS = (
+    "fields = dict(line.split(':') for line in open('/proc/self/status'))\n"
+    "print([int(fields[name], 16) % 2**31 for name in ('SigIgn', 'SigCgt')])"
+)
+"""Those that it ignores and handles as the system knows them; behind 31 are the C library's own."""
 PROGRAMS = {
     "arguments and streams": "import sys; print(sys.argv, sys.stdin.read()); print('é', file=sys.stderr)",
     "folder and environment": "import os, sys; print(sys.path[0], os.getcwd(), os.environ['GIVEN'])",
@@ -20,9 +23,10 @@ PROGRAMS = {
     "what is done at the end": "import atexit; atexit.register(print, 'after'); print('before')",
     "what is wrong at the end": "class Wrong:\n    def __del__(self): 1 / 0\nkept = Wrong()",
     "a signal": "import os; os.kill(os.getpid(), 15)",
-    "the signals that it ignores": SIGNALS,
-    "the signals that a process of its own ignores": (
-        f"import subprocess, sys; code = {SIGNALS!r}\n"
+    "signals": SIGNALS,
+    "signals of a process of its own": (
+        "import signal, subprocess, sys; signal.signal(signal.SIGTERM, print)\n"
+        f"signal.signal(signal.SIGUSR1, signal.SIG_IGN); code = {SIGNALS!r}\n"
         "print(subprocess.run([sys.executable, '-c', code], capture_output=True).stdout)"
     ),
     "a folder of its own": "import small",
