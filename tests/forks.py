@@ -7,7 +7,6 @@ environment, streams, and an end in which Python writes what is left and says wh
 """
 
 import atexit
-import ctypes
 import gc
 import importlib
 import inspect
@@ -166,7 +165,6 @@ def become(arguments, cwd, env):
     if arguments[0] == WORKER:  # in which all is as in a process of its own
         sys.argv, sys.modules["__main__"] = arguments[1:2], types.ModuleType("__main__")
         atexit.register(gc.unfreeze)  # of what is never freed nanobind says that it leaked, and triton is built with it
-        keep_memory()
         return exec(arguments[2], vars(sys.modules["__main__"]))
     inspect.stack.__defaults__ = (0,)  # of names alone: lines of source are looked for in all modules there are
     forks = multiprocessing.get_context("fork")
@@ -181,14 +179,6 @@ def become(arguments, cwd, env):
             raise
         end(stopped.code or 0)
     end(0)
-
-
-def keep_memory():
-    """Have what is freed stay with this process: tensors come and go, and half of the system's pages are for them."""
-    with suppress(OSError, AttributeError):  # glibc's call, and its names of what is set
-        trim_threshold, mmap_threshold, adjust = -1, -3, ctypes.CDLL(None).mallopt
-        adjust(trim_threshold, 2**30)
-        adjust(mmap_threshold, 2**25)
 
 
 def popen(self, args, *rest, env=None, of_any_program=subprocess.Popen.__init__, **options):

@@ -699,10 +699,11 @@ class Copies:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.tensors: dict[int, Tensor] = {}
-        self.file = io.BytesIO()
-        pickler = pickle.Pickler(self.file)
+        file = io.BytesIO()
+        pickler = pickle.Pickler(file)
         pickler.persistent_id = self._placed  # type: ignore[method-assign]
         pickler.dump(model)
+        self.pickled = file.getvalue()
 
     def _placed(self, value: object) -> int | None:
         if not isinstance(value, Tensor):
@@ -711,10 +712,9 @@ class Copies:
         return id(value)
 
     def one(self) -> torch.nn.Module:
-        self.file.seek(0)
         memo: dict[int, object] = {}
         copies = {place: copy.deepcopy(tensor, memo) for place, tensor in self.tensors.items()}
-        unpickler = pickle.Unpickler(self.file)
+        unpickler = pickle.Unpickler(io.BytesIO(self.pickled))
         unpickler.persistent_load = copies.__getitem__  # type: ignore[method-assign, assignment]
         model: torch.nn.Module = unpickler.load()
         return model
