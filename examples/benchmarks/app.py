@@ -28,7 +28,7 @@ from urllib.request import urlopen
 
 import gradio
 import psutil
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Error, sync_playwright
 
 from hf_mambalrp.space.catalog import ALL_PACKAGED, Catalog
 from hf_mambalrp.space.pictures import PICTURES
@@ -133,7 +133,7 @@ def measure(tabs: dict[str, str], loads: int) -> dict[str, dict[str, float]]:
                     if turn:  # the first one warms the server up
                         found[kind].append(one)
             browser.close()
-        except Exception:
+        except (Error, psutil.Error):
             log.seek(0)
             said, code = log.read().decode(errors="replace"), process.poll()
             print(f"The app {'runs' if code is None else f'ended with {code}'}, and said:\n{said}", file=sys.stderr)

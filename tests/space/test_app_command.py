@@ -68,7 +68,7 @@ def test_its_options_are_the_models_the_host_and_the_port(allow_list, monkeypatc
 
 
 def test_warming_up_begins_when_the_app_can_be_reached(monkeypatch):
-    """Before that gradio asks for its own page, and on a busy machine ended where the answer took three seconds."""
+    """Before that gradio asks for its own page, and gives up where the answer takes three seconds."""
     import gradio
 
     done = []
