@@ -42,7 +42,7 @@ COMMANDS = {
     "share_on_the_hub.py": ["--dry-run", "shared"],
     "benchmarks/cpu.py": shlex.split(
         "--hidden-size 32 --layers 2 --vocabulary 100 --lengths 16 32 --forward-lengths 16 --gradient-length 16 "
-        "--threads 1 --repeats 1 --json run.json"
+        "--threads 1 --repeats 1 --neighbours 1 --json run.json"
     ),
     "benchmarks/dataset.py": shlex.split("--rows 12 --single 2"),  # which starts a process of its own, in earnest
     "benchmarks/gpu.py": shlex.split(
@@ -236,14 +236,9 @@ def check_files(example, folder):
     if example == "explain_state_spaces_checkpoint.py":
         assert json.loads((folder / "converted" / "config.json").read_text())["model_type"] == "mamba2"
     if example == "benchmarks/cpu.py":
-        assert [row["length"] for row in json.loads((folder / "run.json").read_text())["rows"]] == [
-            16,
-            16,
-            16,
-            16,
-            32,
-            32,
-        ]
+        rows = json.loads((folder / "run.json").read_text())["rows"]
+        assert [row["length"] for row in rows] == [16, 16, 16, 16, 32, 32]
+        assert all(row["seconds_beside_neighbours"] > 0 for row in rows)
     if example == "benchmarks/gpu.py":
         run = json.loads((folder / "run.json").read_text())
         assert [check["passed"] for check in run["checks"]] == [True, True]

@@ -103,3 +103,18 @@ def test_the_benchmark_table_is_the_run_that_is_committed(run):
     rows = json.loads((ROOT / "examples/benchmarks/results" / run).read_text())["rows"]
     for row in rows:
         assert f"| {row['what']} | {row['length']} | {row['seconds']:.2f} |" in README
+
+
+def test_the_table_of_a_busy_neighbour_is_the_runs_that_are_committed():
+    names = ["cpu_neighbour.json", "cpu_neighbour_passive.json", "cpu_neighbour_one_thread.json"]
+    runs = [json.loads((ROOT / "examples/benchmarks/results" / name).read_text()) for name in names]
+    assert [(run["neighbours"], run["threads"], run["OMP_WAIT_POLICY"]) for run in runs] == [
+        (1, 2, None),
+        (1, 2, "passive"),
+        (1, 1, None),
+    ]
+    for rows in zip(*(run["rows"] for run in runs), strict=True):
+        (what,) = {row["what"] for row in rows}
+        pairs = [(row["seconds"], row["seconds_beside_neighbours"]) for row in rows]
+        cells = [f"{alone:.2f}, {beside:.2f} ({beside / alone:.2f} x)" for alone, beside in pairs]
+        assert f"| {what} | {' | '.join(cells)} |" in README

@@ -7,16 +7,25 @@ the score must be the model's own logit, or nothing is timed.
     python examples/benchmarks/cpu.py                      # the 130M shape, two threads; some minutes
     python examples/benchmarks/cpu.py --family mamba2      # or falcon_mamba
     python examples/benchmarks/cpu.py --hidden-size 128 --layers 4 --lengths 64 128 --gradient-length 32
+
+On a machine that others use too, each call again beside programs that never wait, as many as are asked for:
+
+    python examples/benchmarks/cpu.py --lengths 512 --neighbours 1
+    OMP_WAIT_POLICY=passive python examples/benchmarks/cpu.py --lengths 512 --neighbours 1
 """
 
 import argparse
 import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from datetime import date
 from functools import partial
 from multiprocessing import get_context
@@ -43,6 +52,18 @@ def seconds(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
             call()
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+@contextmanager
+def busy(neighbours: int) -> Iterator[None]:
+    """Programs beside this one that never wait."""
+    programs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbours)]
+    try:
+        yield
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
 
 
 HEAD_DIM = 64
@@ -154,6 +175,7 @@ def main() -> None:
         "--forward-lengths", type=int, nargs="*", default=[128, 512], help="of these, where HF's is timed"
     )
     parser.add_argument("--gradient-length", type=int, default=128, help="of these, where HF gradient x input is")
+    parser.add_argument("--neighbours", type=int, default=0, help="time each call again beside so many busy programs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the numbers of this run here")
@@ -171,22 +193,31 @@ def main() -> None:
     for length in arguments.lengths:
         ids = tokens(arguments, length)
         calls = {name: partial(call, model, ids) for name, call in CALLS.items() if length in where[name]}
-        for name, median in seconds(calls, arguments.repeats).items():
+        alone = seconds(calls, arguments.repeats)
+        with busy(arguments.neighbours):
+            beside = seconds(calls, arguments.repeats) if arguments.neighbours else {}
+        for name, median in alone.items():
             with ProcessPoolExecutor(1, get_context("spawn")) as process:
                 memory = process.submit(peak_memory, arguments, name, length).result()
             rows.append({"what": name, "length": length, "seconds": median, "peak_mib": memory})
+            if arguments.neighbours:
+                rows[-1]["seconds_beside_neighbours"] = beside[name]
 
-    print("| what | L | seconds | x matrix products | x HF forward | peak memory above weights and code |")
-    print("|---|---|---|---|---|---|")
+    more = [f"seconds beside {arguments.neighbours} busy", "x alone"] if arguments.neighbours else []
+    columns = ["what", "L", "seconds", "x matrix products", "x HF forward", "peak memory above weights and code", *more]
+    print(f"| {' | '.join(columns)} |")
+    print("|---" * len(columns) + "|")
     for row in rows:
-        beside = {other["what"]: other["seconds"] for other in rows if other["length"] == row["length"]}
+        others = {other["what"]: other["seconds"] for other in rows if other["length"] == row["length"]}
         ratios = [
-            f"{row['seconds'] / beside[other]:.2f}" if other in beside else ""
+            f"{row['seconds'] / others[other]:.2f}" if other in others else ""
             for other in ("matrix products", "HF forward, no gradient")
         ]
-        print(
-            f"| {row['what']} | {row['length']} | {row['seconds']:.2f} | {' | '.join(ratios)} | {row['peak_mib']} MiB |"
-        )
+        cells = [row["what"], row["length"], f"{row['seconds']:.2f}", *ratios, f"{row['peak_mib']} MiB"]
+        if arguments.neighbours:
+            slowed = row["seconds_beside_neighbours"]
+            cells += [f"{slowed:.2f}", f"{slowed / row['seconds']:.2f}"]
+        print(f"| {' | '.join(map(str, cells))} |")
     if arguments.json:
         arguments.json.write_text(
             json.dumps(
@@ -194,6 +225,8 @@ def main() -> None:
                     "date": date.today().isoformat(),
                     "machine": platform.machine(),
                     "threads": arguments.threads,
+                    "neighbours": arguments.neighbours,
+                    "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
                     "torch": torch.__version__,
                     "transformers": transformers.__version__,
                     "family": arguments.family,
