@@ -22,6 +22,7 @@ import sys
 import threading
 import traceback
 import types
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, partial
@@ -30,9 +31,10 @@ from pathlib import Path
 
 import interpreter
 
-IMPORTED = ["hf_mambalrp.cli.main", "hf_mambalrp.evaluation.evaluator", "hf_mambalrp.ops.gated_scan.compiled"]
-IMPORTED += ["datasets", "matplotlib.backends.backend_svg", "matplotlib.pyplot", "pandas", "pyarrow.parquet"]
-IMPORTED += ["scipy.stats", "transformers.models.mamba2"]
+EXPLAINING = ["hf_mambalrp.ops.gated_scan.compiled", "transformers.models.mamba.modeling_mamba"]
+"""What an explanation of a Mamba uses, on a CPU."""
+IMPORTED = ["hf_mambalrp.cli.main", "hf_mambalrp.evaluation.evaluator", "datasets", "matplotlib.backends.backend_svg"]
+IMPORTED += ["matplotlib.pyplot", "pandas", "pyarrow.parquet", "scipy.stats", "transformers.models.mamba2"]
 """What programs use beside the names that the package offers."""
 OPTIONAL = ["gradio", "pdoc", "peft"]
 """What some programs use, and may be missing."""
@@ -238,7 +240,7 @@ def end(code):
 
 
 def explain():
-    """Explain something, which imports what ops use and reads the kernels that are compiled; interpret others faster.
+    """Explain something, which imports what ops use and compiles the kernels of a CPU, or reads what is compiled.
 
     Without GPUs alone, whose threads of autograd forks would not have.
     """
@@ -248,10 +250,8 @@ def explain():
     from hf_mambalrp import MambaLRPForCausalLM
 
     if "TRITON_INTERPRET" in os.environ:  # tests/conftest.py has looked
-        if find_spec("triton"):
-            interpreter.patch()
         config = MambaConfig(vocab_size=9, hidden_size=8, state_size=4, num_hidden_layers=1)
-        MambaLRPForCausalLM(config).explain(torch.tensor([[1, 2, 3]]))
+        MambaLRPForCausalLM(config).explain(torch.tensor([[1, 2, 3]]), backend="compiled")
 
 
 if __name__ == "__main__":
@@ -259,6 +259,10 @@ if __name__ == "__main__":
         sys.exit(in_a_fork(sys.argv[1:]))
     sys.path[0] = ""  # not the tests' folder, which holds no module of any program's
     gc.disable()  # modules are no garbage: tests/conftest.py
+    for name in EXPLAINING:
+        importlib.import_module(name)
+    compiling = multiprocessing.get_context("fork").Process(target=explain)  # a new clone has nothing compiled
+    compiling.start()
     for name in IMPORTED:
         importlib.import_module(name)
     for name in OPTIONAL:
@@ -267,7 +271,12 @@ if __name__ == "__main__":
     package = sys.modules["hf_mambalrp"]
     for name in package.__all__:
         getattr(package, name)
+    if "TRITON_INTERPRET" in os.environ and find_spec("triton"):
+        interpreter.patch()
+    compiling.join()
     explain()
+    for one in weakref.finalize._registry:  # what libraries tidy up at their end is this process's own, not a fork's
+        one.atexit = False
     gc.freeze()  # otherwise the end of each fork looks through it all, a second
     gc.set_threshold(20_000)
     gc.enable()
