@@ -85,6 +85,16 @@ def softplus(x: Any) -> Any:
     )
 
 
+@njit(inline="always", cache=True)
+def copy_to(into: Any, values: Any) -> None:
+    """Write values over the beginning of ``into``.
+
+    For an assignment to a slice numba compiles the text of an error as well, seconds of a first explanation.
+    """
+    for e in range(values.shape[0]):
+        into[e] = values[e]
+
+
 @lru_cache(maxsize=1)
 def _workers(process: int, threads: int) -> ThreadPoolExecutor:
     """Threads beside the caller's own; a forked process, which has none of them, gets new ones."""

@@ -9,7 +9,7 @@ from numpy import float32
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_mambalrp.ops.numba_common import over_channels, sigmoid
+from hf_mambalrp.ops.numba_common import copy_to, over_channels, sigmoid
 from hf_mambalrp.rules import Rules
 
 TINY = float32(1e-37)
@@ -26,7 +26,7 @@ def forward(x: Any, earlier: Any, w: Any, b: Any, u: Any, factors: Any, start: i
     """u_t = c_t sigmoid(c_t), c_t = b + sum_k w_k x_{t-K+1+k}; before position 0 there are the ``earlier`` inputs."""
     taps, bias, c = w[:, start:stop].copy(), b[start:stop], np.empty(stop - start, float32)
     for t in range(u.shape[0]):
-        c[:] = bias
+        copy_to(c, bias)
         for k in range(taps.shape[0]):
             tap, at = taps[k], t + k - earlier.shape[0]
             read = x[at, start:stop] if at >= 0 else earlier[t + k, start:stop]
@@ -73,7 +73,7 @@ def transposed(
             g[e] = arriving[e] * factor[e]
         if half > 0:
             for k in range(K):  # rows of their own: of a slice in both directions no loop would be in vectors
-                reads[k] = x[t + k, start:stop]
+                copy_to(reads[k], x[t + k, start:stop])
             damp(reads, taps, bias, half, g, signed, c, sizes)
         for e in range(width):
             of_bias[e] += g[e] + signed[e] * sign(bias[e])

@@ -14,7 +14,7 @@ from numpy import float32
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_mambalrp.ops.numba_common import over_channels, sigmoid, softplus
+from hf_mambalrp.ops.numba_common import copy_to, over_channels, sigmoid, softplus
 from hf_mambalrp.ops.selective_scan.compiled import (
     FLUSH_EVERY,
     ROW,
@@ -24,7 +24,6 @@ from hf_mambalrp.ops.selective_scan.compiled import (
     in_rows,
     lanes,
     out_of_rows,
-    padded,
     retreat,
 )
 from hf_mambalrp.rules import Rules
@@ -51,8 +50,8 @@ def forward(
         for e in range(width):
             step[e] = softplus(before[e] + shift[e])
             x[e], out[e] = step[e] * content[e], skip[e] * content[e]
-        padded(B[t], b)
-        padded(C[t], c)
+        copy_to(b, B[t])
+        copy_to(c, C[t])
         advance(h, a, step, x, b, c, out)
         mixed, gated = y[t, start:stop], p[t, start:stop]
         for e in range(width):
@@ -84,8 +83,8 @@ def transposed(
             half = float32(0.5) * sigmoid(gate[e]) * given[e]
             arriving[e], of_gate[e] = half * gate[e], half * mixed[e]
             step[e], out[e] = softplus(before[e] + shift[e]), float32(0.0)
-        padded(B[t], b)
-        padded(C[t], c)
+        copy_to(b, B[t])
+        copy_to(c, C[t])
         retreat(g, a, step, arriving, b, c, out)
         for e in range(width):
             of_content[e] = step[e] * out[e] + skip[e] * arriving[e]

@@ -15,7 +15,7 @@ from numpy import float32
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hf_mambalrp.ops.numba_common import BLOCK, LANES, over_channels, power_of_two
+from hf_mambalrp.ops.numba_common import BLOCK, LANES, copy_to, over_channels, power_of_two
 
 SMALLEST = float32(1e-30)
 """States below it become 0, for they would decay into subnormal numbers and stay there, a hundred times slower."""
@@ -34,7 +34,7 @@ def in_rows(values: Any, start: int, stop: int) -> Any:
     """Channels ``start`` to ``stop`` of values (N, E), a state every ``ROW`` numbers."""
     rows = np.zeros(-(-values.shape[0] // TOGETHER) * TOGETHER * ROW, float32)
     for n in range(values.shape[0]):
-        rows[n * ROW : n * ROW + stop - start] = values[n, start:stop]
+        copy_to(rows[n * ROW :], values[n, start:stop])
     return rows
 
 
@@ -42,7 +42,7 @@ def in_rows(values: Any, start: int, stop: int) -> Any:
 def out_of_rows(rows: Any, values: Any, start: int, stop: int) -> None:
     """What :func:`in_rows` was given, put back."""
     for n in range(values.shape[0]):
-        values[n, start:stop] = rows[n * ROW : n * ROW + stop - start]
+        copy_to(values[n, start:stop], rows[n * ROW : n * ROW + stop - start])
 
 
 @njit(inline="always", cache=True)
@@ -55,16 +55,6 @@ def lanes(width: int) -> Any:
 
 
 @njit(inline="always", cache=True)
-def padded(values: Any, into: Any) -> None:
-    """Write a position's B or C over all but the zeros behind it.
-
-    Into an array of the kernel's own: read where they lie, they keep the compiler from vector instructions, and the
-    scan takes five times as long.
-    """
-    into[: values.shape[0]] = values
-
-
-@njit(inline="always", cache=True)
 def flush(rows: Any) -> None:
     """Set states below ``SMALLEST`` to 0, in place."""
     for i in range(rows.shape[0]):
@@ -74,7 +64,11 @@ def flush(rows: Any) -> None:
 
 @njit(inline="always", fastmath={"contract"}, cache=True)
 def advance(h: Any, a: Any, step: Any, x: Any, B: Any, C: Any, out: Any) -> None:
-    """One position of some channels: h = 2^(dt a) h + B x, out += C h; h and a = A / ln 2 in rows, x = dt u."""
+    """One position of some channels: h = 2^(dt a) h + B x, out += C h; h and a = A / ln 2 in rows, x = dt u.
+
+    B and C are arrays of the kernel's own, with zeros behind the states that there are: read where they lie, they keep
+    the compiler from vector instructions, and the scan takes five times as long.
+    """
     for n in range(0, B.shape[0], TOGETHER):
         b0, b1, b2, b3 = B[n], B[n + 1], B[n + 2], B[n + 3]
         c0, c1, c2, c3 = C[n], C[n + 1], C[n + 2], C[n + 3]
@@ -115,10 +109,10 @@ def scan_channels(u: Any, dt: Any, A: Any, B: Any, C: Any, state: Any, y: Any, s
         content, given = u[t, start:stop], dt[t, start:stop]
         for e in range(width):
             step[e], x[e], out[e] = given[e], given[e] * content[e], float32(0.0)
-        padded(B[t], b)
-        padded(C[t], c)
+        copy_to(b, B[t])
+        copy_to(c, C[t])
         advance(h, a, step, x, b, c, out)
-        y[t, start:stop] = out[:width]
+        copy_to(y[t, start:stop], out[:width])
         if t % FLUSH_EVERY == 0:
             flush(h)
     out_of_rows(h, state, start, stop)
@@ -137,8 +131,8 @@ def transposed_scan_channels(
         grad, given, of_content = grad_y[t, start:stop], dt[t, start:stop], grad_u[t, start:stop]
         for e in range(width):
             step[e], arriving[e], out[e] = given[e], grad[e], float32(0.0)
-        padded(B[t], b)
-        padded(C[t], c)
+        copy_to(b, B[t])
+        copy_to(c, C[t])
         retreat(g, a, step, arriving, b, c, out)
         for e in range(width):
             of_content[e] = step[e] * out[e]
