@@ -52,9 +52,16 @@ const kinds = parts.filter(({ type }) => type === "tabitem").map(({ props }) => 
 const asked = new URLSearchParams(location.hash.slice(1)).getAll("kind").pop();
 let opening = kinds.includes(asked) ? asked : kinds[0];
 for (const { type, props } of parts) if (type === "tabs") props.selected = opening;
+// In a tab that is opened for the first time gradio gives fields what they begin with once more, a frame after it has
+// shown them: until then nothing can be typed, for it would be lost.
+const settle = (panel) => {
+  panel.inert = true;
+  requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => (panel.inert = false))));
+};
 window.explorer = {
   // A tab's answer is put into the page when the tab is opened for the first time; the one of the link is asked for.
   placed(kind, trigger) {
+    settle(document.getElementById(`${kind}-answer`).closest("[role=tabpanel]"));
     if (kind !== (opening ?? kind)) return;
     opening = "";
     trigger("apply");

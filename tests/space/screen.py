@@ -19,7 +19,7 @@ POLLING = 100
 
 
 def panel(page):
-    return page.locator("[role=tabpanel]:visible")
+    return page.locator("[role=tabpanel]:not([inert]):visible")
 
 
 def ask(page, text, button="Explain", kind="sentence"):

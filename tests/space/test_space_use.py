@@ -90,6 +90,22 @@ def test_empty_tabs_say_what_they_are_for_and_links_of_long_documents_survive_a_
     assert max(asked) < 500
 
 
+def test_what_is_typed_into_a_tab_that_has_just_been_opened_stays(visit):
+    """Where frames are slow: gradio gives fields what they begin with once more, a frame after it has shown them."""
+    text = "A fine film. A dull end."
+    page = visit()
+    page.evaluate(
+        "() => { const next = requestAnimationFrame; requestAnimationFrame = (f) => setTimeout(() => next(f), 500); }"
+    )
+    page.get_by_role("tab", name="Document").click()
+    panel(page).locator("textarea").first.fill(text)
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert panel(page).locator("textarea").first.input_value() == text
+    page.get_by_role("button", name="Find what mattered").click()
+    page.wait_for_url("**/#kind=document*")
+    assert "dull+end" in page.url
+
+
 def test_another_link_in_the_same_tab_and_the_way_back(visit, server):
     page = visit("#text=A+dull+film")
     page.goto(server.url + "#text=A+warm+film")
