@@ -23,7 +23,7 @@ from hf_mambalrp.calls.subject import Subject
 from hf_mambalrp.calls.tokens import describe
 from hf_mambalrp.errors import OptionError
 from hf_mambalrp.families import Network
-from hf_mambalrp.families.base import Mixer
+from hf_mambalrp.families.base import is_mixer
 from hf_mambalrp.families.padding import last_attended, leading, padding_of, rolled
 from hf_mambalrp.results.hidden_attention import HiddenAttention
 from hf_mambalrp.runs.progress import patient_bar
@@ -172,7 +172,7 @@ def wanted_matrices(network: Network, layers: int | list[int] | None, part: Part
         OptionError: layers that are not there or have no such part; with reduce="none" parts of both kinds.
     """
     mixers = [
-        [term.part.mixes for branch in layer for term in branch.terms if isinstance(term.part, Mixer)]
+        [term.part.mixes for branch in layer for term in branch.terms if is_mixer(term.part)]
         for layer in network.layers
     ]
     by_layer = [

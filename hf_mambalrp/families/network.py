@@ -17,7 +17,20 @@ from torch import Tensor, nn
 
 from hf_mambalrp.attention import Mixing
 from hf_mambalrp.errors import BackendError, CheckpointError, DetachedLayerError, UnknownArchitectureError
-from hf_mambalrp.families.base import FUSED, HEADS, Branch, Family, Head, Mixer, Part, State, Stem, Step, Stream, tapped
+from hf_mambalrp.families.base import (
+    FUSED,
+    HEADS,
+    Branch,
+    Family,
+    Head,
+    Part,
+    State,
+    Stem,
+    Step,
+    Stream,
+    is_mixer,
+    tapped,
+)
 from hf_mambalrp.families.lookup import SHARDED, family_of
 from hf_mambalrp.families.modules import base_model, execution_device, is_recordable, walk
 from hf_mambalrp.families.padding import keys_of, padding_of
@@ -89,7 +102,7 @@ class Network:
         for parameter in self.parameters:
             self.weight_bytes[parameter.device] += parameter.numel() * parameter.element_size()
         self.parts: list[Part] = [term.part for layer in self.layers for branch in layer for term in branch.terms]
-        self.mixes = frozenset(part.mixes for part in self.parts if isinstance(part, Mixer))
+        self.mixes = frozenset(part.mixes for part in self.parts if is_mixer(part))
         """The kinds of what mixes positions, as :attr:`Mixer.mixes` names them."""
         self._tail = _tail(self.layers[-1])
         self.appends = any(part.appends for part in self.parts)
@@ -280,13 +293,13 @@ class Network:
         """
         found: list[tuple[tuple[int, int, str], Mixing]] = []
         stream, aside, step = Stream(hidden.detach()), None, step._replace(backend="chunked")
-        mixed = [any(isinstance(term.part, Mixer) for term in branch.terms) for branch in self.layers[index]]
+        mixed = [any(is_mixer(term.part) for term in branch.terms) for branch in self.layers[index]]
         with torch.no_grad():
             for number, branch in enumerate(self.layers[index]):
                 stream, local = self._placed(branch, stream, step, (index, number))
                 x = _read(branch, stream.whole, aside, local)
                 for term in branch.terms:
-                    if isinstance(term.part, Mixer):
+                    if is_mixer(term.part):
                         read = scaled(x, term.before).to(execution_device(term.part.module))
                         found.append(((index, number, term.part.mixes), term.part.mixing(read, local)))
                 if not any(mixed[number + 1 :]):
@@ -390,7 +403,7 @@ def _tail(branches: tuple[Branch, ...]) -> range:
     for number, branch in reversed(list(enumerate(branches))):
         norms = [norm.module for norm in (branch.pre, branch.post) if norm is not None]
         modules = [m for module in [*norms, *(term.part.module for term in branch.terms)] for m in walk(module)]
-        if any(isinstance(term.part, Mixer) for term in branch.terms) or any(map(is_hooked, modules)):
+        if any(is_mixer(term.part) for term in branch.terms) or any(map(is_hooked, modules)):
             break
         first = number
     return range(first, len(branches))

@@ -48,7 +48,10 @@ def evaluation_twin(module: nn.Module) -> nn.Module:
         twin: nn.Module = object.__new__(type(original))
         twins[id(original)] = twin
         state = vars(original)
-        contents = {name: _bound(value, original, twin) for name, value in state.items()}
+        contents = {
+            name: _bound(value, original, twin) if isinstance(value, (MethodType, partial)) else value
+            for name, value in state.items()
+        }
         contents.update((name, state[name].copy()) for name in OWN_TABLES if name in state)
         if "_original_forward" in state:
             contents["forward"] = contents["_original_forward"]
@@ -64,8 +67,8 @@ def uncompiled(model: Any) -> Any:
     return getattr(model, "_orig_mod", model)
 
 
-def _bound(value: Any, original: nn.Module, twin: nn.Module) -> Any:
-    """A method of ``original``, or a partial of a function and it, as one of ``twin``."""
+def _bound(value: "MethodType | partial[Any]", original: nn.Module, twin: nn.Module) -> Any:
+    """A method of ``original``, or a partial of a function and it, as one of ``twin``; of others as it is."""
     if isinstance(value, MethodType) and value.__self__ is original:
         return MethodType(value.__func__, twin)
     if isinstance(value, partial) and value.args and value.args[0] is original:
