@@ -20,9 +20,10 @@ class Float64(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.float:
             func = torch.Tensor.double
-        args = tuple(torch.float64 if arg is torch.float32 else arg for arg in args)
-        kwargs = {name: torch.float64 if arg is torch.float32 else arg for name, arg in (kwargs or {}).items()}
-        return func(*args, **kwargs)
+        args = [torch.float64 if arg is torch.float32 else arg for arg in args]
+        if not kwargs:
+            return func(*args)
+        return func(*args, **{name: torch.float64 if arg is torch.float32 else arg for name, arg in kwargs.items()})
 
 
 def ids(seed: int = 0) -> Tensor:
