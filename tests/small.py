@@ -41,4 +41,4 @@ KINDS = {
     "mamba2, two groups": {"model_type": "mamba2", "n_groups": 2, "chunk_size": 256},
     "mamba2, dt limited": {"model_type": "mamba2", "time_step_limit": (0.02, 0.5), "chunk_size": 7},
 }
-"""Options of ``oracles.random_model``: every family, and what changes a family's forward."""
+"""Options of ``random_models.random_model``: every family, and what changes a family's forward."""

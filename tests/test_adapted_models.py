@@ -8,8 +8,9 @@ import weakref
 import peft
 import pytest
 import torch
-from oracles import logit_weights, padded_batch, random_model
+from oracles import logit_weights
 from oracles_mamba2 import oracle_of
+from random_models import padded_batch, random_model
 from small import KINDS
 from tolerances import RELATIVE
 from torch import nn

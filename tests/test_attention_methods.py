@@ -5,8 +5,8 @@ from functools import cache
 
 import pytest
 import torch
-from oracles import padded_batch, random_model
 from oracles_attention import alpha_by_loops, signals_of_mixer, streams_of, token_parts
+from random_models import padded_batch, random_model
 from small import KINDS, word_tokenizer
 
 from hf_mambalrp import make_explainable

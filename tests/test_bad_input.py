@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from oracles import padded_batch, random_model
+from random_models import padded_batch, random_model
 from small import word_tokenizer
 from transformers import MambaConfig, MambaForCausalLM, pipeline
 

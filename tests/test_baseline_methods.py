@@ -6,7 +6,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from oracles import HFFloat64, padded_batch, random_model
+from oracles import HFFloat64
+from random_models import padded_batch, random_model
 from results import explanation
 from small import KINDS, word_tokenizer
 from transformers import MambaConfig

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 import torch
-from oracles import random_model
+from random_models import random_model
 from safetensors.torch import load_file, save_file
 from small import KINDS, word_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Trainer, TrainingArguments, pipeline

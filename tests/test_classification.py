@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from oracles import random_model
+from random_models import random_model
 from small import KINDS, word_tokenizer
 from transformers import AutoModelForSequenceClassification, MambaConfig, Trainer, TrainingArguments, pipeline
 

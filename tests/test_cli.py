@@ -12,7 +12,7 @@ import forks
 import pytest
 import torch
 from mamba_ssm_stand_in import MambaConfig, MambaLMHeadModel
-from oracles import random_model
+from random_models import random_model
 from small import byte_level_tokenizer
 
 from hf_mambalrp import GenerationExplanation

@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 import torch
-from oracles import padded_batch, random_model
+from random_models import padded_batch, random_model
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.methods import METHODS

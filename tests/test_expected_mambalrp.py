@@ -5,7 +5,8 @@ Its determinism, padding, batch partners, chunks and refusals are with the other
 
 import pytest
 import torch
-from oracles import mambalrp_explicit, padded_batch, random_model
+from oracles import mambalrp_explicit
+from random_models import padded_batch, random_model
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.errors import OptionError

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from oracles import HFFloat64, logit_weights, mambalrp_explicit, random_model
+from oracles import HFFloat64, logit_weights, mambalrp_explicit
+from random_models import random_model
 from small import byte_level_tokenizer, word_tokenizer
 
 from hf_mambalrp import MambaForSequenceClassification, MambaLRPForCausalLM, make_explainable

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 import transformers
-from oracles import logit_weights, padded_batch, random_model
+from oracles import logit_weights
 from oracles_mamba2 import oracle_of
+from random_models import padded_batch, random_model
 from small import KINDS, word_tokenizer
 from transformers import AutoModelForSequenceClassification, pipeline
 

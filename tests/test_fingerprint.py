@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles import random_model
+from random_models import random_model
 from torch import nn
 
 from hf_mambalrp import AutoMambaLRPForCausalLM

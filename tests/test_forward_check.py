@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles import padded_batch, random_model
+from random_models import padded_batch, random_model
 from small import KINDS
 from transformers import FalconMambaConfig, Mamba2Config, MambaConfig
 from transformers.utils import logging as transformers_logging

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 import torch
-from oracles import MAMBALRP, logit_weights, padded_batch, random_model
+from oracles import MAMBALRP, logit_weights
 from oracles_mamba2 import oracle_of
+from random_models import padded_batch, random_model
 from small import KINDS
 from tolerances import RELATIVE
 

@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 
 import pytest
 import torch
-from oracles import random_model
+from random_models import random_model
 from small import KINDS, byte_level_tokenizer, word_tokenizer
 from transformers import (
     EosTokenCriteria,

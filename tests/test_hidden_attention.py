@@ -8,8 +8,9 @@ from contextlib import nullcontext
 import pytest
 import torch
 from accelerate import cpu_offload
-from oracles import HFFloat64, padded_batch, random_model
+from oracles import HFFloat64
 from oracles_attention import alpha_by_loops, both_attended, signals_of_mixer, unified_by_loops
+from random_models import padded_batch, random_model
 from small import KINDS, word_tokenizer
 
 from hf_mambalrp import HiddenAttention, make_explainable

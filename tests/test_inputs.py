@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from oracles import random_model
+from random_models import random_model
 from small import word_tokenizer
 
 from hf_mambalrp import MambaForSequenceClassification, make_explainable

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles import padded_batch, random_model
+from random_models import padded_batch, random_model
 from transformers.utils import logging
 
 from hf_mambalrp import make_explainable

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 import torch
-from oracles import padded_batch, random_model
+from random_models import padded_batch, random_model
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 

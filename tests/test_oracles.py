@@ -20,10 +20,8 @@ from oracles import (
     logit_weights,
     mambalrp_dense,
     mambalrp_explicit,
-    padded_batch,
-    random_model,
-    tiny_mamba_weights,
 )
+from random_models import padded_batch, random_model, tiny_mamba_weights
 from torch.overrides import TorchFunctionMode
 from transformers.models.falcon_mamba import modeling_falcon_mamba
 from transformers.models.mamba.modeling_mamba import MambaRMSNorm

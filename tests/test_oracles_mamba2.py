@@ -18,11 +18,9 @@ from oracles import (
     last_attended,
     logit_weights,
     mambalrp_explicit,
-    padded_batch,
-    random_model,
-    tiny_mamba_weights,
 )
 from oracles_mamba2 import _clamp_slope, mamba2_dense, mamba2_explicit, mamba2_options, oracle_of
+from random_models import padded_batch, random_model, tiny_mamba_weights
 from test_oracles import (
     ALL_RULE_SETS,
     EPS,

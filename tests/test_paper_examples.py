@@ -11,8 +11,8 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-from oracles import random_model
 from PIL import Image
+from random_models import random_model
 from safetensors.torch import load_file
 from small import byte_level_tokenizer
 from transformers import AutoModelForCausalLM

@@ -10,7 +10,7 @@ if sys.platform != "linux":  # where the development extra installs it
     pytest.skip("bitsandbytes is installed on Linux only", allow_module_level=True)
 
 import bitsandbytes
-from oracles import padded_batch
+from random_models import padded_batch
 from test_cuda import relative, requires_cuda
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Mamba2Config, MambaConfig
 

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from oracles import GRADIENT_X_INPUT, LRP_LN, MAMBALRP, logit_weights, padded_batch, random_model
+from oracles import GRADIENT_X_INPUT, LRP_LN, MAMBALRP, logit_weights
 from oracles_mamba2 import oracle_of
+from random_models import padded_batch, random_model
 from small import KINDS
 from tolerances import RELATIVE
 

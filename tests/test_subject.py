@@ -8,7 +8,7 @@ from weakref import ref
 
 import pytest
 import torch
-from oracles import padded_batch, random_model
+from random_models import padded_batch, random_model
 from torch import nn
 
 from hf_mambalrp import MambaLRPForCausalLM, MambaLRPMixin, make_explainable

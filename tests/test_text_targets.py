@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles import random_model
+from random_models import random_model
 from small import word_tokenizer
 from tokenizers_of_all_kinds import KINDS, tokenizer_of
 from transformers import PreTrainedTokenizer

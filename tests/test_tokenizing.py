@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from oracles import random_model
+from random_models import random_model
 from small import WORDS, word_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from oracles import random_model
+from random_models import random_model
 from small import WORDS, byte_level_tokenizer, word_tokenizer
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing

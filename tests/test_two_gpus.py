@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import dispatch_model
 from accelerate.hooks import ModelHook
-from oracles import padded_batch, random_model
+from random_models import padded_batch, random_model
 from small import KINDS, word_tokenizer
 from test_cuda import relative
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from oracles import random_model
 from planted import BAD, GOOD, counting_model, tokenizer
+from random_models import random_model
 
 from hf_mambalrp import explain_dataset, load, load_explanations, make_explainable
 from hf_mambalrp.audit import HE_SHE, Audit, audit, delete_effect

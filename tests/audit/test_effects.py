@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from oracles import random_model
 from planted import GOOD, counting_model, tokenizer
+from random_models import random_model
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.audit import delete_effect, scores, swap_effect

@@ -14,8 +14,8 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 import torch
-from oracles import random_model
 from parallel_runs import WORDS, assert_same_rows, explained, in_a_child, records_kept, table
+from random_models import random_model
 from small import byte_level_tokenizer
 from tokenizers.processors import TemplateProcessing
 

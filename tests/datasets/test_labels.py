@@ -6,7 +6,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import pytest
-from oracles import random_model
+from random_models import random_model
 from small import word_tokenizer
 from transformers import MambaConfig
 

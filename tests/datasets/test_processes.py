@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracles import random_model
 from parallel_runs import WORDS, assert_same_rows, explained, forked, in_a_child, in_two, records_kept, table
+from random_models import random_model
 from small import byte_level_tokenizer
 
 from hf_mambalrp import AutoMambaLRPForCausalLM

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from oracles import random_model
+from random_models import random_model
 from small import word_tokenizer
 
 from hf_mambalrp.cli.main import main

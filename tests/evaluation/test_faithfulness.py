@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from oracles import random_model
+from random_models import random_model
 from small import KINDS, word_tokenizer
 from tokenizers import normalizers
 from transformers import MambaConfig

@@ -8,8 +8,8 @@ import signal
 
 import pytest
 import torch
-from oracles import random_model
 from parallel_runs import in_a_child
+from random_models import random_model
 from small import word_tokenizer
 
 from hf_mambalrp import evaluate_faithfulness, load_explanations, push_explanations

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from oracles import random_model
+from random_models import random_model
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.errors import InputError, OptionError

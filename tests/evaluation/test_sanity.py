@@ -5,7 +5,8 @@ import json
 
 import pytest
 import torch
-from oracles import HFFloat64, padded_batch, random_model
+from oracles import HFFloat64
+from random_models import padded_batch, random_model
 
 from hf_mambalrp import make_explainable
 from hf_mambalrp.errors import InputError, OptionError

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 sys.path.insert(0, str(Path(__file__).parent))  # server.py
 
-from oracles import random_model
+from random_models import random_model
 from server import running
 from small import byte_level_tokenizer
 

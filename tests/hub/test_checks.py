@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from oracles import random_model
+from random_models import random_model
 from small import byte_level_tokenizer
 from test_card import results
 

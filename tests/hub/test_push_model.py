@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import HfApi, constants
-from oracles import random_model
+from random_models import random_model
 from server import blob_oid
 from test_card import results
 from transformers import AutoModelForCausalLM, AutoTokenizer, MambaForCausalLM

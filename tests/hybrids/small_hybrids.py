@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 import transformers
-from oracles import copied
 from packaging.version import Version
+from random_models import copied
 from torch import Tensor
 
 from hf_mambalrp import make_explainable

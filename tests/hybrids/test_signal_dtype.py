@@ -6,7 +6,7 @@ this looks only at what kind of numbers the layers read.
 
 import pytest
 import torch
-from oracles import random_model
+from random_models import random_model
 from small_hybrids import build
 from test_hybrid_relevance import every_family
 

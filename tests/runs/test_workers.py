@@ -14,8 +14,8 @@ from threading import Thread
 
 import pytest
 import torch
-from oracles import random_model
 from parallel_runs import in_a_child
+from random_models import random_model
 from small import WORDS, word_tokenizer
 
 from hf_mambalrp import evaluate_faithfulness
@@ -182,7 +182,7 @@ sys.path.insert(0, {tests!r})
 
 def main():
     import torch
-    from oracles import random_model
+    from random_models import random_model
     from small import word_tokenizer
     from hf_mambalrp import evaluate_faithfulness
 
