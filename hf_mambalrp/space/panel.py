@@ -72,7 +72,10 @@ class Panel:
         return html + take_away(self.kind, link, python, asked)
 
     def _open(self, link: str, request: gr.Request) -> list[Any]:
-        """Fill the fields from the link of the page, and answer what it asks."""
+        """Answer what the link of the page asks, and fill the fields that it names, of another model all.
+
+        The others hold what is asked already, and what is typed meanwhile stays.
+        """
         given = read_query(link.removeprefix("#"))
         asked = {**self._first(), **given} if given.get("kind", self.kind) == self.kind else given
         try:
@@ -80,7 +83,10 @@ class Panel:
         except RefusedError as error:
             return [*[gr.skip()] * len(self.fields), notice(str(error))]
         html, link, python = self.app.answered(question)
-        filled = [inputs.filled(self.app.catalog, name, question) for name in self.fields]
+        named = self.fields if "model" in given else given
+        filled = [
+            inputs.filled(self.app.catalog, name, question) if name in named else gr.skip() for name in self.fields
+        ]
         return [*filled, html + take_away(self.kind, link, python, asked)]
 
     def _first(self) -> dict[str, str]:

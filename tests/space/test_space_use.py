@@ -106,6 +106,25 @@ def test_what_is_typed_into_a_tab_that_has_just_been_opened_stays(visit):
     assert "dull+end" in page.url
 
 
+def test_what_is_typed_before_the_first_answer_stays(visit, server):
+    text = "A fine film. A dull end."
+    page, waiting = visit(), []
+
+    def hold(route):
+        waiting.append(route)
+
+    page.route("**/queue/data*", hold)
+    page.goto("about:blank")  # the address says what was asked
+    page.goto(server.url)
+    field = panel(page).locator("textarea").first
+    field.fill(text)
+    for route in waiting:
+        route.continue_()
+    page.unroute("**/queue/data*")
+    page.wait_for_selector("#sentence-answer .answer")
+    assert field.input_value() == text
+
+
 def test_another_link_in_the_same_tab_and_the_way_back(visit, server):
     page = visit("#text=A+dull+film")
     page.goto(server.url + "#text=A+warm+film")
