@@ -108,19 +108,16 @@ def test_what_is_typed_into_a_tab_that_has_just_been_opened_stays(visit):
 
 def test_what_is_typed_before_the_first_answer_stays(visit, server):
     text = "A fine film. A dull end."
-    page, waiting = visit(), []
+    page = visit()
+    field = panel(page).locator("textarea").first
 
-    def hold(route):
-        waiting.append(route)
+    def typed_before(asked):
+        field.fill(text)
+        asked.continue_()
 
-    page.route("**/queue/data*", hold)
+    page.route("**/queue/data*", typed_before, times=1)
     page.goto("about:blank")  # the address says what was asked
     page.goto(server.url)
-    field = panel(page).locator("textarea").first
-    field.fill(text)
-    for route in waiting:
-        route.continue_()
-    page.unroute("**/queue/data*")
     page.wait_for_selector("#sentence-answer .answer")
     assert field.input_value() == text
 
