@@ -10,7 +10,6 @@ import shutil
 import sys
 import time
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -54,8 +53,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     """From here on garbage is looked for among what tests make, and seldom: tensors are many objects and few cycles."""
-    if "TRITON_INTERPRET" in os.environ and find_spec("triton"):  # which is there on Linux alone
-        interpreter.patch()
+    interpreter.patch()
     gc.freeze()
     gc.set_threshold(20_000)
     gc.enable()

@@ -26,7 +26,6 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import interpreter
@@ -271,8 +270,7 @@ if __name__ == "__main__":
     package = sys.modules["hf_mambalrp"]
     for name in package.__all__:
         getattr(package, name)
-    if "TRITON_INTERPRET" in os.environ and find_spec("triton"):
-        interpreter.patch()
+    interpreter.patch()
     compiling.join()
     explain()
     for one in weakref.finalize._registry:  # what libraries tidy up at their end is this process's own, not a fork's

@@ -97,7 +97,7 @@ class Mixer(Part, Protocol):
 
 
 def is_mixer(part: Part) -> TypeGuard[Mixer]:
-    """Whether a part mixes positions. Python 3.11 takes 50 us to ask a protocol that."""
+    """Whether a part mixes positions. Python 3.11 takes 24 us to ask a protocol that, here 0.1."""
     return hasattr(part, "mixing")
 
 
